@@ -1,0 +1,55 @@
+"""mlanet: equivariant machine-learning interatomic potentials for molecules and crystals.
+
+    >>> import mlanet
+    >>> mlanet.AtomicGraph.__name__
+    'AtomicGraph'
+
+The public names are looked up on first use, so that `mlanet --help` need not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from mlanet.calculator import MLANetCalculator
+    from mlanet.graph import AtomicGraph, Labels, Prediction
+    from mlanet.potential import Potential
+
+__version__ = "0.1.0"
+
+__all__ = ["AtomicGraph", "Labels", "MLANetCalculator", "Potential", "Prediction", "__version__", "load"]
+
+_HOME = {
+    "AtomicGraph": "mlanet.graph",
+    "Labels": "mlanet.graph",
+    "MLANetCalculator": "mlanet.calculator",
+    "Potential": "mlanet.potential",
+    "Prediction": "mlanet.graph",
+}
+
+
+def load(model: str | Path, dtype: torch.dtype | None = None, device: str = "cpu") -> Potential:
+    """A trained potential, from the name of a packaged model or a path to a model file, ready for use.
+
+    Raises:
+        CheckpointError: no such model, or a file that is corrupted or of another kind.
+    """
+    from mlanet.checkpoint import load_model, model_path
+
+    return load_model(model_path(model), dtype=dtype, device=device)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'mlanet' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,89 @@
+"""`mlanet data`: look at labelled files before training, split and convert them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlanet.cli.output import Files, Json, note, print_json, print_table
+
+app = typer.Typer(help="Audit, split and convert labelled files.", no_args_is_help=True)
+
+Keys = Annotated[
+    list[str] | None,
+    typer.Option("--key", help="Where a label stands, e.g. energy=dft_energy; may be repeated.", metavar="LABEL=KEY"),
+]
+
+
+@app.command("check")
+def check(
+    files: Files,
+    valid: Annotated[
+        list[Path] | None, typer.Option(help="Also look for frames of FILES in this set; may be repeated.")
+    ] = None,
+    key: Keys = None,
+    require: Annotated[str, typer.Option(help="Labels that must be there, comma-separated.")] = "energy,forces",
+    cutoff: Annotated[float, typer.Option(help="Å, for the neighbour statistics.", min=0.1)] = 5.0,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 where there is a warning.")] = False,
+    json: Json = False,
+) -> None:
+    """Print what is labelled, in which range, and what looks wrong: units, signs, missing labels, duplicates, leaks."""
+    from mlanet.data.audit import audit, audit_pair
+    from mlanet.data.dataset import load_samples
+    from mlanet.workflows.datasets import label_keys
+
+    keys = label_keys(key or ())
+    wanted = tuple(word.strip() for word in require.split(",") if word.strip())
+    samples = load_samples(files, cutoff, keys, require=wanted, progress=not json)
+    report = audit(samples)
+    warnings = list(report.warnings)
+    if valid:
+        warnings += audit_pair(samples, load_samples(valid, cutoff, keys, require=wanted, progress=not json))
+    if json:
+        print_json({**report.to_data(), "warnings": warnings})
+    else:
+        print(report.render())
+        for warning in warnings[len(report.warnings) :]:
+            print(f"warning: {warning}")
+    if strict and warnings:
+        raise typer.Exit(1)
+
+
+@app.command("split")
+def split(
+    files: Files,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for train, valid and test.extxyz.")],
+    sizes: Annotated[str, typer.Option(help="Fractions or counts for train, valid (and test).")] = "0.8,0.1,0.1",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same split anywhere.")] = 0,
+    by_group: Annotated[
+        bool, typer.Option("--by-group", help="Keep one trajectory (info traj, group, config_type or file) together.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Split FILES into train, valid and test sets."""
+    from mlanet.workflows.datasets import read_sizes
+    from mlanet.workflows.datasets import split as split_files
+
+    parts = split_files(files, output, read_sizes(sizes), seed, by_group)
+    if json:
+        print_json({"seed": seed, "by_group": by_group, "parts": parts})
+    else:
+        print_table("", ("part", "frames>", "file"), [(part.name, str(part.frames), part.file) for part in parts])
+
+
+@app.command("convert")
+def convert(
+    files: Files,
+    output: Annotated[Path, typer.Option("--output", "-o", help="One file: .extxyz, .xyz or .traj.")],
+    json: Json = False,
+) -> None:
+    """Write every frame of FILES into one file of another format; labels, charges and info are kept."""
+    from mlanet.workflows.datasets import convert as convert_files
+
+    count = convert_files(files, output)
+    if json:
+        print_json({"file": str(output), "frames": count})
+    else:
+        note(f"wrote {count} frames to {output}")

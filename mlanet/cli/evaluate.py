@@ -1,0 +1,55 @@
+"""`mlanet evaluate`: how far a model is from labelled structures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from mlanet.cli.data import Keys
+from mlanet.cli.output import Device, Dtype, Files, Json, MaxEdges, Model, note, print_json, print_table, progress
+
+import typer
+
+if TYPE_CHECKING:
+    from mlanet.workflows.evaluate import Evaluation, QuantityErrors
+
+
+def evaluate(
+    files: Files,
+    model: Model,
+    key: Keys = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for parity plots.", metavar="FOLDER")] = None,
+    json: Json = False,
+    max_edges: MaxEdges = 20_000,
+    dtype: Dtype = None,
+    device: Device = "cpu",
+) -> None:
+    """Compare predictions with the labels in FILES: MAE and RMSE of energy, forces and stress, also by element.
+
+    Labels are looked for as in training; a frame without one of them counts for the others.
+    """
+    from mlanet.workflows.datasets import label_keys
+    from mlanet.workflows.evaluate import collect, draw, evaluate_files
+    from mlanet.workflows.model import open_model
+
+    keys = label_keys(key or ())
+    potential = open_model(model, dtype=dtype and dtype.value, device=device)
+    compared = progress(evaluate_files(potential, files, keys, max_edges=max_edges), "evaluating")
+    evaluation, pairs = collect(compared, keep_pairs=plots is not None)
+    pictures = [] if plots is None else draw(plots, pairs)
+    if json:
+        print_json({"model": model, "files": [str(path) for path in files], "errors": evaluation})
+        return
+    _print(evaluation)
+    for path in pictures:
+        note(f"wrote {path}")
+
+
+def _print(evaluation: Evaluation) -> None:
+    rows = [_cells(name, one) for name, one in evaluation.quantities.items()]
+    rows += [_cells(f"forces on {symbol}", one) for symbol, one in evaluation.elements.items()]
+    print_table(f"{evaluation.frames} frames", ("quantity", "MAE>", "RMSE>", "unit", "numbers>"), rows)
+
+
+def _cells(name: str, one: QuantityErrors) -> tuple[str, ...]:
+    return name, f"{one.mae:.4g}", f"{one.rmse:.4g}", one.unit, str(one.count)

@@ -1,0 +1,65 @@
+"""`mlanet`: the app, its commands, and how errors become one message and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mlanet import __version__
+from mlanet.cli import check, data, doctor, evaluate, info, predict, presets, train
+from mlanet.errors import MLANetError
+
+app = typer.Typer(
+    name="mlanet",
+    help="Machine-learning interatomic potentials: energy (eV), forces (eV/Å) and stress of molecules and crystals.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"mlanet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Machine-learning interatomic potentials: energy (eV), forces (eV/Å) and stress of molecules and crystals."""
+
+
+app.command("predict", rich_help_panel="Use a model")(predict.predict)
+app.command("evaluate", rich_help_panel="Use a model")(evaluate.evaluate)
+app.command("check", rich_help_panel="Use a model")(check.check)
+app.command("info", rich_help_panel="Use a model")(info.info)
+app.command("train", rich_help_panel="Make a model")(train.train)
+app.add_typer(data.app, name="data", rich_help_panel="Make a model")
+app.command("presets", rich_help_panel="Make a model")(presets.presets)
+app.command("doctor", rich_help_panel="This installation")(doctor.doctor)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    0 done · 1 a check found something wrong · 2 wrong usage or input · 3 a file that cannot be read back or written
+    · 130 interrupted. An error that is not a `MLANetError` is a bug and keeps its traceback.
+    """
+    try:
+        app(args=arguments, prog_name="mlanet")
+    except MLANetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0

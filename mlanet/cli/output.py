@@ -1,0 +1,111 @@
+"""How every command prints: tables for people, one JSON document for programs, progress on stderr."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+T = TypeVar("T")
+
+
+class Precision(str, enum.Enum):
+    """Floating-point type of a computation."""
+
+    float32 = "float32"
+    float64 = "float64"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", help="Name of a packaged model, or a model file (.safetensors).", metavar="MODEL"),
+]
+Files = Annotated[
+    list[Path],
+    typer.Argument(help="Structure files: extxyz, CIF, POSCAR, traj, db … (also .xz, .gz).", metavar="FILES…"),
+]
+MaxEdges = Annotated[
+    int,
+    typer.Option(help="Pairs of atoms per batch; fewer need less memory.", min=1, rich_help_panel="Computing"),
+]
+Dtype = Annotated[
+    Precision | None,
+    typer.Option(help="Precision; the model's own if not given.", rich_help_panel="Computing"),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.", rich_help_panel="Computing")]
+
+
+def print_json(document: object) -> None:
+    """One JSON document on stdout; NaN and infinities, which JSON does not have, become null."""
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> None:
+    """A table on stdout. A column whose name ends in `>` is aligned right; nothing is cut off when piped."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", caption=caption or None, caption_justify="left")
+    for name in columns:
+        table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    _print_whole(table)
+
+
+def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
+    """Names and values, one per line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(Text(name), Text(value))
+    _print_whole(table)
+
+
+def _print_whole(table: Table) -> None:
+    """Folded to the terminal's width; in a file or pipe as wide as it needs."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=Console(width=10_000).measure(table).maximum)
+    console.print(table)
+
+
+def note(message: str) -> None:
+    """A line for people, on stderr, so that stdout stays the result."""
+    print(message, file=sys.stderr)
+
+
+def progress(things: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Pass things on with a progress bar on stderr; nothing is drawn where stderr is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        yield from bar.track(things, total=total, description=label)

@@ -1,0 +1,101 @@
+"""`mlanet predict`: structures in; energy, forces and stress with units out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlanet.cli.output import Device, Dtype, Files, Json, MaxEdges, Model, note, print_json, print_table, progress
+
+if TYPE_CHECKING:
+    from mlanet.workflows.predict import Row
+
+COLUMNS = ("structure", "formula", "atoms>", "energy eV>", "eV/atom>", "max|F| eV/Å>", "pressure GPa>")
+STRESS_COLUMNS = ("structure", "xx>", "yy>", "zz>", "yz>", "xz>", "xy>")
+
+
+def predict(
+    files: Files,
+    model: Model,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write structures with energy, forces and stress as extxyz, for ASE."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one line per structure.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the first structures with their forces (PNG).")] = None,
+    json: Json = False,
+    rows: Annotated[int, typer.Option(help="Lines of the printed table.", min=1)] = 20,
+    max_edges: MaxEdges = 20_000,
+    dtype: Dtype = None,
+    device: Device = "cpu",
+) -> None:
+    """Predict energy, forces and stress of every structure in FILES.
+
+    Any number of frames: they are read, computed in batches and written as a stream.
+    Stress xx yy zz yz xz xy, tension positive; pressure = -tr(stress)/3.
+    Output files appear complete or not at all, and never over an input.
+    """
+    from mlanet.checkpoint import model_path
+    from mlanet.workflows.model import open_model
+    from mlanet.workflows.output import refuse_overwriting
+    from mlanet.workflows.predict import predict_files, row, written
+
+    refuse_overwriting((output, csv, picture), [*files, model_path(model)])
+    potential = open_model(model, dtype=dtype and dtype.value, device=device)
+    predictions = written(predict_files(potential, files, max_edges=max_edges), output, csv)
+    shown: list[Row] = []
+    drawn, count = [], 0
+    for predicted in progress(predictions, "predicting"):
+        count += 1
+        if json or len(shown) < rows:
+            shown.append(row(predicted))
+        if picture is not None and len(drawn) < 6:
+            drawn.append(predicted)
+    if picture is not None:
+        draw(picture, drawn)
+    if json:
+        print_json({"model": model, "conservative": potential.conservative, "predictions": shown})
+        return
+    _print(shown, count)
+    if not potential.conservative:
+        note("note: this model's forces are a direct head, not the gradient of its energy")
+    for path in (output, csv, picture):
+        if path is not None:
+            note(f"wrote {path}")
+
+
+def _print(shown: Sequence[Row], count: int) -> None:
+    """Two tables that each fit a narrow terminal."""
+    more = f"and {count - len(shown)} more; --output, --csv or --json give all" if count > len(shown) else ""
+    names = _names([one.where for one in shown])
+    pairs = list(zip(names, shown, strict=True))
+    print_table("", COLUMNS, (_cells(name, one) for name, one in pairs), more)
+    stressed = [(name, *(_fixed(value, 3) for value in one.stress_GPa)) for name, one in pairs if one.stress_GPa]
+    if stressed:
+        print_table("stress in GPa, tension positive", STRESS_COLUMNS, stressed)
+
+
+def _cells(name: str, one: Row) -> tuple[str, ...]:
+    return (
+        name,
+        one.formula,
+        str(one.atoms),
+        _fixed(one.energy_eV, 4),
+        _fixed(one.energy_per_atom_eV, 4),
+        _fixed(one.max_force_eV_per_A, 4),
+        "-" if one.pressure_GPa is None else _fixed(one.pressure_GPa, 3),
+    )
+
+
+def _fixed(value: float, digits: int) -> str:
+    """Fixed digits, without a sign on zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def _names(wheres: Sequence[str]) -> list[str]:
+    """File names without folders, where that leaves them distinct."""
+    short = [where.rsplit("/", 1)[-1] for where in wheres]
+    return short if len(set(short)) == len(set(wheres)) else list(wheres)

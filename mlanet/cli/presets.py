@@ -1,0 +1,35 @@
+"""`mlanet presets`: the packaged configurations in irreps_configs/, as a table or as YAML to start from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mlanet.cli.output import Json, print_json, print_table
+
+
+def presets(
+    name: Annotated[str | None, typer.Argument(help="Print this preset as YAML.", metavar="[NAME]")] = None,
+    json: Json = False,
+) -> None:
+    """List the packaged model configurations, or print one as YAML to copy and change.
+
+    A copy works the same way: [bold]mlanet presets mlanet_l2 > my.yaml[/bold].
+    """
+    from mlanet.config import preset_names, preset_path, read_yaml
+
+    if name is not None:
+        path = preset_path(name)
+        if json:
+            print_json(read_yaml(path))
+        else:
+            print(path.read_text(encoding="utf-8"), end="")
+        return
+    found = {each: read_yaml(preset_path(each)) for each in preset_names()}
+    if json:
+        print_json(found)
+        return
+    shown = ("model", "irreps", "layers", "cutoff")
+    rows = [(each, *(str(config.get(key, "default")) for key in shown)) for each, config in found.items()]
+    print_table("", ("preset", "model", "irreps", "layers", "cutoff Å"), rows)

@@ -1,0 +1,209 @@
+"""Text to frozen, typed configuration and back, once and strictly; knows no model.
+
+A configuration is a msgspec Struct. An unknown key, a wrong type or an impossible value is a `ConfigError` that
+names the file, the place in it, what was found and what is supported, with a guess at the word that was meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+import yaml
+
+from mlanet.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without two of its traps: a repeated key is an error, and `1e-3` is a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if key in seen:
+                raise ConfigError(f"line {key_node.start_mark.line + 1}: key '{key}' stands twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The mapping in a YAML file; `ConfigError` names the file and the line of what is wrong."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    return read_yaml_text(text, str(path))
+
+
+def read_yaml_text(text: str, source: str) -> dict[str, Any]:
+    """The mapping in a YAML text; `source` is named in errors.
+
+    >>> read_yaml_text("lr: 1e-3", "here")
+    {'lr': 0.001}
+    """
+    try:
+        data = yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader subclass: plain data only
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{source}: expected 'key: value' lines, found {type(data).__name__}")
+    return data
+
+
+def parse(data: Mapping[str, Any], into: type[T], source: str) -> T:
+    """Plain data to a Struct, strictly.
+
+    Args:
+        data: what a YAML or JSON file holds.
+        into: a Struct, or a union of tagged Structs.
+        source: named in errors, usually the file.
+    Raises:
+        ConfigError: unknown key (with a suggestion), wrong type, impossible value.
+    """
+    _check_keys(data, into, source, "")
+    try:
+        return msgspec.convert(data, into, strict=True)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {_readable(str(error))}") from None
+
+
+def to_data(config: msgspec.Struct) -> dict[str, Any]:
+    """A Struct as plain data; `parse` of the result gives an equal Struct."""
+    return msgspec.to_builtins(config)
+
+
+def to_yaml(config: msgspec.Struct) -> str:
+    """A Struct as YAML text, keys in the order of their definition."""
+    return yaml.safe_dump(to_data(config), sort_keys=False, allow_unicode=True)
+
+
+def with_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Apply `key.sub=value` words of a command line to plain data; values are read as YAML.
+
+    >>> with_overrides({"model": {"layers": 3}}, ["model.layers=2", "optimizer.lr=1e-3"])
+    {'model': {'layers': 2}, 'optimizer': {'lr': 0.001}}
+    """
+    result: dict[str, Any] = _copied(data)
+    for word in overrides:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override '{word}': expected key=value, e.g. optimizer.lr=1e-3")
+        try:
+            value = yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader subclass: plain data only
+        except (yaml.YAMLError, ConfigError) as error:
+            raise ConfigError(f"override '{word}': value is not valid YAML: {error}") from None
+        *parents, last = key.split(".")
+        place = result
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"override '{word}': '{parent}' is a single value, it has no key below it")
+        place[last] = value
+    return result
+
+
+def preset_folder() -> Path:
+    """Where the packaged YAML presets are, in an installed wheel as well as in a clone."""
+    here = Path(__file__).resolve().parent
+    for folder in (here / "irreps_configs", here.parent / "irreps_configs"):
+        if folder.is_dir():
+            return folder
+    raise ConfigError("the folder irreps_configs is missing from this installation; please reinstall mlanet")
+
+
+def preset_names() -> list[str]:
+    """Names of the packaged presets, e.g. `mlanet_l2`."""
+    return sorted(path.stem for path in preset_folder().glob("*.yaml"))
+
+
+def preset_path(name: str | os.PathLike[str]) -> Path:
+    """A preset's name or a path to a user's own YAML -> the file.
+
+    >>> preset_path("mlanet_l2").name
+    'mlanet_l2.yaml'
+    """
+    packaged = preset_folder() / f"{name}.yaml"
+    if packaged.is_file():
+        return packaged
+    if str(name).endswith((".yaml", ".yml")) or os.sep in str(name):
+        return Path(name)
+    raise ConfigError(f"no preset '{name}'{suggestion(str(name), preset_names())}; presets: {', '.join(preset_names())}")
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"`, or nothing when no known word is near.
+
+    >>> suggestion("leyers", ["layers", "heads"])
+    "; did you mean 'layers'?"
+    """
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _copied(data: Any) -> Any:
+    """A deep copy of nested mappings, so that overriding never changes the caller's data."""
+    return {key: _copied(value) for key, value in data.items()} if isinstance(data, Mapping) else data
+
+
+def _check_keys(data: Any, into: Any, source: str, place: str) -> None:
+    """Walk data and type together and report the first unknown key with its path and nearest known word."""
+    struct = _struct_for(data, into, source, place)
+    if struct is None or not isinstance(data, Mapping):
+        return
+    fields = {field.encode_name: field.name for field in msgspec.structs.fields(struct)}
+    tag = struct.__struct_config__.tag_field
+    hints = get_type_hints(struct)
+    for key, value in data.items():
+        path = f"{place}.{key}" if place else str(key)
+        if key == tag:
+            continue
+        if key not in fields:
+            known = ", ".join(fields)
+            raise ConfigError(f"{source}: unknown key '{path}'{suggestion(str(key), fields)} (known here: {known})")
+        _check_keys(value, hints[fields[key]], source, path)
+
+
+def _struct_for(data: Any, into: Any, source: str, place: str) -> type[msgspec.Struct] | None:
+    """The Struct that `data` should become: the type itself, or the member of a union that the tag names."""
+    options = get_args(into) if get_origin(into) in (Union, types.UnionType) else (into,)
+    structs = [one for one in options if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+    if len(structs) <= 1:
+        return structs[0] if structs else None
+    field = structs[0].__struct_config__.tag_field
+    tags = {one.__struct_config__.tag: one for one in structs}
+    if not isinstance(data, Mapping):
+        return None
+    tag = data.get(field)
+    if tag not in tags:
+        where = f"{place}.{field}" if place else field
+        raise ConfigError(
+            f"{source}: '{where}' is {tag!r}{suggestion(str(tag), map(str, tags))}; known: {', '.join(map(str, tags))}"
+        )
+    return tags[tag]
+
+
+def _readable(message: str) -> str:
+    """msgspec's message with the place first: "optimizer.lr: Expected `float`, got `str`"."""
+    text, _, place = message.partition(" - at `$")
+    place = place.rstrip("`").lstrip(".")
+    return f"'{place}': {text}" if place else text

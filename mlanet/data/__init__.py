@@ -1,0 +1,1 @@
+"""From files to graphs and labels: the only part of the package, beside the calculator, that knows ASE and pymatgen."""

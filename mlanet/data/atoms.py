@@ -1,0 +1,232 @@
+"""Structures of ASE and pymatgen to graphs and labels and back; the sign and unit conventions of inputs live here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from numpy.typing import NDArray
+
+from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge, find_labels
+from mlanet.data.neighbors import NeighborList, neighbor_list
+from mlanet.errors import DataError, GeometryError, UnsupportedElementError
+from mlanet.graph import AtomicGraph, Labels, Prediction
+from mlanet.units import MAX_ATOMIC_NUMBER
+
+if TYPE_CHECKING:
+    from pymatgen.core import Molecule, Structure
+
+MIN_DISTANCE = 0.1
+"""Å. Two atoms nearer than this are a mistake in the input, never physics."""
+
+# sqrt of the Hermite constants: a lattice of dimension d and content V has a vector no longer than this times V^(1/d)
+_SHORTEST = {1: 1.0, 2: 1.0746, 3: 1.1225}
+
+__all__ = [
+    "LabelKeys",
+    "as_atoms",
+    "as_pymatgen",
+    "require_sound",
+    "to_graph",
+    "to_labels",
+    "with_prediction",
+]
+
+
+def to_graph(
+    structure: Atoms | Structure | Molecule,
+    cutoff: float,
+    *,
+    where: str = "structure",
+    charge: float | None = None,
+    keys: LabelKeys = LabelKeys(),  # noqa: B008 - frozen
+) -> AtomicGraph:
+    """One structure as a float64 graph with every pair within `cutoff`; the structure itself is left alone.
+
+    Args:
+        structure: of ASE or pymatgen.
+        cutoff: Å.
+        where: named in errors, usually file and frame.
+        charge: total charge in e; else `keys.charge` of the structure's info, else its `total_charge` or `charge`,
+            else 0.
+        keys: where charges are found.
+    Raises:
+        GeometryError: no atoms, NaN or infinity, a singular cell in a periodic direction, atoms nearer than 0.1 Å.
+        UnsupportedElementError: a dummy atom or an impossible atomic number.
+        DataError: a charge that is no number, or a structure that is neither ASE's nor pymatgen's.
+
+    >>> to_graph(Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.74]]), cutoff=3.0).n_edges
+    2
+    """
+    if not cutoff > 0 or not np.isfinite(cutoff):
+        raise ValueError(f"cutoff must be a positive number of Å, got {cutoff}")
+    atoms = as_atoms(structure)
+    require_sound(atoms, where)
+    cell = np.asarray(atoms.cell.array, dtype=np.float64)
+    edges = neighbor_list(atoms.positions, cell, atoms.pbc, cutoff)
+    _require_apart(atoms.positions, cell, edges, where)
+    total = find_charge(atoms, keys, where) if charge is None else float(charge)
+    atomic = find_atomic_charges(atoms, keys, where)
+    return AtomicGraph(
+        positions=torch.tensor(atoms.positions, dtype=torch.float64),
+        numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
+        cell=torch.tensor(cell[None]),
+        pbc=torch.tensor(np.asarray(atoms.pbc, dtype=bool)[None]),
+        center=torch.from_numpy(edges.center),
+        neighbor=torch.from_numpy(edges.neighbor),
+        shift=torch.from_numpy(edges.shift),
+        structure=torch.zeros(len(atoms), dtype=torch.int64),
+        n_structures=1,
+        cutoff=float(cutoff),
+        charge=torch.tensor([total], dtype=torch.float64),
+        atomic_charges=None if atomic is None else torch.tensor(atomic),
+    )
+
+
+def to_labels(atoms: Atoms, keys: LabelKeys = LabelKeys(), where: str = "structure") -> Labels:  # noqa: B008 - frozen
+    """Reference values of one structure, float64, NaN where it has none.
+
+    Energy eV, forces (N, 3) eV/Å, stress (3, 3) eV/Å³ with tension positive. Stress is not labelled where it has no
+    meaning (no periodic direction, or a cell without volume). See `LabelKeys` for where values are looked for.
+
+    Raises:
+        DataError: a value that is no number (a Fortran `-1.5D0`), infinite, or of the wrong shape.
+    """
+    found = find_labels(atoms, keys, where)
+    return Labels(
+        energy=torch.tensor([found.energy], dtype=torch.float64),
+        forces=torch.tensor(found.forces, dtype=torch.float64),
+        stress=torch.tensor(found.stress[None], dtype=torch.float64),
+    )
+
+
+def with_prediction(atoms: Atoms, prediction: Prediction) -> Atoms:
+    """A copy of `atoms` that carries a prediction as ASE expects it, ready to be written as extxyz.
+
+    Results: energy, free_energy (equal to energy), energies, forces, and stress (Voigt xx yy zz yz xz xy) where it
+    is defined.
+    """
+    if prediction.energy.shape[0] != 1 or prediction.forces.shape[0] != len(atoms):
+        raise ValueError(
+            f"a prediction of {prediction.energy.shape[0]} structure(s) with {prediction.forces.shape[0]} atoms "
+            f"does not belong to one structure with {len(atoms)} atoms"
+        )
+    energy = float(prediction.energy[0])
+    results: dict[str, Any] = {
+        "energy": energy,
+        "free_energy": energy,
+        "energies": _numpy(prediction.atomic_energies),
+        "forces": _numpy(prediction.forces),
+    }
+    stress = _numpy(prediction.stress[0])
+    if np.isfinite(stress).all():
+        results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    copy = atoms.copy()
+    copy.calc = SinglePointCalculator(copy, **results)
+    return copy
+
+
+def as_atoms(structure: Atoms | Structure | Molecule) -> Atoms:
+    """ASE's view of a structure of ASE or pymatgen; partial pbc and unwrapped positions are kept.
+
+    Raises:
+        DataError: a disordered structure, or something that is no structure.
+    """
+    if isinstance(structure, Atoms):
+        return structure
+    if not type(structure).__module__.startswith("pymatgen."):
+        raise DataError(
+            f"expected ase.Atoms, or a Structure or Molecule of pymatgen, got {type(structure).__module__}."
+            f"{type(structure).__qualname__}"
+        )
+    from pymatgen.core import IMolecule, IStructure
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    if not isinstance(structure, IStructure | IMolecule):
+        raise DataError(f"pymatgen's {type(structure).__qualname__} is not a structure; give its Structure or Molecule")
+    if not structure.is_ordered:
+        raise DataError("the pymatgen structure is disordered (partial occupancies); make an ordered approximant first")
+    atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+    charge = structure.charge if isinstance(structure, IMolecule) else structure._charge
+    if charge:
+        atoms.info["charge"] = float(charge)
+    atoms.calc = None
+    return atoms
+
+
+def as_pymatgen(atoms: Atoms) -> Structure | Molecule:
+    """pymatgen's Structure of a structure with any periodic direction, else its Molecule."""
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    plain = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    if plain.pbc.any():
+        return AseAtomsAdaptor.get_structure(plain)
+    return AseAtomsAdaptor.get_molecule(plain)
+
+
+def require_sound(atoms: Atoms, where: str) -> None:
+    """Raise a typed error, naming `where` and the atom, for a structure without a meaning (overlaps excepted)."""
+    if len(atoms) == 0:
+        raise GeometryError(f"{where}: no atoms")
+    bad = ~np.isfinite(atoms.positions).all(axis=1)
+    if bad.any():
+        first = int(bad.argmax())
+        raise GeometryError(
+            f"{where}, atom {first} ({atoms.symbols[first]}): position {atoms.positions[first].tolist()} is not finite"
+        )
+    bad = (atoms.numbers < 1) | (atoms.numbers > MAX_ATOMIC_NUMBER)
+    if bad.any():
+        first = int(bad.argmax())
+        raise UnsupportedElementError(
+            f"{where}, atom {first}: atomic number {int(atoms.numbers[first])} is no element "
+            f"(dummy atoms have no energy; supported are 1 to {MAX_ATOMIC_NUMBER})"
+        )
+    _require_cell(np.asarray(atoms.cell.array), np.asarray(atoms.pbc), where)
+
+
+def _require_cell(cell: NDArray[np.float64], pbc: NDArray[np.bool_], where: str) -> None:
+    """Refuse cells that are not finite, or whose periodic vectors span nothing or bring images closer than 0.1 Å."""
+    if not np.isfinite(cell).all():
+        raise GeometryError(f"{where}: the cell {cell.tolist()} is not finite")
+    vectors = cell[pbc]
+    if not len(vectors):
+        return
+    axes = "".join(name for name, periodic in zip("abc", pbc, strict=True) if periodic)
+    lengths = np.linalg.norm(vectors, axis=1)
+    content = np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0))
+    if not content > 1e-9 * lengths.prod():
+        raise GeometryError(
+            f"{where}: periodic along {axes}, but these cell vectors are zero or linearly dependent: "
+            f"{vectors.tolist()}; give a cell, or switch pbc off"
+        )
+    dimension = len(vectors)
+    if _SHORTEST[dimension] * content ** (1 / dimension) < MIN_DISTANCE:
+        raise GeometryError(
+            f"{where}: the cell {vectors.tolist()} is so small that atoms overlap with their own images "
+            f"(nearer than {MIN_DISTANCE} Å)"
+        )
+
+
+def _require_apart(positions: NDArray[np.float64], cell: NDArray[np.float64], edges: NeighborList, where: str) -> None:
+    """Refuse atoms that overlap, and name the nearest pair."""
+    if not len(edges.center):
+        return
+    vectors = positions[edges.neighbor] - positions[edges.center] + edges.shift @ cell
+    squared = np.einsum("ea,ea->e", vectors, vectors)
+    nearest = int(squared.argmin())
+    if squared[nearest] < MIN_DISTANCE**2:
+        i, j = int(edges.center[nearest]), int(edges.neighbor[nearest])
+        image = f" (image {edges.shift[nearest].tolist()})" if edges.shift[nearest].any() else ""
+        raise GeometryError(
+            f"{where}: atoms {i} and {j}{image} overlap: {np.sqrt(squared[nearest]):.2e} Å apart, "
+            f"less than {MIN_DISTANCE} Å"
+        )
+
+
+def _numpy(tensor: torch.Tensor) -> NDArray[np.float64]:
+    """A tensor as a float64 array of its own."""
+    return tensor.detach().to("cpu", torch.float64).numpy().copy()

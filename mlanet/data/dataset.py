@@ -1,0 +1,127 @@
+"""Labelled files to samples, with a hard error when a label is nowhere, and an optional cache on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mlanet.data.atoms import to_graph, to_labels
+from mlanet.data.cache import CachedFile, file_key, read_cache, write_cache
+from mlanet.data.labels import QUANTITIES, LabelKeys, label_names
+from mlanet.data.read import Frame, read_frames
+from mlanet.data.samples import Sample
+from mlanet.errors import ConfigError, DataError, MissingLabelError
+
+_GROUP_KEYS = ("traj", "trajectory", "group", "config_type")
+
+
+def load_samples(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    cutoff: float,
+    keys: LabelKeys = LabelKeys(),  # noqa: B008 - frozen
+    require: Sequence[str] = ("energy", "forces"),
+    cache: Path | None = None,
+    progress: bool = False,
+) -> list[Sample]:
+    """Every frame of the files as a sample: graph, labels, where it stood, and its group.
+
+    A frame that lacks a label that others have gets NaN there (not labelled; the audit counts them). The group is
+    info's traj, trajectory, group or config_type, within its file; else the file.
+
+    With a cache folder, graphs and labels of a file are stored under a digest of the file's bytes, the cutoff and
+    the keys; a cache that does not match its checksum is rebuilt with a warning.
+
+    Args:
+        paths: one or more files of any format that ASE reads.
+        cutoff: Å.
+        keys: where labels stand; the default searches.
+        require: labels that must be somewhere in the files ("energy", "forces", "stress").
+        cache: folder for cached graphs, or None.
+        progress: show a progress bar on standard error.
+    Raises:
+        MissingLabelError: a required label, or one that `keys` names, is in no frame; the message lists the keys
+            that are there.
+        DataError, GeometryError, UnsupportedElementError: from reading, naming file, frame and atom.
+    """
+    files = [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
+    if not files:
+        raise DataError("no data files given")
+    if unknown := [name for name in require if name not in QUANTITIES]:
+        raise ConfigError(f"cannot require label '{unknown[0]}'; labels are {', '.join(QUANTITIES)}")
+    samples: list[Sample] = []
+    names: set[str] = set()
+    for path in files:
+        content = _loaded(path, cutoff, keys, cache, progress)
+        samples += content.samples
+        names |= content.names
+    _require_labels(samples, names, keys, require, files)
+    return samples
+
+
+def sample_of(frame: Frame, cutoff: float, keys: LabelKeys = LabelKeys(), group: str = "") -> Sample:  # noqa: B008
+    """One frame as a sample; `group` is taken where the frame names none."""
+    return Sample(
+        graph=to_graph(frame.atoms, cutoff, where=frame.where, keys=keys),
+        labels=to_labels(frame.atoms, keys, frame.where),
+        where=frame.where,
+        group=group_of(frame, group),
+    )
+
+
+def _loaded(path: Path, cutoff: float, keys: LabelKeys, cache: Path | None, progress: bool) -> CachedFile:
+    """The samples of one file, from the cache where that is possible."""
+    stored = None
+    if cache is not None and path.is_file():
+        stored = cache / f"{file_key(path, cutoff, keys)}.safetensors"
+        if (hit := read_cache(stored, path)) is not None:
+            return hit
+    samples: list[Sample] = []
+    names: set[str] = set()
+    for frame in _watched(read_frames(path), path, progress):
+        samples.append(sample_of(frame, cutoff, keys, str(path)))
+        names |= label_names(frame.atoms)
+    content = CachedFile(samples, names)
+    if stored is not None:
+        write_cache(stored, content, path)
+    return content
+
+
+def group_of(frame: Frame, fallback: str) -> str:
+    """The trajectory or configuration type of a frame, made unique by its file."""
+    for key in _GROUP_KEYS:
+        value = frame.atoms.info.get(key)
+        if value is not None:
+            return f"{fallback}:{value}" if fallback else str(value)
+    return fallback
+
+
+def _require_labels(
+    samples: Sequence[Sample], names: set[str], keys: LabelKeys, require: Sequence[str], files: Sequence[Path]
+) -> None:
+    """Every required or named label must be finite somewhere."""
+    for quantity in QUANTITIES:
+        key = getattr(keys, quantity)
+        if quantity not in require and key is None:
+            continue
+        if any(bool(getattr(sample.labels, quantity).isfinite().any()) for sample in samples):
+            continue
+        sought = f"under '{key}'" if key is not None else "by search"
+        shown = ", ".join(sorted(names)) or "nothing"
+        hint = ""
+        if quantity == "stress" and not any(bool(sample.graph.pbc.any()) for sample in samples):
+            hint = "; no frame is periodic, and stress has no meaning then"
+        raise MissingLabelError(
+            f"{', '.join(map(str, files))}: no frame has a label for {quantity} (sought {sought}){hint}. "
+            f"What the files hold: {shown}. Name the right one, e.g. {quantity}: <key>, or do not ask for {quantity}"
+        )
+
+
+def _watched(frames: Iterable[Frame], path: Path, progress: bool) -> Iterable[Frame]:
+    """The same frames, with a progress bar on standard error if asked for."""
+    if not progress:
+        return frames
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(frames, description=f"reading {path.name}", console=Console(stderr=True), total=None, transient=True)

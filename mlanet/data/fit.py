@@ -1,0 +1,210 @@
+"""What a model must know of its training set: references E₀, scales and the mean number of neighbours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+from numpy.typing import NDArray
+
+from mlanet.config import read_yaml, suggestion
+from mlanet.data.samples import Sample
+from mlanet.errors import ConfigError, DataError
+from mlanet.statistics import Statistics
+
+METHODS = ("lstsq", "ridge", "isolated", "none")
+"""How references can be found; anything else is a mapping or the path of a file."""
+
+RIDGE = 1e-3
+"""Strength of the ridge relative to the mean diagonal of the normal matrix."""
+
+_FAR = 20.0
+"""eV/atom; references further off than this do not belong to the data's level of theory."""
+
+
+def fit_statistics(
+    samples: Sequence[Sample],
+    references: str | Mapping[str, float] = "lstsq",
+    species: Sequence[int] | None = None,
+) -> tuple[Statistics, list[str]]:
+    """References, scale, mean neighbours and stress scale of a training set, with warnings for the user.
+
+    E₀ solves Σ_Z n_Z E₀[Z] ≈ E over the structures, per atom (both sides divided by N), in float64:
+    "lstsq" the minimum-norm least squares, "ridge" the same pulled towards the mean energy per atom, "isolated" the
+    energies of the single-atom frames, "none" zeros; else a mapping {symbol: eV} or a YAML/JSON file with one.
+    Scale is the root mean square of the force components (eV/Å); without forces, the standard deviation of the
+    energy per atom that the references leave over. The stress scale is the root mean square of the nine components.
+
+    Args:
+        samples: the training set.
+        references: see above.
+        species: atomic numbers the model shall know, or None for those of the samples.
+    Raises:
+        DataError: an element outside `species`, an element without a reference, no energies to fit.
+        ConfigError: an unknown method, or a file of references that cannot be understood.
+    """
+    if not samples:
+        raise DataError("no samples to fit statistics to")
+    present = sorted({int(z) for sample in samples for z in sample.graph.numbers.unique().tolist()})
+    known = present if species is None else sorted({int(z) for z in species})
+    if set(present) - set(known):
+        extra = ", ".join(chemical_symbols[z] for z in present if z not in known)
+        raise DataError(f"the training set has elements that are not among the model's species: {extra}")
+    warnings: list[str] = []
+    counts, energies = _composition(samples, known)
+    found = _references(samples, references, known, counts, energies, warnings)
+    scale = _scale(samples, counts, energies, found, warnings)
+    stress = np.concatenate([s.labels.stress.numpy().ravel() for s in samples])
+    atoms = sum(sample.graph.n_atoms for sample in samples)
+    edges = sum(sample.graph.n_edges for sample in samples)
+    if edges == 0:
+        warnings.append("no atom has a neighbour within the cutoff; mean_neighbors is set to 1")
+    statistics = Statistics(
+        species=tuple(known),
+        references=tuple(float(value) for value in found),
+        scale=(scale,) * len(known),
+        mean_neighbors=edges / atoms if edges else 1.0,
+        stress_scale=_rms(stress) or 1.0,
+    )
+    return statistics, warnings
+
+
+def _composition(samples: Sequence[Sample], species: list[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Atoms of each element (S, Z), and total energies (S,) eV, NaN where not labelled."""
+    counts = np.zeros((len(samples), len(species)))
+    for row, sample in enumerate(samples):
+        numbers = np.bincount(sample.graph.numbers.numpy(), minlength=max(species) + 1)
+        counts[row] = numbers[species]
+    return counts, np.array([float(sample.labels.energy[0]) for sample in samples])
+
+
+def _references(
+    samples: Sequence[Sample],
+    references: str | Mapping[str, float],
+    species: list[int],
+    counts: NDArray[np.float64],
+    energies: NDArray[np.float64],
+    warnings: list[str],
+) -> NDArray[np.float64]:
+    """E₀ of each species, eV."""
+    if references == "none":
+        return np.zeros(len(species))
+    if references in ("lstsq", "ridge"):
+        return _fitted(species, counts, energies, ridge=references == "ridge", warnings=warnings)
+    given = _isolated(samples) if references == "isolated" else _given(references)
+    missing = [chemical_symbols[z] for z in species if z not in given]
+    if missing:
+        source = "no labelled single-atom frame" if references == "isolated" else "no reference energy given"
+        raise DataError(f"{source} for {', '.join(missing)}; every element of the model needs one")
+    found = np.array([given[z] for z in species])
+    labelled = np.isfinite(energies)
+    if labelled.any():
+        left = (energies[labelled] - counts[labelled] @ found) / counts[labelled].sum(axis=1)
+        if abs(left.mean()) > _FAR:
+            warnings.append(
+                f"after the references {left.mean():.1f} eV/atom are left over on average: the references seem to "
+                "come from another level of theory than the energies"
+            )
+    return found
+
+
+def _fitted(
+    species: list[int],
+    counts: NDArray[np.float64],
+    energies: NDArray[np.float64],
+    *,
+    ridge: bool,
+    warnings: list[str],
+) -> NDArray[np.float64]:
+    """Least squares per atom: minimum norm, or a ridge around the mean energy per atom."""
+    labelled = np.isfinite(energies)
+    if not labelled.any():
+        raise DataError(
+            "no structure has an energy, so references cannot be fitted; use references: none, or give them"
+        )
+    atoms = counts[labelled].sum(axis=1)
+    shares = counts[labelled] / atoms[:, None]
+    target = energies[labelled] / atoms
+    unseen = [chemical_symbols[z] for z, total in zip(species, shares.sum(axis=0), strict=True) if total == 0]
+    rank = int(np.linalg.matrix_rank(shares, tol=1e-9 * max(shares.shape)))
+    if unseen:
+        warnings.append(f"no labelled energy with {', '.join(unseen)}: their references are not determined by the data")
+    if rank < len(species):
+        warnings.append(
+            f"the compositions determine only {rank} of {len(species)} reference energies "
+            f"({' '.join(chemical_symbols[z] for z in species)}); energies between compositions that are not in the "
+            f"training set have an arbitrary offset ({'ridge' if ridge else 'minimum-norm'} solution taken)"
+        )
+    if not ridge:
+        return np.linalg.lstsq(shares, target, rcond=1e-10)[0]
+    mean = target.mean()
+    normal = shares.T @ shares
+    strength = RIDGE * np.trace(normal) / len(species)
+    return mean + np.linalg.solve(normal + strength * np.eye(len(species)), shares.T @ (target - mean))
+
+
+def _isolated(samples: Sequence[Sample]) -> dict[int, float]:
+    """Energies of the single-atom frames without neighbours, by atomic number."""
+    found: dict[int, float] = {}
+    for sample in samples:
+        energy = float(sample.labels.energy[0])
+        if sample.graph.n_atoms != 1 or sample.graph.n_edges or not np.isfinite(energy):
+            continue
+        number = int(sample.graph.numbers[0])
+        if number in found and abs(found[number] - energy) > 1e-6:
+            raise DataError(
+                f"{sample.where}: a second isolated {chemical_symbols[number]} with another energy "
+                f"({energy} against {found[number]} eV); keep one, or give the references as a mapping"
+            )
+        found[number] = energy
+    return found
+
+
+def _given(references: str | Mapping[str, float]) -> dict[int, float]:
+    """A mapping, or a file with one, by atomic number."""
+    source = "references"
+    if isinstance(references, str | os.PathLike):
+        source = str(references)
+        if not source.lower().endswith((".yaml", ".yml", ".json")) and not Path(source).is_file():
+            raise ConfigError(
+                f"references '{source}'{suggestion(source, METHODS)}: expected one of {', '.join(METHODS)}, "
+                "a mapping {symbol: eV}, or a .yaml or .json file with one"
+            )
+        references = read_yaml(source)
+    found = {}
+    for symbol, value in references.items():
+        if symbol not in atomic_numbers or atomic_numbers[symbol] == 0:
+            raise ConfigError(f"{source}: {symbol!r} is no chemical symbol (quote symbols that YAML reads otherwise)")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+            raise ConfigError(f"{source}: the reference of {symbol} is {value!r}, not a number of eV")
+        found[atomic_numbers[symbol]] = float(value)
+    return found
+
+
+def _scale(
+    samples: Sequence[Sample],
+    counts: NDArray[np.float64],
+    energies: NDArray[np.float64],
+    references: NDArray[np.float64],
+    warnings: list[str],
+) -> float:
+    """Force RMS, else what the references leave of the energy per atom, else 1."""
+    forces = np.concatenate([sample.labels.forces.numpy().ravel() for sample in samples])
+    scale = _rms(forces)
+    if not np.isfinite(forces).any():
+        left = (energies - counts @ references) / counts.sum(axis=1)
+        scale = float(np.std(left[np.isfinite(left)])) if np.isfinite(left).any() else 0.0
+        warnings.append("no forces: the scale is the standard deviation of the energy per atom")
+    if scale < 1e-8:
+        warnings.append("forces (or energies per atom) do not vary in the training set; the scale is set to 1")
+        return 1.0
+    return scale
+
+
+def _rms(values: NDArray[np.float64]) -> float:
+    """Root mean square of the finite values, 0 where there are none."""
+    finite = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0

@@ -1,0 +1,240 @@
+"""Where reference values hide in an ASE structure, and what sign and shape they have there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import compare_atoms
+from numpy.typing import NDArray
+
+from mlanet.errors import DataError
+
+QUANTITIES = ("energy", "forces", "stress")
+"""The labels a model can be trained on."""
+
+# Searched in this order when the user names no key: reference data written on purpose, what ASE's readers put into
+# calc.results, and names that other packages write. Compared in lower case.
+_SEARCH = {
+    "energy": (("ref_energy",), ("energy", "free_energy"), ("y_energy", "dft_energy", "total_energy", "energy")),
+    "forces": (("ref_forces", "ref_force"), ("forces",), ("y_force", "y_forces", "dft_forces", "forces", "force")),
+    "stress": (
+        ("ref_stress", "ref_virial", "ref_virials"),
+        ("stress",),
+        ("dft_stress", "stress", "virial", "virials", "dft_virial", "dft_virials"),
+    ),
+}
+_FORTRAN = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[dD][-+]?\d+$")
+_NOT_LABELS = {"numbers", "positions", "tags", "momenta", "masses", "initial_magmoms", "initial_charges"}
+
+
+class LabelKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The names under which labels stand in the files; None (the default) means: search.
+
+    The search takes `REF_energy`, `REF_forces`, `REF_stress`, `REF_virial(s)` (any case) first, then the calculator's
+    results, where ASE's readers put `energy`, `forces` and `stress`, then common aliases. A key may name an entry of
+    info, of the per-atom arrays, of the calculator's results, or of an ASE database row's data.
+
+    Stress is in eV/Å³ with tension positive, as 3 × 3, 9 numbers, or 6 in ASE's order xx yy zz yz xz xy. A key with
+    "virial" in its name holds W in eV and becomes σ = −W / V.
+    """
+
+    energy: str | None = None
+    """Total energy, eV."""
+    forces: str | None = None
+    """Forces, eV/Å."""
+    stress: str | None = None
+    """Stress, eV/Å³, tension positive; or a virial, eV, when the name says so."""
+    charge: str | None = None
+    """Total charge, e (an input of the model); searched under total_charge and charge."""
+    atomic_charges: str | None = None
+    """Per-atom charges, e (an input of the model); searched under atomic_charges and initial_charges."""
+
+
+class FoundLabels(NamedTuple):
+    """Reference values of one structure: eV, (N, 3) eV/Å, (3, 3) eV/Å³; NaN = not labelled."""
+
+    energy: float
+    forces: NDArray[np.float64]
+    stress: NDArray[np.float64]
+
+
+def find_labels(atoms: Atoms, keys: LabelKeys, where: str) -> FoundLabels:
+    """All labels of one structure; see `mlanet.data.atoms.to_labels`."""
+    entries = _Entries(atoms, where)
+    energy = np.nan
+    forces = np.full((len(atoms), 3), np.nan)
+    stress = np.full((3, 3), np.nan)
+    if (name := entries.name_of("energy", keys.energy)) is not None:
+        energy = entries.numbers(name, (1,))[0]
+    if (name := entries.name_of("forces", keys.forces)) is not None:
+        forces = entries.numbers(name, (3 * len(atoms),)).reshape(-1, 3)
+    if (name := entries.name_of("stress", keys.stress)) is not None:
+        stress = _stress(entries.numbers(name, (6, 9)), name.key, atoms)
+    return FoundLabels(float(energy), forces, stress)
+
+
+def label_names(atoms: Atoms) -> set[str]:
+    """Everything in a structure that could be a label, by name, for messages that say what *is* there."""
+    names = set()
+    for place, key, value in _items(atoms):
+        if key in _NOT_LABELS and place == "arrays":
+            continue
+        if isinstance(value, int | float | np.ndarray | list | tuple) and not isinstance(value, bool):
+            names.add(f"{place}:{key}" if place != "info" else key)
+    return names
+
+
+def require_numbers(atoms: Atoms, where: str) -> None:
+    """Raise `DataError` for a label-like entry that was read as text, such as a Fortran `-1.5D0`.
+
+    ASE keeps such a value as a string without a word; a training would lose the label, or fail far from the cause.
+    """
+    for _place, key, value in _items(atoms):
+        text = value if isinstance(value, str) else None
+        if isinstance(value, np.ndarray) and value.dtype.kind in "US":
+            text = next((str(v) for v in value.ravel() if _FORTRAN.match(str(v))), None)
+        if text is not None and any(_FORTRAN.match(word) for word in text.split()) and _speaks_of_a_label(key):
+            raise DataError(
+                f"{where}: '{key}' is the text '{text}', not a number; write Fortran's exponent D as E (e.g. -1.5E0)"
+            )
+
+
+def find_charge(atoms: Atoms, keys: LabelKeys, where: str) -> float:
+    """Total charge in e, 0 where none is given."""
+    entries = _Entries(atoms, where)
+    if keys.charge is not None:
+        name = entries.named(keys.charge)
+        return 0.0 if name is None else _finite(entries.numbers(name, (1,))[0], keys.charge, where)
+    for key in ("total_charge", "charge"):
+        name = entries.named(key, places=("info",))
+        if name is not None:
+            return _finite(entries.numbers(name, (1,))[0], key, where)
+    return 0.0
+
+
+def find_atomic_charges(atoms: Atoms, keys: LabelKeys, where: str) -> NDArray[np.float64] | None:
+    """(N,) per-atom charges in e, or None where none are given."""
+    entries = _Entries(atoms, where)
+    for key in (keys.atomic_charges,) if keys.atomic_charges is not None else ("atomic_charges", "initial_charges"):
+        name = entries.named(key, places=("arrays", "results", "info", "data"))
+        if name is not None:
+            charges = entries.numbers(name, (len(atoms),))
+            if not np.isfinite(charges).all():
+                raise DataError(f"{where}: atomic charges '{key}' are not all finite")
+            return charges
+    return None
+
+
+class _Name(NamedTuple):
+    """Which entry of which place."""
+
+    place: str
+    key: str
+
+
+class _Entries:
+    """The named values of one structure, with lookups that raise errors naming file, frame and key."""
+
+    def __init__(self, atoms: Atoms, where: str) -> None:
+        self.where = where
+        self.values = {_Name(place, key): value for place, key, value in _items(atoms)}
+        self.lower = {_Name(name.place, name.key.lower()): name for name in reversed(self.values)}
+        if any(name.place == "results" for name in self.values):
+            _require_current(atoms, where)
+
+    def name_of(self, quantity: str, key: str | None) -> _Name | None:
+        """The entry that holds a quantity: under the user's key, or by search."""
+        if key is not None:
+            return self.named(key)
+        references, results, aliases = _SEARCH[quantity]
+        searches = (
+            (references, ("info", "arrays", "data")),
+            (results, ("results",)),
+            (aliases, ("info", "arrays", "data")),
+        )
+        for candidates, places in searches:
+            for candidate in candidates:
+                for place in places:
+                    name = self.lower.get(_Name(place, candidate))
+                    if name is not None and self.values[name] is not None:
+                        return name
+        return None
+
+    def named(self, key: str, places: tuple[str, ...] = ("info", "arrays", "results", "data")) -> _Name | None:
+        """The entry with exactly this key, or None."""
+        for place in places:
+            if self.values.get(_Name(place, key)) is not None:
+                return _Name(place, key)
+        return None
+
+    def numbers(self, name: _Name, sizes: tuple[int, ...]) -> NDArray[np.float64]:
+        """An entry as a flat float64 array of one of the expected sizes; NaN is allowed, infinity is not."""
+        value = self.values[name]
+        text = isinstance(value, str) or (isinstance(value, np.ndarray) and value.dtype.kind in "USO")
+        try:
+            if text or isinstance(value, bool):
+                raise ValueError
+            numbers = np.asarray(value, dtype=np.float64).ravel()
+        except (TypeError, ValueError):
+            raise DataError(
+                f"{self.where}: '{name.key}' is {value!r:.60}, not a number (Fortran's exponent D must be written E)"
+            ) from None
+        if numbers.size not in sizes:
+            expected = " or ".join(map(str, sizes))
+            raise DataError(f"{self.where}: '{name.key}' has {numbers.size} numbers, expected {expected}")
+        if np.isinf(numbers).any():
+            raise DataError(f"{self.where}: '{name.key}' is infinite; mark what is not labelled with NaN")
+        return numbers
+
+
+def _items(atoms: Atoms) -> Iterator[tuple[str, str, Any]]:
+    """(place, key, value) of everything that ASE attaches to a structure; database rows nest theirs."""
+    for key, value in atoms.info.items():
+        if key in ("data", "key_value_pairs") and isinstance(value, Mapping):
+            yield from (("data", str(inner), number) for inner, number in value.items())
+        else:
+            yield "info", str(key), value
+    yield from (("arrays", key, value) for key, value in atoms.arrays.items())
+    if atoms.calc is not None:
+        yield from (("results", key, value) for key, value in atoms.calc.results.items())
+
+
+def _require_current(atoms: Atoms, where: str) -> None:
+    """Refuse results of a calculator that belong to another geometry than the structure has now."""
+    known = atoms.calc.atoms
+    if known is None or known is atoms:
+        return
+    if len(known) != len(atoms) or compare_atoms(
+        known, atoms, tol=1e-6, excluded_properties={"initial_charges", "initial_magmoms"}
+    ):
+        raise DataError(
+            f"{where}: the calculator's results belong to another geometry; the structure was changed after they "
+            "were computed"
+        )
+
+
+def _stress(numbers: NDArray[np.float64], key: str, atoms: Atoms) -> NDArray[np.float64]:
+    """6 or 9 numbers -> symmetric (3, 3) stress, eV/Å³; a virial becomes −W / V; NaN where stress has no meaning."""
+    volume = abs(np.linalg.det(atoms.cell.array))
+    if not (atoms.pbc.any() and volume > 0):
+        return np.full((3, 3), np.nan)
+    full = numbers[[0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(3, 3) if numbers.size == 6 else numbers.reshape(3, 3)
+    full = 0.5 * (full + full.T)
+    return -full / volume if "virial" in key.lower() else full
+
+
+def _speaks_of_a_label(key: str) -> bool:
+    """Whether a key names something that must be a number."""
+    return any(word in key.lower() for word in ("energy", "force", "stress", "virial", "charge"))
+
+
+def _finite(value: float, key: str, where: str) -> float:
+    """A charge that is a number."""
+    if not np.isfinite(value):
+        raise DataError(f"{where}: '{key}' is {value}; a total charge must be a finite number of e")
+    return float(value)

@@ -1,0 +1,88 @@
+"""Neighbour lists on the CPU by vesin: every pair within a cutoff, whatever the cell, in a canonical order."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import vesin
+from numpy.typing import ArrayLike, NDArray
+
+from mlanet.errors import GeometryError
+
+FLATNESS = 0.3
+"""A periodic cell whose height over one face is below this fraction of its edge is reduced before the search."""
+
+
+class NeighborList(NamedTuple):
+    """Directed pairs, sorted by (center, neighbor, shift).
+
+    - center, neighbor (E,) int64 · shift (E, 3) int64: r_ij = R_j + shift · cell − R_i
+    """
+
+    center: NDArray[np.int64]
+    neighbor: NDArray[np.int64]
+    shift: NDArray[np.int64]
+
+
+def neighbor_list(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float) -> NeighborList:
+    """All pairs |R_j + shift · cell − R_i| < cutoff, self-images included, the atom itself not.
+
+    Positions need not be wrapped, the cell may be left-handed, far smaller than the cutoff or strongly skewed, and
+    rows of non-periodic directions are ignored (they may be zero). Cost O(N) in time and memory; a strongly skewed
+    cell is searched in its Minkowski-reduced basis, because the search costs (cutoff / height)³ there.
+
+    Args:
+        positions: (N, 3) Å.
+        cell: (3, 3) Å, rows are the lattice vectors.
+        pbc: (3,) bool.
+        cutoff: Å.
+    Raises:
+        GeometryError: the search library refuses the input (callers check structures before).
+
+    >>> neighbor_list([[0, 0, 0]], [[2, 0, 0], [0, 2, 0], [0, 0, 2]], [True] * 3, 2.5).center.size
+    6
+    """
+    positions = np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3)
+    periodic = np.asarray(pbc, dtype=bool)
+    box = np.where(periodic[:, None], np.asarray(cell, dtype=np.float64), 0.0)
+    basis = _compact_basis(box, periodic)
+    search = vesin.NeighborList(cutoff=float(cutoff), full_list=True, n_threads=1)
+    try:
+        pairs, shift = search.compute(positions, np.ascontiguousarray(basis @ box), periodic, "PS")
+    except RuntimeError as error:
+        raise GeometryError(f"no neighbour list for this structure: {error}") from None
+    shift = shift.astype(np.int64) @ basis
+    return _sorted(pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64), shift, len(positions))
+
+
+def _compact_basis(box: NDArray[np.float64], periodic: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The integer matrix M, det ±1, for which M · box has compact periodic vectors (usually the identity)."""
+    if periodic.sum() < 2:
+        return np.eye(3, dtype=np.int64)
+    vectors = box[periodic]
+    heights = 1.0 / np.linalg.norm(np.linalg.pinv(vectors, rcond=1e-12), axis=0)
+    if (heights > FLATNESS * np.linalg.norm(vectors, axis=1)).all():
+        return np.eye(3, dtype=np.int64)
+    from ase.geometry import minkowski_reduce
+
+    _, operation = minkowski_reduce(box, periodic)
+    return np.asarray(operation, dtype=np.int64)
+
+
+def _sorted(
+    center: NDArray[np.int64], neighbor: NDArray[np.int64], shift: NDArray[np.int64], n_atoms: int
+) -> NeighborList:
+    """Canonical order, by one integer key where it fits into 63 bits (several times faster than a lexical sort)."""
+    if not len(center):
+        return NeighborList(center, neighbor, shift)
+    low = shift.min(axis=0)
+    width = shift.max(axis=0) - low + 1
+    if n_atoms * n_atoms * int(width[0]) * int(width[1]) * int(width[2]) < 2**62:
+        key = center * n_atoms + neighbor
+        for axis in range(3):
+            key = key * width[axis] + (shift[:, axis] - low[axis])
+        order = np.argsort(key, kind="stable")
+    else:
+        order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], neighbor, center))
+    return NeighborList(center[order], neighbor[order], shift[order])

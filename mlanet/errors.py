@@ -1,0 +1,49 @@
+"""Errors a user can act on: every one says what was wrong, where, and what is supported.
+
+The command line turns any `MLANetError` into one message and its `exit_status`; anything else is a bug
+and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class MLANetError(Exception):
+    """Base of all errors that a user can cause and mend."""
+
+    exit_status = 2
+
+
+class ConfigError(MLANetError, ValueError):
+    """A configuration file, preset or override that cannot be understood."""
+
+
+class DataError(MLANetError, ValueError):
+    """A structure, label or data file that cannot be used (the message names file, frame and atom)."""
+
+
+class GeometryError(DataError):
+    """A structure without a meaning: NaN position, singular periodic cell, overlapping atoms, no atoms."""
+
+
+class MissingLabelError(DataError):
+    """A requested label that is nowhere to be found in the data."""
+
+
+class UnsupportedElementError(DataError):
+    """An element that the model has never seen."""
+
+
+class CheckpointError(MLANetError):
+    """A model or checkpoint file that is corrupted, of another kind, or cannot be written."""
+
+    exit_status = 3
+
+
+class NotConservativeError(MLANetError):
+    """A task that needs forces derived from an energy, asked of a model whose forces are a direct head."""
+
+
+class OutputError(MLANetError):
+    """A result that cannot be written: no permission, no space, or it would overwrite an input."""
+
+    exit_status = 3

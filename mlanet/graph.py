@@ -1,0 +1,175 @@
+"""The nouns that cross borders: `AtomicGraph` in, `Prediction` out, `Labels` beside them.
+
+Legend of shapes, used in every docstring of the package: S structures, N atoms, E edges, C channels,
+D `irreps.dim`, H heads, L `l_max`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T", "AtomicGraph", "Labels")
+
+
+@dataclass(frozen=True)
+class AtomicGraph:
+    """One batch of structures and every pair of atoms closer than `cutoff`, as the models see it.
+
+    Edges run from `neighbor` (j, sends) to `center` (i, receives) and are sorted by center. The edge vector is
+    r_ij = R_j + shift · cell − R_i; each ordered pair stands once, so (i, j, shift) and (j, i, −shift) both appear.
+
+    - positions (N, 3) Å, not wrapped · numbers (N,) int64, atomic numbers
+    - cell (S, 3, 3) Å, rows are the lattice vectors (zeros where not periodic) · pbc (S, 3) bool
+    - center (E,) int64 ascending · neighbor (E,) int64 · shift (E, 3) int64, integer lattice images
+    - structure (N,) int64 ascending, which structure an atom belongs to · n_structures S, a Python int
+    - cutoff Å, the radius within which the list is complete (a model with a larger one refuses the graph)
+    - charge (S,) e, total charge · atomic_charges (N,) e, or None where no per-atom charges were given
+    """
+
+    positions: Tensor
+    numbers: Tensor
+    cell: Tensor
+    pbc: Tensor
+    center: Tensor
+    neighbor: Tensor
+    shift: Tensor
+    structure: Tensor
+    n_structures: int
+    cutoff: float
+    charge: Tensor
+    atomic_charges: Tensor | None = None
+
+    @property
+    def n_atoms(self) -> int:
+        """N, the number of atoms of all structures together."""
+        return self.positions.shape[0]
+
+    @property
+    def n_edges(self) -> int:
+        """E, the number of directed pairs."""
+        return self.center.shape[0]
+
+    def edge_vectors(self) -> Tensor:
+        """r_ij = R_j + shift · cell − R_i, (E, 3) Å, differentiable in positions and cell."""
+        image = torch.einsum("ea,eab->eb", self.shift.to(self.cell.dtype), self.cell[self.structure[self.center]])
+        return self.positions[self.neighbor] + image - self.positions[self.center]
+
+    def atoms_per_structure(self) -> Tensor:
+        """(S,) int64, how many atoms each structure has."""
+        zeros = torch.zeros(self.n_structures, dtype=torch.int64, device=self.structure.device)
+        return zeros.index_add(0, self.structure, torch.ones_like(self.structure))
+
+    def volume(self) -> Tensor:
+        """(S,) Å³, |det cell| of the cell as given (zero for a molecule)."""
+        return torch.linalg.det(self.cell).abs()
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> AtomicGraph:
+        """The same graph on another device or with another floating-point type (integers stay integers)."""
+        return _moved(self, device, dtype)
+
+
+class ModelOutput(NamedTuple):
+    """What a model returns: site energies, and forces and stress only where they are direct heads.
+
+    - atomic_energies (N,) eV, without per-element references · forces (N, 3) eV/Å or None
+    - stress (S, 3, 3) eV/Å³ or None
+    """
+
+    atomic_energies: Tensor
+    forces: Tensor | None = None
+    stress: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a potential says of a batch.
+
+    - energy (S,) eV, float64, references included · forces (N, 3) eV/Å, F = −∂E/∂R for a conservative model
+    - stress (S, 3, 3) eV/Å³, σ = (1/V) ∂E/∂ε, tension positive, V of the given cell; NaN where no direction is
+      periodic or the cell has no volume · atomic_energies (N,) eV, float64, summing to `energy`
+    """
+
+    energy: Tensor
+    forces: Tensor
+    stress: Tensor
+    atomic_energies: Tensor
+
+    def detach(self) -> Prediction:
+        """The same numbers without their history."""
+        return Prediction(**{f.name: getattr(self, f.name).detach() for f in dataclasses.fields(self)})
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Reference values of a batch; NaN means *not labelled* and is left out by selection, never by masking.
+
+    - energy (S,) eV, float64 · forces (N, 3) eV/Å · stress (S, 3, 3) eV/Å³, ASE's sign
+    """
+
+    energy: Tensor
+    forces: Tensor
+    stress: Tensor
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Labels:
+        """The same labels elsewhere; `energy` stays float64, since totals can be −10⁵ eV."""
+        moved = _moved(self, device, dtype)
+        return dataclasses.replace(moved, energy=self.energy.to(device=device))
+
+
+def batch_graphs(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
+    """Join graphs into one; atoms and structures keep their order, so edges stay sorted by center."""
+    atoms = _offsets([g.n_atoms for g in graphs])
+    structures = _offsets([g.n_structures for g in graphs])
+    return AtomicGraph(
+        positions=torch.cat([g.positions for g in graphs]),
+        numbers=torch.cat([g.numbers for g in graphs]),
+        cell=torch.cat([g.cell for g in graphs]),
+        pbc=torch.cat([g.pbc for g in graphs]),
+        center=torch.cat([g.center + start for g, start in zip(graphs, atoms, strict=False)]),
+        neighbor=torch.cat([g.neighbor + start for g, start in zip(graphs, atoms, strict=False)]),
+        shift=torch.cat([g.shift for g in graphs]),
+        structure=torch.cat([g.structure + start for g, start in zip(graphs, structures, strict=False)]),
+        n_structures=structures[-1],
+        cutoff=min(g.cutoff for g in graphs),
+        charge=torch.cat([g.charge for g in graphs]),
+        atomic_charges=_joined_atomic_charges(graphs),
+    )
+
+
+def batch_labels(labels: Sequence[Labels]) -> Labels:
+    """Join labels in the order of their graphs."""
+    return Labels(
+        energy=torch.cat([one.energy for one in labels]),
+        forces=torch.cat([one.forces for one in labels]),
+        stress=torch.cat([one.stress for one in labels]),
+    )
+
+
+def _joined_atomic_charges(graphs: Sequence[AtomicGraph]) -> Tensor | None:
+    """All or nothing: a batch has per-atom charges only if each of its structures does."""
+    charges = [g.atomic_charges for g in graphs if g.atomic_charges is not None]
+    return torch.cat(charges) if len(charges) == len(graphs) else None
+
+
+def _offsets(counts: list[int]) -> list[int]:
+    """Running starts, with the total as last entry."""
+    starts = [0]
+    for count in counts:
+        starts.append(starts[-1] + count)
+    return starts
+
+
+def _moved(thing: T, device: torch.device | str | None, dtype: torch.dtype | None) -> T:
+    """Copy with every tensor on `device` and every floating-point tensor as `dtype`."""
+    changes = {}
+    for field in dataclasses.fields(thing):
+        value = getattr(thing, field.name)
+        if isinstance(value, Tensor):
+            changes[field.name] = value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+    return dataclasses.replace(thing, **changes)

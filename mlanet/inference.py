@@ -1,0 +1,65 @@
+"""Predictions for any number of structures: batched for speed, streaming so that memory holds one batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+
+from mlanet.graph import AtomicGraph, Prediction, batch_graphs
+from mlanet.potential import Potential
+
+
+def predict(potential: Potential, graphs: Iterable[AtomicGraph], *, max_edges: int = 20_000) -> Iterator[Prediction]:
+    """One `Prediction` per structure, in order, on the CPU and without history.
+
+    Graphs are taken as they come and joined until the next one would bring the batch above `max_edges`; a single graph
+    above it makes a batch of its own. What a structure is batched with changes its numbers by rounding only.
+
+    Args:
+        potential: answers in evaluation mode, and is left in the mode in which it was found.
+        graphs: of one structure each, usually; those of a graph with several come one after another.
+        max_edges: bounds memory, which grows with edges; an atom without neighbours counts as one edge.
+    Raises:
+        UnsupportedElementError, GeometryError: as `Potential`; predictions already yielded stay valid.
+    """
+    if max_edges < 1:
+        raise ValueError(f"max_edges must be positive, got {max_edges}")
+    waiting: list[AtomicGraph] = []
+    load = 0
+    for graph in graphs:
+        size = max(graph.n_edges, graph.n_atoms)
+        if waiting and load + size > max_edges:
+            yield from _answer(potential, waiting)
+            waiting, load = [], 0
+        waiting.append(graph)
+        load += size
+    if waiting:
+        yield from _answer(potential, waiting)
+
+
+def split(prediction: Prediction, graph: AtomicGraph) -> list[Prediction]:
+    """The prediction of a batch as one prediction per structure (views, no copies).
+
+    - prediction: of S structures with N atoms together · graph: the batch it was made for
+    """
+    counts = graph.atoms_per_structure().tolist()
+    forces = prediction.forces.split(counts)
+    atomic = prediction.atomic_energies.split(counts)
+    return [
+        Prediction(prediction.energy[i : i + 1], forces[i], prediction.stress[i : i + 1], atomic[i])
+        for i in range(graph.n_structures)
+    ]
+
+
+def _answer(potential: Potential, graphs: list[AtomicGraph]) -> list[Prediction]:
+    """Evaluate one batch; one transfer to the CPU per batch, not per structure."""
+    batch = batch_graphs(graphs)
+    training = potential.training
+    potential.eval()
+    try:
+        prediction = potential(batch)
+    finally:
+        potential.train(training)
+    fields = dataclasses.fields(prediction)
+    here = Prediction(**{field.name: getattr(prediction, field.name).detach().cpu() for field in fields})
+    return split(here, batch)

@@ -1,0 +1,61 @@
+"""The models: one file each = config + module + paper. `ModelConfig` is the whole registry.
+
+A new model is one file, one YAML and one word in the union below; see docs/add_a_model.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from mlanet.config import parse, preset_path, read_yaml
+from mlanet.graph import AtomicGraph, ModelOutput
+from mlanet.models.mlanet import MLANet, MLANetConfig
+from mlanet.statistics import Statistics
+
+ModelConfig = MLANetConfig
+"""Every known configuration; becomes a union, told apart by the key `model`, with the second model."""
+
+
+class Model(Protocol):
+    """What `Potential` needs of a model: a function from a graph to site energies (and optional direct heads)."""
+
+    config: ModelConfig
+
+    @property
+    def cutoff(self) -> float:
+        """Å."""
+        ...
+
+    @property
+    def conservative(self) -> bool:
+        """False where forces are a direct head."""
+        ...
+
+    def __call__(self, graph: AtomicGraph) -> ModelOutput:
+        """Site energies in network units."""
+        ...
+
+    def parameters(self) -> Any:
+        """As torch.nn.Module."""
+        ...
+
+
+def build_model(config: ModelConfig, statistics: Statistics) -> MLANet:
+    """An untrained model for a configuration."""
+    return MLANet(config, statistics.species, statistics.mean_neighbors)
+
+
+def read_model_config(name: str | Path) -> ModelConfig:
+    """A preset's name or the path of a user's YAML -> a configuration.
+
+    >>> read_model_config("mlanet_l2").l_max
+    2
+    """
+    path = preset_path(name)
+    return parse(read_yaml(path), ModelConfig, str(path))
+
+
+__all__ = ["MLANet", "MLANetConfig", "Model", "ModelConfig", "Statistics", "Tensor", "build_model", "read_model_config"]

@@ -1,0 +1,226 @@
+"""MLANet: a dual-path dynamic attention network on irreps of any l_max, after arXiv 2603.22810.
+
+The source fixes the architecture in words; equations, constants and defaults here are ours (docs/models/mlanet.md says
+which is which), and every such choice is a switch of `MLANetConfig`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+
+from mlanet.graph import AtomicGraph, ModelOutput
+from mlanet.nn.dual_path import AttentionShape, InteractionLayer
+from mlanet.nn.edges import Edges, pair_layout
+from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
+from mlanet.nn.equivariant import EquivariantRMSNorm, GatedMLP, NodeProduct, natural_irreps
+from mlanet.nn.heads import DirectForces, DirectStress
+from mlanet.nn.pooling import Structures, build_pooling
+from mlanet.nn.radial import BesselBasis, polynomial_envelope
+
+
+class MLANetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="model", tag="mlanet"):
+    """Everything that shapes the network; E-cost is cost per edge, N-cost per atom."""
+
+    irreps: str
+    """Node features in e3nn notation, e.g. `64x0e+64x1o+64x2e`: natural parity, one multiplicity, l_max 1 to 3.
+    Memory grows as (l_max + 1)² times the multiplicity."""
+    layers: int = 3
+    """Message-passing layers T; the receptive field is T times the cutoff, the cost T times one layer's."""
+    cutoff: float = 5.0
+    """r_c in Å; edges grow as its cube."""
+    heads: int = 4
+    """Attention heads H; must divide the multiplicity."""
+    key_dim: int = 8
+    """Keys per head d_k; E-cost of the logits is H d_k (l_max + 1)²."""
+    radial_functions: int = 8
+    """Bessel functions B."""
+    radial_hidden: tuple[int, ...] = (64,)
+    """Hidden widths of the radial networks; `[]` makes the filters linear in the basis, the cheapest."""
+    hidden: int = 64
+    """Width R of the edge state z_ij; E-cost R · multiplicity · (l_max + 1)."""
+    attention: Literal["tp_dot", "fctp", "gatv2", "none"] = "tp_dot"
+    """How neighbours are weighed: query·key and query·Y; a full tensor product; scalars only; not at all."""
+    message: Literal["light", "full"] = "light"
+    """`light` has no tensor product on edges; `full` has all of them (E-cost some 10 times at l_max 3)."""
+    combine: Literal["product", "sum"] = "product"
+    """Whether the chemical gate multiplies the attention or stands beside it."""
+    node_product: Literal["none", "uuu"] = "uuu"
+    """h ⊗ h at the nodes raises the body order at N-cost; with `light` messages it is what brings angles into energies."""
+    norm: Literal["none", "rms"] = "none"
+    """Equivariant RMS norm before each layer's attention."""
+    pooling: Literal["local", "sum", "extensive", "paper"] = "local"
+    """How atoms make an energy; only `local` and `sum` are extensive, additive and local."""
+    isolated_atom: Literal["zero", "free"] = "zero"
+    """`zero`: a lone neutral atom has exactly its reference energy E₀ (modes `local` and `sum`)."""
+    forces: Literal["gradient", "direct"] = "gradient"
+    """`gradient`: F = −∂E/∂R and stress from strain. `direct`: heads, about twice as fast, not conservative."""
+    charge: Literal["none", "total", "atomic"] = "none"
+    """What charge the network sees: nothing, the structure's total, or given per-atom charges."""
+
+    def __post_init__(self) -> None:
+        irreps = _parsed(self.irreps)
+        channels, l_max = irreps[0].mul, irreps.lmax
+        if not 1 <= l_max <= 3 or irreps != natural_irreps(channels, l_max):
+            raise ValueError(
+                f"irreps '{self.irreps}' are not supported: l = 0 … l_max (1, 2 or 3), natural parity, one multiplicity, "
+                f"e.g. '{natural_irreps(channels, min(max(l_max, 1), 3))}'"
+            )
+        for name in ("layers", "heads", "key_dim", "radial_functions", "hidden", "cutoff"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if channels % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide the multiplicity of the irreps ({channels})")
+
+    @property
+    def l_max(self) -> int:
+        """Highest degree of the features."""
+        return _parsed(self.irreps).lmax
+
+    @property
+    def channels(self) -> int:
+        """Multiplicity C of every degree."""
+        return _parsed(self.irreps)[0].mul
+
+
+def _parsed(text: str) -> o3.Irreps:
+    """e3nn's own reading of the string, with an error that quotes it."""
+    try:
+        irreps = o3.Irreps(text)
+    except (ValueError, AssertionError, IndexError):
+        irreps = o3.Irreps()
+    if not len(irreps) or irreps.dim == 0:
+        raise ValueError(f"irreps '{text}' cannot be read; expected e3nn notation such as '64x0e+64x1o+64x2e'")
+    return irreps
+
+
+class MLANet(nn.Module):
+    """Graph -> site energies (and direct forces and stress if configured).
+
+    Args:
+        config: shape and switches.
+        species: atomic numbers it will know, ascending.
+        mean_neighbors: n̄ of the training set.
+    """
+
+    species_index: Tensor
+
+    def __init__(self, config: MLANetConfig, species: tuple[int, ...], mean_neighbors: float) -> None:
+        super().__init__()
+        self.config = config
+        irreps = o3.Irreps(config.irreps)
+        index = torch.full((256,), len(species), dtype=torch.int64)
+        index[list(species)] = torch.arange(len(species))
+        self.register_buffer("species_index", index, persistent=False)
+        self.n_species = len(species)
+        self.embedding = nn.Embedding(len(species), config.channels)
+        self.sender = nn.Embedding(len(species), config.channels)
+        self.charge = None if config.charge == "none" else ChargeEmbedding(config.channels)
+        self.radial = BesselBasis(config.radial_functions, config.cutoff)
+        self.directions = EdgeDegreeEmbedding(irreps, config.radial_functions, config.radial_hidden, mean_neighbors)
+        self.layers = nn.ModuleList(_layers(config, irreps, mean_neighbors))
+        self.pooling = build_pooling(config.pooling, config.channels, mean_neighbors)
+        self.direct_forces = DirectForces(irreps) if config.forces == "direct" else None
+        self.direct_stress = DirectStress(irreps) if config.forces == "direct" else None
+
+    @property
+    def cutoff(self) -> float:
+        """r_c, Å."""
+        return self.config.cutoff
+
+    @property
+    def conservative(self) -> bool:
+        """Whether forces are the gradient of the energy."""
+        return self.config.forces == "gradient"
+
+    def forward(self, graph: AtomicGraph) -> ModelOutput:
+        """Site energies (N,), network units, without references."""
+        n = graph.n_atoms
+        # One lone atom of each species rides along: its energy is subtracted, at no further pass.
+        ghosts = torch.arange(self.n_species, device=graph.numbers.device)
+        species = torch.cat([self.species_index[graph.numbers], ghosts])
+        edges = self._edges(graph, n + self.n_species)
+        features = self._embed(graph, species, edges)
+        for layer in self.layers:
+            features = layer(features, edges)
+        structures = self._structures(graph)
+        site = self._site_energies(features[:, 0], species, edges, structures, n)
+        if self.direct_forces is None or self.direct_stress is None:
+            return ModelOutput(site)
+        real = features[:n]
+        forces = self.direct_forces(real, graph.positions, graph.pbc, structures)
+        return ModelOutput(site, forces, self.direct_stress(real, structures))
+
+    def _edges(self, graph: AtomicGraph, n_nodes: int) -> Edges:
+        """Lengths and directions of all pairs, and what all layers derive from them."""
+        layout = pair_layout(graph.center, graph.neighbor, n_nodes)
+        filler = graph.positions.new_tensor([2 * self.cutoff, 0.0, 0.0])
+        vectors = layout.arrange(graph.edge_vectors(), filler)
+        distance = torch.sqrt((vectors * vectors).sum(1))
+        envelope = polynomial_envelope(distance, self.cutoff)
+        harmonics = o3.spherical_harmonics(
+            list(range(self.config.l_max + 1)), vectors / distance[:, None], normalize=False, normalization="component"
+        )
+        coordination = layout.around.sum(envelope)
+        return Edges(layout.around, layout.neighbor, envelope, self.radial(distance, envelope), harmonics, coordination)
+
+    def _embed(self, graph: AtomicGraph, species: Tensor, edges: Edges) -> Tensor:
+        """h⁰: element and charge in the scalars, one look at the directions around in l > 0."""
+        scalars = self.embedding(species)
+        if self.charge is not None:
+            charges = self.charge(self._charges(graph))
+            scalars = scalars + nn.functional.pad(charges, (0, 0, 0, self.n_species))
+        directions = self.directions(self.sender(species), edges)
+        return torch.cat([scalars[:, None], directions], dim=1)
+
+    def _charges(self, graph: AtomicGraph) -> Tensor:
+        """(N, 2): (Q, Q/N) of the structure, or (q_i, |q_i|)."""
+        if self.config.charge == "total":
+            counts = graph.atoms_per_structure().to(graph.charge.dtype)
+            return torch.stack([graph.charge, graph.charge / counts], dim=1)[graph.structure]
+        if graph.atomic_charges is None:
+            raise ValueError("this model reads per-atom charges (`charge: atomic`), and the structure has none")
+        return torch.stack([graph.atomic_charges, graph.atomic_charges.abs()], dim=1)
+
+    def _structures(self, graph: AtomicGraph) -> Structures:
+        """Which atoms belong together."""
+        counts = graph.atoms_per_structure().to(graph.positions.dtype)
+        return Structures(graph.structure, counts, graph.n_structures)
+
+    def _site_energies(self, scalars: Tensor, species: Tensor, edges: Edges, structures: Structures, n: int) -> Tensor:
+        """Pooled energies per atom, less those of the lone atoms."""
+        if not self.pooling.per_atom:
+            return self.pooling(scalars[:n], edges, structures)
+        site = self.pooling(scalars, edges, structures)
+        return site[:n] - site[n:][species[:n]] if self.config.isolated_atom == "zero" else site[:n]
+
+    def extra_repr(self) -> str:
+        """The representation is part of the type."""
+        return f"{self.n_species} species -> {self.config.irreps}, r_c = {self.cutoff} Å"
+
+
+def _layers(config: MLANetConfig, irreps: o3.Irreps, mean_neighbors: float) -> list[InteractionLayer]:
+    """T layers; the last one of a gradient model returns scalars only."""
+    shape = AttentionShape(
+        heads=config.heads,
+        key_dim=config.key_dim,
+        radial_functions=config.radial_functions,
+        radial_hidden=config.radial_hidden,
+        hidden=config.hidden,
+        mean_neighbors=mean_neighbors,
+        attention=config.attention,
+        message=config.message,
+        combine=config.combine,
+    )
+    layers = []
+    for index in range(config.layers):
+        last = index + 1 == config.layers and config.forces == "gradient"
+        out = natural_irreps(config.channels, 0 if last else config.l_max)
+        product = NodeProduct(irreps, out) if config.node_product == "uuu" else None
+        norm = EquivariantRMSNorm(irreps) if config.norm == "rms" else None
+        layers.append(InteractionLayer(irreps, out, shape, product, norm, GatedMLP(out, out)))
+    return layers

@@ -1,0 +1,62 @@
+"""What the layers know of the pairs of atoms, and how a sorted list of pairs becomes a table."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mlanet.ops.segment import Neighborhoods
+
+MAX_PADDING = 1.6
+"""A table may have this many times the rows of the list before the list is cheaper (measured on two CPU cores)."""
+
+
+class Edges(NamedTuple):
+    """Everything about the pairs that all layers share, computed once.
+
+    - around: edges by center · neighbor (E,) · envelope u (E,) · radial RBF (E, B)
+    - harmonics Y (E, (L+1)²), `component` normalised · coordination n_i = Σ_j u (N,)
+    """
+
+    around: Neighborhoods
+    neighbor: Tensor
+    envelope: Tensor
+    radial: Tensor
+    harmonics: Tensor
+    coordination: Tensor
+
+
+class PairLayout(NamedTuple):
+    """Where each row of the layers' edge arrays comes from: `slot` (rows,) into the list, its length for a filler."""
+
+    around: Neighborhoods
+    neighbor: Tensor
+    slot: Tensor | None
+
+    def arrange(self, values: Tensor, filler: Tensor) -> Tensor:
+        """List order (E, 3) -> row order, with `filler` (3,) where a center has fewer neighbours than the table."""
+        if self.slot is None:
+            return values
+        return torch.cat([values, filler[None]]).index_select(0, self.slot)
+
+
+def pair_layout(center: Tensor, neighbor: Tensor, n_centers: int) -> PairLayout:
+    """A table on a CPU when the centers have similar numbers of neighbours, else the sorted list itself.
+
+    On other devices always the list: its shape is known without asking the device.
+    """
+    plain = PairLayout(Neighborhoods(center, n_centers), neighbor, None)
+    if center.device.type != "cpu" or not len(center):
+        return plain
+    counts = torch.bincount(center, minlength=n_centers)
+    degree = int(counts.max())
+    if degree * n_centers > MAX_PADDING * len(center):
+        return plain
+    column = torch.arange(degree)[None, :]
+    first = (torch.cumsum(counts, 0) - counts)[:, None]
+    slot = torch.where(column < counts[:, None], first + column, len(center)).flatten()
+    table_center = torch.arange(n_centers).repeat_interleave(degree)
+    filled = torch.cat([neighbor, neighbor.new_zeros(1)]).index_select(0, slot)
+    return PairLayout(Neighborhoods(table_center, n_centers, degree), filled, slot)

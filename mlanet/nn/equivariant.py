@@ -1,0 +1,165 @@
+"""Node-wise equivariant layers on e3nn irreps, in the layout (N, (L+1)², C), channels last.
+
+All features have natural parity and one multiplicity for all degrees: I = C×0e + C×1o + C×2e + …. Row l² + m of the
+middle axis is component m of degree l in e3nn's order, so `to_e3nn` is a permutation of numbers, nothing more.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+
+from mlanet.nn.tensor_product import TensorProduct
+
+
+def natural_irreps(channels: int, l_max: int) -> o3.Irreps:
+    """Channels × (l, (−1)^l) for l = 0 … l_max.
+
+    >>> natural_irreps(4, 2)
+    4x0e+4x1o+4x2e
+    """
+    return o3.Irreps([(channels, (degree, (-1) ** degree)) for degree in range(l_max + 1)])
+
+
+def degree_of_row(l_max: int) -> Tensor:
+    """((L+1)²,) the degree l of each row of the layout.
+
+    >>> degree_of_row(1).tolist()
+    [0, 1, 1, 1]
+    """
+    return torch.repeat_interleave(torch.arange(l_max + 1), 2 * torch.arange(l_max + 1) + 1)
+
+
+def to_e3nn(features: Tensor) -> Tensor:
+    """(N, (L+1)², C) -> (N, D), e3nn's `mul_ir` order: for each degree, channel-major."""
+    l_max = math.isqrt(features.shape[1]) - 1
+    blocks = [features[:, l * l : (l + 1) ** 2].transpose(1, 2).flatten(1) for l in range(l_max + 1)]  # noqa: E741
+    return torch.cat(blocks, dim=1)
+
+
+def from_e3nn(flat: Tensor, channels: int, l_max: int) -> Tensor:
+    """(N, D) in e3nn's order -> (N, (L+1)², C); the inverse of `to_e3nn`."""
+    blocks = torch.split(flat, [channels * (2 * l + 1) for l in range(l_max + 1)], dim=1)  # noqa: E741
+    return torch.cat([b.reshape(len(flat), channels, -1).transpose(1, 2) for b in blocks], dim=1)
+
+
+class Linear(nn.Module):
+    """y^l = x^l W_l, one matrix per degree: `e3nn.o3.Linear` in our layout, as one batched product.
+
+    - x (N, (L_in+1)², C_in) -> (N, (L_out+1)², C_out), L_out ≤ L_in. W_l ~ N(0, 1/C_in), no bias.
+    Cost 2 N (L_out+1)² C_in C_out FLOP. e3nn's weight is √C_in W_l.
+    """
+
+    degree: Tensor
+
+    def __init__(self, irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> None:
+        super().__init__()
+        self.irreps_in, self.irreps_out = irreps_in, irreps_out
+        self.rows = (irreps_out.lmax + 1) ** 2
+        c_in, c_out = irreps_in[0].mul, irreps_out[0].mul
+        self.weight = nn.Parameter(torch.randn(irreps_out.lmax + 1, c_in, c_out) / math.sqrt(c_in))
+        self.register_buffer("degree", degree_of_row(irreps_out.lmax), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, (L_in+1)², C_in) -> (N, (L_out+1)², C_out)."""
+        if self.rows == 1:
+            return (x[:, 0] @ self.weight[0])[:, None]
+        weight = self.weight.index_select(0, self.degree)
+        return torch.bmm(x[:, : self.rows].transpose(0, 1), weight).transpose(0, 1)
+
+    def extra_repr(self) -> str:
+        """The representation is part of the type."""
+        return f"{self.irreps_in} -> {self.irreps_out}"
+
+
+class GatedMLP(nn.Module):
+    """Linear(Gate(Linear(h))): SiLU on scalars, l > 0 multiplied by sigmoids of scalars, so directions survive.
+
+    - x (N, (L_in+1)², C) -> (N, (L_out+1)², C). Gate after arXiv 1807.02547 (as e3nn's `nn.Gate`).
+    """
+
+    degree: Tensor
+
+    def __init__(self, irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> None:
+        super().__init__()
+        self.irreps_in, self.irreps_out = irreps_in, irreps_out
+        self.channels, self.l_max = irreps_in[0].mul, irreps_out.lmax
+        hidden = natural_irreps(self.channels, self.l_max)
+        self.linear_in = Linear(irreps_in, hidden)
+        self.gates = nn.Linear(self.channels, self.channels * self.l_max) if self.l_max else None
+        self.linear_out = Linear(hidden, irreps_out)
+        self.register_buffer("degree", degree_of_row(self.l_max), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, (L_in+1)², C) -> (N, (L_out+1)², C)."""
+        hidden = self.linear_in(x)
+        scalars = nn.functional.silu(hidden[:, :1])
+        if self.gates is None:
+            return self.linear_out(scalars)
+        gates = torch.sigmoid(self.gates(x[:, 0])).view(-1, self.l_max, self.channels)
+        return self.linear_out(torch.cat([scalars, hidden[:, 1:] * gates[:, self.degree[1:] - 1]], dim=1))
+
+    def extra_repr(self) -> str:
+        """The representation is part of the type."""
+        return f"{self.irreps_in} -> {self.irreps_out}"
+
+
+class EquivariantRMSNorm(nn.Module):
+    """x / rms(x) · γ_{l,c}, with rms² = mean over degrees and channels of |x^l|²/(2l+1); one number per node.
+
+    The scalars of a node never vanish together, so the norm stays smooth where all l > 0 features are zero.
+    """
+
+    degree: Tensor
+    weight_of_row: Tensor
+
+    def __init__(self, irreps: o3.Irreps) -> None:
+        super().__init__()
+        self.irreps_in = self.irreps_out = irreps
+        degree = degree_of_row(irreps.lmax)
+        self.gain = nn.Parameter(torch.ones(irreps.lmax + 1, irreps[0].mul))
+        self.register_buffer("degree", degree, persistent=False)
+        self.register_buffer("weight_of_row", 1.0 / ((2 * degree + 1) * (irreps.lmax + 1)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, (L+1)², C) -> the same shape."""
+        square = torch.einsum("nmc,m->n", x * x, self.weight_of_row.to(x.dtype)) / x.shape[2]
+        return x * torch.rsqrt(square + 1e-6)[:, None, None] * self.gain[self.degree]
+
+    def extra_repr(self) -> str:
+        """The representation is part of the type."""
+        return f"{self.irreps_in} -> {self.irreps_out}"
+
+
+class NodeProduct(nn.Module):
+    """h ⊗ h -> I, channel by channel (e3nn `uuu` paths), then mixed: raises the body order at O(N), not O(E), cost.
+
+    - x (N, (L_in+1)², C) -> (N, (L_out+1)², C). All natural-parity paths l₁ ⊗ l₂ -> l with l₁ ≤ l₂ (h ⊗ h is
+    symmetric), a weight per path and channel. After MACE's products (arXiv 2206.07697), with one factor of 2.
+    """
+
+    def __init__(self, irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> None:
+        super().__init__()
+        self.irreps_in, self.irreps_out = irreps_in, irreps_out
+        self.channels, self.l_out = irreps_in[0].mul, irreps_out.lmax
+        paths = [
+            (a, b, c, "uuu", True)
+            for a in range(irreps_in.lmax + 1)
+            for b in range(a, irreps_in.lmax + 1)
+            for c in range(b - a, min(self.l_out, a + b) + 1, 2)
+        ]
+        product = natural_irreps(self.channels, self.l_out)
+        self.product = TensorProduct(irreps_in, irreps_in, product, paths, own_weights=True)
+        self.linear = Linear(product, irreps_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, (L_in+1)², C) -> (N, (L_out+1)², C)."""
+        flat = to_e3nn(x)
+        return self.linear(from_e3nn(self.product(flat, flat), self.channels, self.l_out))
+
+    def extra_repr(self) -> str:
+        """The representation is part of the type."""
+        return f"{self.irreps_in} x {self.irreps_in} -> {self.irreps_out}"

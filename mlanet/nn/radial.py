@@ -1,0 +1,62 @@
+"""Distance to numbers: the cutoff envelope and the radial basis, both smooth to second order at the cutoff."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def polynomial_envelope(distance: Tensor, cutoff: float, power: int = 6) -> Tensor:
+    """u(r): 1 at r = 0, and 0 with its first and second derivative at the cutoff, 0 beyond.
+
+    u = 1 − (p+1)(p+2)/2 t^p + p(p+2) t^{p+1} − p(p+1)/2 t^{p+2}, t = r/r_c (arXiv 2003.03123, eq. 8).
+
+    >>> polynomial_envelope(torch.tensor([0.0, 5.0, 6.0]), 5.0).tolist()
+    [1.0, 0.0, 0.0]
+    """
+    p = power
+    t = distance / cutoff
+    u = 1 - t**p * ((p + 1) * (p + 2) / 2 - t * (p * (p + 2) - t * (p * (p + 1) / 2)))
+    return torch.where(t < 1, u, torch.zeros_like(u))
+
+
+class BesselBasis(nn.Module):
+    """RBF_b(r) = (r_c/2) sin(k_b r)/r · u(r), k_b = bπ/r_c trainable; of order one at bonding distances.
+
+    - distance (E,) Å -> (E, B). Source: arXiv 2003.03123, eq. 7, with another constant factor.
+    """
+
+    def __init__(self, functions: int, cutoff: float) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.wave_numbers = nn.Parameter(math.pi / cutoff * torch.arange(1, functions + 1))
+
+    def forward(self, distance: Tensor, envelope: Tensor) -> Tensor:
+        """(E,) Å and (E,) u(r) -> (E, B)."""
+        waves = torch.sin(distance[:, None] * self.wave_numbers)
+        return waves * (0.5 * self.cutoff * envelope / distance)[:, None]
+
+
+class RadialMLP(nn.Module):
+    """RBF(r) -> weights that vanish with it: layers without bias, SiLU between; linear when `hidden` is empty.
+
+    - radial (E, B) -> (E, n_out). Cost per edge 2 (B R + R n_out) FLOP for one hidden layer of R.
+    """
+
+    def __init__(self, functions: int, hidden: tuple[int, ...], n_out: int) -> None:
+        super().__init__()
+        widths = (functions, *hidden, n_out)
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.randn(a, b) / math.sqrt(a)) for a, b in zip(widths, widths[1:], strict=False)
+        )
+
+    def forward(self, radial: Tensor) -> Tensor:
+        """(E, B) -> (E, n_out)."""
+        x = radial
+        for k, weight in enumerate(self.weights):
+            x = x @ weight
+            if k + 1 < len(self.weights):
+                x = nn.functional.silu(x)
+        return x

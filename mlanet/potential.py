@@ -1,0 +1,172 @@
+"""`Potential`: the one place where energies become forces and stress, for every model.
+
+Everything above this file (trainer, calculator, command line, laws) sees only a `Potential`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mlanet.errors import GeometryError, UnsupportedElementError
+from mlanet.graph import AtomicGraph, Prediction
+from mlanet.models import Model, ModelConfig, build_model
+from mlanet.statistics import Statistics
+
+
+class Potential(nn.Module):
+    """An interatomic potential: `AtomicGraph -> Prediction`.
+
+    E_s = Σ_{i∈s} (E₀[Z_i] + scale[Z_i] e_i), summed in float64, with e_i the model's site energies.
+    Conservative models: F = −∂E/∂R and σ = (1/V) ∂E/∂ε with the symmetric strain ε applied to positions *and* cell,
+    from one `autograd.grad`. Models with direct heads: F = scale[Z_i] f_i and σ = stress_scale · s.
+
+    In training mode the prediction keeps its history (second derivatives for a force loss); in evaluation mode it is
+    detached. Cost of the derivatives: about one further forward pass.
+
+    Args:
+        model: anything with `config`, `cutoff`, `conservative` and `forward(graph) -> ModelOutput`.
+        statistics: references, scales and the species that the model knows.
+    """
+
+    references: Tensor
+    scale: Tensor
+    species_index: Tensor
+
+    def __init__(self, model: Model, statistics: Statistics) -> None:
+        super().__init__()
+        self.model = model
+        self.statistics = statistics
+        index = torch.full((256,), -1, dtype=torch.int64)
+        index[list(statistics.species)] = torch.arange(len(statistics.species))
+        self.register_buffer("species_index", index, persistent=False)
+        self.register_buffer("references", torch.empty(0), persistent=False)
+        self.register_buffer("scale", torch.empty(0), persistent=False)
+        self._restore_constants()
+
+    @classmethod
+    def build(cls, config: ModelConfig, statistics: Statistics) -> Potential:
+        """An untrained potential; weights are drawn from torch's global generator."""
+        return cls(build_model(config, statistics), statistics)
+
+    @property
+    def cutoff(self) -> float:
+        """Å; graphs must hold every pair within it."""
+        return self.model.cutoff
+
+    @property
+    def conservative(self) -> bool:
+        """Whether forces are the gradient of the energy (needed by NVE, relaxation, phonons)."""
+        return self.model.conservative
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers the potential knows."""
+        return self.statistics.species
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the weights."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.species_index.device
+
+    def forward(self, graph: AtomicGraph) -> Prediction:
+        """Energy, forces and stress of a batch.
+
+        Raises:
+            UnsupportedElementError: an element the model does not know (checked on CPU graphs).
+            GeometryError: a graph built with a smaller cutoff than the model's.
+        """
+        self.require_supported(graph)
+        graph = graph.to(self.device, self.dtype)
+        prediction = self._differentiated(graph) if self.conservative else self._direct(graph)
+        return prediction if self.training else prediction.detach()
+
+    def require_supported(self, graph: AtomicGraph) -> None:
+        """Raise a typed error for a graph that this potential cannot answer."""
+        if graph.cutoff < self.cutoff:
+            raise GeometryError(f"the graph's cutoff {graph.cutoff} Å is below the model's {self.cutoff} Å")
+        if graph.numbers.device.type == "cpu":
+            require_species(graph.numbers, self.species)
+
+    def _energies(self, graph: AtomicGraph, site: Tensor) -> tuple[Tensor, Tensor]:
+        """Network output -> (S,) and (N,) eV, float64."""
+        species = self.species_index[graph.numbers]
+        atomic = site.double() * self.scale[species] + self.references[species]
+        total = torch.zeros(graph.n_structures, dtype=torch.float64, device=atomic.device)
+        return total.index_add(0, graph.structure, atomic), atomic
+
+    def _differentiated(self, graph: AtomicGraph) -> Prediction:
+        """Forces and stress from one gradient of the summed energy with respect to positions and strain."""
+        with torch.enable_grad():
+            positions = graph.positions.detach().requires_grad_()
+            strain = torch.zeros_like(graph.cell).requires_grad_()
+            strained = deformed(dataclasses.replace(graph, positions=positions), strain)
+            energy, atomic = self._energies(graph, self.model(strained).atomic_energies)
+            gradient, virial = torch.autograd.grad(
+                energy.sum(), (positions, strain), create_graph=self.training, materialize_grads=True
+            )
+        return Prediction(energy, -gradient, stress_from_virial(virial, graph), atomic)
+
+    def _direct(self, graph: AtomicGraph) -> Prediction:
+        """Forces and stress from the model's own heads."""
+        with torch.set_grad_enabled(self.training):
+            output = self.model(graph)
+            energy, atomic = self._energies(graph, output.atomic_energies)
+            assert output.forces is not None and output.stress is not None
+            scale = self.scale[self.species_index[graph.numbers]].to(output.forces.dtype)
+            stress = _only_where_periodic(output.stress * self.statistics.stress_scale, graph)
+        return Prediction(energy, output.forces * scale[:, None], stress, atomic)
+
+    def _restore_constants(self) -> None:
+        """References and scales in full float64 from the statistics, whatever type the weights have."""
+        device = self.species_index.device
+        self.references = torch.tensor(self.statistics.references, dtype=torch.float64, device=device)
+        self.scale = torch.tensor(self.statistics.scale, dtype=torch.float64, device=device)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Potential:
+        """`to`, `float`, `double`, `cuda`: move everything, but never round the references to float32."""
+        super()._apply(fn, recurse)
+        self._restore_constants()
+        return self
+
+
+def deformed(graph: AtomicGraph, strain: Tensor) -> AtomicGraph:
+    """R -> R (1 + ε), cell -> cell (1 + ε), with the symmetric part ε of `strain` (S, 3, 3)."""
+    symmetric = 0.5 * (strain + strain.transpose(1, 2))
+    positions = graph.positions + torch.einsum("na,nab->nb", graph.positions, symmetric[graph.structure])
+    return dataclasses.replace(graph, positions=positions, cell=graph.cell + graph.cell @ symmetric)
+
+
+def stress_from_virial(virial: Tensor, graph: AtomicGraph) -> Tensor:
+    """σ = (1/V) ∂E/∂ε, (S, 3, 3) eV/Å³, with V of the cell as given; NaN without a periodic direction or a volume."""
+    volume = graph.volume()
+    safe = torch.where(volume > 0, volume, torch.ones_like(volume))
+    return _only_where_periodic(virial / safe[:, None, None], graph)
+
+
+def _only_where_periodic(stress: Tensor, graph: AtomicGraph) -> Tensor:
+    """NaN for structures in which stress has no meaning."""
+    defined = graph.pbc.any(dim=1) & (graph.volume() > 0)
+    return torch.where(defined[:, None, None], stress, torch.full_like(stress, torch.nan))
+
+
+def require_species(numbers: Tensor, species: tuple[int, ...]) -> None:
+    """Raise `UnsupportedElementError` naming the unknown elements, an atom of each, and what is supported."""
+    unknown = sorted(set(numbers.tolist()) - set(species))
+    if unknown:
+        from ase.data import chemical_symbols
+
+        named = ", ".join(
+            f"{chemical_symbols[z]} (first at atom {int((numbers == z).nonzero()[0])})" for z in unknown
+        )
+        known = " ".join(chemical_symbols[z] for z in species)
+        raise UnsupportedElementError(f"the model was not trained on {named}; it knows: {known}")

@@ -1,0 +1,39 @@
+"""What a model must know of its training set before the first step, saved with its weights, never in a YAML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Facts of a training set that a model is built with.
+
+    - species: atomic numbers the model knows, ascending; any other element is an error
+    - references: E₀ of each species, eV, added to the site energies in float64
+    - scale: eV per unit of network output, for each species (about the force RMS in eV/Å)
+    - mean_neighbors: n̄, the mean number of neighbours within the cutoff
+    - stress_scale: eV/Å³ per unit of a direct stress head
+
+    >>> Statistics.unit((1, 8)).references
+    (0.0, 0.0)
+    """
+
+    species: tuple[int, ...]
+    references: tuple[float, ...]
+    scale: tuple[float, ...]
+    mean_neighbors: float
+    stress_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if list(self.species) != sorted(set(self.species)) or not self.species:
+            raise ValueError(f"species must be ascending and unique, got {self.species}")
+        if not len(self.species) == len(self.references) == len(self.scale):
+            raise ValueError("species, references and scale must have one entry each per element")
+        if self.mean_neighbors <= 0:
+            raise ValueError(f"mean_neighbors must be positive, got {self.mean_neighbors}")
+
+    @classmethod
+    def unit(cls, species: tuple[int, ...], mean_neighbors: float = 12.0) -> Statistics:
+        """No references and unit scale: for tests, laws and profiles of untrained models."""
+        return cls(species, (0.0,) * len(species), (1.0,) * len(species), mean_neighbors)

@@ -1,0 +1,25 @@
+"""The only numeric physical constants of the package (CODATA 2018, as in ASE's defaults to 8 digits).
+
+Units everywhere: energy eV, length Å, force eV/Å, stress eV/Å³ (tension positive, as in ASE), charge e, mass amu.
+"""
+
+COULOMB_CONSTANT = 14.399645
+"""1 / (4π ε₀) in eV Å / e²."""
+
+EV_PER_CUBIC_ANGSTROM_IN_GPA = 160.21766208
+"""1 eV/Å³ in GPa."""
+
+EV_PER_CUBIC_ANGSTROM_IN_KBAR = 1602.1766208
+"""1 eV/Å³ in kbar; VASP prints kbar with the opposite sign."""
+
+HARTREE_IN_EV = 27.211386
+"""1 hartree in eV."""
+
+BOHR_IN_ANGSTROM = 0.52917721
+"""1 bohr in Å."""
+
+KCAL_PER_MOL_IN_EV = 0.0433641
+"""1 kcal/mol in eV."""
+
+MAX_ATOMIC_NUMBER = 118
+"""The heaviest element with a name."""

@@ -1,0 +1,119 @@
+"""Splitting and converting labelled files, every output written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+from ase.io import write
+from ase.io.extxyz import write_extxyz
+
+from mlanet.config import parse
+from mlanet.data.atoms import LabelKeys
+from mlanet.data.dataset import group_of
+from mlanet.data.read import Frame, read_frames
+from mlanet.data.splits import group_split, random_split
+from mlanet.errors import ConfigError, OutputError
+from mlanet.workflows.output import atomic_path, refuse_overwriting
+
+SUFFIXES = {".extxyz": "extxyz", ".xyz": "extxyz", ".traj": "traj"}
+"""Formats that keep labels and info without loss."""
+
+PARTS = ("train", "valid", "test")
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One part of a split: its name, how many frames, and the file that holds them."""
+
+    name: str
+    frames: int
+    file: str
+
+
+def label_keys(words: Iterable[str]) -> LabelKeys:
+    """`energy=dft_energy` words -> where labels are looked for.
+
+    >>> label_keys(["energy=dft_energy"]).energy
+    'dft_energy'
+    """
+    data = {}
+    for word in words:
+        label, equals, key = word.partition("=")
+        if not (label and equals and key):
+            raise ConfigError(f"--key '{word}': expected LABEL=KEY, e.g. energy=dft_energy")
+        data[label] = key
+    return parse(data, LabelKeys, "--key")
+
+
+def read_sizes(text: str) -> list[float]:
+    """`0.8,0.1,0.1` or `950,50` -> fractions as float, counts as int.
+
+    >>> read_sizes("950,50")
+    [950, 50]
+    """
+    try:
+        return [float(word) if "." in word else int(word) for word in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"sizes '{text}': expected numbers such as 0.8,0.1,0.1 or 950,50") from None
+
+
+def convert(files: Sequence[Path], output: Path) -> int:
+    """Write all frames of all files into one, labels and info kept; returns how many.
+
+    Raises:
+        OutputError: an unsupported suffix, an output that is an input, or a place that cannot be written.
+        DataError: a file or frame that cannot be read.
+    """
+    if output.suffix not in SUFFIXES:
+        raise OutputError(f"{output}: unknown suffix '{output.suffix}'; supported: {' '.join(SUFFIXES)}")
+    refuse_overwriting((output,), files)
+    return _write(output, (frame for path in files for frame in read_frames(path)))
+
+
+def split(files: Sequence[Path], folder: Path, sizes: Sequence[float], seed: int, by_group: bool) -> list[Part]:
+    """Write train, valid (and test) as extxyz files into `folder`; the same seed gives the same split anywhere.
+
+    Args:
+        files: what ASE reads; frames are numbered through all of them.
+        folder: made if missing; files in it that would be replaced are an error.
+        sizes: two or three fractions (summing to at most 1) or counts.
+        seed: of the permutation.
+        by_group: keep a trajectory (info traj, group, config_type, or the file) on one side.
+    Raises:
+        ConfigError: sizes without a meaning. OutputError: a part that exists already.
+    """
+    if not 2 <= len(sizes) <= len(PARTS):
+        raise ConfigError(f"sizes {list(sizes)}: expected two or three numbers, for train, valid and test")
+    places = [folder / f"{name}.extxyz" for name, _ in zip(PARTS, sizes, strict=False)]
+    for place in places:
+        if place.exists():
+            raise OutputError(f"{place}: exists already; choose another folder or move it away")
+    frames, groups = [], []
+    for path in files:
+        for frame in read_frames(path):
+            frames.append(frame)
+            groups.append(group_of(frame, str(path)))
+    if by_group:
+        parts = group_split(groups, sizes, seed)
+    else:
+        parts = random_split(len(frames), sizes, seed)
+    counts = [_write(place, (frames[i] for i in part)) for place, part in zip(places, parts, strict=True)]
+    return [Part(place.stem, count, str(place)) for place, count in zip(places, counts, strict=True)]
+
+
+def _write(output: Path, frames: Iterator[Frame]) -> int:
+    """extxyz as a stream; ASE's trajectory from a list."""
+    count = 0
+    with atomic_path(output) as temporary:
+        if SUFFIXES[output.suffix] == "extxyz":
+            with temporary.open("w", encoding="utf-8") as file:
+                for frame in frames:
+                    write_extxyz(file, [frame.atoms])
+                    count += 1
+        else:
+            images = [frame.atoms for frame in frames]
+            count = len(images)
+            temporary.unlink()
+            write(temporary, images, format=SUFFIXES[output.suffix])
+    return count

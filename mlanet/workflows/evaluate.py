@@ -1,0 +1,147 @@
+"""Errors of a potential on labelled structures, per quantity and element, in the units people compare."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mlanet.data.atoms import LabelKeys, to_graph, to_labels
+from mlanet.data.read import Frame, read_frames
+from mlanet.errors import MissingLabelError
+from mlanet.graph import AtomicGraph, Labels, Prediction
+from mlanet.inference import predict
+from mlanet.metrics import Errors
+from mlanet.potential import Potential
+from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
+from mlanet.workflows.predict import require_supported
+
+UNITS = {
+    "energy": ("meV/atom", 1000.0),
+    "forces": ("meV/Å", 1000.0),
+    "stress": ("GPa", EV_PER_CUBIC_ANGSTROM_IN_GPA),
+}
+"""Quantity -> unit in reports and what eV/atom, eV/Å and eV/Å³ are multiplied by."""
+
+
+class QuantityErrors(msgspec.Struct, frozen=True):
+    """Errors of one quantity over `count` numbers, in `unit`."""
+
+    unit: str
+    mae: float
+    rmse: float
+    count: int
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """What `mlanet evaluate` reports."""
+
+    frames: int
+    quantities: dict[str, QuantityErrors]
+    """energy per atom, force components, the nine stress components; only what is labelled."""
+    elements: dict[str, QuantityErrors]
+    """Force errors of each element."""
+
+
+class Pairs(NamedTuple):
+    """Reference and prediction of every number that is labelled, in the units of a report."""
+
+    reference: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+
+
+class Compared(NamedTuple):
+    """One structure with both answers."""
+
+    graph: AtomicGraph
+    labels: Labels
+    prediction: Prediction
+
+
+def evaluate_files(
+    potential: Potential, paths: Iterable[Path], keys: LabelKeys, *, max_edges: int = 20_000
+) -> Iterator[Compared]:
+    """Predict every structure and hand it on with its labels, holding one batch in memory.
+
+    Raises:
+        DataError: a file, frame or label that cannot be used, or an element that the model does not know.
+    """
+    waiting: deque[tuple[AtomicGraph, Labels]] = deque()
+
+    def graphs() -> Iterator[AtomicGraph]:
+        for frame in (frame for path in paths for frame in read_frames(path)):
+            graph = _graph(potential, frame, keys)
+            waiting.append((graph, to_labels(frame.atoms, keys, frame.where)))
+            yield graph
+
+    for prediction in predict(potential, graphs(), max_edges=max_edges):
+        graph, labels = waiting.popleft()
+        yield Compared(graph, labels, prediction)
+
+
+def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Evaluation, dict[str, Pairs]]:
+    """Sum errors up; with `keep_pairs` also keep every number, for parity plots.
+
+    Raises:
+        MissingLabelError: no frame has any label.
+    """
+    errors, frames = Errors(), 0
+    kept: dict[str, list[Pairs]] = {name: [] for name in UNITS}
+    for one in compared:
+        frames += 1
+        errors.add(one.prediction, one.labels, one.graph)
+        if keep_pairs:
+            for name, pairs in _pairs(one).items():
+                kept[name].append(pairs)
+    counts = errors.counts
+    if not any(counts.values()):
+        raise MissingLabelError(
+            f"none of the {frames} frames has an energy, forces or stress to compare with; "
+            "name them with --key, e.g. --key energy=dft_energy"
+        )
+    evaluation = Evaluation(frames, _quantities(errors), _elements(errors))
+    return evaluation, {name: _joined(pairs) for name, pairs in kept.items() if counts[name] and keep_pairs}
+
+
+def _graph(potential: Potential, frame: Frame, keys: LabelKeys) -> AtomicGraph:
+    graph = to_graph(frame.atoms, potential.cutoff, where=frame.where, keys=keys)
+    require_supported(potential, graph, frame.where)
+    return graph
+
+
+def _quantities(errors: Errors) -> dict[str, QuantityErrors]:
+    mae, rmse, counts = errors.mae(), errors.rmse(), errors.counts
+    return {
+        name: QuantityErrors(unit, mae[name] * factor, rmse[name] * factor, counts[name])
+        for name, (unit, factor) in UNITS.items()
+        if name in mae
+    }
+
+
+def _elements(errors: Errors) -> dict[str, QuantityErrors]:
+    unit, factor = UNITS["forces"]
+    return {
+        symbol: QuantityErrors(unit, one.mae * factor, one.rmse * factor, one.count)
+        for symbol, one in errors.by_element().items()
+    }
+
+
+def _pairs(one: Compared) -> dict[str, Pairs]:
+    """The labelled numbers of one structure: energy in eV/atom, forces in eV/Å, stress in GPa."""
+    scale = {"energy": 1 / one.graph.n_atoms, "forces": 1.0, "stress": EV_PER_CUBIC_ANGSTROM_IN_GPA}
+    pairs = {}
+    for name, factor in scale.items():
+        reference = getattr(one.labels, name).double().numpy().ravel() * factor
+        predicted = getattr(one.prediction, name).double().numpy().ravel() * factor
+        known = np.isfinite(reference) & np.isfinite(predicted)
+        pairs[name] = Pairs(reference[known], predicted[known])
+    return pairs
+
+
+def _joined(pairs: list[Pairs]) -> Pairs:
+    return Pairs(*(np.concatenate(column) for column in zip(*pairs, strict=True)))

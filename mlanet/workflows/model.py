@@ -1,0 +1,25 @@
+"""A model as the command line names it, on the device and in the precision asked for."""
+
+from __future__ import annotations
+
+import torch
+
+from mlanet.checkpoint import load_model, model_path
+from mlanet.potential import Potential
+
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+
+
+def open_model(model: str, dtype: str | None = None, device: str = "cpu") -> Potential:
+    """Load a packaged model or a model file.
+
+    Args:
+        model: name of a packaged model, or a path.
+        dtype: "float32" or "float64"; None keeps what the model was saved in.
+        device: "cpu", "cuda" or "cuda:N".
+    Raises:
+        CheckpointError: no such model, or a file that is corrupted or of another kind.
+        ConfigError: a device that this machine does not have.
+    """
+    precision = None if dtype is None else PRECISIONS[dtype]
+    return load_model(model_path(model), dtype=precision, device=device)

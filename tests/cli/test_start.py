@@ -1,0 +1,89 @@
+"""The command line starts at once and explains itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mlanet import __version__
+
+HEAVY = ("torch", "numpy", "ase", "e3nn", "matplotlib", "pymatgen")
+COMMANDS = [
+    [],
+    ["predict"],
+    ["evaluate"],
+    ["check"],
+    ["info"],
+    ["train"],
+    ["presets"],
+    ["doctor"],
+    ["data"],
+    ["data", "check"],
+    ["data", "split"],
+    ["data", "convert"],
+]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """No help page waits for torch, numpy or ASE."""
+    program = (
+        "import sys\nfrom mlanet.cli.main import main\n"
+        f"for words in {COMMANDS!r}:\n    assert main([*words, '--help']) == 0, words\n"
+        f"sys.exit(','.join(name for name in {HEAVY!r} if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("command", [[], ["train"]])
+def test_help_takes_less_than_half_a_second(command: list[str]) -> None:
+    """Processor time of `mlanet --help` and `mlanet train --help`, best of three."""
+    times = []
+    for _ in range(3):
+        start = os.times()
+        subprocess.run([sys.executable, "-m", "mlanet", *command, "--help"], capture_output=True, check=True)
+        end = os.times()
+        times.append(end.children_user + end.children_system - start.children_user - start.children_system)
+        time.sleep(0.01)
+    assert min(times) < 0.5
+
+
+def test_version(mlanet) -> None:
+    """`--version` prints one line."""
+    assert mlanet("--version").out == f"mlanet {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["nosuch"], ["predict", "--nosuch"], ["predict"], ["predict", "x", "--dtype", "int8"]])
+def test_wrong_usage_is_status_2(mlanet, words: list[str]) -> None:
+    """Wrong words on the command line print a hint on stderr and nothing on stdout."""
+    outcome = mlanet(*words)
+    assert outcome.status == 2 and outcome.err and not outcome.out
+
+
+def test_interrupt_is_status_130(mlanet, model, labelled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends with 130, without a traceback, and leaves no half-written file."""
+    from mlanet.workflows import predict
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict, "with_prediction", interrupted)
+    outcome = mlanet("predict", labelled, "--model", model, "--output", "folder/out.extxyz")
+    assert outcome.status == 130 and "Traceback" not in outcome.err
+    assert os.listdir("folder") == []
+
+
+def test_a_bug_keeps_its_traceback(mlanet, model, labelled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that is not a `MLANetError` is not dressed up as a user's mistake."""
+    from mlanet.workflows import predict
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(predict, "with_prediction", broken)
+    with pytest.raises(ZeroDivisionError):
+        mlanet("predict", labelled, "--model", model)

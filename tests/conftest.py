@@ -1,0 +1,32 @@
+"""Every test starts from the same seeds, one thread and default settings of torch."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["COLUMNS"] = "200"
+os.environ["NO_COLOR"] = "1"
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("mlanet", deadline=None, derandomize=True, max_examples=30)
+settings.load_profile("mlanet")
+
+
+@pytest.fixture(autouse=True)
+def same_start() -> Iterator[None]:
+    """Seed every generator before a test, and insist that a test leaves torch's global settings alone."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    before = (torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled())
+    yield
+    assert (torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()) == before
