@@ -6,6 +6,7 @@ state), `header` (JSON text) and `sha256` (of the whole file, with the 64 digits
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -139,15 +140,12 @@ def load_model(
     file = _read(path, MODEL)
     header = _model_header(file, path)
     weights = _tensors(file, path)
-    saved = next((one.dtype for one in weights.values() if one.is_floating_point()), None)
     try:
-        with torch.random.fork_rng(devices=[]):
-            potential = Potential.build(header.config, header.statistics).to(dtype=saved)
-        potential.load_state_dict(weights, assign=True)
+        potential = rebuilt(header.config, header.statistics, weights)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: weights and configuration do not belong together: {reason}") from None
-    return moved(potential.eval(), dtype, device)
+    return moved(potential, dtype, device)
 
 
 def read_model_header(path: str | os.PathLike[str]) -> ModelHeader:
@@ -209,6 +207,30 @@ def model_path(name_or_path: str | os.PathLike[str]) -> Path:
     raise CheckpointError(
         f"no model '{name}'{suggestion(name, packaged_models())}; packaged models: {known}; or give a path"
     )
+
+
+def copied(potential: Potential) -> Potential:
+    """A copy with weights of its own, in evaluation mode, of the same type and on the same device.
+
+    A known model is built anew, since `copy.deepcopy` of e3nn's generated code patches torch for all threads meanwhile
+    (torch.fx traces it), and another thread's forward pass would fail. torch's random state is left alone.
+    """
+    if not isinstance(potential.model.config, ModelConfig):
+        return copy.deepcopy(potential).eval()
+    return rebuilt(potential.model.config, potential.statistics, potential.state_dict())
+
+
+def rebuilt(config: ModelConfig, statistics: Statistics, weights: Mapping[str, Tensor]) -> Potential:
+    """A potential in evaluation mode with these weights (copied), of their type and on their device.
+
+    Raises:
+        RuntimeError: weights that do not belong to the configuration.
+    """
+    first = next((one for one in weights.values() if one.is_floating_point()), torch.zeros(()))
+    with torch.random.fork_rng(devices=[]):
+        potential = Potential.build(config, statistics).to(device=first.device, dtype=first.dtype)
+    potential.load_state_dict({name: one.detach().clone() for name, one in weights.items()}, assign=True)
+    return potential.eval()
 
 
 def moved(potential: Potential, dtype: torch.dtype | None, device: torch.device | str) -> Potential:

@@ -147,7 +147,9 @@ def preset_path(name: str | os.PathLike[str]) -> Path:
         return packaged
     if str(name).endswith((".yaml", ".yml")) or os.sep in str(name):
         return Path(name)
-    raise ConfigError(f"no preset '{name}'{suggestion(str(name), preset_names())}; presets: {', '.join(preset_names())}")
+    raise ConfigError(
+        f"no preset '{name}'{suggestion(str(name), preset_names())}; presets: {', '.join(preset_names())}"
+    )
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -165,8 +165,6 @@ def require_species(numbers: Tensor, species: tuple[int, ...]) -> None:
     if unknown:
         from ase.data import chemical_symbols
 
-        named = ", ".join(
-            f"{chemical_symbols[z]} (first at atom {int((numbers == z).nonzero()[0])})" for z in unknown
-        )
+        named = ", ".join(f"{chemical_symbols[z]} (first at atom {int((numbers == z).nonzero()[0])})" for z in unknown)
         known = " ".join(chemical_symbols[z] for z in species)
         raise UnsupportedElementError(f"the model was not trained on {named}; it knows: {known}")

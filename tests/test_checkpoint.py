@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import mlanet
 from mlanet.checkpoint import (
     SCHEMA_VERSION,
+    copied,
     load_model,
     load_state,
     model_path,
@@ -36,10 +37,12 @@ CONFIG = parse({"model": "mlanet", "irreps": "8x0e+8x1o", "layers": 1, "heads": 
 
 
 def potential(statistics: Statistics | None = None) -> Potential:
+    """A small MLANet with random weights."""
     return Potential.build(CONFIG, statistics or Statistics((1, 8), (-13.6, -2043.1), (1.7, 0.3), 12.3, 0.01))
 
 
 def assert_same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    """Names, types and every bit agree."""
     assert one.keys() == other.keys()
     for name in one:
         assert one[name].dtype == other[name].dtype
@@ -109,15 +112,23 @@ def test_a_training_state_comes_back_bit_by_bit(tmp_path: Path) -> None:
         "random": torch.random.get_rng_state(),
         "half": torch.randn(3).bfloat16(),
     }
-    header = {"step": 12345678901234567, "best": float("inf"), "loss": 0.1 + 0.2, "name": "Å \"quoted\"", "plan": [1, [2]]}
+    header = {
+        "step": 12345678901234567,
+        "best": float("inf"),
+        "loss": 0.1 + 0.2,
+        "name": 'Å "quoted"',
+        "plan": [1, [2]],
+    }
     save_state(tmp_path / "s.safetensors", tensors, header)
     found, data = load_state(tmp_path / "s.safetensors")
     assert data == header
     assert found.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert found[name].dtype == tensor.dtype and found[name].shape == tensor.shape
-        assert torch.equal(found[name].view(torch.uint8) if name == "double" else found[name],
-                           tensor.view(torch.uint8) if name == "double" else tensor), name
+        assert torch.equal(
+            found[name].view(torch.uint8) if name == "double" else found[name],
+            tensor.view(torch.uint8) if name == "double" else tensor,
+        ), name
 
 
 def test_a_saved_file_is_plain_safetensors(tmp_path: Path) -> None:
@@ -175,7 +186,7 @@ def wrong_files(proof: Path) -> dict[str, bytes]:
         "zeros": bytes(200),
         "other safetensors": valid,
         "deep json": len(deep).to_bytes(8, "little") + deep,
-        "json array": (16).to_bytes(8, "little") + b'[1,2,3]         ' + bytes(64),
+        "json array": (16).to_bytes(8, "little") + b"[1,2,3]         " + bytes(64),
     }
 
 
@@ -184,14 +195,16 @@ def wrong_files(proof: Path) -> dict[str, bytes]:
 def test_files_of_other_kinds_are_refused_and_nothing_runs(
     tmp_path: Path, load: object, forced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pickles, archives, texts and impossible lengths: an error that names file and expectation, and no payload runs."""
+    """Pickles, archives, texts, impossible lengths: an error names file and expectation, and no payload runs."""
     if forced:
         monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     proof = tmp_path / "it_ran"
     for name, content in wrong_files(proof).items():
         path = tmp_path / "suspect.safetensors"
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"suspect\.safetensors.*expected a (model file|training state)") as caught:
+        with pytest.raises(
+            CheckpointError, match=r"suspect\.safetensors.*expected a (model file|training state)"
+        ) as caught:
             load(path)  # type: ignore[operator]
         assert not proof.exists(), name
         assert "pickle" not in name or "pickle" in str(caught.value) or "damaged" in str(caught.value), name
@@ -220,7 +233,9 @@ def test_signed_files_with_a_nonsense_content_are_refused(tmp_path: Path) -> Non
         with pytest.raises(CheckpointError, match=message) as caught:
             load_model(tmp_path / "w.safetensors")
         assert "w.safetensors" in str(caught.value)
-    _sign(tmp_path / "w.safetensors", "model", json.dumps(good), {k: v for k, v in weights.items() if "sender" not in k})
+    _sign(
+        tmp_path / "w.safetensors", "model", json.dumps(good), {k: v for k, v in weights.items() if "sender" not in k}
+    )
     with pytest.raises(CheckpointError, match="sender"):
         load_model(tmp_path / "w.safetensors")
     _sign(tmp_path / "w.safetensors", "training state", "[1]", weights)
@@ -244,7 +259,7 @@ def test_names_and_paths_of_models(tmp_path: Path) -> None:
     assert model_path(tmp_path / "mine.safetensors") == tmp_path / "mine.safetensors"
     for name in packaged_models():
         assert model_path(name).is_file()
-    with pytest.raises(CheckpointError, match="no model 'no_such'.*packaged models"):
+    with pytest.raises(CheckpointError, match=r"no model 'no_such'.*packaged models"):
         model_path("no_such")
     with pytest.raises(CheckpointError, match="no such file"):
         model_path(tmp_path / "absent.safetensors")
@@ -255,6 +270,31 @@ def test_names_and_paths_of_models(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="directory"):
         load_model(tmp_path)
     assert torch.equal(mlanet.load(tmp_path / "mine.safetensors").references, potential().references)
+
+
+def test_packaged_models_go_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that ships with the package is found by its name everywhere; a near miss is suggested."""
+    monkeypatch.setattr("mlanet.checkpoint._packaged_folder", lambda: tmp_path)
+    save_model(potential(), tmp_path / "water_l1.safetensors")
+    assert packaged_models() == ["water_l1"]
+    assert mlanet.load("water_l1").species == (1, 8)
+    assert mlanet.MLANetCalculator("water_l1", dtype="float64").parameters["model"] == "water_l1"
+    with pytest.raises(CheckpointError, match="did you mean 'water_l1'"):
+        model_path("water_l2")
+
+
+def test_copies_are_exact_and_their_own(tmp_path: Path) -> None:
+    """`copied` keeps bits, type and statistics, shares nothing, and does not disturb the random state."""
+    ours = potential().double().train()
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    theirs = copied(ours)
+    assert torch.equal(torch.rand(2), expected)
+    assert_same_bits(ours.state_dict(), theirs.state_dict())
+    assert ours.training and not theirs.training and theirs.statistics == ours.statistics
+    pointers = {one.data_ptr() for one in ours.state_dict().values()}
+    assert not pointers & {one.data_ptr() for one in theirs.state_dict().values()}
 
 
 def test_a_device_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:

@@ -55,11 +55,15 @@ for line in sys.stdin:  # each line asks for one process that saves until it is 
 
 
 def tiny_potential() -> Potential:
-    config = parse({"model": "mlanet", "irreps": "4x0e+4x1o", "layers": 1, "heads": 1, "hidden": 4}, ModelConfig, "test")
+    """A model whose file is small."""
+    config = parse(
+        {"model": "mlanet", "irreps": "4x0e+4x1o", "layers": 1, "heads": 1, "hidden": 4}, ModelConfig, "test"
+    )
     return Potential.build(config, Statistics.unit((1, 8)))
 
 
 def partial_files(folder: Path) -> list[Path]:
+    """What killed processes left behind."""
     return [one for one in folder.iterdir() if one.name.endswith(".partial")]
 
 
@@ -97,7 +101,9 @@ def test_kill_at_any_instant_leaves_a_whole_file(tmp_path: Path) -> None:
 
 def test_leftovers_of_killed_processes_are_removed_later(tmp_path: Path) -> None:
     """A partial file that is old enough to be nobody's goes with the next save; a young one may be another writer's."""
-    old, young, other = (tmp_path / f".{name}.partial" for name in ("s.safetensors.1", "s.safetensors.2", "x.safetensors.3"))
+    old, young, other = (
+        tmp_path / f".{name}.partial" for name in ("s.safetensors.1", "s.safetensors.2", "x.safetensors.3")
+    )
     for one in (old, young, other):
         one.write_bytes(b"part")
     long_ago = time.time() - LEFTOVER_AGE - 60

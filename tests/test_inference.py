@@ -23,7 +23,10 @@ STATISTICS = Statistics((1, 8, 14), (-13.6, -2043.1, -289.4), (1.7, 0.3, 1.1), 1
 
 @pytest.fixture
 def potential() -> Potential:
-    config = parse({"model": "mlanet", "irreps": "8x0e+8x1o", "layers": 2, "heads": 2, "hidden": 8}, ModelConfig, "test")
+    """A small MLANet with random weights, in float64."""
+    config = parse(
+        {"model": "mlanet", "irreps": "8x0e+8x1o", "layers": 2, "heads": 2, "hidden": 8}, ModelConfig, "test"
+    )
     return Potential.build(config, STATISTICS).double().eval()
 
 
@@ -34,14 +37,25 @@ def structures() -> list[Atoms]:
     slab = bulk("Si", "diamond", a=5.43) * (2, 2, 1)
     slab.pbc = (True, True, False)
     far = Atoms("H3", positions=[[0, 0, 0], [50, 0, 0], [0, 50, 0]])
-    return [molecule("H2O"), silicon, Atoms("O"), slab, far, bulk("Si", "diamond", a=5.2), molecule("H2"), molecule("O2")]
+    return [
+        molecule("H2O"),
+        silicon,
+        Atoms("O"),
+        slab,
+        far,
+        bulk("Si", "diamond", a=5.2),
+        molecule("H2"),
+        molecule("O2"),
+    ]
 
 
 def graphs(cutoff: float = 5.0) -> list[AtomicGraph]:
+    """One graph per structure."""
     return [to_graph(atoms, cutoff) for atoms in structures()]
 
 
 def assert_close(one: Prediction, other: Prediction) -> None:
+    """Equal but for rounding; NaN where NaN."""
     for name in ("energy", "forces", "stress", "atomic_energies"):
         left, right = getattr(one, name), getattr(other, name)
         assert left.shape == right.shape

@@ -37,13 +37,17 @@ def graph(sizes: list[int], numbers: list[int], periodic: bool = True) -> Atomic
 
 
 def labels(energy: list[float], n: int) -> Labels:
+    """Energies as given, forces and stress zero."""
     s = len(energy)
     return Labels(torch.tensor(energy, dtype=torch.float64), torch.zeros(n, 3), torch.zeros(s, 3, 3))
 
 
 def prediction(energy: list[float], n: int) -> Prediction:
+    """Energies as given, forces and stress zero."""
     s = len(energy)
-    return Prediction(torch.tensor(energy, dtype=torch.float64), torch.zeros(n, 3), torch.zeros(s, 3, 3), torch.zeros(n))
+    return Prediction(
+        torch.tensor(energy, dtype=torch.float64), torch.zeros(n, 3), torch.zeros(s, 3, 3), torch.zeros(n)
+    )
 
 
 def test_a_case_done_by_hand() -> None:

@@ -37,15 +37,16 @@ def check(
     keys = label_keys(key or ())
     wanted = tuple(word.strip() for word in require.split(",") if word.strip())
     samples = load_samples(files, cutoff, keys, require=wanted, progress=not json)
-    report = audit(samples)
-    warnings = list(report.warnings)
+    reports = {"audit": audit(samples)}
     if valid:
-        warnings += audit_pair(samples, load_samples(valid, cutoff, keys, require=wanted, progress=not json))
+        others = load_samples(valid, cutoff, keys, require=wanted, progress=not json)
+        reports |= {"valid": audit(others), "together": audit_pair(samples, others)}
+    warnings = [warning for report in reports.values() for warning in report.warnings]
     if json:
-        print_json({**report.to_data(), "warnings": warnings})
+        print_json({name: report.to_data() for name, report in reports.items()} | {"warnings": warnings})
     else:
-        print(report.render())
-        for warning in warnings[len(report.warnings) :]:
+        print("\n\n".join(reports[name].render() for name in ("audit", "valid") if name in reports))
+        for warning in reports["together"].warnings if valid else ():
             print(f"warning: {warning}")
     if strict and warnings:
         raise typer.Exit(1)

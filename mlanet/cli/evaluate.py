@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import typer
+
 from mlanet.cli.data import Keys
 from mlanet.cli.output import Device, Dtype, Files, Json, MaxEdges, Model, note, print_json, print_table, progress
-
-import typer
 
 if TYPE_CHECKING:
     from mlanet.workflows.evaluate import Evaluation, QuantityErrors

@@ -10,7 +10,9 @@ from mlanet.cli.output import Json, print_json, print_pairs
 
 
 def info(
-    model: Annotated[str, typer.Argument(help="A packaged model, a model file, or a preset.", metavar="MODEL_OR_PRESET")],
+    model: Annotated[
+        str, typer.Argument(help="A packaged model, a model file, or a preset.", metavar="MODEL_OR_PRESET")
+    ],
     json: Json = False,
 ) -> None:
     """Show configuration, elements, parameters, cutoff, card and digest of a model, or the size of a preset."""

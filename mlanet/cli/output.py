@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Precision(str, enum.Enum):
+class Precision(enum.StrEnum):
     """Floating-point type of a computation."""
 
     float32 = "float32"
@@ -47,7 +47,16 @@ def print_json(document: object) -> None:
     """One JSON document on stdout; NaN and infinities, which JSON does not have, become null."""
     import msgspec
 
-    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+    print(msgspec.json.format(msgspec.json.encode(document, enc_hook=_plain), indent=2).decode())
+
+
+def _plain(value: object) -> object:
+    """Paths as text, scalars and arrays of numpy and torch as numbers and lists."""
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise NotImplementedError(f"{type(value).__name__} has no form in JSON")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> None:
@@ -94,7 +103,14 @@ def note(message: str) -> None:
 def progress(things: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
     """Pass things on with a progress bar on stderr; nothing is drawn where stderr is not a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
     bar = Progress(

@@ -11,7 +11,7 @@ import typer
 from mlanet.cli.output import Device, Dtype, Files, Json, MaxEdges, Model, note, print_json, print_table, progress
 
 if TYPE_CHECKING:
-    from mlanet.workflows.predict import Row
+    from mlanet.workflows.predict import Predicted, Row
 
 COLUMNS = ("structure", "formula", "atoms>", "energy eV>", "eV/atom>", "max|F| eV/Å>", "pressure GPa>")
 STRESS_COLUMNS = ("structure", "xx>", "yy>", "zz>", "yz>", "xz>", "xy>")
@@ -25,7 +25,9 @@ def predict(
         typer.Option("--output", "-o", help="Write structures with energy, forces and stress as extxyz, for ASE."),
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one line per structure.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Draw the first structures with their forces (PNG).")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the first six structures with their forces: .png, .svg or .pdf.")
+    ] = None,
     json: Json = False,
     rows: Annotated[int, typer.Option(help="Lines of the printed table.", min=1)] = 20,
     max_edges: MaxEdges = 20_000,
@@ -41,13 +43,15 @@ def predict(
     from mlanet.checkpoint import model_path
     from mlanet.workflows.model import open_model
     from mlanet.workflows.output import refuse_overwriting
-    from mlanet.workflows.predict import predict_files, row, written
+    from mlanet.workflows.predict import draw, predict_files, require_formats, row, written
 
+    require_formats(output, picture)
     refuse_overwriting((output, csv, picture), [*files, model_path(model)])
     potential = open_model(model, dtype=dtype and dtype.value, device=device)
     predictions = written(predict_files(potential, files, max_edges=max_edges), output, csv)
     shown: list[Row] = []
-    drawn, count = [], 0
+    drawn: list[Predicted] = []
+    count = 0
     for predicted in progress(predictions, "predicting"):
         count += 1
         if json or len(shown) < rows:

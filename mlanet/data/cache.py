@@ -87,7 +87,7 @@ def read_cache(stored: Path, source: Path) -> CachedFile | None:
 
     try:
         data = stored.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         warnings.warn(f"{stored}: the cache cannot be read ({error}); reading the data again", stacklevel=2)
@@ -147,11 +147,8 @@ def _unpacked(tensors: dict[str, Tensor], header: dict[str, Any], source: Path) 
     atoms_of = {name: tensors[name].split(counts) for name in ("numbers", "positions", "forces")}
     edges_of = {name: tensors[name].split(edges) for name in ("center", "neighbor", "shift")}
     starts = torch.tensor([0, *counts]).cumsum(0).tolist()
-    charged = iter(
-        tensors["atomic_charges"].split(
-            [n for n, has in zip(counts, tensors["has_atomic_charges"], strict=True) if has]
-        )
-    )
+    has_charges = tensors["has_atomic_charges"].tolist()
+    charged = iter(tensors["atomic_charges"].split([n for n, has in zip(counts, has_charges, strict=True) if has]))
     samples = []
     for k, (where, group) in enumerate(zip(header["where"], header["group"], strict=True)):
         graph = AtomicGraph(
@@ -166,7 +163,7 @@ def _unpacked(tensors: dict[str, Tensor], header: dict[str, Any], source: Path) 
             n_structures=1,
             cutoff=header["cutoff"],
             charge=tensors["charge"][k : k + 1].clone(),
-            atomic_charges=next(charged).clone() if tensors["has_atomic_charges"][k] else None,
+            atomic_charges=next(charged).clone() if has_charges[k] else None,
         )
         labels = Labels(
             energy=tensors["energy"][k : k + 1].clone(),

@@ -18,8 +18,9 @@ from mlanet.statistics import Statistics
 METHODS = ("lstsq", "ridge", "isolated", "none")
 """How references can be found; anything else is a mapping or the path of a file."""
 
-RIDGE = 1e-3
-"""Strength of the ridge relative to the mean diagonal of the normal matrix."""
+RIDGE = 1e-6
+"""Strength of the ridge relative to the mean diagonal of the normal matrix: small enough to move well-determined
+references by millielectronvolts only, although those of different elements differ by thousands of eV."""
 
 _FAR = 20.0
 """eV/atom; references further off than this do not belong to the data's level of theory."""
@@ -122,9 +123,7 @@ def _fitted(
     """Least squares per atom: minimum norm, or a ridge around the mean energy per atom."""
     labelled = np.isfinite(energies)
     if not labelled.any():
-        raise DataError(
-            "no structure has an energy, so references cannot be fitted; use references: none, or give them"
-        )
+        raise DataError("no structure has an energy to fit references to; use references: none, or give them")
     atoms = counts[labelled].sum(axis=1)
     shares = counts[labelled] / atoms[:, None]
     target = energies[labelled] / atoms

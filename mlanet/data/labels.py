@@ -200,8 +200,9 @@ def _items(atoms: Atoms) -> Iterator[tuple[str, str, Any]]:
         else:
             yield "info", str(key), value
     yield from (("arrays", key, value) for key, value in atoms.arrays.items())
-    if atoms.calc is not None:
-        yield from (("results", key, value) for key, value in atoms.calc.results.items())
+    results = getattr(atoms.calc, "results", None)  # a calculator of another package need not keep any
+    if isinstance(results, Mapping):
+        yield from (("results", key, value) for key, value in results.items())
 
 
 def _require_current(atoms: Atoms, where: str) -> None:

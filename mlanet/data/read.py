@@ -9,14 +9,15 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import itertools
 import lzma
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -27,9 +28,10 @@ from mlanet.data.atoms import require_sound
 from mlanet.data.labels import require_numbers
 from mlanet.errors import DataError, MLANetError, UnsupportedElementError
 
-_OPENERS = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+_OPENERS: dict[str, Any] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 _BROKEN_FILE = (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError)
 _CUT_BY_US = ("extxyz", "xyz")
+_DATABASES = ("db", "json")
 
 
 class Frame(NamedTuple):
@@ -112,13 +114,15 @@ def _xyz_frames(path: Path, wanted: int | slice) -> Iterator[tuple[int, Atoms]]:
                     yield number, _parsed(text, path, number)
             return
         everything = list(texts)
-    chosen = range(len(everything))
-    if isinstance(wanted, slice):
-        numbers = list(chosen[wanted])
-    else:
-        numbers = [chosen[wanted]] if -len(everything) <= wanted < len(everything) else []
-    for number in numbers:
+    for number in _chosen(range(len(everything)), wanted):
         yield number, _parsed(everything[number], path, number)
+
+
+def _chosen(numbers: Sequence[int], wanted: int | slice) -> Sequence[int]:
+    """What an index selects; an integer out of range selects nothing."""
+    if isinstance(wanted, slice):
+        return numbers[wanted]
+    return [numbers[wanted]] if -len(numbers) <= wanted < len(numbers) else []
 
 
 def _counts_from_the_start(wanted: slice) -> bool:
@@ -126,7 +130,7 @@ def _counts_from_the_start(wanted: slice) -> bool:
     return all(value is None or value >= 0 for value in (wanted.start, wanted.stop)) and (wanted.step or 1) > 0
 
 
-def _xyz_texts(path: Path) -> Iterator[str]:
+def _xyz_texts(path: Path) -> Generator[str, None, None]:
     """Cut an XYZ file into the text of its frames, in one pass, decompressing as it goes."""
     try:
         with _opened(path) as lines:
@@ -142,8 +146,7 @@ def _xyz_texts(path: Path) -> Iterator[str]:
 
 def _opened(path: Path) -> IO[str]:
     """A text file, decompressed by its suffix."""
-    opener = _OPENERS.get(path.suffix.lower(), open)
-    return opener(path, "rt", encoding="utf-8")  # type: ignore[no-any-return, operator]
+    return _OPENERS.get(path.suffix.lower(), open)(path, "rt", encoding="utf-8")  # type: ignore[no-any-return]
 
 
 def _one_text(header: str, lines: Iterator[str], where: str) -> str:
@@ -206,10 +209,14 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
         raise DataError(f"{path}: a file of format '{kind}' holds one structure; use index ':'")
     options = {"fractional_occupancies": True} if kind == "cif" else {}
     step: slice | int = wanted if not description.single else slice(None)
-    frames = iread(source, index=step, format=kind, parallel=False, do_not_split_by_at_sign=True, **options)
+    frames: Iterator[Atoms]
+    if kind in _DATABASES and isinstance(source, str):
+        frames = _database_frames(path, wanted)
+    else:
+        frames = iread(source, index=step, format=kind, parallel=False, do_not_split_by_at_sign=True, **options)
     number = -1
     try:
-        for number, atoms in zip(numbers, frames, strict=False):  # noqa: B007 - named in errors below
+        for number, atoms in zip(numbers, frames, strict=False):
             yield number, atoms
     except (MLANetError, GeneratorExit):
         raise
@@ -218,6 +225,20 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
     except Exception as error:
         after = f"{path}, after frame {number}" if number >= 0 else str(path)
         raise DataError(f"{after}: cannot be read as '{kind}': {type(error).__name__}: {error}") from None
+
+
+def _database_frames(path: Path, wanted: int | slice) -> Iterator[Atoms]:
+    """Rows of an ASE database in the order of their ids, with their key-value pairs and data in `info`."""
+    import ase.db
+
+    database = ase.db.connect(path)
+    if isinstance(wanted, slice) and _counts_from_the_start(wanted):
+        for row in itertools.islice(database.select(sort="id"), wanted.start, wanted.stop, wanted.step):
+            yield row.toatoms(add_additional_information=True)
+        return
+    ids = [row.id for row in database.select(sort="id", include_data=False)]
+    for number in _chosen(ids, wanted):
+        yield database.get(id=number).toatoms(add_additional_information=True)
 
 
 def _decompressed(path: Path, *, binary: bool) -> IO[str] | IO[bytes]:

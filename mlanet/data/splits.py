@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,7 +27,7 @@ def random_split(n: int, sizes: Sequence[float | int], seed: int) -> list[list[i
     counts = _counts(n, sizes)
     order = np.random.default_rng(seed).permutation(n)
     bounds = np.cumsum([0, *counts])
-    return [sorted(order[start:stop].tolist()) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [sorted(order[start:stop].tolist()) for start, stop in itertools.pairwise(bounds)]
 
 
 def group_split(groups: Sequence[str], fractions: Sequence[float], seed: int) -> list[list[int]]:

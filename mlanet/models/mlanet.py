@@ -17,13 +17,15 @@ from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.nn.dual_path import AttentionShape, InteractionLayer
 from mlanet.nn.edges import Edges, pair_layout
 from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
-from mlanet.nn.equivariant import EquivariantRMSNorm, GatedMLP, NodeProduct, natural_irreps
+from mlanet.nn.equivariant import natural_irreps
 from mlanet.nn.heads import DirectForces, DirectStress
 from mlanet.nn.pooling import Structures, build_pooling
 from mlanet.nn.radial import BesselBasis, polynomial_envelope
 
 
-class MLANetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="model", tag="mlanet"):
+class MLANetConfig(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="model", tag="mlanet"
+):
     """Everything that shapes the network; E-cost is cost per edge, N-cost per atom."""
 
     irreps: str
@@ -51,8 +53,8 @@ class MLANetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Whether the chemical gate multiplies the attention or stands beside it."""
     node_product: Literal["none", "uuu"] = "uuu"
     """h ⊗ h at the nodes raises the body order at N-cost; with `light` messages it is what brings angles into energies."""
-    norm: Literal["none", "rms"] = "none"
-    """Equivariant RMS norm before each layer's attention."""
+    norm: Literal["none", "rms"] = "rms"
+    """Equivariant RMS norm of what attention and node product see; keeps sizes of order one at any depth."""
     pooling: Literal["local", "sum", "extensive", "paper"] = "local"
     """How atoms make an energy; only `local` and `sum` are extensive, additive and local."""
     isolated_atom: Literal["zero", "free"] = "zero"
@@ -220,7 +222,9 @@ def _layers(config: MLANetConfig, irreps: o3.Irreps, mean_neighbors: float) -> l
     for index in range(config.layers):
         last = index + 1 == config.layers and config.forces == "gradient"
         out = natural_irreps(config.channels, 0 if last else config.l_max)
-        product = NodeProduct(irreps, out) if config.node_product == "uuu" else None
-        norm = EquivariantRMSNorm(irreps) if config.norm == "rms" else None
-        layers.append(InteractionLayer(irreps, out, shape, product, norm, GatedMLP(out, out)))
+        layers.append(
+            InteractionLayer(
+                irreps, out, shape, product=config.node_product == "uuu", normalised=config.norm == "rms"
+            )
+        )
     return layers

@@ -18,7 +18,15 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from mlanet.nn.edges import Edges
-from mlanet.nn.equivariant import Linear, from_e3nn, natural_irreps, to_e3nn
+from mlanet.nn.equivariant import (
+    EquivariantRMSNorm,
+    GatedMLP,
+    Linear,
+    NodeProduct,
+    from_e3nn,
+    natural_irreps,
+    to_e3nn,
+)
 from mlanet.nn.radial import RadialMLP
 from mlanet.nn.tensor_product import TensorProduct
 from mlanet.ops.attention import attention_ops
@@ -64,8 +72,6 @@ class GeometricLogits(nn.Module):
     arXiv 2006.10503; `gatv2`: aᵀz alone, no geometry.
     """
 
-    dot_scale: Tensor
-
     def __init__(self, irreps: o3.Irreps, shape: AttentionShape) -> None:
         super().__init__()
         self.shape, self.l_max = shape, irreps.lmax
@@ -73,8 +79,8 @@ class GeometricLogits(nn.Module):
         geometric = {"tp_dot": 2 * self.l_max + 1, "fctp": self.l_max + 1, "gatv2": 0}[shape.attention]
         self.weights = nn.Linear(shape.hidden, shape.heads * (1 + geometric))
         self.log_temperature = nn.Parameter(torch.zeros(shape.heads))
-        components = 2 * torch.arange(irreps.lmax + 1) + 1
-        self.register_buffer("dot_scale", (shape.key_dim * components * (irreps.lmax + 1)) ** -0.5, persistent=False)
+        # Plain numbers: a float32 buffer would stay rounded in a float64 model.
+        self.dot_scale = [(shape.key_dim * (2 * l + 1) * (irreps.lmax + 1)) ** -0.5 for l in range(irreps.lmax + 1)]  # noqa: E741
         if geometric:
             self.query, self.key = Linear(irreps, width), Linear(irreps, width)
         if shape.attention == "fctp":
@@ -83,7 +89,7 @@ class GeometricLogits(nn.Module):
     def forward(self, features: Tensor, z: Tensor, edges: Edges) -> Tensor:
         """(N, M, C) and (E, R) -> logits over temperature (E, H)."""
         heads = self.shape.heads
-        weights = self.weights(z).view(len(z), heads, -1)
+        weights = self.weights(z).unflatten(1, (heads, -1))
         logits = weights[:, :, 0]
         if self.shape.attention != "gatv2":
             query = self.query(features)
@@ -94,14 +100,14 @@ class GeometricLogits(nn.Module):
 
     def _dots(self, query: Tensor, key: Tensor, edges: Edges) -> Tensor:
         """Invariant products of the query with what the edge offers, (E, H, number of products), of unit variance."""
-        ops = attention_ops(edges.around)
+        ops, scale = attention_ops(edges.around), query.new_tensor(self.dot_scale)
         if self.shape.attention == "fctp":
             key = self.edge_key(key, edges)
-            return ops.degree_dots(query, key.unflatten(2, query.shape[2:]), edges.around) * self.dot_scale
+            return ops.degree_dots(query, key.unflatten(2, query.shape[2:]), edges.around) * scale
         key = key.index_select(0, edges.neighbor).unflatten(2, query.shape[2:])
         dots = ops.degree_dots(query, key, edges.around)
         along = ops.harmonic_dots(query.sum(3), edges.harmonics, edges.around)
-        return torch.cat([dots * self.dot_scale, (along * self.dot_scale)[:, :, 1:]], dim=2)
+        return torch.cat([dots * scale, (along * scale)[:, :, 1:]], dim=2)
 
 
 class FullValue(nn.Module):
@@ -161,7 +167,7 @@ class DualPathAttention(nn.Module):
         z = self.chemical(features[:, 0], edges)
         envelope = edges.envelope[:, None, None]
         attention = self._edge_weights(features, z, edges) * envelope
-        gates = torch.sigmoid(self.gates(z)).view(-1, self.n_degrees, self.channels)
+        gates = torch.sigmoid(self.gates(z)).unflatten(1, (self.n_degrees, self.channels))
         if self.shape.combine == "product":
             geometric_gate = chemical_gate = attention * gates
         else:
@@ -191,14 +197,14 @@ class DualPathAttention(nn.Module):
         light_message = attention_ops(edges.around).light_message
         if self.full is None:
             assert radial is not None
-            phi, psi = radial.view(-1, 2, self.n_degrees, self.channels).unbind(1)
+            phi, psi = radial.unflatten(1, (2, self.n_degrees, self.channels)).unbind(1)
             chemical, geometric = chemical_gate * phi, geometric_gate * psi
             return light_message(value, chemical, geometric, edges.harmonics, edges.neighbor, edges.around)
         rows = torch.cat([geometric_gate[:, d : d + 1].expand(-1, 2 * d + 1, -1) for d in range(self.n_degrees)], dim=1)
         message = edges.around.sum(rows * self.full(value, edges))
         if radial is None:
             return message
-        chemical = chemical_gate * radial.view(-1, self.n_degrees, self.channels)
+        chemical = chemical_gate * radial.unflatten(1, (self.n_degrees, self.channels))
         nothing = torch.zeros_like(chemical)
         return message + light_message(value, chemical, nothing, edges.harmonics, edges.neighbor, edges.around)
 
@@ -208,29 +214,33 @@ class DualPathAttention(nn.Module):
 
 
 class InteractionLayer(nn.Module):
-    """One layer: h ← h + Linear(m); h ← h + TP(h, h) (optional); h ← h + Linear(Gate(Linear(h))).
+    """One layer: h ← h + Linear(m(ĥ)); h ← h + TP(ĥ, ĥ) (optional); h ← h + Linear(Gate(Linear(h))), ĥ = norm(h).
 
     - (N, (L+1)², C) -> (N, (L_out+1)², C); the last layer of a gradient model returns scalars only, since only they
     are read, and its product still contracts the directions into them.
     """
 
     def __init__(
-        self, irreps_in: o3.Irreps, irreps_out: o3.Irreps, shape: AttentionShape, product: nn.Module | None,
-        norm: nn.Module | None, update: nn.Module,
+        self, irreps_in: o3.Irreps, irreps_out: o3.Irreps, shape: AttentionShape, *, product: bool, normalised: bool
     ) -> None:
         super().__init__()
         self.irreps_in, self.irreps_out = irreps_in, irreps_out
         self.rows_out = (irreps_out.lmax + 1) ** 2
-        self.norm, self.attention = norm, DualPathAttention(irreps_in, shape)
+        self.attention = DualPathAttention(irreps_in, shape)
         self.mix = Linear(irreps_in, irreps_in)
-        self.product, self.update = product, update
+        self.product = NodeProduct(irreps_in, irreps_out) if product else None
+        self.attention_norm = EquivariantRMSNorm(irreps_in) if normalised else None
+        self.product_norm = EquivariantRMSNorm(irreps_in) if normalised and product else None
+        self.update = GatedMLP(irreps_out, irreps_out)
 
     def forward(self, features: Tensor, edges: Edges) -> Tensor:
         """(N, M, C) -> (N, M_out, C)."""
-        source = features if self.norm is None else self.norm(features)
+        source = features if self.attention_norm is None else self.attention_norm(features)
         features = features + self.mix(self.attention(source, edges))
-        if self.product is not None:
-            features = features[:, : self.rows_out] + self.product(features)
-        else:
+        if self.product is None:
             features = features[:, : self.rows_out]
+        else:
+            # A product squares its input: without a norm, sizes would run away with the depth.
+            factor = features if self.product_norm is None else self.product_norm(features)
+            features = features[:, : self.rows_out] + self.product(factor)
         return features + self.update(features)

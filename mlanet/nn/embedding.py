@@ -46,7 +46,7 @@ class EdgeDegreeEmbedding(nn.Module):
     def forward(self, sender: Tensor, edges: Edges) -> Tensor:
         """(N, C) -> (N, (L+1)² − 1, C)."""
         envelope = (self.factor * edges.envelope)[:, None, None]
-        weight = self.radial(edges.radial).view(-1, self.l_max, self.channels) * envelope
+        weight = self.radial(edges.radial).unflatten(1, (self.l_max, self.channels)) * envelope
         weight = weight * sender.index_select(0, edges.neighbor)[:, None, :]
         directions = split_degrees(edges.harmonics, self.l_max)[1:]
         blocks = [w[:, None, :] * y[:, :, None] for w, y in zip(weight.unbind(1), directions, strict=True)]

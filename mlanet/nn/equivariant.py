@@ -99,7 +99,7 @@ class GatedMLP(nn.Module):
         scalars = nn.functional.silu(hidden[:, :1])
         if self.gates is None:
             return self.linear_out(scalars)
-        gates = torch.sigmoid(self.gates(x[:, 0])).view(-1, self.l_max, self.channels)
+        gates = torch.sigmoid(self.gates(x[:, 0])).unflatten(1, (self.l_max, self.channels))
         return self.linear_out(torch.cat([scalars, hidden[:, 1:] * gates[:, self.degree[1:] - 1]], dim=1))
 
     def extra_repr(self) -> str:

@@ -33,7 +33,8 @@ def smooth_max(features: Tensor, edges: Edges) -> Tensor:
 
     - features (N, C) -> (N, C)
     """
-    sender = features.index_select(0, edges.neighbor)
+    # An edge that weighs nothing must not set the scale of the others: they would all underflow.
+    sender = features.index_select(0, edges.neighbor) * (edges.envelope > 0)[:, None]
     peak = edges.around.max(sender).clamp(min=0)
     weight = edges.envelope[:, None] * torch.exp(sender - edges.around.spread(peak))
     return peak + torch.log(torch.exp(-peak) + edges.around.sum(weight))

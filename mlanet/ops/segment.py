@@ -88,6 +88,8 @@ def enveloped_softmax(logits: Tensor, envelope: Tensor, around: Neighborhoods) -
 
     - logits (E, H) · envelope (E,) in [0, 1] · returns (E, H) in [0, 1)
     """
+    # An edge that weighs nothing must not set the scale of the others: they would all underflow.
+    logits = torch.where(envelope[:, None] > 0, logits, torch.zeros_like(logits))
     peak = around.max(logits).clamp(min=0)
     weight = envelope[:, None] * torch.exp(logits - around.spread(peak))
     total = torch.exp(-peak) + around.sum(weight)

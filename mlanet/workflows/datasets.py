@@ -94,10 +94,7 @@ def split(files: Sequence[Path], folder: Path, sizes: Sequence[float], seed: int
         for frame in read_frames(path):
             frames.append(frame)
             groups.append(group_of(frame, str(path)))
-    if by_group:
-        parts = group_split(groups, sizes, seed)
-    else:
-        parts = random_split(len(frames), sizes, seed)
+    parts = group_split(groups, sizes, seed) if by_group else random_split(len(frames), sizes, seed)
     counts = [_write(place, (frames[i] for i in part)) for place, part in zip(places, parts, strict=True)]
     return [Part(place.stem, count, str(place)) for place, count in zip(places, counts, strict=True)]
 

@@ -92,8 +92,10 @@ def _small_computation() -> str:
     from mlanet.data.atoms import to_graph
     from mlanet.potential import Potential
 
-    potential = Potential.build(read_model_config(preset_names()[0]), Statistics.unit((14,))).eval()
-    prediction = potential(to_graph(bulk("Si", "diamond", a=5.43), potential.cutoff))
+    config = read_model_config(preset_names()[0])
+    graph = to_graph(bulk("Si", "diamond", a=5.43), config.cutoff)
+    potential = Potential.build(config, Statistics.unit((14,), graph.n_edges / graph.n_atoms)).eval()
+    prediction = potential(graph)
     net = float(prediction.forces.sum(dim=0).abs().max())
     return "works" if net < 1e-3 else f"net force {net} eV/Å: something is wrong with this installation"
 

@@ -28,6 +28,9 @@ UNITS = {
 }
 """Quantity -> unit in reports and what eV/atom, eV/Å and eV/Å³ are multiplied by."""
 
+PLOT_LABELS = {"energy": "energy, eV/atom", "forces": "forces, eV/Å", "stress": "stress, GPa"}
+"""What stands at the axes of parity plots."""
+
 
 class QuantityErrors(msgspec.Struct, frozen=True):
     """Errors of one quantity over `count` numbers, in `unit`."""
@@ -126,8 +129,8 @@ def _quantities(errors: Errors) -> dict[str, QuantityErrors]:
 def _elements(errors: Errors) -> dict[str, QuantityErrors]:
     unit, factor = UNITS["forces"]
     return {
-        symbol: QuantityErrors(unit, one.mae * factor, one.rmse * factor, one.count)
-        for symbol, one in errors.by_element().items()
+        symbol: QuantityErrors(unit, mae * factor, rmse * factor, count)
+        for symbol, (mae, rmse, count) in errors.by_element().items()
     }
 
 
@@ -145,3 +148,15 @@ def _pairs(one: Compared) -> dict[str, Pairs]:
 
 def _joined(pairs: list[Pairs]) -> Pairs:
     return Pairs(*(np.concatenate(column) for column in zip(*pairs, strict=True)))
+
+
+def draw(folder: Path, pairs: dict[str, Pairs]) -> list[Path]:
+    """One parity plot per quantity, as PNG, into `folder`."""
+    from mlanet.plots import parity
+
+    places = []
+    for name, one in pairs.items():
+        place = folder / f"parity_{name}.png"
+        parity(place, one.reference, one.predicted, PLOT_LABELS[name])
+        places.append(place)
+    return places

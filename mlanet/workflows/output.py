@@ -15,22 +15,24 @@ from mlanet.errors import OutputError
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, and move it there when the block ends without an error.
 
-    A reader sees the old file or the complete new one, never a part. The folder is made if it is missing.
+    A reader sees the old file or the complete new one, never a part. The folder is made if it is missing; a link
+    stays a link.
 
     Raises:
         OutputError: no permission, no space, or `path` is a folder; whatever stood there is untouched.
     """
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder, expected the name of a file")
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
-    ours = {None, str(temporary), str(path), *map(str, path.parents)}
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise OutputError(f"{path}: is {'a folder' if target.is_dir() else 'a device'}, expected the name of a file")
+    temporary = target.with_name(f".{target.stem}-{uuid.uuid4().hex}{target.suffix}")
+    ours = {None, str(temporary), str(target), *map(str, target.parents)}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         if (None if error.filename is None else str(error.filename)) not in ours:
             raise

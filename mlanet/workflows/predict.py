@@ -20,6 +20,7 @@ from mlanet.data.read import Frame, read_frames
 from mlanet.errors import DataError, OutputError
 from mlanet.graph import AtomicGraph
 from mlanet.inference import predict
+from mlanet.plots import FORMATS, prediction_picture
 from mlanet.potential import Potential
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 from mlanet.workflows.output import atomic_path
@@ -90,6 +91,19 @@ def _keeping_labels(atoms: Atoms) -> Atoms:
     return kept
 
 
+def draw(path: Path, predictions: Sequence[Predicted]) -> None:
+    """A picture of structures with their forces as arrows, and their numbers with units."""
+    prediction_picture(path, [one.atoms for one in predictions], [Path(one.where).name for one in predictions])
+
+
+def require_formats(output: Path | None, picture: Path | None) -> None:
+    """Refuse suffixes that cannot be written before anything is computed."""
+    if output is not None and output.suffix not in (".extxyz", ".xyz"):
+        raise OutputError(f"{output}: predictions are written as .extxyz (or .xyz); use --csv for a table")
+    if picture is not None and picture.suffix.lower().removeprefix(".") not in FORMATS:
+        raise OutputError(f"{picture}: pictures are written as {', '.join('.' + one for one in FORMATS)}")
+
+
 def require_supported(potential: Potential, graph: AtomicGraph, where: str) -> None:
     """Ask before any computing whether the model can answer, so that the error can name file and frame."""
     try:
@@ -128,10 +142,8 @@ def written(predictions: Iterable[Predicted], output: Path | None, table: Path |
     """Pass predictions on while writing them to an extxyz and a CSV file, which appear only when all are there.
 
     Raises:
-        OutputError: a suffix that is not supported, or a place that cannot be written.
+        OutputError: a place that cannot be written.
     """
-    if output is not None and output.suffix not in (".extxyz", ".xyz"):
-        raise OutputError(f"{output}: predictions are written as .extxyz (or .xyz); use --csv for a table")
     with contextlib.ExitStack() as stack:
         structures = None if output is None else stack.enter_context(_open(output))
         rows = None if table is None else stack.enter_context(_open(table))

@@ -39,7 +39,9 @@ class Outcome(NamedTuple):
 
 
 @pytest.fixture
-def mlanet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Outcome]:
+def mlanet(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Outcome]:
     """Run one command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
@@ -58,6 +60,12 @@ def save_tiny(path: Path, **changes: Any) -> Path:
     config = parse(TINY | changes, ModelConfig, "test")
     save_model(Potential.build(config, Statistics((13, 29), (-1.0, -2.0), (1.0, 1.0), 12.0)), path, {"data": "none"})
     return path
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> Callable[..., Path]:
+    """An untrained model with some switches changed."""
+    return lambda **changes: save_tiny(tmp_path / "changed.safetensors", **changes)
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,9 @@ def test_version(mlanet) -> None:
     assert mlanet("--version").out == f"mlanet {__version__}\n"
 
 
-@pytest.mark.parametrize("words", [["nosuch"], ["predict", "--nosuch"], ["predict"], ["predict", "x", "--dtype", "int8"]])
+@pytest.mark.parametrize(
+    "words", [["nosuch"], ["predict", "--nosuch"], ["predict"], ["predict", "x", "--dtype", "int8"]]
+)
 def test_wrong_usage_is_status_2(mlanet, words: list[str]) -> None:
     """Wrong words on the command line print a hint on stderr and nothing on stdout."""
     outcome = mlanet(*words)

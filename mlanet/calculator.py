@@ -1,0 +1,241 @@
+"""`MLANetCalculator`: a potential as a calculator of ASE, for relaxation, dynamics, phonons and all else there."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from numpy.typing import NDArray
+
+from mlanet.checkpoint import copied, load_model, model_path, moved, rebuilt
+from mlanet.data.atoms import MIN_DISTANCE, to_graph
+from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge
+from mlanet.errors import ConfigError, DataError, GeometryError
+from mlanet.graph import AtomicGraph
+from mlanet.models import ModelConfig
+from mlanet.potential import Potential, require_species
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+"""Precisions of a calculator; energies are summed in float64 in both."""
+
+VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
+"""ASE's order xx yy zz yz xz xy, as rows and columns of the 3 × 3 stress."""
+
+
+class MLANetCalculator(Calculator):
+    """Energy, free_energy (the same), energies of atoms, forces and stress in ASE's units, signs and order.
+
+    - energy eV · energies (N,) eV, summing to it · forces (N, 3) eV/Å
+    - stress (6,) eV/Å³, σ = (1/V) ∂E/∂ε, tension positive, order xx yy zz yz xz xy, with V of the cell as given;
+      `PropertyNotImplementedError` for a structure without a periodic direction or a volume
+
+    The total charge is read from `atoms.info` (`total_charge` or `charge`, in e), and changing it there makes a new
+    calculation. Structures are not changed. Copies and pickles are independent of the original; one calculator may be
+    asked by several threads, which then take turns.
+
+    Args:
+        model: a packaged model's name, a path of a model file, or a `Potential` (a snapshot of it is taken).
+        dtype: "float32" or "float64"; None keeps the model's. Relaxation and phonons want float64.
+        device: "cpu", "cuda", "cuda:1", …
+        skin: Å. Neighbours are looked up within cutoff + skin, and again only when an atom has moved by more than
+            skin/2 or anything else has changed. Results do not depend on it. For dynamics, 0.5 is a fair value.
+    Raises:
+        CheckpointError: no such model, or a damaged file.
+        ConfigError: an unknown dtype or device, a negative skin.
+    """
+
+    name = "mlanet"
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 - as in ASE
+
+    def __init__(
+        self,
+        model: Potential | str | os.PathLike[str],
+        *,
+        dtype: str | None = None,
+        device: str = "cpu",
+        skin: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if dtype is not None and dtype not in DTYPES:
+            raise ConfigError(f"dtype '{dtype}' is not supported; use {' or '.join(DTYPES)}")
+        if not 0.0 <= skin < np.inf:
+            raise ConfigError(f"skin must be zero or a positive number of Å, got {skin}")
+        potential = copied(model) if isinstance(model, Potential) else load_model(model_path(model))
+        # Weights without gradients: derivatives are taken of positions and strain only.
+        self.potential = moved(potential, DTYPES[dtype] if dtype else None, device).eval().requires_grad_(False)
+        self.parameters.update(
+            model=type(potential.model).__name__ if isinstance(model, Potential) else os.fspath(model),
+            dtype=str(self.potential.dtype).removeprefix("torch."),
+            skin=float(skin),
+        )
+        self._skin_list = _SkinList(self.potential, float(skin))
+        self._lock = threading.RLock()
+        if not self.potential.conservative:
+            warnings.warn(
+                "the forces of this model are a direct head, not the gradient of its energy: energy drifts in "
+                "constant-energy dynamics, and line searches, phonons and barriers are unreliable; use a model with "
+                "`forces: gradient` for these",
+                stacklevel=2,
+            )
+
+    @property
+    def neighbor_lists_built(self) -> int:
+        """How often neighbours were looked up since this calculator (or its original) was made."""
+        return self._skin_list.built
+
+    def set(self, **parameters: object) -> dict[str, object]:
+        """Refuse: what shapes a calculator is given when it is made."""
+        if parameters:
+            raise ConfigError(f"{', '.join(parameters)} cannot be changed afterwards; make a new MLANetCalculator")
+        return {}
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation, charges in `atoms.info` included."""
+        changes: list[str] = super().check_state(atoms, tol=tol)
+        if self.atoms is not None and not _same_charges(_charges(self.atoms), _charges(atoms)):
+            changes.append("charge")
+        return changes
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """One property, from the last calculation where nothing has changed since."""
+        with self._lock:
+            return super().get_property(name, atoms, allow_calculation)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Everything the model says of `atoms`; called by ASE.
+
+        Raises:
+            UnsupportedElementError: an element that the model does not know.
+            GeometryError: a structure without a meaning, or one for which the model gives no finite forces.
+        """
+        with self._lock:
+            super().calculate(atoms, properties, system_changes)
+            if self.atoms is None:
+                raise DataError("the calculator has no structure yet; call atoms.get_potential_energy()")
+            self.results = {}
+            if list(properties) == ["stress"] and not _has_stress(self.atoms):
+                raise PropertyNotImplementedError("stress needs a periodic direction and a cell with a volume")
+            self.results = self._results(self._skin_list.graph(self.atoms))
+
+    def _results(self, graph: AtomicGraph) -> dict[str, Any]:
+        """A prediction in ASE's words."""
+        prediction = self.potential(graph)
+        energy = float(prediction.energy[0])
+        forces = _numpy(prediction.forces)
+        if not (np.isfinite(energy) and np.isfinite(forces).all()):
+            raise GeometryError("the model gives no finite energy or forces for this structure")
+        results: dict[str, Any] = {
+            "energy": energy,
+            "free_energy": energy,
+            "energies": _numpy(prediction.atomic_energies),
+            "forces": forces,
+        }
+        stress = _numpy(prediction.stress[0])
+        if np.isfinite(stress).all():
+            results["stress"] = stress[VOIGT]
+        return results
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_lock"]
+        # Numbers instead of modules: building them anew is safe while other threads compute (see `copied`).
+        if isinstance(self.potential.model.config, ModelConfig):
+            weights = self.potential.state_dict()
+            state["potential"] = (self.potential.model.config, self.potential.statistics, weights)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.potential, tuple):
+            self.potential = rebuilt(*self.potential).requires_grad_(False)
+        self._lock = threading.RLock()
+
+
+class _SkinList:
+    """Graphs of successive structures from one neighbour list with a skin.
+
+    A pair can come within the cutoff only after its two atoms moved by more than the skin together, so a list of
+    cutoff + skin is complete while no atom has moved by more than skin/2. Pairs beyond the cutoff are dropped, so the
+    graph is that of a fresh list, pair by pair.
+    """
+
+    def __init__(self, potential: Potential, skin: float) -> None:
+        self.cutoff = potential.cutoff
+        self.species = potential.species
+        self.device = potential.device
+        self.skin = skin
+        self.built = 0
+        self._wide: AtomicGraph | None = None
+        self._atoms: Atoms | None = None
+
+    def graph(self, atoms: Atoms) -> AtomicGraph:
+        """The graph of `atoms` (without a calculator) within the potential's cutoff; raises as `to_graph`."""
+        if self._wide is None or not self._serves(atoms):
+            self._wide, self._atoms = None, None
+            wide = to_graph(atoms, self.cutoff + self.skin)
+            require_species(wide.numbers, self.species)
+            self.built += 1
+            if self.skin == 0.0:
+                return wide
+            self._wide, self._atoms = wide.to(self.device), atoms.copy()
+        positions = torch.tensor(atoms.positions, dtype=torch.float64, device=self._wide.positions.device)
+        return self._narrow(dataclasses.replace(self._wide, positions=positions), atoms)
+
+    def _serves(self, atoms: Atoms) -> bool:
+        """Whether the list is still complete; NaN positions are never served."""
+        old = self._atoms
+        if old is None or len(old) != len(atoms):
+            return False
+        same = np.array_equal(old.numbers, atoms.numbers) and np.array_equal(old.pbc, atoms.pbc)
+        if not (same and np.array_equal(old.cell.array, atoms.cell.array)):
+            return False
+        if not _same_charges(_charges(old), _charges(atoms)):
+            return False
+        moved_by = np.linalg.norm(atoms.positions - old.positions, axis=1).max()
+        return bool(moved_by <= 0.5 * self.skin)
+
+    def _narrow(self, graph: AtomicGraph, atoms: Atoms) -> AtomicGraph:
+        """Drop the pairs beyond the cutoff."""
+        squared = graph.edge_vectors().square().sum(dim=1)
+        if squared.numel() and float(squared.min()) < MIN_DISTANCE**2:
+            return to_graph(atoms, self.cutoff)  # which names the overlapping pair
+        near = squared < self.cutoff**2
+        return dataclasses.replace(
+            graph, center=graph.center[near], neighbor=graph.neighbor[near], shift=graph.shift[near], cutoff=self.cutoff
+        )
+
+
+def _charges(atoms: Atoms) -> tuple[float, NDArray[np.float64] | None]:
+    """Total and per-atom charges that a graph of `atoms` would get, in e."""
+    bare = atoms if atoms.calc is None else atoms.copy()  # results of a calculator are answers, not inputs
+    return find_charge(bare, LabelKeys(), "structure"), find_atomic_charges(bare, LabelKeys(), "structure")
+
+
+def _same_charges(
+    one: tuple[float, NDArray[np.float64] | None], other: tuple[float, NDArray[np.float64] | None]
+) -> bool:
+    (total, atomic), (other_total, other_atomic) = one, other
+    if atomic is None or other_atomic is None:
+        return total == other_total and atomic is other_atomic
+    return total == other_total and np.array_equal(atomic, other_atomic)
+
+
+def _has_stress(atoms: Atoms) -> bool:
+    return bool(atoms.pbc.any()) and abs(np.linalg.det(atoms.cell.array)) > 0.0
+
+
+def _numpy(tensor: torch.Tensor) -> NDArray[np.float64]:
+    return tensor.detach().to("cpu", torch.float64).numpy()

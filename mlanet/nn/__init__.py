@@ -1,0 +1,1 @@
+"""Layers: tensors in, tensors out; irreps are part of their type."""

@@ -1,0 +1,1 @@
+"""Raw-tensor operations: torch in, torch out; no layer, graph or file."""

@@ -1,0 +1,183 @@
+"""Bad input gives one clear message on stderr and an exit status; nothing is computed wrongly, nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+GOOD = '2\nLattice="3.6 0 0 0 3.6 0 0 0 3.6" Properties=species:S:1:pos:R:3 energy=-1.5 pbc="T T T"'
+GOOD += "\nCu 0 0 0\nCu 1.8 1.8 0\n"
+
+BAD_FILES = {
+    "empty file": ("", "empty"),
+    "truncated frame": (GOOD + GOOD[: GOOD.rindex("Cu")], "frame 1"),
+    "NaN position": (GOOD + GOOD.replace("1.8 1.8 0", "nan 1.8 0"), "frame 1, atom 1"),
+    "text instead of a number": (GOOD.replace("1.8 1.8 0", "1.8 abc 0"), "frame 0"),
+    "zero cell with pbc": (GOOD.replace("3.6", "0"), "periodic"),
+    "coplanar cell": (GOOD.replace("0 0 3.6", "3.6 0 0"), "dependent"),
+    "overlapping atoms": (GOOD.replace("1.8 1.8 0", "0 0 0.01"), "atoms 0 and 1"),
+    "no atoms": ("0\n\n", "no atoms"),
+    "symbol that is no element": (GOOD.replace("Cu 1", "Xx 1"), "Xx"),
+    "element that the model does not know": (GOOD.replace("Cu 1", "Fe 1"), "Fe (first at atom 1)"),
+    "not a structure": ("hello\nworld\n", "bad.extxyz"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_bad_structures_name_file_and_place(mlanet, model, case: str) -> None:
+    """Status 2, one line that names the file and the place, and no output file, not even a part of one."""
+    text, part = BAD_FILES[case]
+    Path("bad.extxyz").write_text(text)
+    Path("out.extxyz").write_text("former result")
+    outcome = mlanet("predict", "bad.extxyz", "-m", model, "-o", "out.extxyz", "--json")
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: ") and outcome.err.count("\n") == 1
+    assert "bad.extxyz" in outcome.err and part in outcome.err
+    assert outcome.out == ""
+    assert Path("out.extxyz").read_text() == "former result"
+    assert sorted(os.listdir()) == ["bad.extxyz", "out.extxyz"]
+
+
+def test_unknown_element_lists_the_known_ones(mlanet, model) -> None:
+    """The message names what the model knows."""
+    ase.io.write("iron.extxyz", bulk("Fe"))
+    outcome = mlanet("predict", "iron.extxyz", "-m", model)
+    assert outcome.status == 2 and "Fe" in outcome.err and "Al Cu" in outcome.err
+
+
+def test_fortran_exponent_is_not_read_as_text(mlanet, model) -> None:
+    """`energy=-1.5D0` is an error of the data, wherever labels are read."""
+    Path("fortran.extxyz").write_text(GOOD.replace("-1.5", "-1.5D0"))
+    for words in (
+        ["evaluate", "fortran.extxyz", "-m", model],
+        ["data", "check", "fortran.extxyz", "--require", "energy"],
+    ):
+        outcome = mlanet(*words)
+        assert outcome.status == 2
+        assert "fortran.extxyz, frame 0" in outcome.err and "-1.5D0" in outcome.err
+
+
+def test_missing_label(mlanet, model) -> None:
+    """A requested label that is nowhere is an error that lists what is there."""
+    Path("energy_only.extxyz").write_text(GOOD)
+    outcome = mlanet("data", "check", "energy_only.extxyz")
+    assert outcome.status == 2 and "forces" in outcome.err
+    outcome = mlanet("data", "check", "energy_only.extxyz", "--key", "energy=dft_energy", "--require", "energy")
+    assert outcome.status == 2 and "dft_energy" in outcome.err
+    Path("bare.extxyz").write_text(GOOD.replace("energy=-1.5 ", ""))
+    outcome = mlanet("evaluate", "bare.extxyz", "-m", model)
+    assert outcome.status == 2 and "--key" in outcome.err
+
+
+@pytest.mark.parametrize("word", ["energy", "energy=", "=x", "enrgy=x"])
+def test_wrong_key_words(mlanet, labelled, word: str) -> None:
+    """A `--key` that cannot be meant is an error."""
+    outcome = mlanet("data", "check", labelled, "--key", word)
+    assert outcome.status == 2 and outcome.err.startswith("error: ")
+
+
+def test_missing_file_and_folder(mlanet, model) -> None:
+    """A file that is not there is named."""
+    Path("folder").mkdir()
+    for name in ("nowhere.cif", "folder"):
+        outcome = mlanet("predict", name, "-m", model)
+        assert outcome.status == 2 and name in outcome.err and "Traceback" not in outcome.err
+
+
+def test_unknown_model_suggests(mlanet, labelled) -> None:
+    """A name that is neither packaged nor a file says what there is."""
+    outcome = mlanet("predict", labelled, "-m", "elementl")
+    assert outcome.status == 3 and "elemental" in outcome.err
+
+
+def test_corrupted_models_are_refused(mlanet, model, labelled) -> None:
+    """Truncated, flipped, empty and foreign model files are status 3, and stay as they are."""
+    whole = model.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for data in (whole[:-1], whole[:100], bytes(flipped), b"", b"\x80\x04\x95 a pickle", b"PK\x03\x04 a zip"):
+        Path("model.safetensors").write_bytes(data)
+        for words in (["predict", labelled, "-m", "model.safetensors"], ["info", "model.safetensors"]):
+            outcome = mlanet(*words)
+            assert outcome.status == 3 and "model.safetensors" in outcome.err and outcome.err.startswith("error: ")
+        assert Path("model.safetensors").read_bytes() == data
+
+
+def test_unwritable_outputs(mlanet, model, labelled) -> None:
+    """A folder, a file in the way of a folder, and an unknown suffix are status 3 with the reason."""
+    Path("folder.extxyz").mkdir()
+    Path("file").write_text("x")
+    for output in ("folder.extxyz", "file/out.extxyz", "out.vasp"):
+        outcome = mlanet("predict", labelled, "-m", model, "-o", output)
+        assert outcome.status == 3 and output in outcome.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder(mlanet, model, labelled) -> None:
+    """No permission is status 3."""
+    Path("locked").mkdir()
+    Path("locked").chmod(stat.S_IRUSR | stat.S_IXUSR)
+    outcome = mlanet("predict", labelled, "-m", model, "-o", "locked/out.extxyz")
+    assert outcome.status == 3 and "locked/out.extxyz" in outcome.err
+
+
+def test_disk_full(mlanet, model, labelled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No space left: status 3, the former result stays whole, no part is left behind."""
+    Path("out.extxyz").write_text("former result")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    outcome = mlanet("predict", labelled, "-m", model, "-o", "out.extxyz")
+    assert outcome.status == 3 and "No space left" in outcome.err
+    assert os.listdir() == ["out.extxyz"] and Path("out.extxyz").read_text() == "former result"
+
+
+def test_file_size_limit_of_the_system(mlanet, labelled) -> None:
+    """The same where the operating system itself refuses to write on."""
+    Path("out.extxyz").write_text("former result")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        outcome = mlanet("data", "convert", labelled, "-o", "out.extxyz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert outcome.status == 3 and "cannot be written" in outcome.err
+    assert os.listdir() == ["out.extxyz"] and Path("out.extxyz").read_text() == "former result"
+
+
+def test_output_through_a_link_keeps_the_link(mlanet, labelled) -> None:
+    """A link stays a link; what it points to is replaced. A device is not a place for a result."""
+    Path("far").mkdir()
+    Path("out.extxyz").symlink_to("far/real.extxyz")
+    assert mlanet("data", "convert", labelled, "-o", "out.extxyz").status == 0
+    assert Path("out.extxyz").is_symlink() and len(ase.io.read("far/real.extxyz", ":")) == 6
+    Path("null.extxyz").symlink_to("/dev/null")
+    assert mlanet("data", "convert", labelled, "-o", "null.extxyz").status == 3
+
+
+def test_unknown_device(mlanet, model, labelled) -> None:
+    """A device that this machine does not have is named."""
+    for device in ("cuda:99", "toaster"):
+        outcome = mlanet("predict", labelled, "-m", model, "--device", device)
+        assert outcome.status == 2 and device in outcome.err
+
+
+def test_good_frames_before_a_bad_one_are_not_published(mlanet, model) -> None:
+    """A file that is bad at its end leaves no result that looks complete."""
+    atoms = Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.2]])
+    wrong = atoms.copy()
+    wrong.positions[1] = np.inf
+    ase.io.write("late.xyz", [atoms] * 20 + [wrong], format="extxyz")
+    outcome = mlanet("predict", "late.xyz", "-m", model, "-o", "out.extxyz", "--max-edges", 1)
+    assert outcome.status == 2 and "frame 20" in outcome.err and not Path("out.extxyz").exists()

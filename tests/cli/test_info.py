@@ -1,0 +1,61 @@
+"""`mlanet info`, `presets` and `doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlanet.config import preset_names
+
+
+def test_info_of_a_model_tells_all_that_matters(mlanet, model) -> None:
+    """Elements, cutoff, size, conservative or not, card and digest."""
+    document = mlanet("info", model, "--json").document
+    assert document["elements"] == ["Al", "Cu"] and document["cutoff_A"] == 3.5 and document["conservative"] is True
+    assert document["parameters"] > 0 and document["card"] == {"data": "none"} and len(document["digest"]) == 64
+    text = mlanet("info", model).out
+    for word in ("Al Cu", "3.5", "card.data", document["digest"]):
+        assert word in text
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_info_of_every_preset(mlanet, name: str) -> None:
+    """Every packaged preset can be built and is described."""
+    document = mlanet("info", name, "--json").document
+    assert document["preset"] == name and document["parameters_for_one_element"] > 1000
+
+
+def test_a_preset_can_be_printed_changed_and_used(mlanet) -> None:
+    """`mlanet presets NAME > my.yaml` gives a configuration that works under its own name."""
+    text = mlanet("presets", "mlanet_l1").out
+    Path("my.yaml").write_text(text.replace("layers: 3", "layers: 1"))
+    document = mlanet("info", "my.yaml", "--json").document
+    assert document["config"]["layers"] == 1
+    Path("my.yaml").write_text(text.replace("layers:", "leyers:"))
+    outcome = mlanet("info", "my.yaml")
+    assert outcome.status == 2 and "my.yaml" in outcome.err and "did you mean 'layers'" in outcome.err
+
+
+@pytest.mark.parametrize("irreps", ["64x0e+32x1o", "hello", "8x0e+8x1e", "8x0e", "8x0e+8x1o+8x2e+8x3o+8x4e"])
+def test_wrong_irreps_say_what_is_wrong(mlanet, irreps: str) -> None:
+    """An irreps string that is not supported is quoted, with what is."""
+    Path("my.yaml").write_text(f"model: mlanet\nirreps: {irreps}\n")
+    outcome = mlanet("info", "my.yaml")
+    assert outcome.status == 2 and irreps in outcome.err and "my.yaml" in outcome.err
+
+
+def test_presets_lists_all(mlanet) -> None:
+    """The table and the JSON document name every preset."""
+    assert set(mlanet("presets", "--json").document) == set(preset_names())
+    text = mlanet("presets").out
+    assert all(name in text for name in preset_names())
+    outcome = mlanet("presets", "mlanet_l22")
+    assert outcome.status == 2 and "did you mean" in outcome.err
+
+
+def test_doctor_works_here(mlanet) -> None:
+    """The installation that runs the tests is sound."""
+    document = mlanet("doctor", "--json").document
+    assert document["a small computation"] == "works"
+    assert {"torch", "e3nn", "ase", "devices", "threads"} <= set(document)

@@ -1,0 +1,204 @@
+"""Any file that ASE reads, any number of frames; damaged ones say which file, frame and atom."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import lzma
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import ase.db
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlanet.data.atoms import to_graph, to_labels
+from mlanet.data.read import read_frames
+from mlanet.errors import DataError, GeometryError, MLANetError, UnsupportedElementError
+
+WATER = """3
+Properties=species:S:1:pos:R:3:forces:R:3 energy=-14.2 pbc="F F F"
+O 0.0 0.0 0.119 0.0 0.0 0.1
+H 0.0 0.763 -0.477 0.0 0.0 -0.05
+H 0.0 -0.763 -0.477 0.0 0.0 -0.05
+"""
+
+
+def test_extxyz_round_trip(copper: list[Atoms], write: Callable[..., Path]) -> None:
+    """Frames come back in order with their place in the file, positions, cell and labels."""
+    frames = list(read_frames(write(copper)))
+    assert [frame.where.rpartition(", ")[2] for frame in frames] == [f"frame {k}" for k in range(60)]
+    for frame, atoms in zip(frames, copper, strict=True):
+        np.testing.assert_allclose(frame.atoms.positions, atoms.positions, atol=1e-8)
+        np.testing.assert_allclose(frame.atoms.cell.array, atoms.cell.array, atol=1e-8)
+        np.testing.assert_allclose(to_labels(frame.atoms).stress, to_labels(atoms).stress, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [(":", range(60)), ("0", [0]), ("-1", [59]), ("::20", [0, 20, 40]), ("-2:", [58, 59]), ("2:4", [2, 3])],
+)
+def test_index(copper: list[Atoms], write: Callable[..., Path], index: str, expected: object) -> None:
+    """ASE's index syntax, and frame numbers that stay those of the file."""
+    frames = list(read_frames(write(copper), index=index))
+    assert [int(frame.where.split()[-1]) for frame in frames] == list(expected)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("index", ["60", "70:", "x"])
+def test_index_of_nothing(copper: list[Atoms], write: Callable[..., Path], index: str) -> None:
+    """An index that selects nothing is an error, not an empty result."""
+    with pytest.raises(DataError, match=f"index '?{index}"):
+        list(read_frames(write(copper), index=index))
+
+
+@pytest.mark.parametrize("suffix", [".xz", ".gz"])
+def test_compressed_in_linear_time(tmp_path: Path, suffix: str) -> None:
+    """600 compressed frames take little more than 300: reading never seeks backwards."""
+    opener = {".xz": lzma.open, ".gz": gzip.open}[suffix]
+    seconds = {}
+    for n in (300, 600):
+        path = tmp_path / f"{n}.extxyz{suffix}"
+        with opener(path, "wt") as stream:
+            stream.write(WATER * n)
+        start = time.process_time()
+        assert sum(1 for _ in read_frames(path)) == n
+        seconds[n] = time.process_time() - start
+    assert seconds[600] < 3.5 * seconds[300] and seconds[600] < 5.0
+
+
+def test_streaming_stops_early(tmp_path: Path) -> None:
+    """The first frames of a file are there before the rest is looked at, even where the rest is damaged."""
+    path = tmp_path / "a.xyz"
+    path.write_text(WATER * 3 + "garbage\n")
+    assert len(list(itertools.islice(read_frames(path), 3))) == 3
+    with pytest.raises(DataError, match="frame 3: expected the number of atoms, found 'garbage'"):
+        list(read_frames(path))
+
+
+def test_other_formats(tmp_path: Path) -> None:
+    """CIF, POSCAR, plain xyz, trajectories and compressed versions of them give the same crystal."""
+    crystal = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    for name, kind in (("a.cif", "cif"), ("POSCAR", "vasp"), ("b.vasp", "vasp"), ("c.traj", "traj"), ("d.xyz", None)):
+        path = tmp_path / name
+        ase.io.write(path, crystal, format=kind)
+        (frame,) = read_frames(path)
+        assert sorted(frame.atoms.numbers) == sorted(crystal.numbers)
+        assert frame.where == f"{path}, frame 0"
+        if kind in ("cif", "vasp"):
+            packed = tmp_path / f"{name}.gz"
+            packed.write_bytes(gzip.compress(path.read_bytes()))
+            (again,) = read_frames(packed)
+            assert to_graph(again.atoms, 4.0).n_edges == to_graph(crystal, 4.0).n_edges
+
+
+def test_ase_database(tmp_path: Path) -> None:
+    """Rows of an sqlite database bring their labels: from the calculator, and from nested data and key-value pairs."""
+    path = tmp_path / "set.db"
+    with ase.db.connect(path) as database:
+        for k in range(5):
+            database.write(
+                molecule("H2O"), REF_energy=-14.0 - k, data={"REF_forces": np.full((3, 3), 0.1 * k)}, traj=f"t{k}"
+            )
+    frames = list(read_frames(path))
+    assert len(frames) == 5 and frames[3].where == f"{path}, frame 3"
+    labels = to_labels(frames[3].atoms)
+    assert float(labels.energy) == -17.0 and float(labels.forces[2, 2]) == pytest.approx(0.3)
+    assert [frame.where[-1] for frame in read_frames(path, index="1:3")] == ["1", "2"]
+    for index, energies in (("-1", [-18.0]), ("2", [-16.0]), ("-2:", [-17.0, -18.0])):
+        found = [float(to_labels(frame.atoms).energy) for frame in read_frames(path, index=index)]
+        assert found == energies
+    with pytest.raises(DataError, match="no frames at index 7"):
+        list(read_frames(path, index="7"))
+
+
+DAMAGED = {
+    "text energy": (WATER + WATER.replace("-14.2", "-1.5D0"), DataError, r"frame 1: 'energy' is the text '-1.5D0'"),
+    "text force": (WATER.replace("0.0 0.0 0.1\n", "0.0 0.0 0.1D0\n"), DataError, "frame 0"),
+    "stars": (WATER.replace("0.763", "*****"), DataError, "frame 0"),
+    "truncated": (WATER + WATER[: WATER.rindex("H")], DataError, "frame 1: truncated: 2 of 3 atom lines"),
+    "cut in a line": (WATER + WATER[:-12], DataError, "frame 1, atom 2: 5 columns instead of 7"),
+    "header only": (WATER + "3\n", DataError, "frame 1: truncated: 0 of 3"),
+    "NaN position": (WATER * 2 + WATER.replace("0.119", "nan"), GeometryError, r"frame 2, atom 0 \(O\)"),
+    "unknown symbol": (WATER + WATER.replace("\nO ", "\nXx "), UnsupportedElementError, "frame 1, atom 0.*'Xx'"),
+    "dummy": (WATER.replace("\nO ", "\nX "), UnsupportedElementError, "frame 0, atom 0: atomic number 0"),
+    "no atoms": (WATER + "0\nenergy=1\n", GeometryError, "frame 1: no atoms"),
+    "negative": ("-3\n" + WATER, DataError, "frame 0: -3 atoms"),
+    "zero cell": (
+        WATER.replace('pbc="F F F"', 'pbc="T T T" Lattice="0 0 0 0 0 0 0 0 0"'),
+        GeometryError,
+        "frame 0: periodic along abc",
+    ),
+    "blank": ("\n\n", DataError, "no frames"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_frames(tmp_path: Path, name: str) -> None:
+    """Every kind of damage is a typed error that names file, frame and where possible the atom."""
+    text, error, message = DAMAGED[name]
+    path = tmp_path / "broken.extxyz"
+    path.write_text(text)
+    with pytest.raises(error, match=message) as caught:
+        list(read_frames(path))
+    assert str(caught.value).startswith(str(path))
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    """Missing, empty, unknown, binary and corrupted files are errors that name the file."""
+    good = lzma.compress(WATER.encode() * 50)
+    cases = {
+        "missing.xyz": (None, "no such file"),
+        "empty.extxyz": (b"", "empty"),
+        "empty.cif": (b"", "empty"),
+        "what.unknown": (b"hello", "format"),
+        "binary.extxyz": (bytes(range(128, 256)), "binary.extxyz"),
+        "cut.extxyz.xz": (good[: len(good) // 2], "damaged|truncated"),
+        "flipped.extxyz.xz": (good[:90] + bytes([good[90] ^ 255]) + good[91:], "damaged|unreadable"),
+        "nonsense.cif": (b"data_x\n_cell_length_a abc\n", "nonsense.cif"),
+        "POSCAR": (b"title\nnot a number\n", "POSCAR"),
+        "fake.db": (b"not a database" * 100, "fake.db"),
+        "fake.traj": (b"not a trajectory" * 100, "fake.traj"),
+    }
+    for name, (content, message) in cases.items():
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            list(read_frames(path))
+
+
+def test_blank_lines_lose_no_frame(tmp_path: Path) -> None:
+    """Blank lines between frames, where ASE's own reader stops silently, are passed over."""
+    path = tmp_path / "a.extxyz"
+    path.write_text(WATER + "\n\n" + WATER + "\n")
+    assert len(list(read_frames(path))) == 2
+
+
+def test_disordered_cif(tmp_path: Path) -> None:
+    """Partial occupancies, which ASE would fill up silently, are refused."""
+    path = tmp_path / "d.cif"
+    ase.io.write(path, bulk("NaCl", "rocksalt", a=5.6), format="cif")
+    path.write_text(path.read_text().replace("1.0000", "0.5000"))
+    with pytest.raises(DataError, match="frame 0: site 0 is disordered"):
+        list(read_frames(path))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(st.integers(0, len(WATER) * 2 - 1), st.text(max_size=3), st.integers(0, 4))
+def test_fuzzed_files_never_crash(tmp_path: Path, place: int, text: str, cut: int) -> None:
+    """Any edit of a file is either read as finite structures or refused with a typed error naming the file."""
+    whole = WATER * 2
+    path = tmp_path / "fuzz.extxyz"
+    path.write_text(whole[:place] + text + whole[place + cut :], encoding="utf-8", errors="replace")
+    try:
+        for frame in read_frames(path):
+            assert np.isfinite(frame.atoms.positions).all() and len(frame.atoms) > 0
+            to_labels(frame.atoms, where=frame.where)
+    except MLANetError as error:
+        assert str(path) in str(error)
