@@ -47,3 +47,9 @@ class OutputError(MLANetError):
     """A result that cannot be written: no permission, no space, or it would overwrite an input."""
 
     exit_status = 3
+
+
+class DivergedError(MLANetError):
+    """A training whose loss or gradient is not finite any more."""
+
+    exit_status = 4

@@ -145,11 +145,14 @@ class NodeProduct(nn.Module):
         super().__init__()
         self.irreps_in, self.irreps_out = irreps_in, irreps_out
         self.channels, self.l_out = irreps_in[0].mul, irreps_out.lmax
+        degrees = range(irreps_in.lmax + 1)
+        # Ordered by output, so that the weights of a product with fewer outputs are the first ones of this.
         paths = [
             (a, b, c, "uuu", True)
-            for a in range(irreps_in.lmax + 1)
-            for b in range(a, irreps_in.lmax + 1)
-            for c in range(b - a, min(self.l_out, a + b) + 1, 2)
+            for c in range(self.l_out + 1)
+            for a in degrees
+            for b in degrees
+            if a <= b and c in range(b - a, a + b + 1, 2)
         ]
         product = natural_irreps(self.channels, self.l_out)
         self.product = TensorProduct(irreps_in, irreps_in, product, paths, own_weights=True)

@@ -1,0 +1,178 @@
+"""What a training needs to be told, as one strict YAML; every key with its unit and effect."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from mlanet.config import parse, to_data, with_overrides
+from mlanet.data.labels import LabelKeys
+from mlanet.errors import ConfigError
+from mlanet.models import ModelConfig, read_model_config
+
+DEFAULT_MODEL = "mlanet_l2"
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Frozen, keyword-only, and no unknown key."""
+
+
+class DataConfig(_Strict):
+    """Where the labelled structures are and which of them are for validation."""
+
+    train: tuple[str, ...]
+    """Files of labelled structures (extxyz, ASE db, traj, …, also .xz)."""
+    valid: tuple[str, ...] = ()
+    """Files for validation; without any, a part of `train` is set aside."""
+    valid_fraction: float = 0.1
+    """Fraction of `train` set aside when `valid` is empty; 0 for none."""
+    split: Literal["random", "group"] = "random"
+    """`group` keeps frames of one trajectory (info `group`, `traj`, `config_type` or the file) on one side."""
+    seed: int = 0
+    """Of the split and of `train_limit`."""
+    train_limit: int | None = None
+    """Use only so many training structures, drawn by `seed`: for learning curves."""
+    labels: LabelKeys = LabelKeys()
+    """Names of labels in the files; empty = found by themselves, and the audit says which."""
+    require: tuple[Literal["energy", "forces", "stress"], ...] = ("energy", "forces")
+    """Labels that must be there; training stops with an error if one is in no frame."""
+    cache: str | None = None
+    """Folder for ready neighbour lists, keyed by content and cutoff."""
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise ValueError("train: at least one file is needed")
+        if not 0 <= self.valid_fraction < 1:
+            raise ValueError(f"valid_fraction must be in [0, 1), got {self.valid_fraction}")
+        if self.train_limit is not None and self.train_limit < 1:
+            raise ValueError(f"train_limit must be at least 1, got {self.train_limit}")
+
+
+class LossConfig(_Strict):
+    """L = λ_E |ΔE|/N + λ_F mean|ΔF| + λ_S mean|Δσ|, each over the labelled entries of a batch."""
+
+    energy: float = 1.0
+    """λ_E, per eV/atom."""
+    forces: float = 1.0
+    """λ_F, per eV/Å."""
+    stress: float = 20.0
+    """λ_S, per eV/Å³; the labels are some hundred times smaller than forces."""
+    kind: Literal["l1", "huber", "mse"] = "l1"
+    """`huber` is quadratic below 0.01 of the unit, `mse` everywhere."""
+    late_energy_factor: float = 5.0
+    """Multiplies λ_E in the last fifth of the budget, when the forces have settled; 1 = never."""
+
+
+class OptimizerConfig(_Strict):
+    """AdamW with gradient clipping and an exponential moving average of the weights."""
+
+    lr: float = 2e-3
+    """Highest learning rate."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    amsgrad: bool = True
+    """The AMSGrad variant; steadier with L1 losses."""
+    clip: float = 10.0
+    """Largest norm of the gradient."""
+    ema: float = 0.99
+    """Decay per step of the averaged weights that are validated and saved; 0.999 for runs of 10⁵ steps."""
+
+
+class ScheduleConfig(_Strict):
+    """The learning rate in the course of the budget."""
+
+    kind: Literal["cosine", "plateau", "constant"] = "cosine"
+    """`plateau` multiplies by `factor` after `patience` validations without a new best."""
+    warmup_steps: int = 50
+    """Linear rise from 0."""
+    min_lr: float = 1e-5
+    """Lowest learning rate."""
+    patience: int = 5
+    """Validations, for `plateau`."""
+    factor: float = 0.8
+    """For `plateau`."""
+
+
+class BudgetConfig(_Strict):
+    """How long, in which batches, and how often to validate."""
+
+    epochs: int | None = None
+    """Passes over the training set; give exactly one of epochs, steps and minutes."""
+    steps: int | None = None
+    """Optimiser steps."""
+    minutes: float | None = None
+    """Wall time; not reproducible to the bit, as the schedule follows the clock."""
+    max_edges: int = 6000
+    """Directed pairs in a batch: what memory and time follow."""
+    max_structures: int | None = 4
+    """Structures in a batch; small batches learn more per pass."""
+    validate_every: int | None = None
+    """Steps between validations; every epoch if not given."""
+    early_stop: int | None = None
+    """Stop after so many validations without a new best."""
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of epochs, steps and minutes, got {', '.join(given) or 'none'}")
+        for name in (*given, "max_edges", "max_structures", "validate_every", "early_stop"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+
+
+class RunConfig(_Strict):
+    """Where results go and on what they are computed."""
+
+    folder: str
+    """Made if missing; one that holds a run already is never overwritten."""
+    seed: int = 0
+    """Of the initial weights and of the order of batches."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Of weights and forces; energies are summed in float64 always."""
+    device: str = "auto"
+    """`auto` takes a GPU where there is one; else cpu, cuda, cuda:N."""
+    deterministic: bool = False
+    """Refuse operations without a deterministic form (a CPU run repeats to the bit in any case)."""
+    tensorboard: bool = False
+    """Also write TensorBoard events (extra `tensorboard`)."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints, beside those at every validation."""
+
+
+class TrainConfig(_Strict):
+    """One training: `mlanet train config.yaml`."""
+
+    data: DataConfig
+    budget: BudgetConfig
+    run: RunConfig
+    model: str | dict[str, Any] | None = None
+    """A preset, a YAML of one's own, or the model's keys themselves; `mlanet_l2` if not given.
+    With `start_from`: only the keys that change, or nothing."""
+    references: str | dict[str, float] = "lstsq"
+    """E₀: lstsq | ridge | isolated | none | a file | {element: eV}."""
+    loss: LossConfig = LossConfig()
+    """Weights and form of the loss."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """AdamW."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """Learning rate over time."""
+    start_from: str | None = None
+    """A model file to go on from (fine-tuning); also a direct-force model into a conservative one."""
+    keep_statistics: bool = True
+    """With `start_from`: keep the old references and scales; false fits them to the new data."""
+
+
+def model_config(config: TrainConfig, base: ModelConfig | None = None) -> ModelConfig:
+    """The network that a training asks for; `base` is that of `start_from`."""
+    if config.model is None:
+        return base if base is not None else read_model_config(DEFAULT_MODEL)
+    if isinstance(config.model, str):
+        return read_model_config(config.model)
+    if "model" in config.model:
+        return parse(config.model, ModelConfig, "model")
+    if base is None:
+        raise ConfigError("model: the key 'model' (e.g. 'model: mlanet') is missing, or give a preset's name")
+    words = [f"{key}={msgspec.json.encode(value).decode()}" for key, value in config.model.items()]
+    return parse(with_overrides(to_data(base), words), ModelConfig, "model")

@@ -1,0 +1,111 @@
+"""What a run leaves behind for people: metrics.csv, log.jsonl, a learning-curve picture, TensorBoard on request."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mlanet.errors import CheckpointError
+from mlanet.files import write_whole
+from mlanet.plots import learning_curve
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+
+class Report:
+    """The files of one run's folder; other processes than the first write nothing.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, *, writes: bool, tensorboard: bool) -> None:
+        self.folder, self.writes = folder, writes
+        self._board = None
+        if writes and tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"))
+
+    def log(self, event: str, **facts: Any) -> None:
+        """One line of log.jsonl."""
+        if not self.writes:
+            return
+        line = json.dumps({"event": event, **facts}, default=str)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise CheckpointError(f"{self.folder}: cannot be written: {error.strerror or error}") from None
+
+    def write(self, name: str, text: str) -> None:
+        """A small text file, whole or not at all."""
+        if not self.writes:
+            return
+        try:
+            write_whole(self.folder / name, text.encode())
+        except OSError as error:
+            raise CheckpointError(f"{self.folder / name}: cannot be written: {error.strerror or error}") from None
+
+    def metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """All validations so far, as a table; the picture is drawn by `picture`."""
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO()
+        table = csv.DictWriter(text, names, restval="")
+        table.writeheader()
+        table.writerows(rows)
+        self.write("metrics.csv", text.getvalue())
+        if self._board is not None:
+            for name, value in rows[-1].items():
+                self._board.add_scalar(name, value, int(rows[-1]["step"]))
+
+    def picture(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Loss and errors against steps."""
+        if self.writes and rows:
+            learning_curve(self.folder / "learning_curve.png", rows)
+
+    def close(self) -> None:
+        """Flush TensorBoard."""
+        if self._board is not None:
+            self._board.close()
+
+
+def surroundings(device: torch.device) -> dict[str, str | int]:
+    """Versions and hardware, for the log."""
+    import ase
+    import e3nn
+
+    from mlanet import __version__
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "mlanet": __version__,
+        "torch": torch.__version__,
+        "e3nn": e3nn.__version__,
+        "ase": ase.__version__,
+        "python": platform.python_version(),
+        "device": f"{device} ({name})",
+        "threads": torch.get_num_threads(),
+    }
+
+
+@contextmanager
+def progress_bar(shown: bool) -> Iterator[Bar]:
+    """A bar on stderr with the latest errors beside it; nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
+        yield bar

@@ -1,0 +1,71 @@
+"""The potential a run begins with: drawn anew, or taken over from a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from mlanet.checkpoint import load_model, model_path
+from mlanet.data.fit import fit_statistics
+from mlanet.data.samples import Sample
+from mlanet.errors import CheckpointError
+from mlanet.potential import Potential, require_species
+from mlanet.training.config import TrainConfig, model_config
+
+
+def starting_cutoff(config: TrainConfig) -> float:
+    """Å; known before any data are read."""
+    base = None if config.start_from is None else load_model(model_path(config.start_from)).model.config
+    return model_config(config, base).cutoff
+
+
+def starting_potential(config: TrainConfig, samples: Sequence[Sample]) -> tuple[Potential, list[str]]:
+    """A potential in training mode, of the run's dtype, with remarks for the user.
+
+    Raises:
+        CheckpointError: a model to start from that shares no weights with the configured one.
+        UnsupportedElementError: data with elements that the model to start from does not know.
+    """
+    dtype = getattr(torch, config.run.dtype)
+    torch.manual_seed(config.run.seed)
+    if config.start_from is None:
+        statistics, remarks = fit_statistics(samples, config.references)
+        return Potential.build(model_config(config), statistics).to(dtype=dtype).train(), remarks
+    old = load_model(model_path(config.start_from))
+    for sample in samples:
+        require_species(sample.graph.numbers, old.species)
+    statistics, remarks = old.statistics, ["references and scales are those of the model to start from"]
+    if not config.keep_statistics:
+        statistics, remarks = fit_statistics(samples, config.references, old.species)
+    potential = Potential.build(model_config(config, old.model.config), statistics)
+    remarks += adopt(potential, old)
+    return potential.to(dtype=dtype).train(), remarks
+
+
+def adopt(new: Potential, old: Potential) -> list[str]:
+    """Copy the weights of `old` that `new` has too, and say which were left out.
+
+    A direct-force model keeps directions to the end, a gradient model only scalars: there the weights of the scalars
+    are the leading slice (degree 0 stands first), so the two share their energy exactly.
+    """
+    state, source = new.state_dict(), old.state_dict()
+    taken, fresh = 0, []
+    for name, target in state.items():
+        weights = source.get(name)
+        fits = weights is not None and weights.shape[1:] == target.shape[1:] and len(weights) >= len(target)
+        if weights is None or not fits:
+            fresh.append(name)
+            continue
+        target.copy_(weights[: len(target)] if target.dim() else weights)
+        taken += 1
+    if not taken or len(fresh) > len(state) / 2:
+        raise CheckpointError(
+            f"the model to start from shares {taken} of {len(state)} tensors with the configured one; "
+            "irreps, layers and widths must be the same"
+        )
+    left = sorted(set(source) - set(state))
+    remarks = [f"took over {taken} of {len(state)} tensors"]
+    remarks += [f"newly drawn: {', '.join(fresh)}"] if fresh else []
+    remarks += [f"left out: {', '.join(left)}"] if left else []
+    return remarks

@@ -1,0 +1,142 @@
+"""All that a run needs to go on as if it had never stopped, as one file without pickles."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlanet.checkpoint import copied, load_state, save_state
+from mlanet.config import parse, to_data
+from mlanet.errors import CheckpointError, ConfigError
+from mlanet.potential import Potential
+from mlanet.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
+
+FREE_TO_CHANGE = ("budget", "run")
+"""Sections that a resumed run may change; anything else would be another run."""
+
+
+@dataclass
+class Progress:
+    """Where a run is: counters, best result, and the rows of its metrics."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    seconds: float = 0.0
+    best: float = math.inf
+    since_best: int = 0
+    plateau_factor: float = 1.0
+    plateau_wait: int = 0
+    loss_sum: float = 0.0
+    loss_steps: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+
+class Averaged:
+    """Exponential moving average of the weights, θ̄ ← d θ̄ + (1 − d) θ, with a short memory in the first steps.
+
+    d = min(decay, (1 + step)/(10 + step)), so that an early validation does not see the random start.
+    """
+
+    def __init__(self, potential: Potential, decay: float) -> None:
+        self.potential = copied(potential)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, potential: Potential, step: int) -> None:
+        """One step of the average."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.potential.parameters()), list(potential.parameters()), 1 - decay)
+
+
+def learning_rate(progress: Progress, fraction: float, optimizer: OptimizerConfig, schedule: ScheduleConfig) -> float:
+    """The rate of the coming step; `fraction` of the budget is done.
+
+    >>> learning_rate(Progress(step=100), 1.0, OptimizerConfig(), ScheduleConfig())
+    1e-05
+    """
+    top = optimizer.lr
+    if schedule.kind == "cosine":
+        rate = schedule.min_lr + 0.5 * (top - schedule.min_lr) * (1 + math.cos(math.pi * min(1.0, fraction)))
+    else:
+        rate = max(schedule.min_lr, top * progress.plateau_factor)
+    return rate * min(1.0, (progress.step + 1) / max(1, schedule.warmup_steps))
+
+
+def write_state(
+    path: Path, config: TrainConfig, potential: Potential, averaged: Averaged, optimizer: torch.optim.Optimizer,
+    progress: Progress,
+) -> None:
+    """Weights, average, optimiser, random generators and progress, written whole or not at all."""
+    tensors = {f"model.{name}": tensor for name, tensor in potential.state_dict().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in averaged.potential.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
+    tensors["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    header = {"config": to_data(config), "progress": dataclasses.asdict(progress)}
+    header["progress"]["best"] = None if math.isinf(progress.best) else progress.best
+    save_state(path, tensors, header)
+
+
+def read_state(
+    path: Path, config: TrainConfig, potential: Potential, averaged: Averaged, optimizer: torch.optim.Optimizer
+) -> Progress:
+    """Put everything back in place.
+
+    Raises:
+        CheckpointError: a damaged file, or one of another network.
+        ConfigError: a configuration that differs from the run's, saying where.
+    """
+    tensors, header = load_state(path)
+    _require_same(parse(header["config"], TrainConfig, str(path)), config)
+    try:
+        potential.load_state_dict(_part(tensors, "model."))
+        averaged.potential.load_state_dict(_part(tensors, "average."))
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: belongs to another network: {' '.join(str(error).split())}") from None
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _part(tensors, "optimizer.").items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random.cuda"])
+    progress = Progress(**header["progress"])
+    if progress.best is None:
+        progress.best = math.inf
+    return progress
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors of one owner, by their own names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _require_same(before: TrainConfig, now: TrainConfig) -> None:
+    """A resumed run is the same run: only its budget and where it writes may change."""
+    old, new = to_data(before), to_data(now)
+    changes = [
+        f"{path}: was {a!r}, is {b!r}"
+        for path, a, b in _differences(old, new, "")
+        if path.split(".")[0] not in FREE_TO_CHANGE or path in ("run.seed", "run.dtype")
+    ]
+    if changes:
+        raise ConfigError(f"the checkpoint belongs to other settings ({'; '.join(changes)}); choose another run.folder")
+
+
+def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:
+    """Leaves that differ, with their dotted path."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(set(old) | set(new))
+        found = [_differences(old.get(key), new.get(key), f"{path}.{key}" if path else key) for key in keys]
+        return [difference for part in found for difference in part]
+    return [] if old == new else [(path, old, new)]

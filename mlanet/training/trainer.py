@@ -1,0 +1,380 @@
+"""Training: one loop that reads top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from mlanet.checkpoint import save_model
+from mlanet.config import to_data, to_yaml
+from mlanet.data.audit import audit
+from mlanet.data.dataset import load_samples
+from mlanet.data.loader import Loader
+from mlanet.data.samples import Sample
+from mlanet.data.splits import group_split, random_split
+from mlanet.errors import ConfigError, DataError, DivergedError
+from mlanet.graph import AtomicGraph, Labels
+from mlanet.metrics import Errors
+from mlanet.potential import Potential
+from mlanet.training.config import DataConfig, TrainConfig
+from mlanet.training.loss import Residuals, loss
+from mlanet.training.processes import Processes
+from mlanet.training.report import Report, progress_bar, surroundings
+from mlanet.training.start import starting_cutoff, starting_potential
+from mlanet.training.state import Averaged, Progress, learning_rate, read_state, write_state
+
+MODEL, STATE = "model.safetensors", "checkpoint.safetensors"
+LATE = 0.8
+"""Fraction of the budget after which the energy weighs more."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to: its folder, the errors of the best average on the validation set, and why it stopped."""
+
+    folder: Path
+    model: Path
+    steps: int
+    reason: str
+    best: dict[str, float]
+
+
+def train(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> TrainResult:
+    """Train a potential and leave model, checkpoint, metrics, log and picture in the run's folder.
+
+    SIGTERM: checkpoint after the running step, then stop (reason `terminated`). SIGUSR1: checkpoint and go on.
+
+    Args:
+        config: everything.
+        resume: go on from the folder's checkpoint; on a CPU as if never interrupted, to the bit.
+        progress: draw a bar on a terminal.
+    Raises:
+        ConfigError: a folder with a run in it, or a checkpoint of other settings.
+        DataError: data that cannot be trained on.
+        DivergedError: a loss or gradient that is not finite; the last checkpoint stays.
+        CheckpointError: a folder that cannot be written.
+    """
+    processes = Processes(config.run.device)
+    try:
+        with _determinism(config.run.deterministic), _Signals() as signals:
+            return _Run(config, processes, resume).loop(signals, progress)
+    finally:
+        processes.close()
+
+
+def plan(config: TrainConfig) -> dict[str, object]:
+    """Sizes of a run that is not started: data, batches, parameters, estimated memory of a batch."""
+    training, validation = load_split(config.data, starting_cutoff(config))
+    potential, remarks = starting_potential(config, training)
+    loader = _loader(config, training)
+    edges = [sample.graph.n_edges for sample in training]
+    largest = max(sum(edges[i] for i in batch) for batch in loader.plan(0))
+    irreps_rows = (potential.model.config.l_max + 1) ** 2 * potential.model.config.channels
+    size = 4 if config.run.dtype == "float32" else 8
+    return {
+        "training structures": len(training),
+        "validation structures": len(validation),
+        "training atoms": sum(sample.graph.n_atoms for sample in training),
+        "training edges": sum(edges),
+        "elements": len(potential.species),
+        "parameters": sum(parameter.numel() for parameter in potential.parameters()),
+        "batches per epoch": loader.len_epoch(0),
+        "edges of the largest batch": largest,
+        "estimated memory of it, MiB": round(40 * largest * irreps_rows * potential.model.config.layers * size / 2**20),
+        "remarks": remarks,
+    }
+
+
+def load_split(data: DataConfig, cutoff: float) -> tuple[list[Sample], list[Sample]]:
+    """Training and validation samples: from files of their own, or one set divided by seed."""
+    cache = None if data.cache is None else Path(data.cache)
+    samples = load_samples([Path(one) for one in data.train], cutoff, data.labels, data.require, cache)
+    if data.valid:
+        validation = load_samples([Path(one) for one in data.valid], cutoff, data.labels, data.require, cache)
+        chosen = random_split(len(samples), [1.0], data.seed)[0]
+    else:
+        fractions = [1 - data.valid_fraction, data.valid_fraction]
+        if data.split == "group":
+            chosen, held_out = group_split([sample.group for sample in samples], fractions, data.seed)
+        else:
+            chosen, held_out = random_split(len(samples), fractions, data.seed)
+        validation = [samples[index] for index in held_out]
+    training = [samples[index] for index in chosen[: data.train_limit]]
+    if not training:
+        raise DataError(f"{', '.join(data.train)}: no structures left to train on after the split")
+    return training, validation
+
+
+class _Run:
+    """One run: its parts, and the loop over them."""
+
+    def __init__(self, config: TrainConfig, processes: Processes, resume: bool) -> None:
+        self.config, self.processes = config, processes
+        self.folder = Path(config.run.folder)
+        if not resume and (self.folder / STATE).exists():
+            raise ConfigError(f"{self.folder} holds a run already; go on with --resume, or choose another run.folder")
+        if resume and not (self.folder / STATE).exists():
+            raise ConfigError(f"{self.folder} holds no checkpoint to resume from")
+        self.training, self.validation = load_split(config.data, starting_cutoff(config))
+        potential, remarks = starting_potential(config, self.training)
+        self.potential: Potential = potential.to(device=processes.device)
+        self.parameters = [one for one in self.potential.parameters() if one.requires_grad]
+        self.averaged = Averaged(self.potential, config.optimizer.ema)
+        settings = config.optimizer
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, amsgrad=settings.amsgrad
+        )
+        self.loader = _loader(config, self.training)
+        self.report = Report(self.folder, writes=processes.first, tensorboard=config.run.tensorboard)
+        self.progress = Progress()
+        if resume:
+            self.progress = read_state(
+                self.folder / STATE, config, self.potential, self.averaged, self.optimizer
+            )
+        self._announce(remarks, resume)
+        processes.wait()
+        self.clock = time.monotonic() - self.progress.seconds
+
+    def loop(self, signals: _Signals, shown: bool) -> TrainResult:
+        """Epoch after epoch, batch after batch, until the budget is spent."""
+        reason = ""
+        with progress_bar(shown and self.processes.first) as bar:
+            task = bar.add_task("training", total=1.0)
+            while not reason:
+                for batch in self._epoch():
+                    stop = self._step(batch, signals.take_stop())
+                    bar.update(task, completed=self._fraction(), description=self._headline())
+                    reason = "terminated" if stop else "budget spent" if self._fraction() >= 1 else ""
+                    if self._validation_is_due():
+                        reason = reason if self._validate() else reason or "no progress"
+                    elif signals.take_save() or reason or self.progress.step % self.config.run.checkpoint_every == 0:
+                        self._save_state()
+                    if reason:
+                        break
+        return self._finish(reason)
+
+    def _epoch(self) -> Iterator[tuple[AtomicGraph, Labels] | None]:
+        """The rest of this epoch's batches; None where this process has none in the last step."""
+        here, world = self.progress, self.processes.world
+        batches = self.loader.batches(here.epoch, here.batch, self.processes.rank, world)
+        for _ in range(here.batch, self.loader.len_epoch(here.epoch, world)):
+            yield next(batches, None)
+
+    def _step(self, batch: tuple[AtomicGraph, Labels] | None, stop: bool) -> bool:
+        """One optimiser step; returns whether any process was told to stop."""
+        config, here = self.config, self.progress
+        fraction = self._fraction()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(here, fraction, config.optimizer, config.schedule)
+        late = config.loss.late_energy_factor if fraction >= LATE else 1.0
+        value = self._backward(batch, late)
+        seconds = time.monotonic() - self.clock if self.processes.first else 0.0
+        shared = torch.tensor([value, float(stop), seconds], dtype=torch.float64)
+        shared = self.processes.sum_gradients(self.parameters, shared)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.optimizer.clip)
+        if not math.isfinite(float(shared[0])) or not math.isfinite(float(norm)):
+            self._diverged()
+        self.optimizer.step()
+        here.step += 1
+        here.batch += 1
+        here.seconds = float(shared[2])
+        here.loss_sum += float(shared[0])
+        here.loss_steps += 1
+        if here.batch >= self.loader.len_epoch(here.epoch, self.processes.world):
+            here.epoch, here.batch = here.epoch + 1, 0
+        self.averaged.update(self.potential, here.step)
+        return bool(shared[1])
+
+    def _backward(self, batch: tuple[AtomicGraph, Labels] | None, late: float) -> float:
+        """Gradients of this process's share of the loss; 0 for an empty step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if batch is None:
+            self.processes.sum(torch.zeros(3, dtype=torch.float64))
+            return 0.0
+        graph, labels = batch
+        graph = graph.to(self.processes.device, self.potential.dtype)
+        labels = labels.to(self.processes.device, self.potential.dtype)
+        residuals = Residuals(self.potential(graph), labels, graph)
+        counts = self.processes.sum(residuals.counts())
+        value = loss(residuals, counts, self.config.loss, late)
+        value.backward()
+        return float(value.detach())
+
+    def _fraction(self) -> float:
+        """How much of the budget is spent, 0 to 1."""
+        budget, here = self.config.budget, self.progress
+        if budget.steps is not None:
+            return here.step / budget.steps
+        if budget.minutes is not None:
+            return here.seconds / (60 * budget.minutes)
+        assert budget.epochs is not None
+        length = self.loader.len_epoch(here.epoch, self.processes.world)
+        return (here.epoch + here.batch / length) / budget.epochs
+
+    def _validation_is_due(self) -> bool:
+        """At the end of an epoch, or every so many steps; always at the end of the budget."""
+        every = self.config.budget.validate_every
+        due = self.progress.batch == 0 if every is None else self.progress.step % every == 0
+        return due or self._fraction() >= 1
+
+    def _validate(self) -> bool:
+        """Errors of the averaged weights, files, and whether to go on."""
+        here, weights = self.progress, self.config.loss
+        errors = evaluate(self.averaged.potential, self.validation, self.config.budget.max_edges, self.processes)
+        mae, rmse = errors.mae(), errors.rmse()
+        row: dict[str, float] = {"step": here.step, "epoch": here.epoch, "minutes": here.seconds / 60}
+        row |= {"lr": self.optimizer.param_groups[0]["lr"], "train_loss": here.loss_sum / max(1, here.loss_steps)}
+        row |= {f"valid_{name}_mae": value for name, value in mae.items()}
+        row |= {f"valid_{name}_rmse": value for name, value in rmse.items()}
+        here.loss_sum, here.loss_steps = 0.0, 0
+        score = sum(getattr(weights, name) * value for name, value in mae.items()) if mae else 0.0
+        here.rows.append(row)
+        if score < here.best or not mae:
+            here.best, here.since_best, here.plateau_wait = score, 0, 0
+            self._save_model(row)
+        else:
+            here.since_best += 1
+            here.plateau_wait += 1
+            if here.plateau_wait > self.config.schedule.patience:
+                here.plateau_factor, here.plateau_wait = here.plateau_factor * self.config.schedule.factor, 0
+        self.report.metrics(here.rows)
+        self.report.log("validation", **row)
+        self._save_state()
+        limit = self.config.budget.early_stop
+        return limit is None or here.since_best < limit
+
+    def _save_model(self, row: dict[str, float]) -> None:
+        """The averaged weights with a card of where they come from."""
+        if not self.processes.first:
+            return
+        errors = {name: value for name, value in row.items() if name.startswith("valid_")}
+        data = {"train": list(self.config.data.train), "structures": len(self.training)}
+        card = {"data": data, "steps": self.progress.step, "seed": self.config.run.seed, "validation": errors}
+        save_model(self.averaged.potential, self.folder / MODEL, card)
+
+    def _save_state(self) -> None:
+        """The checkpoint, by the first process."""
+        if self.processes.first:
+            state = self.folder / STATE
+            write_state(state, self.config, self.potential, self.averaged, self.optimizer, self.progress)
+        self.processes.wait()
+
+    def _announce(self, remarks: list[str], resumed: bool) -> None:
+        """Settings, surroundings, audit and fit, in the log and in files."""
+        if not self.processes.first:
+            return
+        facts = {"settings": to_data(self.config), "processes": self.processes.world}
+        facts |= {"surroundings": surroundings(self.processes.device), "remarks": remarks}
+        facts |= {"training": len(self.training), "validation": len(self.validation)}
+        if not resumed:
+            checked = audit(self.training)
+            self.report.write("audit.txt", checked.render())
+            facts["warnings"] = list(checked.warnings)
+        self.report.write("config.yaml", to_yaml(self.config))
+        self.report.log("resumed" if resumed else "started", **facts)
+
+    def _headline(self) -> str:
+        """Step and the latest validation errors."""
+        text = f"step {self.progress.step}"
+        if self.progress.rows:
+            row = self.progress.rows[-1]
+            text += f" · E {1e3 * row.get('valid_energy_mae', math.nan):.2f} meV/atom"
+            text += f" · F {1e3 * row.get('valid_forces_mae', math.nan):.1f} meV/Å"
+        return text
+
+    def _diverged(self) -> None:
+        """Stop, naming the structures of the step; the last checkpoint is left as it is."""
+        here, world = self.progress, self.processes.world
+        indices = [i for batch in self.loader.plan(here.epoch)[here.batch * world :][:world] for i in batch]
+        frames = ", ".join(self.training[index].where for index in indices)
+        self.report.log("diverged", step=here.step, frames=frames)
+        raise DivergedError(
+            f"step {here.step}: loss or gradient is not finite; structures of this step: {frames}. "
+            "Try a smaller optimizer.lr or look at these frames; the last checkpoint is intact"
+        )
+
+    def _finish(self, reason: str) -> TrainResult:
+        """Picture, last line of the log, and the result."""
+        if not (self.folder / MODEL).exists() and self.processes.first:
+            self._save_model({})
+        self.report.picture(self.progress.rows)
+        scored = [row for row in self.progress.rows if "valid_energy_mae" in row or "valid_forces_mae" in row]
+        weights = self.config.loss
+        best = min(
+            scored,
+            key=lambda row: sum(getattr(weights, q) * row.get(f"valid_{q}_mae", 0.0) for q in ("energy", "forces", "stress")),
+            default={},
+        )
+        self.report.log("finished", reason=reason, step=self.progress.step)
+        self.report.close()
+        return TrainResult(self.folder, self.folder / MODEL, self.progress.step, reason, dict(best))
+
+
+def evaluate(potential: Potential, samples: list[Sample], max_edges: int, processes: Processes) -> Errors:
+    """Errors over samples, shared out over the processes; the same on all of them."""
+    errors = Errors()
+    if not samples:
+        return errors
+    loader = Loader(samples, max_edges=max_edges, shuffle=False)
+    potential.eval()
+    for graph, labels in loader.batches(0, 0, processes.rank, processes.world):
+        errors.add(potential(graph), labels, graph)
+    errors.load_tensor(processes.sum(errors.tensor()))
+    return errors
+
+
+def _loader(config: TrainConfig, training: list[Sample]) -> Loader:
+    """Shuffled batches under the edge budget."""
+    budget = config.budget
+    return Loader(training, max_edges=budget.max_edges, seed=config.run.seed, max_structures=budget.max_structures)
+
+
+@contextlib.contextmanager
+def _determinism(wanted: bool) -> Iterator[None]:
+    """Deterministic algorithms for the run, the former setting afterwards."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+class _Signals:
+    """SIGTERM asks to stop, SIGUSR1 to save; both are looked at between steps, handlers restored at the end."""
+
+    def __init__(self) -> None:
+        self._stop = self._save = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> _Signals:
+        # Only the main thread may install handlers; elsewhere signals are left alone.
+        with contextlib.suppress(ValueError):
+            for number in (signal.SIGTERM, signal.SIGUSR1):
+                self._before[number] = signal.signal(number, self._noticed)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _noticed(self, number: int, _: FrameType | None) -> None:
+        self._stop |= number == signal.SIGTERM
+        self._save |= number == signal.SIGUSR1
+
+    def take_stop(self) -> bool:
+        """Whether SIGTERM has come."""
+        return self._stop
+
+    def take_save(self) -> bool:
+        """Whether SIGUSR1 has come since the last look."""
+        asked, self._save = self._save, False
+        return asked
