@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlanet.cli.output import Json, print_json, print_pairs
+from mlanet.cli.output import Json, note, print_json, print_pairs
 
 
 def train(
@@ -23,13 +23,45 @@ def train(
 
     The YAML is strict: an unknown key is an error with a suggestion. Several processes: torchrun -m mlanet train …
     """
+    import dataclasses
+
     from mlanet.config import parse, read_yaml, with_overrides
     from mlanet.training.config import TrainConfig
+    from mlanet.training.trainer import plan
     from mlanet.training.trainer import train as run
 
     parsed = parse(with_overrides(read_yaml(config), overrides or ()), TrainConfig, str(config))
-    summary = run(parsed, resume=resume, dry_run=dry_run, progress=not json)
+    if dry_run:
+        summary = plan(parsed)
+        if json:
+            print_json(summary)
+        else:
+            print_pairs("nothing was trained; the run would be", _pairs(summary))
+        return
+    result = run(parsed, resume=resume, progress=not json)
+    summary = dataclasses.asdict(result)
     if json:
         print_json(summary)
     else:
-        print_pairs("", ((name, str(value)) for name, value in summary.items()))
+        print_pairs("", _pairs(summary | {"best": _readable(result.best)}))
+    if result.reason == "terminated":
+        note(f"stopped by SIGTERM after step {result.steps}; go on with: mlanet train {config} --resume")
+        raise typer.Exit(143)
+
+
+def _pairs(summary: dict[str, object]) -> list[tuple[str, str]]:
+    """Lists one entry per line."""
+    return [(name, "\n".join(map(str, value)) if isinstance(value, list) else str(value)) for name, value in summary.items()]
+
+
+def _readable(best: dict[str, float]) -> str:
+    """The validation errors of the saved model with their units."""
+    from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
+
+    units = {"energy": (1e3, "meV/atom"), "forces": (1e3, "meV/Å"), "stress": (EV_PER_CUBIC_ANGSTROM_IN_GPA, "GPa")}
+    found = [
+        f"{name} MAE {best[f'valid_{name}_mae'] * factor:.4g} {unit}"
+        for name, (factor, unit) in units.items()
+        if f"valid_{name}_mae" in best
+    ]
+    return ", ".join(found) or "no validation set"
