@@ -21,13 +21,13 @@ from typing import Any
 
 import torch
 
+from mlanet.checkpoint import load_model
 from mlanet.config import parse
 from mlanet.data.dataset import load_samples
 from mlanet.data.read import read_frames
 from mlanet.data.splits import random_split
-from mlanet.inference import predict
-from mlanet.checkpoint import load_model
 from mlanet.graph import batch_graphs, batch_labels
+from mlanet.inference import predict
 from mlanet.metrics import Errors
 from mlanet.training.config import TrainConfig
 from mlanet.training.trainer import train

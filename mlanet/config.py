@@ -60,7 +60,7 @@ def read_yaml_text(text: str, source: str) -> dict[str, Any]:
     {'lr': 0.001}
     """
     try:
-        data = yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader subclass: plain data only
+        data = yaml.load(text, _StrictLoader)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     except yaml.YAMLError as error:
@@ -109,7 +109,7 @@ def with_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[st
         if not equals or not key:
             raise ConfigError(f"override '{word}': expected key=value, e.g. optimizer.lr=1e-3")
         try:
-            value = yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader subclass: plain data only
+            value = yaml.load(text, _StrictLoader)
         except (yaml.YAMLError, ConfigError) as error:
             raise ConfigError(f"override '{word}': value is not valid YAML: {error}") from None
         *parents, last = key.split(".")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -167,7 +167,7 @@ def _offsets(counts: list[int]) -> list[int]:
 
 def _moved(thing: T, device: torch.device | str | None, dtype: torch.dtype | None) -> T:
     """Copy with every tensor on `device` and every floating-point tensor as `dtype`."""
-    changes = {}
+    changes: dict[str, Any] = {}
     for field in dataclasses.fields(thing):
         value = getattr(thing, field.name)
         if isinstance(value, Tensor):

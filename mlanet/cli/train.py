@@ -51,7 +51,8 @@ def train(
 
 def _pairs(summary: dict[str, object]) -> list[tuple[str, str]]:
     """Lists one entry per line."""
-    return [(name, "\n".join(map(str, value)) if isinstance(value, list) else str(value)) for name, value in summary.items()]
+    lines = {name: value if isinstance(value, list) else [value] for name, value in summary.items()}
+    return [(name, "\n".join(map(str, values))) for name, values in lines.items()]
 
 
 def _readable(best: dict[str, float]) -> str:

@@ -52,7 +52,7 @@ class MLANetConfig(
     combine: Literal["product", "sum"] = "product"
     """Whether the chemical gate multiplies the attention or stands beside it."""
     node_product: Literal["none", "uuu"] = "uuu"
-    """h ⊗ h at the nodes raises the body order at N-cost; with `light` messages it is what brings angles into energies."""
+    """h ⊗ h at the nodes raises the body order at N-cost; with `light` messages it brings the angles into energies."""
     norm: Literal["none", "rms"] = "rms"
     """Equivariant RMS norm of what attention and node product see; keeps sizes of order one at any depth."""
     pooling: Literal["local", "sum", "extensive", "paper"] = "local"
@@ -69,8 +69,8 @@ class MLANetConfig(
         channels, l_max = irreps[0].mul, irreps.lmax
         if not 1 <= l_max <= 3 or irreps != natural_irreps(channels, l_max):
             raise ValueError(
-                f"irreps '{self.irreps}' are not supported: l = 0 … l_max (1, 2 or 3), natural parity, one multiplicity, "
-                f"e.g. '{natural_irreps(channels, min(max(l_max, 1), 3))}'"
+                f"irreps '{self.irreps}' are not supported: l = 0 … l_max (1, 2 or 3), natural parity, "
+                f"one multiplicity, e.g. '{natural_irreps(channels, min(max(l_max, 1), 3))}'"
             )
         for name in ("layers", "heads", "key_dim", "radial_functions", "hidden", "cutoff"):
             if getattr(self, name) <= 0:
@@ -223,8 +223,6 @@ def _layers(config: MLANetConfig, irreps: o3.Irreps, mean_neighbors: float) -> l
         last = index + 1 == config.layers and config.forces == "gradient"
         out = natural_irreps(config.channels, 0 if last else config.l_max)
         layers.append(
-            InteractionLayer(
-                irreps, out, shape, product=config.node_product == "uuu", normalised=config.norm == "rms"
-            )
+            InteractionLayer(irreps, out, shape, product=config.node_product == "uuu", normalised=config.norm == "rms")
         )
     return layers

@@ -68,8 +68,8 @@ class ChemicalPath(nn.Module):
 class GeometricLogits(nn.Module):
     """a_ij^h of the head of this file, with its variants.
 
-    `tp_dot`: query · key and query · Y, each over √(d_k (2l+1)(L+1)); `fctp`: key = TP(k_j, Y; W(RBF)) and a full product with the query, after
-    arXiv 2006.10503; `gatv2`: aᵀz alone, no geometry.
+    `tp_dot`: query · key and query · Y, each over √(d_k (2l+1)(L+1)); `fctp`: key = TP(k_j, Y; W(RBF)), all
+    paths, dotted with the query, after arXiv 2006.10503; `gatv2`: aᵀz alone, no geometry.
     """
 
     def __init__(self, irreps: o3.Irreps, shape: AttentionShape) -> None:

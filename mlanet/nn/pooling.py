@@ -122,4 +122,6 @@ def build_pooling(mode: str, channels: int, mean_neighbors: float) -> Pooling:
     """The mode's module; `mode` has been checked by the configuration."""
     if mode == "local":
         return LocalPooling(channels, mean_neighbors)
-    return {"sum": SumPooling, "extensive": ExtensivePooling, "paper": PaperPooling}[mode](channels)
+    if mode == "sum":
+        return SumPooling(channels)
+    return ExtensivePooling(channels) if mode == "extensive" else PaperPooling(channels)

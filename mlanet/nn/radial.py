@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -49,7 +50,7 @@ class RadialMLP(nn.Module):
         super().__init__()
         widths = (functions, *hidden, n_out)
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(a, b) / math.sqrt(a)) for a, b in zip(widths, widths[1:], strict=False)
+            nn.Parameter(torch.randn(a, b) / math.sqrt(a)) for a, b in itertools.pairwise(widths)
         )
 
     def forward(self, radial: Tensor) -> Tensor:

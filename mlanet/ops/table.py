@@ -24,7 +24,7 @@ def _degree_selector(rows: int, like: Tensor) -> Tensor:
 
 
 def degree_dots(query: Tensor, key: Tensor, around: Neighborhoods) -> Tensor:
-    """As `reference.degree_dots`: keys of a center times its queries, laid out block-diagonally over heads and degrees."""
+    """As `reference.degree_dots`: keys times queries, laid out block-diagonally over heads and degrees."""
     n, rows, heads, _ = query.shape
     select = _degree_selector(rows, query)
     same_head = torch.eye(heads, dtype=query.dtype, device=query.device)

@@ -18,7 +18,7 @@ class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Frozen, keyword-only, and no unknown key."""
 
 
-class DataConfig(_Strict):
+class DataConfig(_Strict, frozen=True):
     """Where the labelled structures are and which of them are for validation."""
 
     train: tuple[str, ...]
@@ -49,7 +49,7 @@ class DataConfig(_Strict):
             raise ValueError(f"train_limit must be at least 1, got {self.train_limit}")
 
 
-class LossConfig(_Strict):
+class LossConfig(_Strict, frozen=True):
     """L = λ_E |ΔE|/N + λ_F mean|ΔF| + λ_S mean|Δσ|, each over the labelled entries of a batch."""
 
     energy: float = 1.0
@@ -64,7 +64,7 @@ class LossConfig(_Strict):
     """Multiplies λ_E in the last fifth of the budget, when the forces have settled; 1 = never."""
 
 
-class OptimizerConfig(_Strict):
+class OptimizerConfig(_Strict, frozen=True):
     """AdamW with gradient clipping and an exponential moving average of the weights."""
 
     lr: float = 2e-3
@@ -79,7 +79,7 @@ class OptimizerConfig(_Strict):
     """Decay per step of the averaged weights that are validated and saved; 0.999 for runs of 10⁵ steps."""
 
 
-class ScheduleConfig(_Strict):
+class ScheduleConfig(_Strict, frozen=True):
     """The learning rate in the course of the budget."""
 
     kind: Literal["cosine", "plateau", "constant"] = "cosine"
@@ -94,7 +94,7 @@ class ScheduleConfig(_Strict):
     """For `plateau`."""
 
 
-class BudgetConfig(_Strict):
+class BudgetConfig(_Strict, frozen=True):
     """How long, in which batches, and how often to validate."""
 
     epochs: int | None = None
@@ -122,7 +122,7 @@ class BudgetConfig(_Strict):
                 raise ValueError(f"{name} must be positive, got {value}")
 
 
-class RunConfig(_Strict):
+class RunConfig(_Strict, frozen=True):
     """Where results go and on what they are computed."""
 
     folder: str
@@ -141,7 +141,7 @@ class RunConfig(_Strict):
     """Steps between checkpoints, beside those at every validation."""
 
 
-class TrainConfig(_Strict):
+class TrainConfig(_Strict, frozen=True):
     """One training: `mlanet train config.yaml`."""
 
     data: DataConfig

@@ -70,7 +70,11 @@ def learning_rate(progress: Progress, fraction: float, optimizer: OptimizerConfi
 
 
 def write_state(
-    path: Path, config: TrainConfig, potential: Potential, averaged: Averaged, optimizer: torch.optim.Optimizer,
+    path: Path,
+    config: TrainConfig,
+    potential: Potential,
+    averaged: Averaged,
+    optimizer: torch.optim.Optimizer,
     progress: Progress,
 ) -> None:
     """Weights, average, optimiser, random generators and progress, written whole or not at all."""

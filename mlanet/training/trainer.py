@@ -6,7 +6,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -136,9 +136,7 @@ class _Run:
         self.report = Report(self.folder, writes=processes.first, tensorboard=config.run.tensorboard)
         self.progress = Progress()
         if resume:
-            self.progress = read_state(
-                self.folder / STATE, config, self.potential, self.averaged, self.optimizer
-            )
+            self.progress = read_state(self.folder / STATE, config, self.potential, self.averaged, self.optimizer)
         self._announce(remarks, resume)
         processes.wait()
         self.clock = time.monotonic() - self.progress.seconds
@@ -227,7 +225,7 @@ class _Run:
 
     def _validate(self) -> bool:
         """Errors of the averaged weights, files, and whether to go on."""
-        here, weights = self.progress, self.config.loss
+        here = self.progress
         errors = evaluate(self.averaged.potential, self.validation, self.config.budget.max_edges, self.processes)
         mae, rmse = errors.mae(), errors.rmse()
         row: dict[str, float] = {"step": here.step, "epoch": here.epoch, "minutes": here.seconds / 60}
@@ -235,7 +233,7 @@ class _Run:
         row |= {f"valid_{name}_mae": value for name, value in mae.items()}
         row |= {f"valid_{name}_rmse": value for name, value in rmse.items()}
         here.loss_sum, here.loss_steps = 0.0, 0
-        score = sum(getattr(weights, name) * value for name, value in mae.items()) if mae else 0.0
+        score = self._score(row)
         here.rows.append(row)
         if score < here.best or not mae:
             here.best, here.since_best, here.plateau_wait = score, 0, 0
@@ -250,6 +248,15 @@ class _Run:
         self._save_state()
         limit = self.config.budget.early_stop
         return limit is None or here.since_best < limit
+
+    def _score(self, row: Mapping[str, float]) -> float:
+        """What the best model is chosen by: its validation errors, weighed as in the loss."""
+        weights = {
+            "energy": self.config.loss.energy,
+            "forces": self.config.loss.forces,
+            "stress": self.config.loss.stress,
+        }
+        return sum(weight * row.get(f"valid_{name}_mae", 0.0) for name, weight in weights.items())
 
     def _save_model(self, row: dict[str, float]) -> None:
         """The averaged weights with a card of where they come from."""
@@ -306,13 +313,7 @@ class _Run:
         if not (self.folder / MODEL).exists() and self.processes.first:
             self._save_model({})
         self.report.picture(self.progress.rows)
-        scored = [row for row in self.progress.rows if "valid_energy_mae" in row or "valid_forces_mae" in row]
-        weights = self.config.loss
-        best = min(
-            scored,
-            key=lambda row: sum(getattr(weights, q) * row.get(f"valid_{q}_mae", 0.0) for q in ("energy", "forces", "stress")),
-            default={},
-        )
+        best = min((row for row in self.progress.rows if self._score(row) > 0), key=self._score, default={})
         self.report.log("finished", reason=reason, step=self.progress.step)
         self.report.close()
         return TrainResult(self.folder, self.folder / MODEL, self.progress.step, reason, dict(best))
