@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -12,6 +12,12 @@ from mlanet.errors import ConfigError
 from mlanet.models import ModelConfig, read_model_config
 
 DEFAULT_MODEL = "mlanet_l2"
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+WholeNumber = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,7 +35,7 @@ class DataConfig(_Strict, frozen=True):
     """Fraction of `train` set aside when `valid` is empty; 0 for none."""
     split: Literal["random", "group"] = "random"
     """`group` keeps frames of one trajectory (info `group`, `traj`, `config_type` or the file) on one side."""
-    seed: int = 0
+    seed: WholeNumber = 0
     """Of the split and of `train_limit`."""
     train_limit: int | None = None
     """Use only so many training structures, drawn by `seed`: for learning curves."""
@@ -52,30 +58,34 @@ class DataConfig(_Strict, frozen=True):
 class LossConfig(_Strict, frozen=True):
     """L = λ_E |ΔE|/N + λ_F mean|ΔF| + λ_S mean|Δσ|, each over the labelled entries of a batch."""
 
-    energy: float = 1.0
+    energy: NotNegative = 1.0
     """λ_E, per eV/atom."""
-    forces: float = 1.0
+    forces: NotNegative = 1.0
     """λ_F, per eV/Å."""
-    stress: float = 20.0
+    stress: NotNegative = 20.0
     """λ_S, per eV/Å³; the labels are some hundred times smaller than forces."""
     kind: Literal["l1", "huber", "mse"] = "l1"
     """`huber` is quadratic below 0.01 of the unit, `mse` everywhere."""
-    late_energy_factor: float = 5.0
+    late_energy_factor: Positive = 5.0
     """Multiplies λ_E in the last fifth of the budget, when the forces have settled; 1 = never."""
+
+    def __post_init__(self) -> None:
+        if self.energy == self.forces == self.stress == 0:
+            raise ValueError("all weights are 0, there is nothing to learn from")
 
 
 class OptimizerConfig(_Strict, frozen=True):
     """AdamW with gradient clipping and an exponential moving average of the weights."""
 
-    lr: float = 2e-3
+    lr: Positive = 2e-3
     """Highest learning rate."""
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
     """Decoupled weight decay."""
     amsgrad: bool = True
     """The AMSGrad variant; steadier with L1 losses."""
-    clip: float = 10.0
+    clip: Positive = 10.0
     """Largest norm of the gradient."""
-    ema: float = 0.99
+    ema: Share = 0.99
     """Decay per step of the averaged weights that are validated and saved; 0.999 for runs of 10⁵ steps."""
 
 
@@ -84,13 +94,13 @@ class ScheduleConfig(_Strict, frozen=True):
 
     kind: Literal["cosine", "plateau", "constant"] = "cosine"
     """`plateau` multiplies by `factor` after `patience` validations without a new best."""
-    warmup_steps: int = 50
+    warmup_steps: WholeNumber = 50
     """Linear rise from 0."""
-    min_lr: float = 1e-5
+    min_lr: NotNegative = 1e-5
     """Lowest learning rate."""
-    patience: int = 5
+    patience: WholeNumber = 5
     """Validations, for `plateau`."""
-    factor: float = 0.8
+    factor: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.8
     """For `plateau`."""
 
 
@@ -103,23 +113,21 @@ class BudgetConfig(_Strict, frozen=True):
     """Optimiser steps."""
     minutes: float | None = None
     """Wall time; not reproducible to the bit, as the schedule follows the clock."""
-    max_edges: int = 6000
+    max_edges: Count = 6000
     """Directed pairs in a batch: what memory and time follow."""
-    max_structures: int | None = 4
+    max_structures: Count | None = 4
     """Structures in a batch; small batches learn more per pass."""
-    validate_every: int | None = None
+    validate_every: Count | None = None
     """Steps between validations; every epoch if not given."""
-    early_stop: int | None = None
+    early_stop: Count | None = None
     """Stop after so many validations without a new best."""
 
     def __post_init__(self) -> None:
         given = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of epochs, steps and minutes, got {', '.join(given) or 'none'}")
-        for name in (*given, "max_edges", "max_structures", "validate_every", "early_stop"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        if (value := getattr(self, given[0])) <= 0:
+            raise ValueError(f"{given[0]} must be positive, got {value}")
 
 
 class RunConfig(_Strict, frozen=True):
@@ -127,7 +135,7 @@ class RunConfig(_Strict, frozen=True):
 
     folder: str
     """Made if missing; one that holds a run already is never overwritten."""
-    seed: int = 0
+    seed: WholeNumber = 0
     """Of the initial weights and of the order of batches."""
     dtype: Literal["float32", "float64"] = "float32"
     """Of weights and forces; energies are summed in float64 always."""
@@ -137,7 +145,7 @@ class RunConfig(_Strict, frozen=True):
     """Refuse operations without a deterministic form (a CPU run repeats to the bit in any case)."""
     tensorboard: bool = False
     """Also write TensorBoard events (extra `tensorboard`)."""
-    checkpoint_every: int = 500
+    checkpoint_every: Count = 500
     """Steps between checkpoints, beside those at every validation."""
 
 

@@ -126,3 +126,8 @@ def command(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         )
 
     return inner
+
+
+@pytest.fixture
+def four() -> list[Atoms]:
+    return crystals(4, seed=5)
