@@ -12,6 +12,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from mlanet.version import __version__
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from mlanet.calculator import MLANetCalculator
     from mlanet.graph import AtomicGraph, Labels, Prediction
     from mlanet.potential import Potential
-
-__version__ = "0.1.0"
 
 __all__ = ["AtomicGraph", "Labels", "MLANetCalculator", "Potential", "Prediction", "__version__", "load"]
 

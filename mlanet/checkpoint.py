@@ -108,7 +108,7 @@ def save_model(potential: Potential, path: str | os.PathLike[str], card: Mapping
     Raises:
         CheckpointError: the file cannot be written (no space, no permission); an older one there is intact.
     """
-    from mlanet import __version__
+    from mlanet.version import __version__
 
     numbers = _numbers(potential.statistics)
     if not all(map(math.isfinite, (*numbers.references, *numbers.scale, numbers.mean_neighbors, numbers.stress_scale))):

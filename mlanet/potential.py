@@ -23,7 +23,7 @@ class Potential(nn.Module):
 
     E_s = Σ_{i∈s} (E₀[Z_i] + scale[Z_i] e_i), summed in float64, with e_i the model's site energies.
     Conservative models: F = −∂E/∂R and σ = (1/V) ∂E/∂ε with the symmetric strain ε applied to positions *and* cell,
-    from one `autograd.grad`. Models with direct heads: F = scale[Z_i] f_i and σ = stress_scale · s.
+    from one `autograd.grad`. Models with direct heads: F = mean(scale) f_i and σ = stress_scale · s.
 
     In training mode the prediction keeps its history (second derivatives for a force loss); in evaluation mode it is
     detached. Cost of the derivatives: about one further forward pass.
@@ -122,9 +122,10 @@ class Potential(nn.Module):
             output = self.model(graph)
             energy, atomic = self._energies(graph, output.atomic_energies)
             assert output.forces is not None and output.stress is not None
-            scale = self.scale[self.species_index[graph.numbers]].to(output.forces.dtype)
+            # One factor for all elements: the head has taken out net force and torque already.
+            scale = self.scale.mean().to(output.forces.dtype)
             stress = _only_where_periodic(output.stress * self.statistics.stress_scale, graph)
-        return Prediction(energy, output.forces * scale[:, None], stress, atomic)
+        return Prediction(energy, output.forces * scale, stress, atomic)
 
     def _restore_constants(self) -> None:
         """References and scales in full float64 from the statistics, whatever type the weights have."""

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mlanet import __version__
 from mlanet.cli import check, data, doctor, evaluate, info, predict, presets, train
 from mlanet.errors import MLANetError
+from mlanet.version import __version__
 
 app = typer.Typer(
     name="mlanet",

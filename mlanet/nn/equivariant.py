@@ -42,8 +42,11 @@ def to_e3nn(features: Tensor) -> Tensor:
 
 def from_e3nn(flat: Tensor, channels: int, l_max: int) -> Tensor:
     """(N, D) in e3nn's order -> (N, (L+1)², C); the inverse of `to_e3nn`."""
-    blocks = torch.split(flat, [channels * (2 * l + 1) for l in range(l_max + 1)], dim=1)  # noqa: E741
-    return torch.cat([b.reshape(len(flat), channels, -1).transpose(1, 2) for b in blocks], dim=1)
+    widths = [2 * degree + 1 for degree in range(l_max + 1)]
+    blocks = torch.split(flat, [channels * width for width in widths], dim=1)
+    return torch.cat(
+        [b.unflatten(1, (channels, w)).transpose(1, 2) for b, w in zip(blocks, widths, strict=True)], dim=1
+    )
 
 
 class Linear(nn.Module):

@@ -12,15 +12,17 @@ from torch import Tensor, nn
 def polynomial_envelope(distance: Tensor, cutoff: float, power: int = 6) -> Tensor:
     """u(r): 1 at r = 0, and 0 with its first and second derivative at the cutoff, 0 beyond.
 
-    u = 1 − (p+1)(p+2)/2 t^p + p(p+2) t^{p+1} − p(p+1)/2 t^{p+2}, t = r/r_c (arXiv 2003.03123, eq. 8).
+    u = 1 − (p+1)(p+2)/2 t^p + p(p+2) t^{p+1} − p(p+1)/2 t^{p+2}, t = r/r_c (arXiv 2003.03123, eq. 8), computed as
+    (1 − t)³ Σ_{k<p} (k+1)(k+2)/2 t^k, which is the same and loses no digits where u is small.
 
     >>> polynomial_envelope(torch.tensor([0.0, 5.0, 6.0]), 5.0).tolist()
     [1.0, 0.0, 0.0]
     """
-    p = power
-    t = distance / cutoff
-    u = 1 - t**p * ((p + 1) * (p + 2) / 2 - t * (p * (p + 2) - t * (p * (p + 1) / 2)))
-    return torch.where(t < 1, u, torch.zeros_like(u))
+    t = (distance / cutoff).clamp(max=1.0)
+    series = torch.full_like(t, power * (power + 1) / 2)
+    for k in reversed(range(power - 1)):
+        series = series * t + (k + 1) * (k + 2) / 2
+    return (1 - t) ** 3 * series
 
 
 class BesselBasis(nn.Module):

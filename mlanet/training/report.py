@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mlanet.errors import CheckpointError
+from mlanet.errors import CheckpointError, ConfigError
 from mlanet.files import write_whole
 from mlanet.plots import learning_curve
 
@@ -32,7 +32,10 @@ class Report:
         self.folder, self.writes = folder, writes
         self._board = None
         if writes and tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise ConfigError("run.tensorboard needs the extra: pip install 'mlanet[tensorboard]'") from None
 
             self._board = SummaryWriter(str(folder / "tensorboard"))
 
@@ -85,7 +88,7 @@ def surroundings(device: torch.device) -> dict[str, str | int]:
     import ase
     import e3nn
 
-    from mlanet import __version__
+    from mlanet.version import __version__
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import torch
 
 from mlanet.checkpoint import load_model, model_path
+from mlanet.config import to_data
 from mlanet.data.fit import fit_statistics
 from mlanet.data.samples import Sample
 from mlanet.errors import CheckpointError
-from mlanet.potential import Potential, require_species
+from mlanet.potential import Potential
 from mlanet.training.config import TrainConfig, model_config
+from mlanet.training.sets import require_known
 
 
 def starting_cutoff(config: TrainConfig) -> float:
@@ -33,8 +35,7 @@ def starting_potential(config: TrainConfig, samples: Sequence[Sample]) -> tuple[
         statistics, remarks = fit_statistics(samples, config.references)
         return Potential.build(model_config(config), statistics).to(dtype=dtype).train(), remarks
     old = load_model(model_path(config.start_from))
-    for sample in samples:
-        require_species(sample.graph.numbers, old.species)
+    require_known(samples, old.species)
     statistics, remarks = old.statistics, ["references and scales are those of the model to start from"]
     if not config.keep_statistics:
         statistics, remarks = fit_statistics(samples, config.references, old.species)
@@ -50,14 +51,19 @@ def adopt(new: Potential, old: Potential) -> list[str]:
     are the leading slice (degree 0 stands first), so the two share their energy exactly.
     """
     state, source = new.state_dict(), old.state_dict()
-    taken, fresh = 0, []
+    mine, theirs = to_data(new.model.config), to_data(old.model.config)
+    head_only = all(mine.get(key) == theirs.get(key) for key in (mine.keys() | theirs.keys()) - {"forces"})
+    taken, cut, fresh = 0, [], []
     for name, target in state.items():
         weights = source.get(name)
-        fits = weights is not None and weights.shape[1:] == target.shape[1:] and len(weights) >= len(target)
-        if weights is None or not fits:
+        if weights is not None and weights.shape == target.shape:
+            target.copy_(weights)
+        elif head_only and weights is not None and _leads(target, weights):
+            target.copy_(weights[: len(target)])
+            cut.append(name)
+        else:
             fresh.append(name)
             continue
-        target.copy_(weights[: len(target)] if target.dim() else weights)
         taken += 1
     if not taken or len(fresh) > len(state) / 2:
         raise CheckpointError(
@@ -66,6 +72,12 @@ def adopt(new: Potential, old: Potential) -> list[str]:
         )
     left = sorted(set(source) - set(state))
     remarks = [f"took over {taken} of {len(state)} tensors"]
+    remarks += [f"of these only the scalars' part: {', '.join(cut)}"] if cut else []
     remarks += [f"newly drawn: {', '.join(fresh)}"] if fresh else []
     remarks += [f"left out: {', '.join(left)}"] if left else []
     return remarks
+
+
+def _leads(target: torch.Tensor, weights: torch.Tensor) -> bool:
+    """Whether `target` is as large as the first rows of `weights`."""
+    return 0 < target.dim() == weights.dim() and weights.shape[1:] == target.shape[1:] and len(weights) > len(target)

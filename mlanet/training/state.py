@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,16 @@ from mlanet.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
 FREE_TO_CHANGE = ("budget", "run")
 """Sections that a resumed run may change; anything else would be another run."""
+
+FIXED = ("budget.max_edges", "budget.max_structures", "run.seed", "run.dtype")
+"""Keys of those sections that it may not: the place in an epoch counts batches, drawn by this seed."""
+
+
+class Origin(NamedTuple):
+    """What the batches come from besides the settings: the content of the data, and how many processes share them."""
+
+    data: str
+    processes: int
 
 
 @dataclass
@@ -61,11 +71,11 @@ def learning_rate(progress: Progress, fraction: float, optimizer: OptimizerConfi
     >>> learning_rate(Progress(step=100), 1.0, OptimizerConfig(), ScheduleConfig())
     1e-05
     """
-    top = optimizer.lr
+    top, lowest = optimizer.lr, min(schedule.min_lr, optimizer.lr)
     if schedule.kind == "cosine":
-        rate = schedule.min_lr + 0.5 * (top - schedule.min_lr) * (1 + math.cos(math.pi * min(1.0, fraction)))
+        rate = lowest + 0.5 * (top - lowest) * (1 + math.cos(math.pi * min(1.0, fraction)))
     else:
-        rate = max(schedule.min_lr, top * progress.plateau_factor)
+        rate = max(lowest, top * progress.plateau_factor)
     return rate * min(1.0, (progress.step + 1) / max(1, schedule.warmup_steps))
 
 
@@ -76,6 +86,7 @@ def write_state(
     averaged: Averaged,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
+    origin: Origin,
 ) -> None:
     """Weights, average, optimiser, random generators and progress, written whole or not at all."""
     tensors = {f"model.{name}": tensor for name, tensor in potential.state_dict().items()}
@@ -85,13 +96,18 @@ def write_state(
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
-    header = {"config": to_data(config), "progress": dataclasses.asdict(progress)}
+    header = {"config": to_data(config), "progress": dataclasses.asdict(progress), "origin": origin._asdict()}
     header["progress"]["best"] = None if math.isinf(progress.best) else progress.best
     save_state(path, tensors, header)
 
 
 def read_state(
-    path: Path, config: TrainConfig, potential: Potential, averaged: Averaged, optimizer: torch.optim.Optimizer
+    path: Path,
+    config: TrainConfig,
+    potential: Potential,
+    averaged: Averaged,
+    optimizer: torch.optim.Optimizer,
+    origin: Origin,
 ) -> Progress:
     """Put everything back in place.
 
@@ -101,6 +117,15 @@ def read_state(
     """
     tensors, header = load_state(path)
     _require_same(parse(header["config"], TrainConfig, str(path)), config)
+    for name, now in origin._asdict().items():
+        # A checkpoint written before these were recorded is taken on trust.
+        if (before := header.get("origin", {}).get(name, now)) != now:
+            what = (
+                "the data files have changed since"
+                if name == "data"
+                else f"it was run on {before} processes, not {now}"
+            )
+            raise ConfigError(f"{path}: cannot be resumed: {what}; choose another run.folder")
     try:
         potential.load_state_dict(_part(tensors, "model."))
         averaged.potential.load_state_dict(_part(tensors, "average."))
@@ -131,7 +156,7 @@ def _require_same(before: TrainConfig, now: TrainConfig) -> None:
     changes = [
         f"{path}: was {a!r}, is {b!r}"
         for path, a, b in _differences(old, new, "")
-        if path.split(".")[0] not in FREE_TO_CHANGE or path in ("run.seed", "run.dtype")
+        if path.split(".")[0] not in FREE_TO_CHANGE or path in FIXED
     ]
     if changes:
         raise ConfigError(f"the checkpoint belongs to other settings ({'; '.join(changes)}); choose another run.folder")

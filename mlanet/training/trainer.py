@@ -16,20 +16,19 @@ import torch
 from mlanet.checkpoint import save_model
 from mlanet.config import to_data, to_yaml
 from mlanet.data.audit import audit
-from mlanet.data.dataset import load_samples
 from mlanet.data.loader import Loader
 from mlanet.data.samples import Sample
-from mlanet.data.splits import group_split, random_split
-from mlanet.errors import ConfigError, DataError, DivergedError
+from mlanet.errors import ConfigError, DivergedError
 from mlanet.graph import AtomicGraph, Labels
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
-from mlanet.training.config import DataConfig, TrainConfig
+from mlanet.training.config import TrainConfig
 from mlanet.training.loss import Residuals, loss
 from mlanet.training.processes import Processes
 from mlanet.training.report import Report, progress_bar, surroundings
+from mlanet.training.sets import fingerprint, load_split, require_known
 from mlanet.training.start import starting_cutoff, starting_potential
-from mlanet.training.state import Averaged, Progress, learning_rate, read_state, write_state
+from mlanet.training.state import Averaged, Origin, Progress, learning_rate, read_state, write_state
 
 MODEL, STATE = "model.safetensors", "checkpoint.safetensors"
 LATE = 0.8
@@ -93,26 +92,6 @@ def plan(config: TrainConfig) -> dict[str, object]:
     }
 
 
-def load_split(data: DataConfig, cutoff: float) -> tuple[list[Sample], list[Sample]]:
-    """Training and validation samples: from files of their own, or one set divided by seed."""
-    cache = None if data.cache is None else Path(data.cache)
-    samples = load_samples([Path(one) for one in data.train], cutoff, data.labels, data.require, cache)
-    if data.valid:
-        validation = load_samples([Path(one) for one in data.valid], cutoff, data.labels, data.require, cache)
-        chosen = random_split(len(samples), [1.0], data.seed)[0]
-    else:
-        fractions = [1 - data.valid_fraction, data.valid_fraction]
-        if data.split == "group":
-            chosen, held_out = group_split([sample.group for sample in samples], fractions, data.seed)
-        else:
-            chosen, held_out = random_split(len(samples), fractions, data.seed)
-        validation = [samples[index] for index in held_out]
-    training = [samples[index] for index in chosen[: data.train_limit]]
-    if not training:
-        raise DataError(f"{', '.join(data.train)}: no structures left to train on after the split")
-    return training, validation
-
-
 class _Run:
     """One run: its parts, and the loop over them."""
 
@@ -121,10 +100,13 @@ class _Run:
         self.folder = Path(config.run.folder)
         if not resume and (self.folder / STATE).exists():
             raise ConfigError(f"{self.folder} holds a run already; go on with --resume, or choose another run.folder")
+        if not resume and (self.folder / MODEL).exists():
+            raise ConfigError(f"{self.folder} holds a model already; choose another run.folder")
         if resume and not (self.folder / STATE).exists():
             raise ConfigError(f"{self.folder} holds no checkpoint to resume from")
         self.training, self.validation = load_split(config.data, starting_cutoff(config))
         potential, remarks = starting_potential(config, self.training)
+        require_known(self.validation, potential.species)
         self.potential: Potential = potential.to(device=processes.device)
         self.parameters = [one for one in self.potential.parameters() if one.requires_grad]
         self.averaged = Averaged(self.potential, config.optimizer.ema)
@@ -134,26 +116,30 @@ class _Run:
         )
         self.loader = _loader(config, self.training)
         self.report = Report(self.folder, writes=processes.first, tensorboard=config.run.tensorboard)
+        self.origin = Origin(fingerprint(self.training, self.validation), processes.world)
+        self.lengths: dict[int, int] = {}
         self.progress = Progress()
         if resume:
-            self.progress = read_state(self.folder / STATE, config, self.potential, self.averaged, self.optimizer)
+            self.progress = read_state(
+                self.folder / STATE, config, self.potential, self.averaged, self.optimizer, self.origin
+            )
         self._announce(remarks, resume)
         processes.wait()
         self.clock = time.monotonic() - self.progress.seconds
 
     def loop(self, signals: _Signals, shown: bool) -> TrainResult:
         """Epoch after epoch, batch after batch, until the budget is spent."""
-        reason = ""
+        reason = self._end()
         with progress_bar(shown and self.processes.first) as bar:
             task = bar.add_task("training", total=1.0)
             while not reason:
                 for batch in self._epoch():
-                    stop = self._step(batch, signals.take_stop())
+                    stop, save = self._step(batch, signals)
                     bar.update(task, completed=self._fraction(), description=self._headline())
                     reason = "terminated" if stop else "budget spent" if self._fraction() >= 1 else ""
                     if self._validation_is_due():
                         reason = reason if self._validate() else reason or "no progress"
-                    elif signals.take_save() or reason or self.progress.step % self.config.run.checkpoint_every == 0:
+                    elif save or reason or self.progress.step % self.config.run.checkpoint_every == 0:
                         self._save_state()
                     if reason:
                         break
@@ -163,11 +149,25 @@ class _Run:
         """The rest of this epoch's batches; None where this process has none in the last step."""
         here, world = self.progress, self.processes.world
         batches = self.loader.batches(here.epoch, here.batch, self.processes.rank, world)
-        for _ in range(here.batch, self.loader.len_epoch(here.epoch, world)):
+        for _ in range(here.batch, self._length()):
             yield next(batches, None)
 
-    def _step(self, batch: tuple[AtomicGraph, Labels] | None, stop: bool) -> bool:
-        """One optimiser step; returns whether any process was told to stop."""
+    def _length(self) -> int:
+        """Steps of the running epoch; planning one takes time, so it is done once."""
+        epoch = self.progress.epoch
+        if epoch not in self.lengths:
+            self.lengths = {epoch: self.loader.len_epoch(epoch, self.processes.world)}
+        return self.lengths[epoch]
+
+    def _end(self) -> str:
+        """Why a run that is resumed has nothing left to do, or nothing."""
+        limit = self.config.budget.early_stop
+        if limit is not None and self.progress.since_best >= limit:
+            return "no progress"
+        return "budget spent" if self._fraction() >= 1 else ""
+
+    def _step(self, batch: tuple[AtomicGraph, Labels] | None, signals: _Signals) -> tuple[bool, bool]:
+        """One optimiser step; returns whether any process was told to stop, or to save."""
         config, here = self.config, self.progress
         fraction = self._fraction()
         for group in self.optimizer.param_groups:
@@ -175,7 +175,7 @@ class _Run:
         late = config.loss.late_energy_factor if fraction >= LATE else 1.0
         value = self._backward(batch, late)
         seconds = time.monotonic() - self.clock if self.processes.first else 0.0
-        shared = torch.tensor([value, float(stop), seconds], dtype=torch.float64)
+        shared = torch.tensor([value, signals.take_stop(), seconds, signals.take_save()], dtype=torch.float64)
         shared = self.processes.sum_gradients(self.parameters, shared)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.optimizer.clip)
         if not math.isfinite(float(shared[0])) or not math.isfinite(float(norm)):
@@ -186,10 +186,10 @@ class _Run:
         here.seconds = float(shared[2])
         here.loss_sum += float(shared[0])
         here.loss_steps += 1
-        if here.batch >= self.loader.len_epoch(here.epoch, self.processes.world):
+        if here.batch >= self._length():
             here.epoch, here.batch = here.epoch + 1, 0
         self.averaged.update(self.potential, here.step)
-        return bool(shared[1])
+        return bool(shared[1]), bool(shared[3])
 
     def _backward(self, batch: tuple[AtomicGraph, Labels] | None, late: float) -> float:
         """Gradients of this process's share of the loss; 0 for an empty step."""
@@ -214,8 +214,7 @@ class _Run:
         if budget.minutes is not None:
             return here.seconds / (60 * budget.minutes)
         assert budget.epochs is not None
-        length = self.loader.len_epoch(here.epoch, self.processes.world)
-        return (here.epoch + here.batch / length) / budget.epochs
+        return (here.epoch + here.batch / self._length()) / budget.epochs
 
     def _validation_is_due(self) -> bool:
         """At the end of an epoch, or every so many steps; always at the end of the budget."""
@@ -241,7 +240,7 @@ class _Run:
         else:
             here.since_best += 1
             here.plateau_wait += 1
-            if here.plateau_wait > self.config.schedule.patience:
+            if here.plateau_wait >= self.config.schedule.patience:
                 here.plateau_factor, here.plateau_wait = here.plateau_factor * self.config.schedule.factor, 0
         self.report.metrics(here.rows)
         self.report.log("validation", **row)
@@ -271,7 +270,7 @@ class _Run:
         """The checkpoint, by the first process."""
         if self.processes.first:
             state = self.folder / STATE
-            write_state(state, self.config, self.potential, self.averaged, self.optimizer, self.progress)
+            write_state(state, self.config, self.potential, self.averaged, self.optimizer, self.progress, self.origin)
         self.processes.wait()
 
     def _announce(self, remarks: list[str], resumed: bool) -> None:

@@ -12,12 +12,12 @@ import msgspec
 import torch
 from ase.data import chemical_symbols
 
-from mlanet import __version__
 from mlanet.checkpoint import model_path, packaged_models, read_model_header
 from mlanet.config import preset_names, to_data
 from mlanet.errors import CheckpointError
 from mlanet.models import build_model, read_model_config
 from mlanet.statistics import Statistics
+from mlanet.version import __version__
 
 PACKAGES = ("torch", "e3nn", "numpy", "ase", "vesin", "pymatgen", "msgspec", "safetensors", "opt_einsum", "typer")
 

@@ -153,7 +153,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 def test_a_full_disk_costs_nothing_that_was_saved(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state_of: Callable[..., Any]
 ) -> None:
-    """No space at some later save: a clear error with status 3, the older checkpoint whole, and the run goes on later."""
+    """No space at some later save: a clear error with status 3, the older checkpoint whole, and the run can go on."""
     config = settings(run={"checkpoint_every": 1})
     right, saved = os.fsync, []
 
@@ -215,9 +215,7 @@ def test_more_than_there_is_cannot_be_asked_for(settings: Settings) -> None:
         load_split(settings(data={"train_limit": 8}).data, 3.5)
 
 
-def test_reference_atoms_are_never_set_aside(
-    settings: Settings, write: Callable[..., str], four: list[Atoms]
-) -> None:
+def test_reference_atoms_are_never_set_aside(settings: Settings, write: Callable[..., str], four: list[Atoms]) -> None:
     """Isolated atoms carry references; a split must not move them to validation."""
     file = write([_lone("Cu", -3.0), _lone("Al", -2.0), *four])
     for seed in range(8):

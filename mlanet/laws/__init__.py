@@ -1,0 +1,52 @@
+"""The laws of physics as numbers that should be zero, for any potential: used by the tests and by `mlanet check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from ase import Atoms
+
+from mlanet.laws import derivatives, extensivity, smoothness, symmetry
+from mlanet.laws.law import Law, LawResult
+from mlanet.models import MLANetConfig
+from mlanet.potential import Potential
+
+LAWS: tuple[Law, ...] = (*symmetry.LAWS, *derivatives.LAWS, *extensivity.LAWS, *smoothness.LAWS)
+"""All laws, cheap ones first."""
+
+
+def promised(potential: Potential) -> set[str]:
+    """Names of the laws that a potential's design promises; the others are measured and reported all the same."""
+    names = {law.name for law in LAWS}
+    if not potential.conservative:
+        # The heads read features that jump in their derivative only, but their work is not an energy difference.
+        names -= {"forces", "stress", "reciprocity", "leaving neighbour"}
+    config = potential.model.config
+    if isinstance(config, MLANetConfig):
+        if config.pooling in ("paper", "extensive"):
+            # The maximum over atoms also has kinks, where forces jump.
+            names -= {"far fragments", "lone atom", "reciprocity"}
+        if config.pooling == "paper":
+            names -= {"supercell"}
+        if config.isolated_atom == "free":
+            names -= {"lone atom"}
+    return names
+
+
+def run_laws(potential: Potential, systems: Mapping[str, Atoms], laws: Iterable[Law] = LAWS) -> Iterator[LawResult]:
+    """Measure laws on systems, one result for each pair about which the law says something.
+
+    Args:
+        potential: float64, in evaluation mode (tolerances are those of float64).
+        systems: structures by name, of elements that the potential knows.
+        laws: which.
+    """
+    kept = promised(potential)
+    for law in laws:
+        for name, atoms in systems.items():
+            deviation = law.measure(potential, atoms)
+            if deviation is not None:
+                # NaN compares as false: a law that cannot be evaluated is broken.
+                holds = bool(deviation <= law.tolerance)
+                detail = f"{law.meaning} ({name})"
+                yield LawResult(law.name, holds, deviation, law.tolerance, detail, law.name in kept)

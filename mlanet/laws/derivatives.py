@@ -1,0 +1,110 @@
+"""Forces and stress are derivatives of one energy, and what follows from that."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+
+from mlanet.laws.law import Law, ask, periodic
+from mlanet.potential import Potential
+
+STEP = 3e-4
+"""Å or strain; fourth-order differences err by 10⁻¹⁵ of the energy's fifth derivative, and 10⁻¹⁰ by rounding."""
+
+
+def _fourth_order(energies: list[float]) -> float:
+    """dE/dx from E(−2h), E(−h), E(h), E(2h)."""
+    return (energies[0] - 8 * energies[1] + 8 * energies[2] - energies[3]) / (12 * STEP)
+
+
+def forces(potential: Potential, atoms: Atoms) -> float:
+    """|F + ∂E/∂R| / max(1, |F|) on up to four atoms, all directions."""
+    given, worst = ask(potential, atoms).forces, 0.0
+    chosen = np.random.default_rng(0).permutation(len(atoms))[:4]
+    for atom in chosen:
+        for axis in range(3):
+            energies = []
+            for step in (-2, -1, 1, 2):
+                moved = atoms.copy()
+                moved.positions[atom, axis] += step * STEP
+                energies.append(ask(potential, moved).energy)
+            worst = max(worst, abs(given[atom, axis] + _fourth_order(energies)))
+    return worst / max(1.0, float(np.abs(given).max(initial=0.0)))
+
+
+def stress(potential: Potential, atoms: Atoms) -> float | None:
+    """|σ V − ∂E/∂ε| / max(1, |σ V|), six strains, V of the cell as given."""
+    if not periodic(atoms):
+        return None
+    virial = ask(potential, atoms).stress * abs(np.linalg.det(atoms.cell.array))
+    worst = 0.0
+    for a, b in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)):
+        energies = []
+        for step in (-2, -1, 1, 2):
+            strain = np.eye(3)
+            strain[a, b] += 0.5 * step * STEP
+            strain[b, a] += 0.5 * step * STEP
+            deformed = atoms.copy()
+            deformed.set_cell(atoms.cell.array @ strain)
+            deformed.positions = atoms.positions @ strain
+            energies.append(ask(potential, deformed).energy)
+        worst = max(worst, abs(virial[a, b] - _fourth_order(energies)))
+    return worst / max(1.0, float(np.abs(virial).max()))
+
+
+def net_force(potential: Potential, atoms: Atoms) -> float:
+    """|ΣF| over the largest force."""
+    given = ask(potential, atoms).forces
+    return float(np.abs(given.sum(axis=0)).max()) / max(1.0, float(np.abs(given).max(initial=0.0)))
+
+
+def net_torque(potential: Potential, atoms: Atoms) -> float | None:
+    """|Σ r × F| of a molecule, over the largest force and distance."""
+    if atoms.pbc.any():
+        return None
+    given, arms = ask(potential, atoms).forces, atoms.positions - atoms.positions.mean(axis=0)
+    size = max(1.0, float(np.abs(given).max(initial=0.0)) * float(np.abs(arms).max(initial=0.0)))
+    return float(np.abs(np.cross(arms, given).sum(axis=0)).max()) / size
+
+
+def stress_symmetry(potential: Potential, atoms: Atoms) -> float | None:
+    """|σ − σᵀ|."""
+    if not periodic(atoms):
+        return None
+    given = ask(potential, atoms).stress
+    return float(np.abs(given - given.T).max())
+
+
+def site_energies(potential: Potential, atoms: Atoms) -> float:
+    """|E − Σ E_i|, relative."""
+    given = ask(potential, atoms)
+    return abs(given.energy - float(given.sites.sum())) / max(1.0, abs(given.energy))
+
+
+def reciprocity(potential: Potential, atoms: Atoms) -> float | None:
+    """∂F_i/∂R_j = ∂F_j/∂R_i on a pair of atoms: the Hessian is symmetric, over its largest entry."""
+    if len(atoms) < 2:
+        return None
+    columns = []
+    for atom in (0, 1):
+        for axis in range(3):
+            ends = []
+            for step in (-2, -1, 1, 2):
+                moved = atoms.copy()
+                moved.positions[atom, axis] += step * STEP
+                ends.append(ask(potential, moved).forces[:2].ravel())
+            columns.append((ends[0] - 8 * ends[1] + 8 * ends[2] - ends[3]) / (12 * STEP))
+    hessian = np.array(columns)
+    return float(np.abs(hessian - hessian.T).max()) / max(1.0, float(np.abs(hessian).max()))
+
+
+LAWS = (
+    # Fifth derivatives of a random network at compressed distances reach 10⁸, hence not tighter.
+    Law("forces", "F = −∂E/∂R", 1e-6, forces),
+    Law("stress", "σ = (1/V) ∂E/∂ε with V of the cell as given", 1e-6, stress),
+    Law("net force", "ΣF = 0", 1e-10, net_force),
+    Law("net torque", "a molecule does not spin itself up", 1e-10, net_torque),
+    Law("stress symmetry", "σ = σᵀ", 1e-12, stress_symmetry),
+    Law("site energies", "E = Σ E_i", 1e-12, site_energies),
+    Law("reciprocity", "the Hessian is symmetric", 1e-6, reciprocity),
+)

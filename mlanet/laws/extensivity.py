@@ -1,0 +1,69 @@
+"""Energy grows with the system, and far things do not feel each other."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from ase.build import make_supercell
+
+from mlanet.laws.law import Law, ask
+from mlanet.potential import Potential
+
+
+def supercell(potential: Potential, atoms: Atoms) -> float | None:
+    """|E(n copies) − n E| / (n max(1, |E|)) along every periodic direction."""
+    if not atoms.pbc.any():
+        return None
+    one, worst = ask(potential, atoms).energy, 0.0
+    for copies in (2, 3):
+        repeats = np.where(atoms.pbc, [copies, 1, 1], 1)
+        if repeats.prod() == 1:
+            repeats = np.where(atoms.pbc, copies, 1)
+        many = ask(potential, make_supercell(atoms, np.diag(repeats))).energy
+        n = int(repeats.prod())
+        worst = max(worst, abs(many - n * one) / (n * max(1.0, abs(one))))
+    return worst
+
+
+def far_fragments(potential: Potential, atoms: Atoms) -> float | None:
+    """|E(A + B) − E(A) − E(B)| of two different molecules 40 Å apart."""
+    if atoms.pbc.any():
+        return None
+    other = atoms.copy()
+    other.rotate(40, "x")
+    other.positions *= 1.05
+    apart = np.ptp(atoms.positions, axis=0).max() + np.ptp(other.positions, axis=0).max() + 40.0
+    other.positions += [apart, 0.0, 0.0]
+    parts = ask(potential, atoms).energy + ask(potential, other).energy
+    return abs(ask(potential, atoms + other).energy - parts) / max(1.0, abs(parts))
+
+
+def vacuum(potential: Potential, atoms: Atoms) -> float | None:
+    """A slab or wire does not know how much empty space its cell has; needs more vacuum than the cutoff."""
+    if atoms.pbc.all() or not atoms.pbc.any():
+        return None
+    free = ~atoms.pbc
+    larger = atoms.copy()
+    larger.set_cell(atoms.cell.array * np.where(free, 3.0, 1.0)[:, None])
+    return abs(ask(potential, larger).energy - ask(potential, atoms).energy) / max(
+        1.0, abs(ask(potential, atoms).energy)
+    )
+
+
+def lone_atom(potential: Potential, atoms: Atoms) -> float:
+    """|E − E₀| and |F| of each element's lone atom."""
+    statistics, worst = potential.statistics, 0.0
+    for number in sorted(set(atoms.numbers.tolist())):
+        given = ask(potential, Atoms([number], positions=[[0.0, 0.0, 0.0]]))
+        reference = statistics.references[statistics.species.index(number)]
+        worst = max(worst, abs(given.energy - reference), float(np.abs(given.forces).max()))
+    return worst
+
+
+LAWS = (
+    Law("supercell", "n copies of a crystal have n times its energy", 1e-10, supercell),
+    Law("far fragments", "molecules 40 Å apart do not feel each other", 1e-10, far_fragments),
+    Law("vacuum", "empty space costs nothing", 1e-10, vacuum),
+    # Energies of lone atoms are differences of two equal rows of one matrix product, which may round differently.
+    Law("lone atom", "an isolated neutral atom has its reference energy and no force", 1e-10, lone_atom),
+)

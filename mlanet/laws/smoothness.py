@@ -1,0 +1,49 @@
+"""Energy and forces stay continuous as neighbours come and go."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+
+from mlanet.laws.law import Law, ask
+from mlanet.potential import Potential
+
+WINDOW = 1e-6
+"""Å on either side of the cutoff."""
+
+
+def _jump(potential: Potential, before: Atoms, after: Atoms, moved: int, direction: np.ndarray) -> float:
+    """What a step of 2·WINDOW changes beyond what the force explains, in E (eV) and F (eV/Å)."""
+    a, b = ask(potential, before), ask(potential, after)
+    work = -0.5 * float((a.forces[moved] + b.forces[moved]) @ direction) * 2 * WINDOW
+    return abs(b.energy - a.energy - work)
+
+
+def last_neighbour(potential: Potential, atoms: Atoms) -> float:
+    """A dimer pulled across the cutoff: |ΔE| in eV, or |ΔF| in units of 10⁻³ eV/Å."""
+    number, rc = int(atoms.numbers[0]), potential.cutoff
+    inside, outside = (
+        Atoms([number, int(atoms.numbers[-1])], positions=[[0, 0, 0], [rc + side * WINDOW, 0, 0]]) for side in (-1, 1)
+    )
+    a, b = ask(potential, inside), ask(potential, outside)
+    return max(abs(a.energy - b.energy), 1e-3 * float(np.abs(a.forces - b.forces).max()))
+
+
+def leaving_neighbour(potential: Potential, atoms: Atoms) -> float:
+    """A probe atom crosses the cutoff of an atom that has other neighbours."""
+    probe = Atoms(atoms.numbers[:1], positions=[[0.0, 0.0, 0.0]])
+    cluster = Atoms(atoms.numbers, atoms.positions)
+    centre = int(np.argmax(cluster.positions @ [0.6, 0.8, 0.0]))
+    direction = np.array([0.6, 0.8, 0.0])
+    ends = []
+    for side in (-1, 1):
+        probe.positions[0] = cluster.positions[centre] + direction * (potential.cutoff + side * WINDOW)
+        ends.append(cluster + probe)
+    return _jump(potential, ends[0], ends[1], len(cluster), direction)
+
+
+LAWS = (
+    # A C² envelope leaves forces of order (WINDOW / r_c)² · 56 times the network's slope: up to some 10⁻⁷ eV/Å.
+    Law("last neighbour", "a dimer fades to nothing at the cutoff", 1e-9, last_neighbour),
+    Law("leaving neighbour", "E has no step as an atom crosses the cutoff", 1e-10, leaving_neighbour),
+)

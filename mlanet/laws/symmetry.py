@@ -1,0 +1,122 @@
+"""The same structure written differently gets the same answer."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from ase.build import make_supercell
+from scipy.spatial.transform import Rotation
+
+from mlanet.data.atoms import to_graph
+from mlanet.graph import batch_graphs
+from mlanet.inference import split
+from mlanet.laws.law import Answer, Law, ask, difference, periodic
+from mlanet.potential import Potential
+
+TOLERANCE = 1e-10
+BASES = (
+    [[1, 1, 0], [0, 1, 0], [0, -1, 1]],
+    [[0, 1, 0], [1, 0, 0], [0, 0, 1]],
+    [[-1, 0, 0], [0, 1, 0], [0, 2, 1]],
+)
+"""Unimodular: the same lattice with skewed vectors, and twice left-handed."""
+
+
+def _turned(potential: Potential, atoms: Atoms, matrix: np.ndarray) -> float:
+    """Deviation of E, F and σ from E, F Qᵀ and Q σ Qᵀ."""
+    other = atoms.copy()
+    other.set_cell(atoms.cell.array @ matrix.T)
+    other.positions = atoms.positions @ matrix.T
+    before, after = ask(potential, atoms), ask(potential, other)
+    expected = Answer(before.energy, before.forces @ matrix.T, matrix @ before.stress @ matrix.T, before.sites)
+    return difference(expected, after)
+
+
+def rotation(potential: Potential, atoms: Atoms) -> float:
+    """Proper rotations."""
+    turns = Rotation.random(4, random_state=0).as_matrix()
+    return max(_turned(potential, atoms, turn) for turn in turns)
+
+
+def inversion(potential: Potential, atoms: Atoms) -> float:
+    """Inversion and a mirror: enantiomers have the same energy."""
+    mirror = Rotation.random(random_state=1).as_matrix() @ np.diag([1.0, 1.0, -1.0])
+    return max(_turned(potential, atoms, -np.eye(3)), _turned(potential, atoms, mirror))
+
+
+def translation(potential: Potential, atoms: Atoms) -> float:
+    """By a fraction of an Å, by 1000 Å, and by 100 lattice vectors."""
+    before = ask(potential, atoms)
+    moves = [np.array([0.3, -0.7, 0.2]), np.array([1000.0, -300.0, 70.0]), 100 * atoms.cell.array.sum(axis=0)]
+    worst = 0.0
+    for move in moves:
+        other = atoms.copy()
+        other.positions += move
+        worst = max(worst, difference(before, ask(potential, other)))
+    return worst
+
+
+def permutation(potential: Potential, atoms: Atoms) -> float:
+    """The order of atoms."""
+    order = np.random.default_rng(0).permutation(len(atoms))
+    before, after = ask(potential, atoms), ask(potential, atoms[order])
+    return difference(Answer(before.energy, before.forces[order], before.stress, before.sites[order]), after)
+
+
+def wrapping(potential: Potential, atoms: Atoms) -> float | None:
+    """Which image of an atom is written down."""
+    if not periodic(atoms):
+        return None
+    shifts = np.random.default_rng(1).integers(-5, 6, (len(atoms), 3)) * atoms.pbc
+    other = atoms.copy()
+    other.positions += shifts @ atoms.cell.array
+    return difference(ask(potential, atoms), ask(potential, other))
+
+
+def cell_choice(potential: Potential, atoms: Atoms) -> float | None:
+    """Another basis of the same lattice, skewed, and a left-handed one."""
+    if not atoms.pbc.all():
+        return None
+    before, worst = ask(potential, atoms), 0.0
+    for basis in (
+        [[1, 1, 0], [0, 1, 0], [0, -1, 1]],
+        [[0, 1, 0], [1, 0, 0], [0, 0, 1]],
+        [[-1, 0, 0], [0, 1, 0], [0, 2, 1]],
+    ):
+        other = atoms.copy()
+        other.set_cell(np.array(basis) @ atoms.cell.array)
+        worst = max(worst, difference(before, ask(potential, other)))
+    return worst
+
+
+def batching(potential: Potential, atoms: Atoms) -> float:
+    """Company in a batch changes nothing."""
+    company = Atoms(atoms.symbols[:1], [[0.0, 0.0, 0.0]])
+    larger = make_supercell(atoms, np.diag([2, 1, 1])) if atoms.pbc[0] else atoms.copy()
+    graphs = [to_graph(one, potential.cutoff) for one in (larger, company, atoms)]
+    batch = batch_graphs(graphs)
+    last = split(potential(batch), batch)[-1]
+    together = Answer(float(last.energy[0]), last.forces.numpy(), last.stress[0].numpy(), last.atomic_energies.numpy())
+    return difference(ask(potential, atoms), together)
+
+
+def repetition(potential: Potential, atoms: Atoms) -> float:
+    """Asked twice, the same to the last bit, and the structure is left as it was."""
+    positions, cell = atoms.positions.copy(), atoms.cell.array.copy()
+    first, second = ask(potential, atoms), ask(potential, atoms)
+    same = first.energy == second.energy and np.array_equal(first.forces, second.forces)
+    untouched = np.array_equal(positions, atoms.positions) and np.array_equal(cell, atoms.cell.array)
+    return 0.0 if same and untouched else 1.0
+
+
+LAWS = (
+    Law("rotation", "E is unchanged, F and σ turn with the structure", TOLERANCE, rotation),
+    Law("inversion", "mirror images have the same energy", TOLERANCE, inversion),
+    # 1000 Å away, positions have three digits less after the point.
+    Law("translation", "only relative positions matter", 1e-9, translation),
+    Law("permutation", "the order of atoms does not matter", TOLERANCE, permutation),
+    Law("wrapping", "any periodic image of an atom is the same atom", TOLERANCE, wrapping),
+    Law("cell choice", "any basis of a lattice is the same lattice", TOLERANCE, cell_choice),
+    Law("batching", "other structures in a batch change nothing", TOLERANCE, batching),
+    Law("repetition", "deterministic, and inputs are left alone", 0.0, repetition),
+)

@@ -1,0 +1,63 @@
+"""Ask a user's model for the laws, on the user's structures or on small ones of its own elements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.data import covalent_radii
+
+from mlanet.data.read import read_frames
+from mlanet.errors import DataError
+from mlanet.laws import LAWS, LawResult, run_laws
+from mlanet.workflows.model import open_model
+
+MAX_ATOMS = 200
+"""Finite differences ask some hundred times; larger structures would take minutes each."""
+
+
+def check_model(
+    model: str,
+    structures: Sequence[Path] = (),
+    device: str = "cpu",
+    progress: Callable[[str], None] = lambda law: None,
+) -> list[LawResult]:
+    """Every law on the first frame of each file, or on a molecule, a slab and a crystal of the model's elements.
+
+    Args:
+        model: name of a packaged model, or a path.
+        structures: files; of each, the first frame.
+        device: where the model runs; it is taken to float64.
+        progress: told the law that is being measured.
+    Raises:
+        DataError: a structure too large for finite differences.
+        UnsupportedElementError: a structure with an element the model does not know.
+    """
+    potential = open_model(model, "float64", device)
+    systems = {str(path): next(iter(read_frames(path, index="0"))).atoms for path in structures}
+    for name, atoms in systems.items():
+        if len(atoms) > MAX_ATOMS:
+            raise DataError(f"{name}: {len(atoms)} atoms; the laws are measured on at most {MAX_ATOMS}")
+    systems = systems or small_systems(potential.species)
+    results: list[LawResult] = []
+    for law in LAWS:
+        progress(law.name)
+        results += run_laws(potential, systems, [law])
+    return results
+
+
+def small_systems(species: Sequence[int]) -> dict[str, Atoms]:
+    """A cluster, a slab and a skewed crystal of up to three of the elements, rattled, at touching covalent radii."""
+    numbers = np.resize(np.array(species)[[0, len(species) // 2, -1]], 8)
+    spacing = 2.2 * float(covalent_radii[numbers].max())
+    corners = spacing * np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=float)
+    corners += np.random.default_rng(0).normal(0.0, 0.08, corners.shape)
+    skew = 2 * spacing * np.array([[1.0, 0.0, 0.0], [0.25, 1.0, 0.0], [-0.15, 0.2, 1.0]])
+    slab = 2 * spacing * np.diag([1.0, 1.0, 6.0])
+    return {
+        "cluster": Atoms(numbers, corners),
+        "slab": Atoms(numbers, corners, cell=slab, pbc=[True, True, False]),
+        "crystal": Atoms(numbers, corners, cell=skew, pbc=True),
+    }
