@@ -13,6 +13,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from mlanet.errors import GeometryError
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.nn.dual_path import AttentionShape, InteractionLayer
 from mlanet.nn.edges import Edges, pair_layout
@@ -185,7 +186,7 @@ class MLANet(nn.Module):
             counts = graph.atoms_per_structure().to(graph.charge.dtype)
             return torch.stack([graph.charge, graph.charge / counts], dim=1)[graph.structure]
         if graph.atomic_charges is None:
-            raise ValueError("this model reads per-atom charges (`charge: atomic`), and the structure has none")
+            raise GeometryError("this model reads per-atom charges (`charge: atomic`), and the structure has none")
         return torch.stack([graph.atomic_charges, graph.atomic_charges.abs()], dim=1)
 
     def _structures(self, graph: AtomicGraph) -> Structures:

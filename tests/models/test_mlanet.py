@@ -1,0 +1,107 @@
+"""The configuration refuses what cannot work, and every weight of every preset is alive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from systems import SPECIES, ethanol, triclinic
+
+from mlanet.config import parse, preset_names, preset_path, to_data, to_yaml
+from mlanet.data.atoms import to_graph
+from mlanet.errors import ConfigError, GeometryError, UnsupportedElementError
+from mlanet.graph import batch_graphs
+from mlanet.models import MLANetConfig, ModelConfig, read_model_config
+from mlanet.potential import Potential
+from mlanet.statistics import Statistics
+
+SMALL: dict[str, Any] = {"model": "mlanet", "irreps": "4x0e+4x1o", "layers": 2, "heads": 2, "key_dim": 2, "hidden": 4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"irreps": "4x0e+4x1e"}, "4x0e.4x1e.*natural parity"),
+        ({"irreps": "4x0e+8x1o"}, "one multiplicity"),
+        ({"irreps": "4x0e+4x2e"}, "l = 0"),
+        ({"irreps": "4x0e"}, "1, 2 or 3"),
+        ({"irreps": "4x0e+4x1o+4x2e+4x3o+4x4e"}, "1, 2 or 3"),
+        ({"irreps": "sixty-four"}, "cannot be read.*64x0e"),
+        ({"heads": 3}, r"heads \(3\) must divide.*4"),
+        ({"cutoff": -1.0}, "cutoff must be positive"),
+        ({"layers": 0}, "layers must be positive"),
+        ({"leyers": 2}, "unknown key 'leyers'; did you mean 'layers'"),
+        ({"attention": "tpdot"}, "attention"),
+        ({"layers": "three"}, "'layers': Expected `int`"),
+    ],
+)
+def test_impossible_configurations(changes: dict[str, Any], message: str) -> None:
+    """Each error quotes what was given and says what is supported."""
+    with pytest.raises(ConfigError, match=message):
+        parse(SMALL | changes, ModelConfig, "my.yaml")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_are_short_and_survive_a_round_trip(name: str) -> None:
+    """At most 20 lines; YAML and back is the same configuration."""
+    config = read_model_config(name)
+    assert len(preset_path(name).read_text().splitlines()) <= 20
+    assert parse(to_data(config), ModelConfig, "again") == config
+    assert "irreps" in to_yaml(config)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_weight_learns(name: str) -> None:
+    """A loss on E, F and σ reaches every parameter, so none is dead weight.
+
+    Two exceptions by design: without a node product the last layer's directions lead nowhere; and the bias of the
+    energy's last layer cancels, since a lone atom has its reference energy.
+    """
+    config = read_model_config(name)
+    potential = Potential.build(config, Statistics.unit(SPECIES)).double().train()
+    graph = batch_graphs([to_graph(one, potential.cutoff) for one in (ethanol(), triclinic())])
+    prediction = potential(graph)
+    weights = torch.randn_like(prediction.forces)
+    stress = prediction.stress[~prediction.stress.isnan()]
+    (prediction.energy.square().sum() + (prediction.forces * weights).sum() + stress.square().sum()).backward()
+    dead = {n for n, p in potential.named_parameters() if p.grad is None or float(p.grad.abs().max()) == 0}
+    cancelled = {"model.pooling.readout.2.bias"} if config.pooling == "local" else set()
+    # Rounding leaves the cancelled bias a gradient of 1e-16 now and then.
+    assert dead <= cancelled, sorted(dead)
+
+
+def test_charge_changes_the_energy() -> None:
+    """`total` reads the structure's charge, `atomic` per-atom charges and says when there are none; `none` is blind."""
+    energies = {}
+    for charge in ("none", "total"):
+        torch.manual_seed(0)
+        potential = Potential.build(
+            parse(SMALL | {"charge": charge}, MLANetConfig, ""), Statistics.unit(SPECIES)
+        ).eval()
+        energies[charge] = [
+            float(potential(to_graph(ethanol(), potential.cutoff, charge=q)).energy) for q in (0.0, 1.0)
+        ]
+    assert energies["none"][0] == energies["none"][1]
+    assert abs(energies["total"][0] - energies["total"][1]) > 1e-3
+    atomic = Potential.build(parse(SMALL | {"charge": "atomic"}, MLANetConfig, ""), Statistics.unit(SPECIES))
+    with pytest.raises(GeometryError, match="per-atom charges"):
+        atomic(to_graph(ethanol(), atomic.cutoff))
+
+
+def test_potential_refuses_what_it_cannot_answer() -> None:
+    """An unknown element is named with its atom; a graph with too small a cutoff is refused."""
+    potential = Potential.build(parse(SMALL, MLANetConfig, ""), Statistics.unit((1, 6))).eval()
+    with pytest.raises(UnsupportedElementError, match=r"O \(first at atom 2\); it knows: H C"):
+        potential(to_graph(ethanol(), potential.cutoff))
+    with pytest.raises(GeometryError, match=r"cutoff 3\.0 Å is below"):
+        potential(to_graph(ethanol(), 3.0))
+
+
+def test_references_keep_their_digits() -> None:
+    """Casting weights to float32 and back leaves E₀ in float64 as it was."""
+    reference = -1234567.123456789
+    statistics = Statistics((1,), (reference,), (1.0,), 5.0)
+    potential = Potential.build(parse(SMALL, MLANetConfig, ""), statistics).float().double().float()
+    assert potential.references.tolist() == [reference]
+    assert potential.dtype == torch.float32
