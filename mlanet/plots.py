@@ -28,6 +28,7 @@ SERIES = (BLUE, "#e08214", "#1b7837", "#762a83", RED, "#35978f", GREY)
 FORMATS = ("png", "svg", "pdf")
 DOTS_PER_INCH = 160
 MANY_POINTS = 2000
+VISIBLE_FORCE = 1e-4  # eV/Å; smaller ones are rounding in float32
 """Above this a parity plot shows densities, since dots would hide each other."""
 LONGEST_ARROW = 1.6
 """Å on the page for the largest force."""
@@ -204,14 +205,14 @@ def _draw_arrows(axes: Axes, project: object, atoms: Atoms, forces: NDArray[np.f
     largest = float(np.linalg.norm(forces, axis=1).max())
     axes.text(
         *(0.5, -0.01),
-        f"longest arrow: {_short(largest)} eV/Å" if largest > 1e-6 else "all forces vanish",
+        f"longest arrow: {_short(largest)} eV/Å" if largest > VISIBLE_FORCE else "all forces vanish",
         transform=axes.transAxes,
         ha="center",
         va="top",
         fontsize=9,
         color=RED,
     )
-    if largest <= 1e-6:
+    if largest <= VISIBLE_FORCE:
         return
     start = project(atoms.positions)[:, :2]
     end = project(atoms.positions + forces * (LONGEST_ARROW / largest))[:, :2]

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import platform
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,8 +29,8 @@ class Report:
         CheckpointError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, *, writes: bool, tensorboard: bool) -> None:
-        self.folder, self.writes = folder, writes
+    def __init__(self, folder: Path, *, writes: bool, tensorboard: bool, shown: bool = False) -> None:
+        self.folder, self.writes, self.shown = folder, writes, shown
         self._board = None
         if writes and tensorboard:
             try:
@@ -38,6 +39,11 @@ class Report:
                 raise ConfigError("run.tensorboard needs the extra: pip install 'mlanet[tensorboard]'") from None
 
             self._board = SummaryWriter(str(folder / "tensorboard"))
+
+    def tell(self, *lines: str) -> None:
+        """Lines for people on stderr, unless they asked for quiet."""
+        if self.writes and self.shown:
+            print(*lines, sep="\n", file=sys.stderr)
 
     def log(self, event: str, **facts: Any) -> None:
         """One line of log.jsonl."""

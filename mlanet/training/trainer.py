@@ -15,7 +15,7 @@ import torch
 
 from mlanet.checkpoint import save_model
 from mlanet.config import to_data, to_yaml
-from mlanet.data.audit import audit
+from mlanet.data.audit import audit, audit_pair
 from mlanet.data.loader import Loader
 from mlanet.data.samples import Sample
 from mlanet.errors import ConfigError, DivergedError
@@ -64,7 +64,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = True) -
     processes = Processes(config.run.device)
     try:
         with _determinism(config.run.deterministic), _Signals() as signals:
-            return _Run(config, processes, resume).loop(signals, progress)
+            return _Run(config, processes, resume, progress).loop(signals)
     finally:
         processes.close()
 
@@ -95,8 +95,8 @@ def plan(config: TrainConfig) -> dict[str, object]:
 class _Run:
     """One run: its parts, and the loop over them."""
 
-    def __init__(self, config: TrainConfig, processes: Processes, resume: bool) -> None:
-        self.config, self.processes = config, processes
+    def __init__(self, config: TrainConfig, processes: Processes, resume: bool, shown: bool) -> None:
+        self.config, self.processes, self.shown = config, processes, shown and processes.first
         self.folder = Path(config.run.folder)
         if not resume and (self.folder / STATE).exists():
             raise ConfigError(f"{self.folder} holds a run already; go on with --resume, or choose another run.folder")
@@ -115,7 +115,7 @@ class _Run:
             self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, amsgrad=settings.amsgrad
         )
         self.loader = _loader(config, self.training)
-        self.report = Report(self.folder, writes=processes.first, tensorboard=config.run.tensorboard)
+        self.report = Report(self.folder, writes=processes.first, tensorboard=config.run.tensorboard, shown=self.shown)
         self.origin = Origin(fingerprint(self.training, self.validation), processes.world)
         self.lengths: dict[int, int] = {}
         self.progress = Progress()
@@ -127,10 +127,10 @@ class _Run:
         processes.wait()
         self.clock = time.monotonic() - self.progress.seconds
 
-    def loop(self, signals: _Signals, shown: bool) -> TrainResult:
+    def loop(self, signals: _Signals) -> TrainResult:
         """Epoch after epoch, batch after batch, until the budget is spent."""
         reason = self._end()
-        with progress_bar(shown and self.processes.first) as bar:
+        with progress_bar(self.shown) as bar:
             task = bar.add_task("training", total=1.0)
             while not reason:
                 for batch in self._epoch():
@@ -282,8 +282,12 @@ class _Run:
         facts |= {"training": len(self.training), "validation": len(self.validation)}
         if not resumed:
             checked = audit(self.training)
+            warnings = [*checked.warnings]
+            if self.validation:
+                warnings += audit_pair(self.training, self.validation).warnings
             self.report.write("audit.txt", checked.render())
-            facts["warnings"] = list(checked.warnings)
+            self.report.tell(checked.render(), *(f"warning: {line}" for line in dict.fromkeys(warnings)), *remarks)
+            facts["warnings"] = list(dict.fromkeys(warnings))
         self.report.write("config.yaml", to_yaml(self.config))
         self.report.log("resumed" if resumed else "started", **facts)
 
