@@ -8,7 +8,7 @@ from ase import Atoms
 from mlanet.laws.law import Law, ask
 from mlanet.potential import Potential
 
-WINDOW = 1e-6
+WINDOW = 1e-7
 """Å on either side of the cutoff."""
 
 
@@ -43,7 +43,7 @@ def leaving_neighbour(potential: Potential, atoms: Atoms) -> float:
 
 
 LAWS = (
-    # A C² envelope leaves forces of order (WINDOW / r_c)² · 56 times the network's slope: up to some 10⁻⁷ eV/Å.
-    Law("last neighbour", "a dimer fades to nothing at the cutoff", 1e-9, last_neighbour),
+    # A C² envelope leaves forces of order 56 (WINDOW / r_c)² / r_c times the network's slope: some 10⁻⁸ eV/Å.
+    Law("last neighbour", "a dimer fades to nothing at the cutoff", 1e-10, last_neighbour),
     Law("leaving neighbour", "E has no step as an atom crosses the cutoff", 1e-10, leaving_neighbour),
 )
