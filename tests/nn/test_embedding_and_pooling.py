@@ -1,4 +1,4 @@
-"""What starts and what ends the network: radial basis, first look around, products as e3nn has them, pooling by hand."""
+"""What starts and ends the network: radial basis, first look around, products as in e3nn, pooling by hand."""
 
 from __future__ import annotations
 
