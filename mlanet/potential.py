@@ -86,8 +86,10 @@ class Potential(nn.Module):
             GeometryError: a graph built with a smaller cutoff than the model's.
         """
         self.require_supported(graph)
-        graph = graph.to(self.device, self.dtype)
-        prediction = self._differentiated(graph) if self.conservative else self._direct(graph)
+        # A caller's inference mode would make tensors that no gradient can ever pass.
+        with torch.inference_mode(False):
+            graph = graph.to(self.device, self.dtype)
+            prediction = self._differentiated(graph) if self.conservative else self._direct(graph)
         return prediction if self.training else prediction.detach()
 
     def require_supported(self, graph: AtomicGraph) -> None:

@@ -6,6 +6,7 @@ which is which), and every such choice is a switch of `MLANetConfig`.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -74,8 +75,10 @@ class MLANetConfig(
                 f"one multiplicity, e.g. '{natural_irreps(channels, min(max(l_max, 1), 3))}'"
             )
         for name in ("layers", "heads", "key_dim", "radial_functions", "hidden", "cutoff"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        if any(width <= 0 for width in self.radial_hidden):
+            raise ValueError(f"radial_hidden: widths must be positive, got {list(self.radial_hidden)}")
         if channels % self.heads:
             raise ValueError(f"heads ({self.heads}) must divide the multiplicity of the irreps ({channels})")
 

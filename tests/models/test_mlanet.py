@@ -30,6 +30,8 @@ SMALL: dict[str, Any] = {"model": "mlanet", "irreps": "4x0e+4x1o", "layers": 2, 
         ({"irreps": "sixty-four"}, "cannot be read.*64x0e"),
         ({"heads": 3}, r"heads \(3\) must divide.*4"),
         ({"cutoff": -1.0}, "cutoff must be positive"),
+        ({"cutoff": float("nan")}, "cutoff must be positive and finite"),
+        ({"radial_hidden": [0]}, "radial_hidden: widths must be positive"),
         ({"layers": 0}, "layers must be positive"),
         ({"leyers": 2}, "unknown key 'leyers'; did you mean 'layers'"),
         ({"attention": "tpdot"}, "attention"),
@@ -96,6 +98,15 @@ def test_potential_refuses_what_it_cannot_answer() -> None:
         potential(to_graph(ethanol(), potential.cutoff))
     with pytest.raises(GeometryError, match=r"cutoff 3\.0 Å is below"):
         potential(to_graph(ethanol(), 3.0))
+
+
+def test_inference_mode_gives_the_same_forces() -> None:
+    """Forces need a gradient; a caller's `inference_mode` does not take it away."""
+    potential = Potential.build(parse(SMALL, MLANetConfig, ""), Statistics.unit(SPECIES)).eval()
+    graph = to_graph(ethanol(), potential.cutoff)
+    with torch.inference_mode():
+        inside = potential(graph)
+    assert torch.equal(inside.forces, potential(graph).forces)
 
 
 def test_references_keep_their_digits() -> None:

@@ -62,7 +62,7 @@ def test_tables_and_lists_agree(operation: str, problem: Problem) -> None:
         # Weights of every entry differ, so that a swap of two entries cannot cancel.
         weights = torch.linspace(0.5, 1.5, out.numel(), dtype=out.dtype).view_as(out)
         first = torch.autograd.grad((weights * out.square()).sum(), given, create_graph=True)
-        second = torch.autograd.grad(sum(g.square().sum() for g in first), given)
+        second = torch.autograd.grad(torch.stack([g.square().sum() for g in first]).sum(), given)
         results.append((out, *first, *second))
     for ours, theirs in zip(*results, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-12, atol=1e-12 * float(1 + theirs.detach().abs().max()))
