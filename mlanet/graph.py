@@ -77,13 +77,14 @@ class AtomicGraph:
 class ModelOutput(NamedTuple):
     """What a model returns: site energies, and forces and stress only where they are direct heads.
 
-    - atomic_energies (N,) eV, without per-element references · forces (N, 3) eV/Å or None
-    - stress (S, 3, 3) eV/Å³ or None
+    - atomic_energies (N,) network units, without per-element references · forces (N, 3) network units or None
+    - stress (S, 3, 3) network units or None · baseline (N,) eV, physics that is not scaled or trained, or None
     """
 
     atomic_energies: Tensor
     forces: Tensor | None = None
     stress: Tensor | None = None
+    baseline: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mlanet.errors import GeometryError, UnsupportedElementError
-from mlanet.graph import AtomicGraph, Prediction
+from mlanet.graph import AtomicGraph, ModelOutput, Prediction
 from mlanet.models import Model, ModelConfig, build_model
 from mlanet.statistics import Statistics
 
@@ -21,7 +21,8 @@ from mlanet.statistics import Statistics
 class Potential(nn.Module):
     """An interatomic potential: `AtomicGraph -> Prediction`.
 
-    E_s = Σ_{i∈s} (E₀[Z_i] + scale[Z_i] e_i), summed in float64, with e_i the model's site energies.
+    E_s = Σ_{i∈s} (E₀[Z_i] + scale[Z_i] e_i + b_i), summed in float64, with e_i the model's site energies and b_i its
+    baseline, if it has one.
     Conservative models: F = −∂E/∂R and σ = (1/V) ∂E/∂ε with the symmetric strain ε applied to positions *and* cell,
     from one `autograd.grad`. Models with direct heads: F = mean(scale) f_i and σ = stress_scale · s.
 
@@ -99,10 +100,12 @@ class Potential(nn.Module):
         if graph.numbers.device.type == "cpu":
             require_species(graph.numbers, self.species)
 
-    def _energies(self, graph: AtomicGraph, site: Tensor) -> tuple[Tensor, Tensor]:
+    def _energies(self, graph: AtomicGraph, output: ModelOutput) -> tuple[Tensor, Tensor]:
         """Network output -> (S,) and (N,) eV, float64."""
         species = self.species_index[graph.numbers]
-        atomic = site.double() * self.scale[species] + self.references[species]
+        atomic = output.atomic_energies.double() * self.scale[species] + self.references[species]
+        if output.baseline is not None:
+            atomic = atomic + output.baseline.double()
         total = torch.zeros(graph.n_structures, dtype=torch.float64, device=atomic.device)
         return total.index_add(0, graph.structure, atomic), atomic
 
@@ -112,7 +115,7 @@ class Potential(nn.Module):
             positions = graph.positions.detach().requires_grad_()
             strain = torch.zeros_like(graph.cell).requires_grad_()
             strained = deformed(dataclasses.replace(graph, positions=positions), strain)
-            energy, atomic = self._energies(graph, self.model(strained).atomic_energies)
+            energy, atomic = self._energies(graph, self.model(strained))
             gradient, virial = torch.autograd.grad(
                 energy.sum(), (positions, strain), create_graph=self.training, materialize_grads=True
             )
@@ -122,11 +125,13 @@ class Potential(nn.Module):
         """Forces and stress from the model's own heads."""
         with torch.set_grad_enabled(self.training):
             output = self.model(graph)
-            energy, atomic = self._energies(graph, output.atomic_energies)
-            assert output.forces is not None and output.stress is not None
+            energy, atomic = self._energies(graph, output)
+            assert output.forces is not None
             # One factor for all elements: the head has taken out net force and torque already.
             scale = self.scale.mean().to(output.forces.dtype)
-            stress = _only_where_periodic(output.stress * self.statistics.stress_scale, graph)
+            stress = torch.full_like(graph.cell, torch.nan)
+            if output.stress is not None:
+                stress = _only_where_periodic(output.stress * self.statistics.stress_scale, graph)
         return Prediction(energy, output.forces * scale, stress, atomic)
 
     def _restore_constants(self) -> None:

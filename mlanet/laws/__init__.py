@@ -8,7 +8,6 @@ from ase import Atoms
 
 from mlanet.laws import derivatives, extensivity, smoothness, symmetry
 from mlanet.laws.law import Law, LawResult
-from mlanet.models import MLANetConfig
 from mlanet.potential import Potential
 
 LAWS: tuple[Law, ...] = (*symmetry.LAWS, *derivatives.LAWS, *extensivity.LAWS, *smoothness.LAWS)
@@ -16,21 +15,11 @@ LAWS: tuple[Law, ...] = (*symmetry.LAWS, *derivatives.LAWS, *extensivity.LAWS, *
 
 
 def promised(potential: Potential) -> set[str]:
-    """Names of the laws that a potential's design promises; the others are measured and reported all the same."""
-    names = {law.name for law in LAWS}
-    if not potential.conservative:
-        # The heads read features that jump in their derivative only, but their work is not an energy difference.
-        names -= {"forces", "stress", "reciprocity", "leaving neighbour"}
-    config = potential.model.config
-    if isinstance(config, MLANetConfig):
-        if config.pooling in ("paper", "extensive"):
-            # The maximum over atoms also has kinks, where forces jump.
-            names -= {"far fragments", "lone atom", "reciprocity"}
-        if config.pooling == "paper":
-            names -= {"supercell"}
-        if config.isolated_atom == "free":
-            names -= {"lone atom"}
-    return names
+    """Names of the laws that a potential's design promises; the others are measured and reported all the same.
+
+    A configuration may name in `broken_laws` those that its switches give up.
+    """
+    return {law.name for law in LAWS} - getattr(potential.model.config, "broken_laws", frozenset())
 
 
 def run_laws(potential: Potential, systems: Mapping[str, Atoms], laws: Iterable[Law] = LAWS) -> Iterator[LawResult]:

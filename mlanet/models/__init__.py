@@ -12,11 +12,12 @@ from torch import Tensor
 
 from mlanet.config import parse, preset_path, read_yaml
 from mlanet.graph import AtomicGraph, ModelOutput
+from mlanet.models.leignn import LEIGNN, LEIGNNConfig
 from mlanet.models.mlanet import MLANet, MLANetConfig
 from mlanet.statistics import Statistics
 
-ModelConfig = MLANetConfig
-"""Every known configuration; becomes a union, told apart by the key `model`, with the second model."""
+ModelConfig = MLANetConfig | LEIGNNConfig
+"""Every known configuration, told apart by the key `model`."""
 
 
 class Model(Protocol):
@@ -43,8 +44,10 @@ class Model(Protocol):
         ...
 
 
-def build_model(config: ModelConfig, statistics: Statistics) -> MLANet:
+def build_model(config: ModelConfig, statistics: Statistics) -> MLANet | LEIGNN:
     """An untrained model for a configuration."""
+    if isinstance(config, LEIGNNConfig):
+        return LEIGNN(config, statistics.species)
     return MLANet(config, statistics.species, statistics.mean_neighbors)
 
 
@@ -58,4 +61,15 @@ def read_model_config(name: str | Path) -> ModelConfig:
     return parse(read_yaml(path), ModelConfig, str(path))
 
 
-__all__ = ["MLANet", "MLANetConfig", "Model", "ModelConfig", "Statistics", "Tensor", "build_model", "read_model_config"]
+__all__ = [
+    "LEIGNN",
+    "LEIGNNConfig",
+    "MLANet",
+    "MLANetConfig",
+    "Model",
+    "ModelConfig",
+    "Statistics",
+    "Tensor",
+    "build_model",
+    "read_model_config",
+]

@@ -83,6 +83,22 @@ class MLANetConfig(
             raise ValueError(f"heads ({self.heads}) must divide the multiplicity of the irreps ({channels})")
 
     @property
+    def broken_laws(self) -> frozenset[str]:
+        """Names of the laws (`mlanet.laws`) that the switches give up."""
+        broken = set()
+        if self.forces == "direct":
+            # The heads read features that jump in their derivative only, but their work is not an energy difference.
+            broken |= {"forces", "stress", "reciprocity", "leaving neighbour"}
+        if self.pooling in ("paper", "extensive"):
+            # The maximum over atoms also has kinks, where forces jump.
+            broken |= {"far fragments", "lone atom", "reciprocity"}
+        if self.pooling == "paper":
+            broken |= {"supercell"}
+        if self.isolated_atom == "free":
+            broken |= {"lone atom"}
+        return frozenset(broken)
+
+    @property
     def l_max(self) -> int:
         """Highest degree of the features."""
         return _parsed(self.irreps).lmax

@@ -60,3 +60,21 @@ def pair_layout(center: Tensor, neighbor: Tensor, n_centers: int) -> PairLayout:
     table_center = torch.arange(n_centers).repeat_interleave(degree)
     filled = torch.cat([neighbor, neighbor.new_zeros(1)]).index_select(0, slot)
     return PairLayout(Neighborhoods(table_center, n_centers, degree), filled, slot)
+
+
+def nearest(center: Tensor, distance: Tensor, n_centers: int, cap: int) -> Tensor:
+    """(E,) bool: the `cap` nearest neighbours of each center, and all that are hardly farther than the next one.
+
+    Kept are d² ≤ d²_{cap+1} + 0.01 Å², so shells of equal distance stay whole (arXiv 2311.02869, code). The result
+    jumps as atoms pass each other, and with it the energy. - center (E,) ascending, distance (E,) Å
+    """
+    counts = torch.bincount(center, minlength=n_centers)
+    degree = int(counts.max()) if len(center) else 0
+    if degree <= cap:
+        return torch.ones_like(center, dtype=torch.bool)
+    square = distance.detach().square()
+    first = torch.cumsum(counts, 0) - counts
+    row = torch.arange(len(center), device=center.device) - first[center]
+    table = square.new_full((n_centers, degree), torch.inf).index_put((center, row), square)
+    reach = table.kthvalue(cap + 1, dim=1).values + 0.01
+    return square <= reach[center]

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from mlanet.nn.equivariant import Linear, natural_irreps, to_e3nn
 from mlanet.nn.pooling import Structures
 from mlanet.nn.tensor_product import fully_connected
+from mlanet.ops.filtered_sum import FilterEdges
 from mlanet.ops.segment import segment_mean, segment_sum
+
+TYPICAL_VOLUME = 10.0
+"""Å³ per atom: brings a virial per volume to order one."""
 
 
 class DirectForces(nn.Module):
@@ -30,8 +34,58 @@ class DirectForces(nn.Module):
     def forward(self, features: Tensor, positions: Tensor, pbc: Tensor, structures: Structures) -> Tensor:
         """-> (N, 3), network units."""
         forces = (features[:, 1:4] @ self.weight) * self.gate(features[:, 0])
-        forces = forces - segment_mean(forces, structures.structure, structures.n_structures)[structures.structure]
-        return forces - torque_correction(forces, positions, pbc, structures)
+        return without_net_force(forces, positions, pbc, structures)
+
+
+class VectorForces(nn.Module):
+    """F_i = v_i · w_F; the net force, and of isolated molecules the net torque, taken out if asked for.
+
+    - vectors v (N, 3, F), positions (N, 3) Å -> (N, 3), network units. Source: arXiv 2311.02869.
+    """
+
+    def __init__(self, channels: int, remove_net_force: bool) -> None:
+        super().__init__()
+        self.remove_net_force = remove_net_force
+        self.weight = nn.Parameter(nn.Linear(channels, 1, bias=False).weight[0].detach())
+
+    def forward(self, vectors: Tensor, positions: Tensor, pbc: Tensor, structures: Structures) -> Tensor:
+        """-> (N, 3), network units."""
+        forces = vectors @ self.weight
+        return without_net_force(forces, positions, pbc, structures) if self.remove_net_force else forces
+
+
+class EdgeStress(nn.Module):
+    """σ = (V₀/V) Σ_ji f_ij û û, f_ij = Σ_c A_c(x_i) B_c(x_j) λ_c(d_ij), plus (V₀/V) Σ_i C(x_i) 1; V₀ = 10 Å³.
+
+    Built on edges, because products of node vectors vanish in centrosymmetric crystals. - scalars (N', F) of at least
+    the N atoms, edges, volume (S,) Å³ -> (S, 3, 3), network units
+    """
+
+    def __init__(self, channels: int, basis: int, width: int = 16) -> None:
+        super().__init__()
+        self.center = nn.Linear(channels, width)
+        self.neighbor = nn.Linear(channels, width)
+        self.filter = nn.Parameter(torch.randn(width, basis) / math.sqrt(basis * width))
+        self.isotropic = nn.Linear(channels, 1)
+
+    def forward(self, scalars: Tensor, edges: FilterEdges, volume: Tensor, structures: Structures) -> Tensor:
+        """-> (S, 3, 3), symmetric."""
+        n = len(structures.structure)
+        pairs = edges.around.spread(self.center(scalars)) * self.neighbor(scalars).index_select(0, edges.neighbor)
+        strength = (pairs * (edges.basis @ self.filter.T)).sum(1)
+        dyads = edges.direction[:, :, None] * edges.direction[:, None, :]
+        site = edges.around.sum(strength[:, None, None] * dyads)[:n]
+        identity = torch.eye(3, dtype=site.dtype, device=site.device)
+        site = site + self.isotropic(scalars[:n])[:, :, None] * identity
+        virial = segment_sum(site, structures.structure, structures.n_structures)
+        safe = torch.where(volume > 0, volume, torch.ones_like(volume))
+        return virial * (TYPICAL_VOLUME / safe)[:, None, None]
+
+
+def without_net_force(forces: Tensor, positions: Tensor, pbc: Tensor, structures: Structures) -> Tensor:
+    """Forces (N, 3) less their mean over the structure, and for isolated molecules less the net torque."""
+    forces = forces - segment_mean(forces, structures.structure, structures.n_structures)[structures.structure]
+    return forces - torque_correction(forces, positions, pbc, structures)
 
 
 def torque_correction(forces: Tensor, positions: Tensor, pbc: Tensor, structures: Structures) -> Tensor:

@@ -63,3 +63,25 @@ class RadialMLP(nn.Module):
             if k + 1 < len(self.weights):
                 x = nn.functional.silu(x)
         return x
+
+
+class GaussianBasis(nn.Module):
+    """b_k(r) = u(r) exp(−½ ((r/r_c − μ_k)/Δ)²), μ_k = k/(K−1), Δ = 1/(K−1), K functions on [0, r_c].
+
+    - distance (E,) Å, envelope (E,) u(r) -> (E, K). Width r_c/(K−1); not trained.
+    Source: arXiv 2311.02869, code.
+    """
+
+    centers: Tensor
+
+    def __init__(self, functions: int, cutoff: float) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.spread = 1 / (functions - 1)
+        self.register_buffer("centers", torch.linspace(0, 1, functions, dtype=torch.float64), persistent=False)
+
+    def forward(self, distance: Tensor, envelope: Tensor) -> Tensor:
+        """(E,) Å and (E,) u(r) -> (E, K)."""
+        # Beyond the cutoff there is only padding, kept in range so that no exponential underflows slowly.
+        offset = ((distance / self.cutoff).clamp(max=1.0)[:, None] - self.centers.to(distance.dtype)) / self.spread
+        return torch.exp(-0.5 * offset * offset) * envelope[:, None]

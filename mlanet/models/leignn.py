@@ -1,0 +1,250 @@
+"""LEIGNN: a lightweight scalar-vector network, after arXiv 2311.02869 (npj Comput. Mater. 11, 49, as E2GNN).
+
+The defaults are the sound form: energies that are smooth, additive and extensive, forces that are their gradient. The
+form as published is the preset `leignn_paper`; every repair between the two is a switch (docs/models/leignn.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from mlanet.graph import AtomicGraph, ModelOutput
+from mlanet.nn.edges import nearest, pair_layout
+from mlanet.nn.heads import EdgeStress, VectorForces
+from mlanet.nn.pooling import Structures
+from mlanet.nn.radial import GaussianBasis, polynomial_envelope
+from mlanet.nn.repulsion import ScreenedRepulsion
+from mlanet.nn.scalar_vector import Aggregate, Distribute, GatedUpdate, GlobalNode, Message, PaiNNUpdate, two_layers
+from mlanet.ops.filtered_sum import FilterEdges
+
+ENVELOPE_POWER = 5
+
+
+class LEIGNNConfig(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="model", tag="leignn"
+):
+    """Everything that shapes the network; E-cost is cost per edge, N-cost per atom."""
+
+    channels: int = 128
+    """F scalars and F vectors per atom (`Fx0e+Fx1o`), even; N-cost grows as F², E-cost as F."""
+    layers: int = 3
+    """Message-passing layers T; the receptive field is T times the cutoff."""
+    cutoff: float = 5.0
+    """D in Å; edges grow as its cube."""
+    radial_functions: int = 16
+    """Gaussians K on [0, D]; E-cost grows with K, and more than some 32 make the energy ripple."""
+    filter_bias: Literal["enveloped", "raw", "none"] = "enveloped"
+    """Bias of the filter; `raw` does not fade at the cutoff: the energy jumps as a neighbour leaves."""
+    update: Literal["nmu", "painn"] = "nmu"
+    """Node memory update, or that of PaiNN (the ablation "Vanilla")."""
+    invariant: Literal["squared", "norm"] = "squared"
+    """What of a vector scalars see; `norm` has a cusp at symmetric sites, which spoils phonons."""
+    global_node: bool = False
+    """A mean over the whole structure in every layer: not additive, not local (N-cost of the network +80 %)."""
+    neighbor_cap: int | None = None
+    """Keep about so many nearest neighbours; forces then jump as atoms pass each other."""
+    forces: Literal["gradient", "direct"] = "gradient"
+    """`gradient`: F = −∂E/∂R and stress from strain. `direct`: heads, about twice as fast, not conservative."""
+    direct_stress: Literal["edge", "none"] = "edge"
+    """With `forces: direct`: a stress read off the edges, or none at all."""
+    remove_net_force: bool = True
+    """With `forces: direct`: subtract the mean force, and for molecules the net torque."""
+    repulsion: Literal["none", "zbl"] = "none"
+    """`zbl` adds the screened nuclear repulsion where atoms overlap far more than in the data."""
+    isolated_atom: Literal["zero", "free"] = "zero"
+    """`zero`: a lone atom has exactly its reference energy E₀."""
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "layers", "cutoff"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        if self.channels % 2:
+            raise ValueError(f"channels must be even, got {self.channels}")
+        if self.radial_functions < 2:
+            raise ValueError(f"radial_functions must be at least 2, got {self.radial_functions}")
+        if self.neighbor_cap is not None and self.neighbor_cap < 1:
+            raise ValueError(f"neighbor_cap must be at least 1 or left out, got {self.neighbor_cap}")
+
+    @property
+    def l_max(self) -> int:
+        """Highest degree of the features: scalars and vectors."""
+        return 1
+
+    @property
+    def broken_laws(self) -> frozenset[str]:
+        """Names of the laws (`mlanet.laws`) that the switches give up."""
+        broken = set()
+        if self.global_node:
+            broken |= {"far fragments"}
+        if self.filter_bias == "raw":
+            broken |= {"last neighbour", "leaving neighbour"}
+        if self.neighbor_cap is not None:
+            broken |= {"leaving neighbour"}
+        if self.forces == "direct":
+            broken |= {"forces", "stress", "reciprocity", "leaving neighbour"}
+            broken |= set() if self.remove_net_force else {"net force", "net torque"}
+        if self.isolated_atom == "free":
+            broken |= {"lone atom"}
+        return frozenset(broken)
+
+
+class LEIGNN(nn.Module):
+    """Graph -> site energies (and direct forces and stress if configured).
+
+    Args:
+        config: shape and switches.
+        species: atomic numbers it will know, ascending.
+    """
+
+    species_index: Tensor
+
+    def __init__(self, config: LEIGNNConfig, species: tuple[int, ...]) -> None:
+        super().__init__()
+        self.config = config
+        channels, direct = config.channels, config.forces == "direct"
+        index = torch.full((256,), len(species), dtype=torch.int64)
+        index[list(species)] = torch.arange(len(species))
+        self.register_buffer("species_index", index, persistent=False)
+        self.n_species = len(species)
+        self.embedding = nn.Embedding(len(species), channels)
+        nn.init.uniform_(self.embedding.weight, -math.sqrt(3), math.sqrt(3))
+        self.radial = GaussianBasis(config.radial_functions, config.cutoff)
+        self.whole = nn.Parameter(torch.randn(1, channels)) if config.global_node else None
+        self.layers = nn.ModuleList(
+            ScalarVectorLayer(config, first=k == 0, last=k + 1 == config.layers) for k in range(config.layers)
+        )
+        self.readout = two_layers(channels, channels // 2, 1)
+        self.direct_forces = VectorForces(channels, config.remove_net_force) if direct else None
+        self.direct_stress = (
+            EdgeStress(channels, basis_size(config)) if direct and config.direct_stress == "edge" else None
+        )
+        self.repulsion = ScreenedRepulsion() if config.repulsion == "zbl" else None
+
+    @property
+    def cutoff(self) -> float:
+        """D, Å."""
+        return self.config.cutoff
+
+    @property
+    def conservative(self) -> bool:
+        """Whether forces are the gradient of the energy."""
+        return self.config.forces == "gradient"
+
+    def forward(self, graph: AtomicGraph) -> ModelOutput:
+        """Site energies (N,), network units, without references."""
+        graph = self._capped(graph)
+        n = graph.n_atoms
+        # One lone atom of each species rides along, each a structure of its own; its energy is subtracted.
+        ghosts = torch.arange(self.n_species if self.config.isolated_atom == "zero" else 0, device=graph.numbers.device)
+        species = torch.cat([self.species_index[graph.numbers], ghosts])
+        structures = _structures(graph, ghosts)
+        edges = self._edges(graph, len(species))
+        scalars, vectors = self._features(species, edges, structures)
+        site = self.readout(scalars)[:, 0]
+        if len(ghosts):
+            site = site[:n] - site[n:][species[:n]]
+        baseline = None if self.repulsion is None else self.repulsion(graph)
+        if self.direct_forces is None:
+            return ModelOutput(site, baseline=baseline)
+        assert vectors is not None
+        real = _structures(graph, ghosts[:0])
+        forces = self.direct_forces(vectors[:n], graph.positions, graph.pbc, real)
+        stress = None if self.direct_stress is None else self.direct_stress(scalars, edges, graph.volume(), real)
+        return ModelOutput(site, forces, stress, baseline)
+
+    def _features(self, species: Tensor, edges: FilterEdges, structures: Structures) -> tuple[Tensor, Tensor | None]:
+        """Scalars and vectors after the last layer."""
+        scalars: Tensor = self.embedding(species)
+        vectors: Tensor | None = None
+        whole = None
+        if self.whole is not None:
+            whole = GlobalNode(self.whole.expand(structures.n_structures, -1), None)
+        for layer in self.layers:
+            scalars, vectors, whole = layer(scalars, vectors, whole, edges, structures)
+        return scalars, vectors
+
+    def _capped(self, graph: AtomicGraph) -> AtomicGraph:
+        """The graph without the edges that the cap drops."""
+        cap = self.config.neighbor_cap
+        if cap is None:
+            return graph
+        near = graph.edge_vectors().norm(dim=1)
+        inside = near <= self.cutoff
+        graph = _chosen(graph, inside)
+        return _chosen(graph, nearest(graph.center, near[inside], graph.n_atoms, cap))
+
+    def _edges(self, graph: AtomicGraph, n_nodes: int) -> FilterEdges:
+        """Lengths, directions and basis of all pairs."""
+        layout = pair_layout(graph.center, graph.neighbor, n_nodes)
+        filler = graph.positions.new_tensor([2 * self.cutoff, 0.0, 0.0])
+        vectors = layout.arrange(graph.edge_vectors(), filler)
+        distance = torch.sqrt((vectors * vectors).sum(1))
+        envelope = polynomial_envelope(distance, self.cutoff, ENVELOPE_POWER)
+        basis = self.radial(distance, envelope)
+        if self.config.filter_bias == "enveloped":
+            basis = torch.cat([basis, envelope[:, None]], dim=1)
+        if self.config.filter_bias == "raw":
+            basis = torch.cat([basis, (distance <= self.cutoff).to(basis.dtype)[:, None]], dim=1)
+        direction = -vectors / distance[:, None]
+        directed = (direction[:, :, None] * basis[:, None, :]).flatten(1) if layout.around.degree else basis
+        return FilterEdges(layout.around, layout.neighbor, basis, direction, directed)
+
+    def extra_repr(self) -> str:
+        """Sizes at a glance."""
+        width = self.config.channels
+        return f"{self.n_species} species -> {width}x0e+{width}x1o, r_c = {self.cutoff} Å"
+
+
+class ScalarVectorLayer(nn.Module):
+    """Distribute, message, update, aggregate; what would feed nothing (first and last layer) is not built."""
+
+    def __init__(self, config: LEIGNNConfig, *, first: bool, last: bool) -> None:
+        super().__init__()
+        channels = config.channels
+        update = GatedUpdate if config.update == "nmu" else PaiNNUpdate
+        self.distribute = Distribute(channels, first=first) if config.global_node else None
+        self.message = Message(channels, basis_size(config), first=first)
+        self.update = update(
+            channels, squared=config.invariant == "squared", scalars_only=last and config.forces == "gradient"
+        )
+        self.aggregate = Aggregate(channels) if config.global_node and not last else None
+
+    def forward(
+        self,
+        scalars: Tensor,
+        vectors: Tensor | None,
+        whole: GlobalNode | None,
+        edges: FilterEdges,
+        structures: Structures,
+    ) -> tuple[Tensor, Tensor | None, GlobalNode | None]:
+        """-> x (N, F), v (N, 3, F) or None, global node or None."""
+        if self.distribute is not None and whole is not None:
+            scalars, vectors = self.distribute(scalars, vectors, whole, structures)
+        scalars, vectors = self.update(*self.message(scalars, vectors, edges))
+        if self.aggregate is not None and whole is not None and vectors is not None:
+            whole = self.aggregate(scalars, vectors, whole, structures)
+        return scalars, vectors, whole
+
+
+def basis_size(config: LEIGNNConfig) -> int:
+    """Functions that the filter is linear in: K, and one for its bias."""
+    return config.radial_functions + (config.filter_bias != "none")
+
+
+def _structures(graph: AtomicGraph, ghosts: Tensor) -> Structures:
+    """Which atoms belong together; every ghost stands alone."""
+    counts = graph.atoms_per_structure().to(graph.positions.dtype)
+    index = torch.cat([graph.structure, graph.n_structures + ghosts])
+    n_structures = graph.n_structures + len(ghosts)
+    return Structures(index, torch.cat([counts, counts.new_ones(len(ghosts))]), n_structures)
+
+
+def _chosen(graph: AtomicGraph, kept: Tensor) -> AtomicGraph:
+    """The graph with the edges of a mask (E,)."""
+    return dataclasses.replace(graph, center=graph.center[kept], neighbor=graph.neighbor[kept], shift=graph.shift[kept])

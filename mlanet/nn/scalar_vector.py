@@ -1,0 +1,161 @@
+"""Layers on F scalars and F vectors per atom, after LEIGNN (arXiv 2311.02869): messages, updates, and a global node.
+
+Scalars x (N, F), vectors v (N, 3, F); in e3nn's words F×0e + F×1o. Linear maps act on F and never on the axis of
+directions, and those of vectors have no bias, which is all that equivariance asks for.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mlanet.nn.pooling import Structures
+from mlanet.ops.filtered_sum import FilterEdges, Senders, filtered_sum
+from mlanet.ops.segment import segment_mean
+
+
+class ScaledSiLU(nn.Module):
+    """a(x) = SiLU(x) / 0.6, which keeps the variance of a normal input near one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Elementwise."""
+        return nn.functional.silu(x) * (1 / 0.6)
+
+
+def two_layers(n_in: int, hidden: int, n_out: int) -> nn.Sequential:
+    """Linear, a, linear."""
+    return nn.Sequential(nn.Linear(n_in, hidden), ScaledSiLU(), nn.Linear(hidden, n_out))
+
+
+class Message(nn.Module):
+    """m_i = (x_i + Σ_j p_s) / √2 and m⃗_i = v_i + (1/√F) Σ_j (p_a û_ij + p_v ∘ v_j), p = MLP(x_j) ∘ λ(d_ij) / √3.
+
+    - scalars x (N, F), vectors v (N, 3, F) or None where they are still 0; the basis carries envelope and bias of λ
+    Cost: see `mlanet.ops.filtered_sum`; the MLP is per atom. Source: arXiv 2311.02869, eqs. 1 and 2, and its code.
+    """
+
+    def __init__(self, channels: int, basis: int, *, first: bool) -> None:
+        super().__init__()
+        self.blocks = 2 if first else 3
+        self.network = two_layers(channels, channels // 2, self.blocks * channels)
+        bound = 1 / math.sqrt(basis)
+        self.filter = nn.Parameter(torch.empty(self.blocks * channels, basis).uniform_(-bound, bound))
+
+    def forward(self, scalars: Tensor, vectors: Tensor | None, edges: FilterEdges) -> tuple[Tensor, Tensor]:
+        """-> m (N, F) and m⃗ (N, 3, F)."""
+        width = scalars.shape[1]
+        sent = self.network(scalars) * (1 / math.sqrt(3))
+        carried = None if vectors is None else sent[:, None, 2 * width :] * vectors
+        senders = Senders(sent[:, :width], sent[:, width : 2 * width], carried)
+        around, along = filtered_sum(edges, senders, self.filter)
+        along = along * (1 / math.sqrt(width))
+        return (scalars + around) * math.sqrt(0.5), along if vectors is None else vectors + along
+
+
+class GatedUpdate(nn.Module):
+    """Node memory update: x_i = m + h_x/√2 + tanh(h_g) ∘ m,  v_i = m⃗ + h_v ∘ (U m⃗),  h = MLP[m ; |V m⃗|].
+
+    The length is √(Σ (V m⃗)² + 10⁻⁸), or its square where `squared`: E then has no cusp at sites of high symmetry.
+    - m (N, F), m⃗ (N, 3, F) -> x, v; v is None where only scalars are asked for.
+    Source: arXiv 2311.02869, eqs. 3 and 4, and its code.
+    """
+
+    def __init__(self, channels: int, *, squared: bool, scalars_only: bool) -> None:
+        super().__init__()
+        self.squared, self.scalars_only = squared, scalars_only
+        self.mix = nn.Linear(channels, channels if scalars_only else 2 * channels, bias=False)
+        self.network = two_layers(2 * channels, channels, (2 if scalars_only else 3) * channels)
+
+    def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor | None]:
+        """-> x (N, F), v (N, 3, F) or None."""
+        width = scalars.shape[1]
+        mixed = self.mix(vectors)
+        gates = self.network(torch.cat([scalars, _length(mixed[..., :width], self.squared)], dim=1))
+        updated = scalars + gates[:, :width] * math.sqrt(0.5) + torch.tanh(gates[:, width : 2 * width]) * scalars
+        if self.scalars_only:
+            return updated, None
+        return updated, vectors + gates[:, None, 2 * width :] * mixed[..., width:]
+
+
+class PaiNNUpdate(nn.Module):
+    """x_i = m + (h_x + h_p ∘ <U m⃗, V m⃗>/√F)/√2,  v_i = m⃗ + h_v ∘ (U m⃗),  h = MLP[m ; |V m⃗|].
+
+    Shapes as `GatedUpdate`. Source: the ablation "Vanilla" of arXiv 2311.02869, after PaiNN (arXiv 2102.03150).
+    """
+
+    def __init__(self, channels: int, *, squared: bool, scalars_only: bool) -> None:
+        super().__init__()
+        self.squared, self.scalars_only = squared, scalars_only
+        self.mix = nn.Linear(channels, 2 * channels, bias=False)
+        self.network = two_layers(2 * channels, channels, (2 if scalars_only else 3) * channels)
+
+    def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor | None]:
+        """-> x (N, F), v (N, 3, F) or None."""
+        width = scalars.shape[1]
+        mixed = self.mix(vectors)
+        norm, value = mixed[..., :width], mixed[..., width:]
+        gates = self.network(torch.cat([scalars, _length(norm, self.squared)], dim=1))
+        product = (norm * value).sum(1) * (1 / math.sqrt(width))
+        updated = scalars + (gates[:, :width] + gates[:, width : 2 * width] * product) * math.sqrt(0.5)
+        if self.scalars_only:
+            return updated, None
+        return updated, vectors + gates[:, None, 2 * width :] * value
+
+
+def _length(vectors: Tensor, squared: bool) -> Tensor:
+    """(N, 3, F) -> (N, F): Σ v², or √(Σ v² + 10⁻⁸)."""
+    square = (vectors * vectors).sum(1)
+    return square if squared else torch.sqrt(square + 1e-8)
+
+
+class GlobalNode(NamedTuple):
+    """One scalar and one vector row per structure: scalars g (S, F), vectors γ (S, 3, F) or None while they are 0."""
+
+    scalars: Tensor
+    vectors: Tensor | None
+
+
+class Distribute(nn.Module):
+    """From the global node to the atoms: x_i += φ[x_i ; g],  v_i += G (v_i + γ); no G where both vectors are 0.
+
+    Source: arXiv 2311.02869, eqs. 5 and 6; in the code, and here, an activation also follows the last layer of φ.
+    """
+
+    def __init__(self, channels: int, *, first: bool) -> None:
+        super().__init__()
+        self.scalars = nn.Sequential(*two_layers(2 * channels, channels, channels), ScaledSiLU())
+        self.vectors = None if first else nn.Linear(channels, channels, bias=False)
+
+    def forward(
+        self, scalars: Tensor, vectors: Tensor | None, whole: GlobalNode, structures: Structures
+    ) -> tuple[Tensor, Tensor | None]:
+        """-> x (N, F), v (N, 3, F) or None."""
+        near = torch.cat([scalars, whole.scalars[structures.structure]], dim=1)
+        scalars = scalars + self.scalars(near)
+        if self.vectors is not None and vectors is not None and whole.vectors is not None:
+            vectors = vectors + self.vectors(vectors + whole.vectors[structures.structure])
+        return scalars, vectors
+
+
+class Aggregate(nn.Module):
+    """From the atoms to the global node: g += ψ[mean x ; g],  γ <- γ + H (mean v + γ), means over the structure.
+
+    The mean makes the energy neither additive nor local. Source: arXiv 2311.02869, eqs. 7 and 8.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scalars = nn.Sequential(*two_layers(2 * channels, channels, channels), ScaledSiLU())
+        self.vectors = nn.Linear(channels, channels, bias=False)
+
+    def forward(self, scalars: Tensor, vectors: Tensor, whole: GlobalNode, structures: Structures) -> GlobalNode:
+        """-> g (S, F), γ (S, 3, F)."""
+        mean = segment_mean(scalars, structures.structure, structures.n_structures)
+        arrows = segment_mean(vectors, structures.structure, structures.n_structures)
+        before = arrows if whole.vectors is None else arrows + whole.vectors
+        after = self.vectors(before)
+        after = after if whole.vectors is None else after + whole.vectors
+        return GlobalNode(whole.scalars + self.scalars(torch.cat([mean, whole.scalars], dim=1)), after)

@@ -1,0 +1,91 @@
+"""Sums of neighbours' scalars and vectors, filtered by distance: the messages of scalar-vector networks.
+
+With a filter that is linear in its basis, λ_c(d) = Σ_k W_ck b_k(d), and û_ij = (R_i − R_j)/d:
+
+    scalars  m_i = Σ_j λ_s(d_ij) ∘ s_j
+    vectors  w_i = Σ_j λ_a(d_ij) ∘ a_j û_ij + λ_v(d_ij) ∘ v_j
+
+`reference` is the meaning. `by_center` sums Σ_j b_k(d_ij) x_j first, one small matrix product per center, and applies W
+to the sums: no filter is ever stored for an edge. All are twice differentiable.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mlanet.ops.segment import Neighborhoods
+
+
+class FilterEdges(NamedTuple):
+    """Edges as every layer of a scalar-vector network sees them, computed once.
+
+    - around: edges by center · neighbor (E,) · basis b (E, K), vanishing at the cutoff · direction û (E, 3)
+    - directed b_k û (E, 3K), component-major
+    """
+
+    around: Neighborhoods
+    neighbor: Tensor
+    basis: Tensor
+    direction: Tensor
+    directed: Tensor
+
+
+class Senders(NamedTuple):
+    """What each atom sends.
+
+    - scalars s (N, F) · arrows a (N, F), sent along û · vectors v (N, 3, F), None where all are 0
+    """
+
+    scalars: Tensor
+    arrows: Tensor
+    vectors: Tensor | None
+
+
+def filtered_sum(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """m (N, F) and w (N, 3, F) by the form that suits the layout of the edges.
+
+    - weight W (2F or 3F, K): rows of λ_s, λ_a and, with vectors, λ_v
+    """
+    form = by_center if edges.around.degree else reference
+    return form(edges, senders, weight)
+
+
+def reference(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The equations, edge by edge. Cost per edge 6 K F + 16 F FLOP, about 15 F numbers stored."""
+    around, neighbor = edges.around, edges.neighbor
+    filters = (edges.basis @ weight.T).tensor_split(_blocks(senders), dim=1)
+    scalars = around.sum(filters[0] * senders.scalars.index_select(0, neighbor))
+    arrows = filters[1] * senders.arrows.index_select(0, neighbor)
+    message = arrows[:, None, :] * edges.direction[:, :, None]
+    if senders.vectors is not None:
+        message = message + filters[2][:, None, :] * senders.vectors.index_select(0, neighbor)
+    return scalars, around.sum(message)
+
+
+def by_center(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for a neighbourhood table. Cost per edge 14 K F FLOP, in matrix products; 5 F numbers stored."""
+    around, (n, width) = edges.around, senders.scalars.shape
+    filters = weight.view(_blocks(senders), width, -1).transpose(1, 2)
+    plain = around.table(edges.basis).transpose(1, 2)
+    directed = around.table(edges.directed).transpose(1, 2)
+    sent = senders.scalars
+    if senders.vectors is not None:
+        sent = torch.cat([sent, senders.vectors.flatten(1)], dim=1)
+    gathered = around.table(sent.index_select(0, edges.neighbor))
+    arrows = around.table(senders.arrows.index_select(0, edges.neighbor))
+    sums = torch.bmm(plain, gathered)
+    along = torch.bmm(directed, arrows).view(n, 3, -1, width)
+    scalars = (sums[:, :, :width] * filters[0]).sum(1)
+    vectors = (along * filters[1]).sum(2)
+    if senders.vectors is not None:
+        carried = sums[:, :, width:].unflatten(2, (3, width))
+        vectors = vectors + (carried * filters[2][:, None, :]).sum(1)
+    return scalars, vectors
+
+
+def _blocks(senders: Senders) -> int:
+    """How many filters: two, or three where there are vectors to carry."""
+    return 2 if senders.vectors is None else 3
