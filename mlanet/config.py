@@ -12,7 +12,7 @@ import re
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 import msgspec
 import yaml
@@ -70,7 +70,11 @@ def read_yaml_text(text: str, source: str) -> dict[str, Any]:
     return data
 
 
-def parse(data: Mapping[str, Any], into: type[T], source: str) -> T:
+@overload
+def parse(data: Mapping[str, Any], into: type[T], source: str) -> T: ...
+@overload
+def parse(data: Mapping[str, Any], into: types.UnionType, source: str) -> Any: ...
+def parse(data: Mapping[str, Any], into: Any, source: str) -> Any:
     """Plain data to a Struct, strictly.
 
     Args:

@@ -50,7 +50,8 @@ class Errors:
         energy = _difference(prediction.energy, labels.energy) / graph.atoms_per_structure()
         forces = _difference(prediction.forces, labels.forces)
         stress = _difference(prediction.stress, labels.stress)
-        defined = graph.pbc.any(dim=1) & (graph.volume() > 0)
+        # A model without a stress says NaN for all of it; a number that is not finite beside finite ones is an error.
+        defined = graph.pbc.any(dim=1) & (graph.volume() > 0) & ~_without_stress(prediction)
         has_force = torch.isfinite(labels.forces)
         self._sums[0] += _moments(energy[torch.isfinite(labels.energy)]).sum(dim=0)
         self._sums[1] += _moments(forces[has_force]).sum(dim=0)
@@ -90,6 +91,12 @@ class Errors:
 
     def _quantities(self) -> dict[str, Deviation]:
         return {name: _errors(row) for name, row in zip(QUANTITIES, self._sums, strict=False)}
+
+
+def _without_stress(prediction: Prediction) -> Tensor:
+    """(S,) bool: no stress at all, though the energy is a number."""
+    missing = prediction.stress.isnan().flatten(1).all(dim=1) & prediction.energy.isfinite()
+    return missing.detach().cpu()
 
 
 def _difference(predicted: Tensor, label: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from mlanet.config import preset_names
 from mlanet.data.atoms import to_graph
 from mlanet.graph import AtomicGraph, Prediction
 from mlanet.laws import LAWS, promised, run_laws
-from mlanet.models import MLANetConfig, read_model_config
+from mlanet.models import LEIGNNConfig, ModelConfig, read_model_config
 from mlanet.nn.equivariant import natural_irreps
 from mlanet.potential import Potential
 from mlanet.statistics import Statistics
@@ -37,10 +37,28 @@ EXTRA: dict[str, dict[str, Any]] = {
     "direct": {"forces": "direct", "pooling": "local"},
 }
 """Switches that no preset turns, on a small l_max 2 model."""
+EXTRA_LEIGNN: dict[str, dict[str, Any]] = {
+    "leignn_unbiased": {"filter_bias": "none"},
+    "leignn_raw_bias": {"filter_bias": "raw"},
+    "leignn_painn_update": {"update": "painn"},
+    "leignn_norm": {"invariant": "norm"},
+    "leignn_global": {"global_node": True},
+    "leignn_capped": {"neighbor_cap": 4},
+    "leignn_zbl": {"repulsion": "zbl"},
+    "leignn_free_atom": {"isolated_atom": "free"},
+    "leignn_direct_raw": {"forces": "direct", "remove_net_force": False, "direct_stress": "none"},
+    "leignn_paper_gradient": {"filter_bias": "raw", "invariant": "norm", "global_node": True, "forces": "gradient"},
+}
+"""Each repair of LEIGNN taken back, one at a time, on a small model."""
 
 
-def small(name: str) -> MLANetConfig:
+def small(name: str) -> ModelConfig:
     """A preset, or a variant, with the same switches and few channels."""
+    if name.startswith("leignn"):
+        preset = read_model_config(name if name in preset_names() else "leignn")
+        assert isinstance(preset, LEIGNNConfig)
+        few = {"channels": 8, "layers": 2, "radial_functions": 12, "cutoff": 5.0}
+        return msgspec.structs.replace(preset, **few | EXTRA_LEIGNN.get(name, {}))
     preset = read_model_config(name if name in preset_names() else "mlanet_l2_fast")
     size = {
         "irreps": str(natural_irreps(8, preset.l_max)),
@@ -52,7 +70,7 @@ def small(name: str) -> MLANetConfig:
     return msgspec.structs.replace(preset, **size, **EXTRA.get(name, {}))
 
 
-def drawn(config: MLANetConfig) -> Potential:
+def drawn(config: ModelConfig) -> Potential:
     """Random weights, none of them zero, in float64."""
     torch.manual_seed(3)
     potential = Potential.build(config, STATISTICS).double().eval()
@@ -62,7 +80,7 @@ def drawn(config: MLANetConfig) -> Potential:
     return potential
 
 
-@pytest.mark.parametrize("name", [*preset_names(), *EXTRA])
+@pytest.mark.parametrize("name", [*preset_names(), *EXTRA, *EXTRA_LEIGNN])
 def test_promised_laws_hold(name: str) -> None:
     """All promised laws on all kinds of structures."""
     broken = [one for one in run_laws(drawn(small(name)), SYSTEMS) if one.promised and not one.holds]
@@ -80,6 +98,15 @@ UNPROMISED = [
     ("extensive", "far fragments"),
     ("free_atom", "lone atom"),
     ("direct", "forces"),
+    # As published: a jump at the cutoff, no additivity, a net force, and forces that are no gradient.
+    *(("leignn_paper", law) for law in ("last neighbour", "far fragments", "net force", "forces", "lone atom")),
+    *((f"leignn_paper_{name}", law) for name in ("nmu", "vanilla") for law in ("last neighbour", "net force")),
+    ("leignn_raw_bias", "last neighbour"),
+    ("leignn_raw_bias", "leaving neighbour"),
+    ("leignn_global", "far fragments"),
+    ("leignn_capped", "reciprocity"),
+    ("leignn_direct", "forces"),
+    ("leignn_direct", "stress"),
 ]
 
 
@@ -90,12 +117,14 @@ def test_unpromised_laws_are_broken(name: str, law: str) -> None:
     potential = drawn(small(name))
     assert law not in promised(potential)
     chosen = [one for one in LAWS if one.name == law]
-    assert all(one.deviation < 1e-5 for one in run_laws(potential, SYSTEMS, chosen))
+    assert all(one.deviation < 100 * one.tolerance for one in run_laws(potential, SYSTEMS, chosen))
 
 
 def test_unpromised_is_the_whole_list() -> None:
     """Default presets promise everything."""
-    for name in ("mlanet_l1", "mlanet_l2", "mlanet_l3", "mlanet_l2_fast", "mlanet_l2_full"):
+    sound = [name for name in preset_names() if "paper" not in name and "direct" not in name]
+    assert {"leignn", "mlanet_l1", "mlanet_l2", "mlanet_l3"} <= set(sound)
+    for name in sound:
         assert promised(drawn(small(name))) == {law.name for law in LAWS}
 
 

@@ -29,7 +29,8 @@ def far_fragments(potential: Potential, atoms: Atoms) -> float | None:
     """|E(A + B) − E(A) − E(B)| of two different molecules 40 Å apart."""
     if atoms.pbc.any():
         return None
-    other = atoms.copy()
+    # Another molecule, and another mean over the atoms: the first one turned, stretched, and without its last atom.
+    other = atoms[: max(1, len(atoms) - 1)]
     other.rotate(40, "x")
     other.positions *= 1.05
     apart = np.ptp(atoms.positions, axis=0).max() + np.ptp(other.positions, axis=0).max() + 40.0

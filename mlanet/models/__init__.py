@@ -23,7 +23,10 @@ ModelConfig = MLANetConfig | LEIGNNConfig
 class Model(Protocol):
     """What `Potential` needs of a model: a function from a graph to site energies (and optional direct heads)."""
 
-    config: ModelConfig
+    @property
+    def config(self) -> ModelConfig:
+        """What it was built from."""
+        ...
 
     @property
     def cutoff(self) -> float:

@@ -85,10 +85,11 @@ class LEIGNNConfig(
         if self.filter_bias == "raw":
             broken |= {"last neighbour", "leaving neighbour"}
         if self.neighbor_cap is not None:
-            broken |= {"leaving neighbour"}
+            broken |= {"leaving neighbour", "reciprocity"}
         if self.forces == "direct":
             broken |= {"forces", "stress", "reciprocity", "leaving neighbour"}
             broken |= set() if self.remove_net_force else {"net force", "net torque"}
+            broken |= {"stress symmetry"} if self.direct_stress == "none" else set()
         if self.isolated_atom == "free":
             broken |= {"lone atom"}
         return frozenset(broken)

@@ -76,14 +76,14 @@ def by_center(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Ten
         sent = torch.cat([sent, senders.vectors.flatten(1)], dim=1)
     gathered = around.table(sent.index_select(0, edges.neighbor))
     arrows = around.table(senders.arrows.index_select(0, edges.neighbor))
-    sums = torch.bmm(plain, gathered)
     along = torch.bmm(directed, arrows).view(n, 3, -1, width)
-    scalars = (sums[:, :, :width] * filters[0]).sum(1)
     vectors = (along * filters[1]).sum(2)
-    if senders.vectors is not None:
-        carried = sums[:, :, width:].unflatten(2, (3, width))
-        vectors = vectors + (carried * filters[2][:, None, :]).sum(1)
-    return scalars, vectors
+    sums = torch.bmm(plain, gathered)
+    if senders.vectors is None:
+        return (sums * filters[0]).sum(1), vectors
+    scalars, carried = sums.split((width, 3 * width), dim=2)
+    carried = carried.unflatten(2, (3, width)) * filters[2][:, None, :]
+    return (scalars * filters[0]).sum(1), vectors + carried.sum(1)
 
 
 def _blocks(senders: Senders) -> int:

@@ -10,13 +10,20 @@ import msgspec
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
 from torch import Tensor
 
+from mlanet.config import parse
 from mlanet.data.atoms import to_graph
+from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph
-from mlanet.models import LEIGNNConfig, read_model_config
+from mlanet.models import LEIGNNConfig, ModelConfig, read_model_config
+from mlanet.nn.edges import nearest
+from mlanet.nn.radial import GaussianBasis, polynomial_envelope
+from mlanet.nn.repulsion import ScreenedRepulsion
 from mlanet.potential import Potential, deformed
 from mlanet.statistics import Statistics
+from mlanet.training.start import adopt
 
 ALL = tuple(range(1, 119))
 CELL = [[5.0, 0.0, 0.0], [0.25, 5.25, 0.0], [0.125, -0.375, 4.75]]
@@ -100,8 +107,8 @@ def matrix(rows: int, columns: int, number: int) -> Tensor:
 def published(name: str, **changes: Any) -> tuple[Potential, int]:
     """The network with the weights of the vectors, and how many published weights it does not have.
 
-    Weights that cannot act are left out: the first layer receives no vectors (the block λ_u of its filter and MLP, and G),
-    and nothing follows the last aggregation (ψ and H).
+    Weights that cannot act are left out: the first layer receives no vectors (the block λ_u of its filter and MLP, and
+    G), and nothing follows the last aggregation (ψ and H).
     """
     potential = Potential.build(small(name, **changes), Statistics.unit(ALL)).double().eval()
     model, f, k = potential.model, 8, 16
@@ -178,7 +185,7 @@ def test_energy_and_direct_forces(name: str) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("forces", ["gradient", "direct"])
 def test_gradient_and_virial(name: str, forces: str) -> None:
-    """−dE/dr of the published network to 1e-10, dE/dε to the nine digits it is given with; also by `forces: gradient`."""
+    """−dE/dr to 1e-10 and dE/dε to the nine digits it is given with; with `forces: gradient` too."""
     potential, _ = published(name, forces=forces)
     graph = crystal()
     positions = graph.positions.clone().requires_grad_()
@@ -198,3 +205,142 @@ def test_parameter_count(name: str) -> None:
     """As published, less the weights that cannot act."""
     potential, dead = published(name)
     assert count(potential) + dead == VARIANTS[name]
+
+
+def test_parameter_count_at_the_size_for_oc20() -> None:
+    """18 834 945 published numbers, less the 1 311 744 of G_0, ψ and H, less the 197 632 of the first layer's λ_u."""
+    potential = Potential.build(read_model_config("leignn_paper"), Statistics.unit(ALL))
+    assert count(potential) == 18_834_945 - 1_311_744 - 197_632
+
+
+def test_radial_functions() -> None:
+    """Envelope and Gaussians against values worked out from their definitions."""
+    basis = GaussianBasis(16, 5.0)
+    distance = torch.tensor([2.5, 4.0, 4.9], dtype=torch.float64)
+    envelope = polynomial_envelope(distance, 5.0, 5)
+    assert envelope.tolist() == pytest.approx([0.7734375, 0.148032, 0.000263598739197], rel=1e-10)
+    values = basis(distance, envelope)
+    assert float(values[0, 8]) == pytest.approx(0.682556198092773, abs=1e-15)
+    assert float(values[0, 3]) == pytest.approx(3.098800345e-5, rel=1e-9)
+    assert float(values[1, 15]) == pytest.approx(0.001644486975549, abs=1e-15)
+
+
+def test_no_basis_function_is_subnormal() -> None:
+    """Numbers below 10⁻³⁸ would slow every product they enter."""
+    distance = torch.linspace(0.5, 4.99, 500)
+    values = GaussianBasis(128, 5.0)(distance, polynomial_envelope(distance, 5.0, 5))
+    assert float(values[values > 0].min()) > 1e-30
+
+
+def test_cap_keeps_the_nearest_and_whole_shells() -> None:
+    """In fcc, shells of 12 and 6 stay whole; in disorder the count is the cap, the next, and near ties."""
+    graph = to_graph(bulk("Cu", a=3.6), 5.0)
+    distance = graph.edge_vectors().norm(dim=1)
+    assert [int(nearest(graph.center, distance, 1, cap).sum()) for cap in (5, 11, 12, 17, 18, 40)] == [
+        *(12, 12, 18, 18, 42, 42)
+    ]
+    atoms = bulk("Cu", a=3.6, cubic=True) * 2
+    atoms.rattle(0.3, seed=0)
+    graph = to_graph(atoms, 5.0)
+    distance = graph.edge_vectors().norm(dim=1)
+    kept = nearest(graph.center, distance, len(atoms), 20)
+    for atom in range(len(atoms)):
+        mine = distance[graph.center == atom].sort().values
+        reach = float(torch.sqrt(mine[20] ** 2 + 0.01))
+        assert kept[graph.center == atom].sum() == (mine <= reach).sum() >= 21
+
+
+def test_curvature_at_a_symmetric_site() -> None:
+    """d²E at 10⁻³ and 10⁻² Å from an fcc site: equal for the squared length, far apart for the published norm."""
+
+    def spread(**changes: Any) -> float:
+        torch.manual_seed(0)
+        config = LEIGNNConfig(channels=32, layers=2, **changes)
+        potential = Potential.build(config, Statistics.unit((29,))).double().eval()
+        curvatures = []
+        for step in (1e-3, 1e-2):
+            energies = []
+            for shift in (-step, 0.0, step):
+                atoms = bulk("Cu", a=3.6, cubic=True) * 2
+                atoms.positions[0, 0] += shift
+                energies.append(float(potential(to_graph(atoms, potential.cutoff)).energy))
+            curvatures.append((energies[0] - 2 * energies[1] + energies[2]) / step**2)
+        return abs(curvatures[0] - curvatures[1]) / max(map(abs, curvatures))
+
+    assert spread(invariant="squared") < 0.02
+    assert spread(invariant="norm") > 0.05
+
+
+def test_jump_at_the_cutoff_as_published() -> None:
+    """The raw bias leaves a step of the energy as a dimer parts; the enveloped one leaves none."""
+
+    def step(bias: str) -> float:
+        torch.manual_seed(0)
+        config = LEIGNNConfig(channels=16, layers=2, filter_bias=bias, isolated_atom="free")
+        potential = Potential.build(config, Statistics.unit((8, 29))).double().eval()
+        ends = [Atoms("CuO", [[0, 0, 0], [5.0 + side * 1e-6, 0, 0]]) for side in (-1, 1)]
+        return abs(float(potential(to_graph(ends[0], 5.0)).energy - potential(to_graph(ends[1], 5.0)).energy))
+
+    assert step("raw") > 1e-4
+    assert step("enveloped") < 1e-12
+    assert step("none") < 1e-12
+
+
+@pytest.mark.parametrize("update", ["nmu", "painn"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_fine_tuning_keeps_the_energy(update: str, whole: bool) -> None:
+    """A conservative model that starts from a direct one has its energies exactly."""
+    config = LEIGNNConfig(channels=8, layers=2, forces="direct", update=update, global_node=whole)  # type: ignore[arg-type]
+    direct = Potential.build(config, Statistics.unit((3, 8, 15, 16))).double().eval()
+    gradient = Potential.build(msgspec.structs.replace(config, forces="gradient"), direct.statistics).double().eval()
+    remarks = adopt(gradient, direct)
+    graph = crystal()
+    assert torch.equal(direct(graph).energy, gradient(graph).energy)
+    assert not any(line.startswith("newly drawn") for line in remarks)
+
+
+def test_direct_stress_lives_in_a_centrosymmetric_crystal() -> None:
+    """Compressed rock salt: an anisotropic strain gives an anisotropic stress, though every node vector is zero."""
+    torch.manual_seed(0)
+    config = LEIGNNConfig(channels=16, layers=2, forces="direct")
+    potential = Potential.build(config, Statistics.unit((11, 17))).double().eval()
+    atoms = bulk("NaCl", "rocksalt", a=5.6)
+    atoms.set_cell(atoms.cell.array @ torch.diag(torch.tensor([1.02, 1.0, 0.99])).double().numpy(), scale_atoms=True)
+    prediction = potential(to_graph(atoms, potential.cutoff))
+    assert float(prediction.forces.abs().max()) < 1e-12
+    diagonal = prediction.stress[0].diagonal()
+    assert float((diagonal - diagonal.mean()).abs().max()) > 1e-4
+
+
+def test_repulsion_drives_overlapping_atoms_apart_and_leaves_bonds() -> None:
+    """ZBL of two silicon atoms at 0.5 Å: 14² · 14.4/0.5 · φ(0.5/a) · u; beyond the sum of covalent radii exactly 0."""
+    repulsion = ScreenedRepulsion()
+    close, bonded = (Atoms("Si2", [[0, 0, 0], [d, 0, 0]]) for d in (0.5, 2.23))
+    given = float(repulsion(to_graph(close, 5.0).to(dtype=torch.float64)).sum())
+    x = 0.5 / (0.4685 / (2 * 14**0.23))
+    phi = 0.18175 * math.exp(-3.1998 * x) + 0.50986 * math.exp(-0.94229 * x)
+    phi += 0.28022 * math.exp(-0.4029 * x) + 0.02817 * math.exp(-0.20162 * x)
+    t = 0.5 / 2.22
+    envelope = 1 - 28 * t**6 + 48 * t**7 - 21 * t**8
+    assert given == pytest.approx(14**2 * 14.399645 / 0.5 * phi * envelope, rel=1e-10)
+    assert float(repulsion(to_graph(bonded, 5.0)).abs().max()) == 0.0
+    config = LEIGNNConfig(channels=8, layers=1, repulsion="zbl")
+    potential = Potential.build(config, Statistics.unit((14,))).double().eval()
+    assert float(potential(to_graph(close, 5.0)).forces[1, 0]) > 100
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": 7}, "channels must be even"),
+        ({"radial_functions": 1}, "radial_functions must be at least 2"),
+        ({"neighbor_cap": 0}, "neighbor_cap must be at least 1"),
+        ({"cutoff": float("inf")}, "cutoff must be positive and finite"),
+        ({"update": "memory"}, "update"),
+        ({"irreps": "8x0e"}, "unknown key 'irreps'"),
+    ],
+)
+def test_impossible_configurations(changes: dict[str, Any], message: str) -> None:
+    """Each error names the key."""
+    with pytest.raises(ConfigError, match=message):
+        parse({"model": "leignn"} | changes, ModelConfig, "my.yaml")
