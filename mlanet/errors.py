@@ -50,6 +50,6 @@ class OutputError(MLANetError):
 
 
 class DivergedError(MLANetError):
-    """A training whose loss or gradient is not finite any more."""
+    """A training whose loss or gradient is not finite any more, or a simulation that has exploded."""
 
     exit_status = 4

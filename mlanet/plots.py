@@ -67,9 +67,9 @@ def parity(path: str | os.PathLike[str], reference: ArrayLike, predicted: ArrayL
     x, y = (np.asarray(one, dtype=np.float64).ravel() for one in (reference, predicted))
     if x.size != y.size or not x.size:
         raise ValueError(f"{label}: {x.size} labels and {y.size} predictions; expected equally many, at least one")
-    figure = _figure(5.2, 4.8)
+    figure = new_figure(5.2, 4.8)
     axes = figure.add_subplot()
-    _style(axes)
+    style(axes)
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     margin = 0.05 * (high - low) or max(1e-3 * abs(high), 1e-6)
     low, high = low - margin, high + margin
@@ -91,7 +91,7 @@ def parity(path: str | os.PathLike[str], reference: ArrayLike, predicted: ArrayL
     axes.set_ylabel(f"predicted {label}")
     axes.set_title(quantity, loc="left", fontweight="bold", color=INK)
     _same_ticks(axes)
-    _save(figure, path)
+    save(figure, path)
 
 
 def learning_curve(path: str | os.PathLike[str], rows: Sequence[Mapping[str, float | None]], x: str = "step") -> None:
@@ -117,10 +117,10 @@ def learning_curve(path: str | os.PathLike[str], rows: Sequence[Mapping[str, flo
         raise ValueError(f"no column of losses or errors with a positive value; columns: {', '.join(names) or 'none'}")
     columns = min(2, len(curves))
     lines = -(-len(curves) // columns)
-    figure = _figure(4.6 * columns, 3.4 * lines)
+    figure = new_figure(4.6 * columns, 3.4 * lines)
     for index, (key, group) in enumerate(curves.items()):
         axes = figure.add_subplot(lines, columns, index + 1)
-        _style(axes)
+        style(axes)
         for number, (name, (steps, values)) in enumerate(group.items()):
             color = SERIES[number % len(SERIES)]
             marker = "o" if len(steps) < 40 else ""
@@ -130,7 +130,7 @@ def learning_curve(path: str | os.PathLike[str], rows: Sequence[Mapping[str, flo
         axes.set_xlabel(x.replace("_", " "))
         axes.margins(x=0.02)
         axes.legend(frameon=False, labelcolor=INK, fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def structure_picture(
@@ -143,11 +143,11 @@ def structure_picture(
     Raises:
         OutputError: a format that is not supported, or a place that cannot be written.
     """
-    figure = _figure(5.6, 5.4)
+    figure = new_figure(5.6, 5.4)
     axes = figure.add_subplot()
     _draw_structure(axes, atoms, forces)
     axes.set_title(title or atoms.get_chemical_formula("metal"), loc="left", fontweight="bold", color=INK)
-    _save(figure, path)
+    save(figure, path)
 
 
 def prediction_picture(
@@ -166,7 +166,7 @@ def prediction_picture(
     if not structures or (titles is not None and len(titles) != len(structures)):
         raise ValueError(f"{len(structures)} structures with {len(titles or [])} titles")
     shown = structures[:MOST_STRUCTURES]
-    figure = _figure(8.6, 3.6 * len(shown))
+    figure = new_figure(8.6, 3.6 * len(shown))
     grid = figure.add_gridspec(len(shown), 2, width_ratios=(1.0, 1.05))
     for line, atoms in enumerate(shown):
         numbers = _numbers(atoms, titles[line] if titles is not None else "")
@@ -175,7 +175,7 @@ def prediction_picture(
     if len(structures) > len(shown):
         more = f"and {len(structures) - len(shown)} more structures"
         figure.supxlabel(more, fontsize=9, color=GREY)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_structure(axes: Axes, atoms: Atoms, forces: ArrayLike | None) -> None:
@@ -345,7 +345,7 @@ def _curve(rows: Sequence[Mapping[str, float | None]], x: str, name: str) -> tup
     return array[:, 0], array[:, 1]
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure of its own, in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -355,7 +355,7 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _style(axes: Axes) -> None:
+def style(axes: Axes) -> None:
     """Quiet axes: what is drawn stands out."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
@@ -386,7 +386,7 @@ def _short(number: float) -> str:
     return f"{number:.{digits}f}" if plain else f"{number:.2e}"
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Draw into memory, then write the file in one step."""
     kind = Path(path).suffix.lower().removeprefix(".")
     if kind not in FORMATS:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import torch
 
@@ -20,6 +18,7 @@ from mlanet.data.loader import Loader
 from mlanet.data.samples import Sample
 from mlanet.errors import ConfigError, DivergedError
 from mlanet.graph import AtomicGraph, Labels
+from mlanet.interruption import Signals
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
 from mlanet.training.config import TrainConfig
@@ -63,7 +62,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = True) -
     """
     processes = Processes(config.run.device)
     try:
-        with _determinism(config.run.deterministic), _Signals() as signals:
+        with _determinism(config.run.deterministic), Signals() as signals:
             return _Run(config, processes, resume, progress).loop(signals)
     finally:
         processes.close()
@@ -127,7 +126,7 @@ class _Run:
         processes.wait()
         self.clock = time.monotonic() - self.progress.seconds
 
-    def loop(self, signals: _Signals) -> TrainResult:
+    def loop(self, signals: Signals) -> TrainResult:
         """Epoch after epoch, batch after batch, until the budget is spent."""
         reason = self._end()
         with progress_bar(self.shown) as bar:
@@ -166,7 +165,7 @@ class _Run:
             return "no progress"
         return "budget spent" if self._fraction() >= 1 else ""
 
-    def _step(self, batch: tuple[AtomicGraph, Labels] | None, signals: _Signals) -> tuple[bool, bool]:
+    def _step(self, batch: tuple[AtomicGraph, Labels] | None, signals: Signals) -> tuple[bool, bool]:
         """One optimiser step; returns whether any process was told to stop, or to save."""
         config, here = self.config, self.progress
         fraction = self._fraction()
@@ -350,35 +349,3 @@ def _determinism(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-
-
-class _Signals:
-    """SIGTERM asks to stop, SIGUSR1 to save; both are looked at between steps, handlers restored at the end."""
-
-    def __init__(self) -> None:
-        self._stop = self._save = False
-        self._before: dict[int, object] = {}
-
-    def __enter__(self) -> _Signals:
-        # Only the main thread may install handlers; elsewhere signals are left alone.
-        with contextlib.suppress(ValueError):
-            for number in (signal.SIGTERM, signal.SIGUSR1):
-                self._before[number] = signal.signal(number, self._noticed)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-
-    def _noticed(self, number: int, _: FrameType | None) -> None:
-        self._stop |= number == signal.SIGTERM
-        self._save |= number == signal.SIGUSR1
-
-    def take_stop(self) -> bool:
-        """Whether SIGTERM has come."""
-        return self._stop
-
-    def take_save(self) -> bool:
-        """Whether SIGUSR1 has come since the last look."""
-        asked, self._save = self._save, False
-        return asked

@@ -1,0 +1,181 @@
+"""`mlanet md`: a structure and a model in; a trajectory, a log and their summary out."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlanet.cli.output import Device, Dtype, Json, Model, note, print_json, print_pairs
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from mlanet.dynamics.settings import DynamicsSettings
+
+COMPUTING = "Computing"
+
+
+class Ensemble(enum.StrEnum):
+    """What is held constant, and by what."""
+
+    nve = "nve"
+    langevin = "langevin"
+    bussi = "bussi"
+    nose_hoover = "nose-hoover"
+    npt = "npt"
+
+
+def md(
+    structure: Annotated[Path, typer.Argument(help="Start: extxyz, CIF, POSCAR …; the last frame of a file.")],
+    model: Model,
+    ensemble: Annotated[
+        Ensemble, typer.Option("--ensemble", "-e", help="nve keeps the energy, npt the pressure (isotropic).")
+    ] = Ensemble.langevin,
+    temperature: Annotated[float, typer.Option("--temperature", "-T", help="K.")] = 300.0,
+    time: Annotated[float | None, typer.Option(help="Length in ps; or --steps.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Length in steps; 1000 if neither is given.")] = None,
+    timestep: Annotated[float, typer.Option(help="fs; 0.5 with hydrogen.")] = 1.0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for trajectory, log, checkpoint.")] = Path(
+        "md"
+    ),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,
+    repeat: Annotated[str, typer.Option(help="Supercell, e.g. 2x2x2.")] = "1x1x1",
+    friction: Annotated[float, typer.Option(help="langevin: 1/ps.")] = 10.0,
+    relaxation: Annotated[float, typer.Option(help="bussi, nose-hoover, npt: of the temperature, fs.")] = 100.0,
+    pressure: Annotated[float, typer.Option(help="npt: GPa.")] = 0.0,
+    pressure_relaxation: Annotated[float, typer.Option(help="npt: of the pressure, fs.")] = 1000.0,
+    every: Annotated[int, typer.Option(help="Steps between frames.")] = 10,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of velocities and thermostat.")] = 0,
+    keep_velocities: Annotated[bool, typer.Option("--keep-velocities", help="Those of the file.")] = False,
+    json: Json = False,
+    skin: Annotated[
+        float, typer.Option(help="Å; neighbours are looked up anew after half of it.", rich_help_panel=COMPUTING)
+    ] = 0.5,
+    dtype: Dtype = None,
+    device: Device = "cpu",
+) -> None:
+    """Run molecular dynamics from STRUCTURE.
+
+    The folder gets trajectory.extxyz (frames with energy, forces, stress and momenta), log.csv, course.png and a
+    checkpoint. An interrupted run goes on with --resume, on a CPU to the same bits. Analyse with `mlanet trajectory`.
+    """
+    from mlanet.config import parse
+    from mlanet.dynamics.settings import DynamicsSettings
+
+    if time is not None and steps is not None:
+        raise typer.BadParameter("give --time or --steps, not both")
+    if time is not None:
+        steps = max(1, round(1000 * time / timestep)) if timestep > 0 else 1
+    words = {
+        "ensemble": ensemble.value,
+        "temperature": temperature,
+        "timestep": timestep,
+        "steps": 1000 if steps is None else steps,
+        "friction": friction,
+        "relaxation": relaxation,
+        "pressure": pressure,
+        "pressure_relaxation": pressure_relaxation,
+        "every": every,
+        "checkpoint_every": checkpoint_every,
+        "seed": seed,
+        "keep_velocities": keep_velocities,
+    }
+    settings = parse(words, DynamicsSettings, "mlanet md")
+    summary = _run(structure, model, settings, output, resume, repeat, skin, dtype and dtype.value, device, not json)
+    if json:
+        print_json({"model": model, "folder": output, **summary})
+        return
+    print_pairs("", [(name.replace("_", " "), _shown(value)) for name, value in summary.items()])
+    note(f"wrote {output}/trajectory.extxyz, log.csv, course.png")
+    note(f"next: mlanet trajectory {output}/trajectory.extxyz --output {output}")
+
+
+def _run(
+    structure: Path,
+    model: str,
+    settings: DynamicsSettings,
+    folder: Path,
+    resume: bool,
+    repeat: str,
+    skin: float,
+    dtype: str | None,
+    device: str,
+    shown: bool,
+) -> dict[str, object]:
+    """Simulate with a bar, then summarise."""
+    import time
+    import warnings
+
+    from mlanet.calculator import MLANetCalculator
+    from mlanet.checkpoint import model_path
+    from mlanet.dynamics.plots import course
+    from mlanet.dynamics.run import simulate, throughput
+    from mlanet.dynamics.summary import read_log, summarize
+
+    atoms = _start(structure, repeat)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a direct head cannot do is said below
+        calculator = MLANetCalculator(model, dtype=dtype, device=device, skin=skin)
+    conservative = calculator.potential.conservative
+    atoms.calc = calculator
+    if not conservative and settings.ensemble != "nve":
+        note(
+            "note: this model's forces are a direct head, not the gradient of its energy; a thermostat hides the drift"
+        )
+    moments = simulate(
+        atoms, settings, folder, potential=str(model_path(model)), resume=resume, conservative=conservative
+    )
+    started, first, last = time.monotonic(), None, 0
+    with _bar(shown) as bar:
+        task = bar.add_task("", total=settings.steps)
+        for moment in moments:
+            first = moment.step if first is None else first
+            last = moment.step
+            ms, ns = throughput(started, last - first, settings.timestep)
+            text = f"{moment.time:.3f} ps · {moment.temperature:.0f} K · {moment.potential / len(atoms):.4f} eV/atom"
+            bar.update(task, completed=last, description=text + (f" · {ms:.1f} ms/step" if last > first else ""))
+    log = read_log(folder)
+    target = None if settings.ensemble == "nve" else settings.temperature
+    course(folder / "course.png", log, len(atoms), target)
+    result: dict[str, object] = {"finished": last == settings.steps or last == 0, "steps": int(log["step"][-1])}
+    result |= summarize(log, len(atoms))
+    if first is not None and last > first:
+        ms, ns = throughput(started, last - first, settings.timestep)
+        result |= {"ms_per_step": ms, "ns_per_day": ns}
+    return result | {"neighbor_lists": calculator.neighbor_lists_built}
+
+
+def _start(structure: Path, repeat: str) -> Atoms:
+    """The last frame of the file, repeated."""
+    from mlanet.data.read import read_frames
+
+    try:
+        copies = tuple(int(one) for one in repeat.lower().split("x"))
+    except ValueError:
+        copies = ()
+    if len(copies) != 3 or min(copies) < 1:
+        raise typer.BadParameter(f"--repeat: '{repeat}' is not of the form 2x2x1")
+    atoms = next(iter(read_frames(structure, index="-1"))).atoms
+    velocities = atoms.has("momenta")
+    atoms = atoms.repeat(copies) if copies != (1, 1, 1) else atoms.copy()
+    if not velocities and atoms.has("momenta"):
+        del atoms.arrays["momenta"]
+    return atoms
+
+
+def _bar(shown: bool):  # type: ignore[no-untyped-def]  # rich is imported late
+    """A bar on stderr with the time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal))
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,75 @@
+"""`mlanet trajectory`: distributions, errors against a reference, stability and diffusion of a trajectory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlanet.cli.output import Json, note, print_json, print_pairs
+
+if TYPE_CHECKING:
+    from mlanet.dynamics.analysis import Analysis
+
+MEANING = {
+    "frames": ("frames", "{:.0f}"),
+    "time_ps": ("time, ps", "{:.4g}"),
+    "rdf_error_A": ("∫|Δg(r)| dr, Å", "{:.4f}"),
+    "rdf_mae": ("mean |Δg(r)|", "{:.4f}"),
+    "h_error": ("∫|Δh(r)| dr", "{:.4f}"),
+    "stable_ps": ("stable for, ps", "{:.4g}"),
+    "diffusion_m2_per_s": ("D, m²/s", "{:.3e}"),
+    "diffusion_error_m2_per_s": ("± , m²/s", "{:.1e}"),
+}
+
+
+def trajectory(
+    file: Annotated[Path, typer.Argument(help="Trajectory: extxyz, traj … (also .xz, .gz).")],
+    reference: Annotated[
+        Path | None, typer.Option("--reference", "-r", help="Frames of the same substance, e.g. from ab-initio MD.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for CSV files and pictures.")] = None,
+    diffusion: Annotated[str, typer.Option(help="Element whose self-diffusion is wanted, e.g. Li.")] = "",
+    discard: Annotated[float, typer.Option(help="ps at the beginning to leave out.", min=0.0)] = 0.0,
+    interval: Annotated[
+        float, typer.Option(help="fs between frames, where they do not say their time.", min=0.0)
+    ] = 0.0,
+    r_max: Annotated[float, typer.Option(help="Å, of g(r).", min=1.0)] = 6.0,
+    tau: Annotated[float, typer.Option(help="Stability: ps that g(r) is averaged over.")] = 1.0,
+    threshold: Annotated[float, typer.Option(help="Stability: Å of ∫|Δg| dr; 3 for water, 1 for crystals.")] = 1.0,
+    json: Json = False,
+) -> None:
+    """Analyse FILE: g(r) and h(r), and against --reference their errors and the stable time.
+
+    Definitions of arXiv 2210.07237. A periodic trajectory is stable until the average g(r) of a window differs from
+    the reference by more than the threshold, a molecule until a bond is off by 0.5 Å.
+    """
+    from mlanet.dynamics.analysis import AnalysisOptions, analyse
+
+    options = AnalysisOptions(
+        r_max=r_max, tau=tau, threshold=threshold, diffusion=diffusion, discard=discard, interval=interval
+    )
+    found = analyse(file, reference, options)
+    written = [] if output is None else _write(output, found)
+    if json:
+        print_json({"trajectory": file, "reference": reference, **found.numbers, "files": written})
+        return
+    print_pairs("", [(MEANING[name][0], MEANING[name][1].format(value)) for name, value in found.numbers.items()])
+    for path in written:
+        note(f"wrote {path}")
+
+
+def _write(folder: Path, found: Analysis) -> list[Path]:
+    """Tables and pictures."""
+    from mlanet.dynamics.plots import displacements, distributions
+    from mlanet.dynamics.tables import write_tables
+
+    written = write_tables(folder, found)
+    if found.g or found.h is not None:
+        distributions(folder / "distributions.png", found)
+        written.append(folder / "distributions.png")
+    if found.diffusion is not None:
+        displacements(folder / "displacements.png", found)
+        written.append(folder / "displacements.png")
+    return written

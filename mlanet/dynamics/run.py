@@ -1,0 +1,238 @@
+"""One simulation from the first step to the last, over any number of interruptions."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write as write_atoms
+from ase.md.md import MolecularDynamics
+
+from mlanet.dynamics import state
+from mlanet.dynamics.integrators import draw_velocities, integrator, memory, remind
+from mlanet.dynamics.settings import DynamicsSettings
+from mlanet.dynamics.state import State
+from mlanet.errors import ConfigError, DivergedError, GeometryError, NotConservativeError, OutputError
+from mlanet.interruption import Signals
+
+TRAJECTORY, LOG, CHECKPOINT = "trajectory.extxyz", "log.csv", "checkpoint.safetensors"
+COLUMNS = "step,time_ps,potential_eV,kinetic_eV,total_eV,conserved_eV,temperature_K,pressure_GPa,volume_A3"
+HOTTEST = 10_000.0
+"""K; with ten times the target, a sign that the simulation has exploded."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One line of the log: energies eV, time ps, pressure GPa and volume Å³ (NaN without a cell).
+
+    conserved: the quantity that the ensemble keeps constant, for `langevin` just the total energy.
+    """
+
+    step: int
+    time: float
+    potential: float
+    kinetic: float
+    conserved: float
+    temperature: float
+    pressure: float
+    volume: float
+
+
+def simulate(
+    atoms: Atoms,
+    settings: DynamicsSettings,
+    folder: Path,
+    *,
+    potential: str = "",
+    resume: bool = False,
+    conservative: bool = True,
+) -> Iterator[Moment]:
+    """Run a simulation and yield a `Moment` for every frame, the first included, as they are written.
+
+    In the folder grow `trajectory.extxyz` (positions, momenta, forces, energy, stress; readable at any time) and
+    `log.csv`; `checkpoint.safetensors` is replaced now and then. A resumed run cuts the two back to the checkpoint and
+    goes on as if never interrupted: on a CPU its frames are the same to the last bit. SIGTERM: checkpoint, then the
+    iteration ends early. SIGUSR1: checkpoint and go on.
+
+    Args:
+        atoms: a structure with a calculator; it is moved.
+        settings: ensemble, time step, length.
+        folder: for the results; one with a run in it is never overwritten.
+        potential: name of the model, kept with the checkpoint.
+        resume: go on from the folder's checkpoint.
+        conservative: False where the forces are no gradient; `nve` then refuses.
+    Raises:
+        ConfigError: a folder with a run in it, or a checkpoint of another run.
+        NotConservativeError: constant energy asked of forces that are no gradient.
+        GeometryError: constant pressure without three periodic directions.
+        DivergedError: the simulation has exploded; frames and checkpoint up to there stay.
+    """
+    _require_possible(atoms, settings, conservative)
+    run = _Run(atoms, settings, folder, potential)
+    with Signals() as signals:
+        if resume:
+            run.resume()
+        else:
+            run.start()
+            yield run.record()
+            run.save()
+        while run.step < settings.steps:
+            run.advance()
+            if run.step % settings.every == 0 or run.step == settings.steps:
+                yield run.record()
+            if run.step % settings.checkpoint_every == 0 or run.step == settings.steps or signals.take_save():
+                run.save()
+            if signals.take_stop():
+                run.save()
+                return
+
+
+class _Run:
+    """Atoms, integrator and files of one simulation."""
+
+    def __init__(self, atoms: Atoms, settings: DynamicsSettings, folder: Path, potential: str) -> None:
+        self.atoms, self.settings, self.folder, self.potential = atoms, settings, folder, potential
+        self.rng = np.random.default_rng(settings.seed)
+        self.step = 0
+        self.dynamics: MolecularDynamics
+
+    def start(self) -> None:
+        """Velocities, integrator, empty files."""
+        if any((self.folder / name).exists() for name in (TRAJECTORY, LOG, CHECKPOINT)):
+            raise ConfigError(
+                f"{self.folder} holds a simulation already; go on with --resume, or choose another folder"
+            )
+        if not self.settings.keep_velocities:
+            draw_velocities(self.atoms, self.settings, self.rng)
+        self.dynamics = integrator(self.atoms, self.settings, self.rng)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be made: {error.strerror or error}") from None
+        self._append(LOG, COLUMNS + "\n")
+
+    def resume(self) -> None:
+        """Back to the checkpoint, and the files with it."""
+        found = state.read(self.folder / CHECKPOINT, self.settings, self.potential, self.atoms)
+        found.restore(self.atoms)
+        self.rng.bit_generator.state = found.rng
+        self.dynamics = integrator(self.atoms, self.settings, self.rng)
+        remind(self.dynamics, found.arrays)
+        self.step = found.step
+        for name, size in found.sizes.items():
+            path = self.folder / name
+            if not path.is_file() or path.stat().st_size < size:
+                raise ConfigError(f"{path}: is shorter than when the checkpoint was written; the run cannot go on")
+            os.truncate(path, size)
+
+    def advance(self) -> None:
+        """One step, with a look at whether it made sense."""
+        try:
+            self.dynamics.step()  # type: ignore[attr-defined]  # every integrator has it, their base does not
+        except GeometryError as error:
+            self._exploded(str(error))
+        self.step += 1
+        if not np.isfinite(self.atoms.positions).all():
+            self._exploded("positions are not finite")
+        temperature = self.atoms.get_temperature()
+        if not temperature <= max(HOTTEST, 10 * self.settings.temperature):
+            self._exploded(f"the temperature is {temperature:.0f} K")
+
+    def record(self) -> Moment:
+        """A frame and a line, flushed."""
+        atoms, moment = self.atoms, self._moment()
+        frame = atoms.copy()
+        frame.calc = SinglePointCalculator(atoms, **_results(atoms))
+        frame.info |= {"step": self.step, "time_ps": moment.time}
+        text = io.StringIO()
+        write_atoms(text, frame, format="extxyz", write_results=True)
+        self._append(TRAJECTORY, text.getvalue())
+        numbers = (moment.potential, moment.kinetic, moment.potential + moment.kinetic, moment.conserved)
+        cells = [str(self.step), repr(moment.time), *map(repr, numbers), repr(moment.temperature)]
+        cells += ["" if math.isnan(value) else repr(value) for value in (moment.pressure, moment.volume)]
+        self._append(LOG, ",".join(cells) + "\n")
+        return moment
+
+    def save(self) -> None:
+        """The checkpoint."""
+        atoms = self.atoms
+        arrays = {"positions": atoms.positions, "momenta": atoms.get_momenta(), "cell": atoms.cell.array}
+        arrays |= {"numbers": atoms.numbers, **memory(self.dynamics)}
+        sizes = {name: (self.folder / name).stat().st_size for name in (TRAJECTORY, LOG)}
+        generator = dict(self.rng.bit_generator.state)
+        state.write(self.folder / CHECKPOINT, State(arrays, self.step, generator, sizes), self.settings, self.potential)
+
+    def _moment(self) -> Moment:
+        atoms = self.atoms
+        potential, kinetic = float(atoms.get_potential_energy()), float(atoms.get_kinetic_energy())
+        conserved = potential + kinetic - float(getattr(self.dynamics, "transferred_energy", 0.0))
+        if hasattr(self.dynamics, "get_conserved_energy"):
+            conserved = float(self.dynamics.get_conserved_energy())
+        volume, pressure = math.nan, math.nan
+        if atoms.pbc.any() and abs(np.linalg.det(atoms.cell.array)) > 0:
+            volume = float(atoms.get_volume())
+            try:
+                stress = atoms.get_stress(include_ideal_gas=True)
+                pressure = -float(stress[:3].mean()) / units.GPa
+            except PropertyNotImplementedError:
+                pass
+        time_ps = self.step * self.settings.timestep / 1000
+        return Moment(
+            self.step, time_ps, potential, kinetic, conserved, float(atoms.get_temperature()), pressure, volume
+        )
+
+    def _append(self, name: str, text: str) -> None:
+        """In one write, so that a killed process leaves whole frames."""
+        try:
+            with open(self.folder / name, "ab", buffering=0) as file:
+                file.write(text.encode())
+        except OSError as error:
+            raise OutputError(f"{self.folder / name}: cannot be written: {error.strerror or error}") from None
+
+    def _exploded(self, reason: str) -> None:
+        time_ps = self.step * self.settings.timestep / 1000
+        raise DivergedError(
+            f"step {self.step} ({time_ps:.3f} ps): {reason}; the simulation has exploded. Frames up to here are in "
+            f"{self.folder / TRAJECTORY}. Try a smaller timestep, a relaxed start, or a model trained on such structures"
+        )
+
+
+def _results(atoms: Atoms) -> dict[str, object]:
+    """Energy and forces, and stress where there is one, from the step that was just made."""
+    results: dict[str, object] = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+    try:
+        results["stress"] = atoms.get_stress()
+    except PropertyNotImplementedError:
+        pass
+    return results
+
+
+def _require_possible(atoms: Atoms, settings: DynamicsSettings, conservative: bool) -> None:
+    """Refuse before the first step."""
+    if settings.ensemble == "nve" and not conservative:
+        raise NotConservativeError(
+            "nve: the forces of this model are a direct head, not the gradient of its energy, so no energy is "
+            "conserved; use a thermostat (langevin, bussi), or a model with `forces: gradient`"
+        )
+    if settings.ensemble == "npt" and not (atoms.pbc.all() and abs(np.linalg.det(atoms.cell.array)) > 0):
+        raise GeometryError("npt: constant pressure needs a cell that is periodic in three directions")
+    if settings.keep_velocities and not atoms.has("momenta"):
+        raise ConfigError("keep_velocities: the structure has no velocities")
+    if settings.ensemble == "bussi" and settings.keep_velocities and not atoms.get_kinetic_energy() > 0:
+        raise ConfigError("bussi rescales velocities, and those of the structure are all zero")
+
+
+def throughput(started: float, steps: int, timestep: float) -> tuple[float, float]:
+    """(ms per step, ns per day) of `steps` since `started` (time.monotonic)."""
+    seconds = max(time.monotonic() - started, 1e-9)
+    per_step = seconds / max(steps, 1)
+    return 1e3 * per_step, timestep * 1e-6 / per_step * 86400

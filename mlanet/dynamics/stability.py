@@ -1,0 +1,71 @@
+"""For how long a simulation stays a simulation of the same substance (criteria of arXiv 2210.07237)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.neighborlist import natural_cutoffs, neighbor_list
+from numpy.typing import NDArray
+
+from mlanet.dynamics.distributions import Distribution, integral_error
+from mlanet.errors import DataError
+
+Array = NDArray[np.float64]
+
+
+def stable_time(times: Array, found: Distribution, reference: Distribution, tau: float, threshold: float) -> float:
+    """First t (ps) with ∫ |<g_ref> − <g>_{t…t+τ}| dr > threshold; the whole time where that never happens.
+
+    Args:
+        times: (T,) ps of the frames of `found`.
+        found, reference: g(r) on the same bins.
+        tau: length of the window, ps.
+        threshold: Å; the source takes 3 for water and 1 for Li₆.₇₅P₃S₁₁.
+    Raises:
+        DataError: fewer frames than one window.
+    """
+    length = int(round(tau / _spacing(times)))
+    if length < 1 or length > len(times):
+        raise DataError(
+            f"a window of {tau} ps does not fit frames {_spacing(times):.4g} ps apart over {times[-1]:.4g} ps"
+        )
+    sums = np.concatenate([np.zeros((1, len(found.r))), np.cumsum(found.rows, axis=0)])
+    for start in range(len(times) - length + 1):
+        window = (sums[start + length] - sums[start]) / length
+        if integral_error(window, reference.mean, found.width) > threshold:
+            return float(times[start])
+    return float(times[-1])
+
+
+def intact_time(times: Array, frames: Sequence[Atoms], reference: Sequence[Atoms], stretch: float = 0.5) -> float:
+    """First t (ps) at which a bond of a molecule differs by more than `stretch` Å from its mean in the reference.
+
+    Bonds are the pairs of the first reference frame within 1.1 times the sum of their covalent radii.
+
+    Raises:
+        DataError: another molecule, or no bonds.
+    """
+    first = reference[0]
+    center, neighbor = neighbor_list("ij", first, natural_cutoffs(first, mult=1.1))
+    bonds = np.array([(i, j) for i, j in zip(center, neighbor, strict=True) if i < j])
+    if not len(bonds):
+        raise DataError("the first frame of the reference has no bonds")
+    if any(not np.array_equal(one.numbers, first.numbers) for one in frames):
+        raise DataError("the trajectory and the reference are not of the same molecule, atom by atom")
+
+    def lengths(atoms: Atoms) -> Array:
+        return np.linalg.norm(atoms.positions[bonds[:, 0]] - atoms.positions[bonds[:, 1]], axis=1)
+
+    equilibrium = np.mean([lengths(atoms) for atoms in reference], axis=0)
+    for t, atoms in zip(times, frames, strict=True):
+        if np.abs(lengths(atoms) - equilibrium).max() > stretch:
+            return float(t)
+    return float(times[-1])
+
+
+def _spacing(times: Array) -> float:
+    if len(times) < 2:
+        raise DataError("stability needs at least two frames")
+    return float(times[1] - times[0])
