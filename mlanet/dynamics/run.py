@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
@@ -180,11 +181,8 @@ class _Run:
         volume, pressure = math.nan, math.nan
         if atoms.pbc.any() and abs(np.linalg.det(atoms.cell.array)) > 0:
             volume = float(atoms.get_volume())
-            try:
-                stress = atoms.get_stress(include_ideal_gas=True)
-                pressure = -float(stress[:3].mean()) / units.GPa
-            except PropertyNotImplementedError:
-                pass
+            with contextlib.suppress(PropertyNotImplementedError):
+                pressure = -float(atoms.get_stress(include_ideal_gas=True)[:3].mean()) / units.GPa
         time_ps = self.step * self.settings.timestep / 1000
         return Moment(
             self.step, time_ps, potential, kinetic, conserved, float(atoms.get_temperature()), pressure, volume
@@ -202,17 +200,15 @@ class _Run:
         time_ps = self.step * self.settings.timestep / 1000
         raise DivergedError(
             f"step {self.step} ({time_ps:.3f} ps): {reason}; the simulation has exploded. Frames up to here are in "
-            f"{self.folder / TRAJECTORY}. Try a smaller timestep, a relaxed start, or a model trained on such structures"
+            f"{self.folder / TRAJECTORY}. Try a smaller timestep, a relaxed start, or a model trained near such states"
         )
 
 
 def _results(atoms: Atoms) -> dict[str, object]:
     """Energy and forces, and stress where there is one, from the step that was just made."""
     results: dict[str, object] = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
-    try:
+    with contextlib.suppress(PropertyNotImplementedError):
         results["stress"] = atoms.get_stress()
-    except PropertyNotImplementedError:
-        pass
     return results
 
 

@@ -26,7 +26,7 @@ def stable_time(times: Array, found: Distribution, reference: Distribution, tau:
     Raises:
         DataError: fewer frames than one window.
     """
-    length = int(round(tau / _spacing(times)))
+    length = round(tau / _spacing(times))
     if length < 1 or length > len(times):
         raise DataError(
             f"a window of {tau} ps does not fit frames {_spacing(times):.4g} ps apart over {times[-1]:.4g} ps"

@@ -51,7 +51,7 @@ def write(path: Path, state: State, settings: DynamicsSettings, potential: str) 
     """
     document = {"schema": SCHEMA, "settings": to_data(settings), "potential": potential}
     document |= {"step": state.step, "rng": state.rng, "sizes": state.sizes}
-    arrays = {name: np.ascontiguousarray(array) for name, array in state.arrays.items()}
+    arrays = {name: np.array(array, order="C") for name, array in state.arrays.items()}
     try:
         write_whole(path, numpy.save(arrays, metadata={"mlanet_dynamics": json.dumps(document)}))
     except OSError as error:

@@ -8,7 +8,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-
 TAIL = -40.0
 """Exponent below which a Gaussian is 0."""
 
