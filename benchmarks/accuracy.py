@@ -94,7 +94,7 @@ def _split(options: argparse.Namespace) -> dict[str, Path]:
 
     folder = options.output / "runs" / options.name
     folder.mkdir(parents=True, exist_ok=True)
-    frames = _demo_frames() if options.demo else [frame.atoms for frame in read_frames(options.file)]
+    frames = demo_frames() if options.demo else [frame.atoms for frame in read_frames(options.file)]
     parts = random_split(len(frames), [0.8, 0.1, 0.1], options.seed)
     files = {part: folder / f"{part}.extxyz" for part in ("train", "valid", "test")}
     for path, indices in zip(files.values(), parts, strict=True):
@@ -102,7 +102,7 @@ def _split(options: argparse.Namespace) -> dict[str, Path]:
     return files
 
 
-def _demo_frames() -> list[Any]:
+def demo_frames() -> list[Any]:
     """Strained, rattled copper cells with EMT labels."""
     from ase.build import bulk
     from ase.calculators.emt import EMT
