@@ -1,8 +1,8 @@
-"""Errors, size, speed and memory of different models after the same training.
+"""Errors of different models after the same training.
 
 One set of labelled structures is split 80/10/10 by seed. Every model is trained on the first part for the same time (or
 number of steps) by one loop: same batches, loss, schedule, averaging, one thread; and judged on the last part, which
-nothing was chosen by. Times and memory are measured afterwards in a process of their own.
+nothing was chosen by. Times and memory of the same models: speed.py.
 
     python benchmarks/compare.py si.extxyz --name si --minutes 4 --models leignn mlanet_l1_small mlanet_l2_small painn
     python benchmarks/compare.py --demo --steps 3 --models leignn --output out
@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-import multiprocessing
 import platform
-import resource
 import subprocess
 import time
 from datetime import date
@@ -26,7 +24,6 @@ import torch
 from accuracy import demo_frames
 from zoo import configuration, potential
 
-from mlanet.data.atoms import to_graph
 from mlanet.data.dataset import load_samples
 from mlanet.data.fit import fit_statistics
 from mlanet.data.loader import Loader
@@ -37,7 +34,6 @@ from mlanet.graph import batch_graphs, batch_labels
 from mlanet.inference import predict
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
-from mlanet.statistics import Statistics
 from mlanet.training.config import LossConfig
 from mlanet.training.loss import Residuals, loss
 from mlanet.training.start import adopt
@@ -90,7 +86,7 @@ def _options() -> argparse.Namespace:
 
 
 def one(name: str, frames: list[Any], parts: list[list[int]], options: argparse.Namespace) -> dict[str, Any]:
-    """Train (in stages, where the name has `>`), judge, and measure one model."""
+    """Train (in stages, where the name has `>`) and judge one model."""
     from ase.io import write
 
     stages = [configuration(part) for part in name.split(">")]
@@ -120,7 +116,7 @@ def one(name: str, frames: list[Any], parts: list[list[int]], options: argparse.
         errors.add(prediction, batch_labels([sample.labels]), batch_graphs([sample.graph]))
     for kind, values in (("mae", errors.mae()), ("rmse", errors.rmse())):
         row |= {f"{q}_{kind}_{u}": round(values[q] * f, 4) if q in values else "" for q, (u, f) in UNITS.items()}
-    return row | measured(name.split(">")[-1], max(test, key=lambda one: one.graph.n_edges), statistics, folder)
+    return row
 
 
 def fit(model: Potential, training: list[Sample], options: argparse.Namespace, stages: int) -> tuple[Potential, int]:
@@ -150,46 +146,6 @@ def fit(model: Potential, training: list[Sample], options: argparse.Namespace, s
             step += 1
             averaged.update(model, step)
         epoch += 1
-
-
-def measured(name: str, sample: Sample, statistics: Statistics, folder: Path) -> dict[str, Any]:
-    """Time per atom of E + F + σ and of a training step, and peak memory above the idle process, on one structure."""
-    from ase.io import write
-
-    atoms = next(iter(read_frames(folder / "test.extxyz"))).atoms
-    copies = max(1, round((200 / len(atoms)) ** (1 / 3))) if atoms.pbc.all() else 1
-    write(folder / "timed.extxyz", atoms.repeat(copies), format="extxyz")
-    found: dict[str, Any] = {"timed_atoms": len(atoms) * copies**3}
-    context = multiprocessing.get_context("spawn")
-    for mode in ("infer", "train"):
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_timed, args=(name, mode, folder / "timed.extxyz", statistics, sender))
-        process.start()
-        sender.close()
-        milliseconds, mebibytes = receiver.recv()
-        process.join()
-        found |= {f"{mode}_us_per_atom": round(1e3 * milliseconds / found["timed_atoms"], 2)}
-        found |= {f"{mode}_peak_MiB": round(mebibytes, 1)}
-    return found
-
-
-def _timed(name: str, mode: str, path: Path, statistics: Statistics, sender: Any) -> None:
-    """In a process of its own: median milliseconds of a call, and how far the resident memory rose."""
-    torch.set_num_threads(1)
-    model = potential(configuration(name), statistics).float().train(mode == "train")
-    graph = to_graph(next(iter(read_frames(path))).atoms, model.cutoff)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    times = []
-    for _ in range(15):
-        start = time.perf_counter()
-        prediction = model(graph)
-        if mode == "train":
-            stress = prediction.stress[prediction.stress.isfinite()]
-            (prediction.energy.sum() + prediction.forces.abs().sum() + stress.abs().sum()).backward()
-            model.zero_grad(set_to_none=True)
-        times.append(time.perf_counter() - start)
-    rise = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    sender.send((1e3 * sorted(times[3:])[len(times[3:]) // 2], rise))
 
 
 def surroundings() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Other packages' models behind our own interface, so that one run trains, judges and times them all alike.
 
-A peer is a `Model` (graph -> site energies) around the package's own layers; references, derivatives, loss and batches are
-ours. `speed.py` also times the package's own path to forces and stress. Peers that are not installed are left out.
+A peer is a `Model` (graph -> site energies) around the package's own layers; references, derivatives, loss and batches
+are ours. `speed.py` also times the package's own path to forces and stress.
 
 PaiNN: SchNetPack 2.1 (`pip install schnetpack`), MIT licence; its options are those of its documentation: 20 Gaussians,
 cosine cutoff, no shared weights.
