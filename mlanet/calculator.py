@@ -47,9 +47,10 @@ class MLANetCalculator(Calculator):
         device: "cpu", "cuda", "cuda:1", …
         skin: Å. Neighbours are looked up within cutoff + skin, and again only when an atom has moved by more than
             skin/2 or anything else has changed. Results do not depend on it. For dynamics, 0.5 is a fair value.
+        tabulated: read LEIGNN's radial filters from tables: faster where it has 64 or more radial functions.
     Raises:
         CheckpointError: no such model, or a damaged file.
-        ConfigError: an unknown dtype or device, a negative skin.
+        ConfigError: an unknown dtype or device, a negative skin, tables of a model that has none.
     """
 
     name = "mlanet"
@@ -62,6 +63,7 @@ class MLANetCalculator(Calculator):
         dtype: str | None = None,
         device: str = "cpu",
         skin: float = 0.0,
+        tabulated: bool = False,
     ) -> None:
         super().__init__()
         if dtype is not None and dtype not in DTYPES:
@@ -71,10 +73,13 @@ class MLANetCalculator(Calculator):
         potential = copied(model) if isinstance(model, Potential) else load_model(model_path(model))
         # Weights without gradients: derivatives are taken of positions and strain only.
         self.potential = moved(potential, DTYPES[dtype] if dtype else None, device).eval().requires_grad_(False)
+        if tabulated:
+            self.potential.tabulated()
         self.parameters.update(
             model=type(potential.model).__name__ if isinstance(model, Potential) else os.fspath(model),
             dtype=str(self.potential.dtype).removeprefix("torch."),
             skin=float(skin),
+            tabulated=tabulated,
         )
         self._skin_list = _SkinList(self.potential, float(skin))
         self._lock = threading.RLock()
@@ -161,6 +166,8 @@ class MLANetCalculator(Calculator):
         self.__dict__.update(state)
         if isinstance(self.potential, tuple):
             self.potential = rebuilt(*self.potential).requires_grad_(False)
+            if self.parameters["tabulated"]:
+                self.potential.tabulated()
         self._lock = threading.RLock()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlanet.errors import GeometryError, UnsupportedElementError
+from mlanet.errors import ConfigError, GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, ModelOutput, Prediction
 from mlanet.models import Model, ModelConfig, build_model
 from mlanet.statistics import Statistics
@@ -92,6 +92,19 @@ class Potential(nn.Module):
             graph = graph.to(self.device, self.dtype)
             prediction = self._differentiated(graph) if self.conservative else self._direct(graph)
         return prediction if self.training else prediction.detach()
+
+    def tabulated(self) -> Potential:
+        """Itself, for inference only from now on, with its radial filters read from tables (docs/models/leignn.md).
+
+        Raises:
+            ConfigError: a model whose filters have no table form.
+        """
+        if not hasattr(self.model, "tabulate"):
+            raise ConfigError(
+                "only LEIGNN's radial filters can be tabulated; MLANet's depend on more than the distance"
+            )
+        self.model.tabulate()
+        return self.eval()
 
     def require_supported(self, graph: AtomicGraph) -> None:
         """Raise a typed error for a graph that this potential cannot answer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -55,6 +55,9 @@ def md(
     skin: Annotated[
         float, typer.Option(help="Å; neighbours are looked up anew after half of it.", rich_help_panel=COMPUTING)
     ] = 0.5,
+    tabulated: Annotated[
+        bool, typer.Option("--tabulated", help="Tables for LEIGNN's radial filters.", rich_help_panel=COMPUTING)
+    ] = False,
     dtype: Dtype = None,
     device: Device = "cpu",
 ) -> None:
@@ -85,7 +88,8 @@ def md(
         "keep_velocities": keep_velocities,
     }
     settings = parse(words, DynamicsSettings, "mlanet md")
-    summary = _run(structure, model, settings, output, resume, repeat, skin, dtype and dtype.value, device, not json)
+    computing = {"skin": skin, "tabulated": tabulated, "dtype": dtype and dtype.value, "device": device}
+    summary = _run(_start(structure, repeat), model, settings, output, resume, computing, not json)
     if json:
         print_json({"model": model, "folder": output, **summary})
         return
@@ -95,15 +99,12 @@ def md(
 
 
 def _run(
-    structure: Path,
+    atoms: Atoms,
     model: str,
     settings: DynamicsSettings,
     folder: Path,
     resume: bool,
-    repeat: str,
-    skin: float,
-    dtype: str | None,
-    device: str,
+    computing: dict[str, Any],
     shown: bool,
 ) -> dict[str, object]:
     """Simulate with a bar, then summarise."""
@@ -116,10 +117,9 @@ def _run(
     from mlanet.dynamics.run import simulate, throughput
     from mlanet.dynamics.summary import read_log, summarize
 
-    atoms = _start(structure, repeat)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a direct head cannot do is said below
-        calculator = MLANetCalculator(model, dtype=dtype, device=device, skin=skin)
+        calculator = MLANetCalculator(model, **computing)
     conservative = calculator.potential.conservative
     atoms.calc = calculator
     if not conservative and settings.ensemble != "nve":

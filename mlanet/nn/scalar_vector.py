@@ -37,12 +37,19 @@ class Message(nn.Module):
     Cost: see `mlanet.ops.filtered_sum`; the MLP is per atom. Source: arXiv 2311.02869, eqs. 1 and 2, and its code.
     """
 
+    table: Tensor | None
+
     def __init__(self, channels: int, basis: int, *, first: bool) -> None:
         super().__init__()
         self.blocks = 2 if first else 3
         self.network = two_layers(channels, channels // 2, self.blocks * channels)
         bound = 1 / math.sqrt(basis)
         self.filter = nn.Parameter(torch.empty(self.blocks * channels, basis).uniform_(-bound, bound))
+        self.register_buffer("table", None, persistent=False)
+
+    def tabulate(self, table: Tensor) -> None:
+        """Read λ from a table (G, 2F or 3F) from now on."""
+        self.register_buffer("table", table.to(self.filter), persistent=False)
 
     def forward(self, scalars: Tensor, vectors: Tensor | None, edges: FilterEdges) -> tuple[Tensor, Tensor]:
         """-> m (N, F) and m⃗ (N, 3, F)."""
@@ -50,7 +57,7 @@ class Message(nn.Module):
         sent = self.network(scalars) * (1 / math.sqrt(3))
         carried = None if vectors is None else sent[:, None, 2 * width :] * vectors
         senders = Senders(sent[:, :width], sent[:, width : 2 * width], carried)
-        around, along = filtered_sum(edges, senders, self.filter)
+        around, along = filtered_sum(edges, senders, self.filter if self.table is None else self.table)
         along = along * (1 / math.sqrt(width))
         return (scalars + around) * math.sqrt(0.5), along if vectors is None else vectors + along
 

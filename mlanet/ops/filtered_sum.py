@@ -6,7 +6,8 @@ With a filter that is linear in its basis, λ_c(d) = Σ_k W_ck b_k(d), and û_ij
     vectors  w_i = Σ_j λ_a(d_ij) ∘ a_j û_ij + λ_v(d_ij) ∘ v_j
 
 `reference` is the meaning. `by_center` sums Σ_j b_k(d_ij) x_j first, one small matrix product per center, and applies W
-to the sums: no filter is ever stored for an edge. All are twice differentiable.
+to the sums: no filter is ever stored for an edge. Both are twice differentiable. `tabulated` reads λ(d) from a spline's
+table, for inference: its cost per edge does not depend on K.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class FilterEdges(NamedTuple):
 
     - around: edges by center · neighbor (E,) · basis b (E, K), vanishing at the cutoff · direction û (E, 3)
     - directed b_k û (E, 3K), component-major
+    - rows (E, 4 or 5): of a table of λ, where filters are read from one; `basis` then holds the weight of each row
     """
 
     around: Neighborhoods
@@ -31,6 +33,7 @@ class FilterEdges(NamedTuple):
     basis: Tensor
     direction: Tensor
     directed: Tensor
+    rows: Tensor | None = None
 
 
 class Senders(NamedTuple):
@@ -47,21 +50,36 @@ class Senders(NamedTuple):
 def filtered_sum(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
     """m (N, F) and w (N, 3, F) by the form that suits the layout of the edges.
 
-    - weight W (2F or 3F, K): rows of λ_s, λ_a and, with vectors, λ_v
+    - weight W (2F or 3F, K): rows of λ_s, λ_a and, with vectors, λ_v; or a table (G, 2F or 3F) of their values
     """
+    if edges.rows is not None:
+        return tabulated(edges, senders, weight)
     form = by_center if edges.around.degree else reference
     return form(edges, senders, weight)
 
 
 def reference(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The equations, edge by edge. Cost per edge 6 K F + 16 F FLOP, about 15 F numbers stored."""
+    return _sum(edges, senders, edges.basis @ weight.T)
+
+
+def tabulated(edges: FilterEdges, senders: Senders, table: Tensor) -> tuple[Tensor, Tensor]:
+    """With λ(d) = Σ_m weight_m table[row_m], once differentiable. Cost per edge 24 F FLOP, whatever K."""
+    rows = edges.rows
+    assert rows is not None
+    filters = torch.nn.functional.embedding_bag(rows, table, mode="sum", per_sample_weights=edges.basis)
+    return _sum(edges, senders, filters)
+
+
+def _sum(edges: FilterEdges, senders: Senders, filters: Tensor) -> tuple[Tensor, Tensor]:
+    """The sums with the filters of every edge, (E, 2F or 3F)."""
     around, neighbor = edges.around, edges.neighbor
-    filters = (edges.basis @ weight.T).tensor_split(_blocks(senders), dim=1)
-    scalars = around.sum(filters[0] * senders.scalars.index_select(0, neighbor))
-    arrows = filters[1] * senders.arrows.index_select(0, neighbor)
+    parts = filters.tensor_split(_blocks(senders), dim=1)
+    scalars = around.sum(parts[0] * senders.scalars.index_select(0, neighbor))
+    arrows = parts[1] * senders.arrows.index_select(0, neighbor)
     message = arrows[:, None, :] * edges.direction[:, :, None]
     if senders.vectors is not None:
-        message = message + filters[2][:, None, :] * senders.vectors.index_select(0, neighbor)
+        message = message + parts[2][:, None, :] * senders.vectors.index_select(0, neighbor)
     return scalars, around.sum(message)
 
 
