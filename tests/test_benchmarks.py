@@ -23,3 +23,35 @@ def test_accuracy_benchmark_runs_and_goes_on(tmp_path: Path) -> None:
     assert [row["l_max"] for row in rows] == ["1", "2"]
     assert all(float(row["forces_mae_meV_per_A"]) > 0 and row["torch"] for row in rows)
     assert (tmp_path / "accuracy_demo_cpu.png").stat().st_size > 1000
+
+
+def run(script: str, *words: str) -> str:
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout
+
+
+def test_comparison_runs(tmp_path: Path) -> None:
+    """Rows for a model, for a variant of it, and for one that is pre-trained with direct forces."""
+    models = [
+        "leignn:channels=8",
+        "leignn:channels=8,update=painn",
+        "leignn:channels=8,forces=direct>leignn:channels=8",
+    ]
+    run("compare.py", "--demo", "--steps", "4", "--models", *models, "--output", str(tmp_path))
+    with (tmp_path / "compare_demo_cpu.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model"] for row in rows] == models
+    assert all(float(row["stress_mae_GPa"]) > 0 and row["steps"] == "4" for row in rows)
+
+
+def test_speed_runs(tmp_path: Path) -> None:
+    """A row for each model and mode with time, spread and memory, and one for the neighbour list."""
+    words = ["--models", "leignn:channels=8", "mlanet_l1_small", "--systems", "Si8", "--rounds", "2"]
+    run("speed.py", *words, "--output", str(tmp_path / "speed.csv"))
+    with (tmp_path / "speed.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["mode"] for row in rows] == ["infer", "train", "infer", "train", "build"]
+    for row in rows[:4]:
+        assert 0 < float(row["ms_p20"]) <= float(row["ms"]) <= float(row["ms_p80"])
+        assert float(row["peak_MiB"]) >= 0 and row["commit"]
