@@ -57,7 +57,8 @@ class Message(nn.Module):
         sent = self.network(scalars) * (1 / math.sqrt(3))
         carried = None if vectors is None else sent[:, None, 2 * width :] * vectors
         senders = Senders(sent[:, :width], sent[:, width : 2 * width], carried)
-        around, along = filtered_sum(edges, senders, self.filter if self.table is None else self.table)
+        weight = self.filter if self.table is None else self.table
+        around, along = filtered_sum(edges, senders, weight, twice=self.training)
         along = along * (1 / math.sqrt(width))
         return (scalars + around) * math.sqrt(0.5), along if vectors is None else vectors + along
 

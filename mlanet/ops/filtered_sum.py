@@ -6,8 +6,8 @@ With a filter that is linear in its basis, λ_c(d) = Σ_k W_ck b_k(d), and û_ij
     vectors  w_i = Σ_j λ_a(d_ij) ∘ a_j û_ij + λ_v(d_ij) ∘ v_j
 
 `reference` is the meaning. `by_center` sums Σ_j b_k(d_ij) x_j first, one small matrix product per center, and applies W
-to the sums: no filter is ever stored for an edge. Both are twice differentiable. `tabulated` reads λ(d) from a spline's
-table, for inference: its cost per edge does not depend on K.
+to the sums: no filter is ever stored for an edge. Both are twice differentiable. For inference, `blocked` does the same
+a few centers at a time, and `tabulated` reads λ(d) from a spline's table, at a cost per edge that does not depend on K.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mlanet.ops.blocked import BlockedSum
 from mlanet.ops.segment import Neighborhoods
 
 
@@ -47,15 +48,17 @@ class Senders(NamedTuple):
     vectors: Tensor | None
 
 
-def filtered_sum(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
+def filtered_sum(edges: FilterEdges, senders: Senders, weight: Tensor, *, twice: bool = True) -> tuple[Tensor, Tensor]:
     """m (N, F) and w (N, 3, F) by the form that suits the layout of the edges.
 
     - weight W (2F or 3F, K): rows of λ_s, λ_a and, with vectors, λ_v; or a table (G, 2F or 3F) of their values
+    - twice: whether second derivatives may be asked for, as training does
     """
     if edges.rows is not None:
         return tabulated(edges, senders, weight)
-    form = by_center if edges.around.degree else reference
-    return form(edges, senders, weight)
+    if not edges.around.degree:
+        return reference(edges, senders, weight)
+    return by_center(edges, senders, weight) if twice else blocked(edges, senders, weight)
 
 
 def reference(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,6 +105,20 @@ def by_center(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Ten
     scalars, carried = sums.split((width, 3 * width), dim=2)
     carried = carried.unflatten(2, (3, width)) * filters[2][:, None, :]
     return (scalars * filters[0]).sum(1), vectors + carried.sum(1)
+
+
+def blocked(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """`by_center`, a few centers at a time, for inference (see `mlanet.ops.blocked`). Once differentiable."""
+    around, width = edges.around, senders.scalars.shape[1]
+    filters = weight.view(_blocks(senders), width, -1).transpose(1, 2).contiguous()
+    sent = senders.scalars
+    if senders.vectors is not None:
+        sent = torch.cat([sent, senders.vectors.flatten(1)], dim=1)
+    tables = around.table(edges.basis), around.table(edges.directed)
+    result: tuple[Tensor, Tensor] = BlockedSum.apply(
+        *tables, edges.neighbor, sent, senders.arrows.contiguous(), filters
+    )
+    return result
 
 
 def _blocks(senders: Senders) -> int:
