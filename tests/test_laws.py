@@ -42,6 +42,8 @@ EXTRA_LEIGNN: dict[str, dict[str, Any]] = {
     "leignn_raw_bias": {"filter_bias": "raw"},
     "leignn_painn_update": {"update": "painn"},
     "leignn_norm": {"invariant": "norm"},
+    "leignn_squared": {"invariant": "squared"},
+    "leignn_soft": {"invariant": "soft"},
     "leignn_global": {"global_node": True},
     "leignn_capped": {"neighbor_cap": 4},
     "leignn_zbl": {"repulsion": "zbl"},

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.md.md import MolecularDynamics
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 from numpy.typing import NDArray
 
 from mlanet.dynamics.settings import DynamicsSettings
@@ -58,7 +58,7 @@ def integrator(atoms: Atoms, settings: DynamicsSettings, rng: np.random.Generato
 
 def draw_velocities(atoms: Atoms, settings: DynamicsSettings, rng: np.random.Generator) -> None:
     """Maxwell-Boltzmann at the temperature, without drift, and for molecules without rotation."""
-    MaxwellBoltzmannDistribution(atoms, temperature_K=settings.temperature, rng=rng)
+    thermalize_momenta(atoms, settings.temperature, rng=rng)
     if len(atoms) > 1 and not atoms.constraints:
         Stationary(atoms)
         if not atoms.pbc.any():

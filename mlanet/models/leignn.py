@@ -47,8 +47,9 @@ class LEIGNNConfig(
     """Bias of the filter; `raw` does not fade at the cutoff: the energy jumps as a neighbour leaves."""
     update: Literal["nmu", "painn"] = "nmu"
     """Node memory update, or that of PaiNN (the ablation "Vanilla")."""
-    invariant: Literal["squared", "norm"] = "squared"
-    """What of a vector scalars see; `norm` has a cusp at symmetric sites, which spoils phonons."""
+    invariant: Literal["soft", "squared", "norm"] = "squared"
+    """What of a vector scalars see; `norm` has a cusp at symmetric sites, which spoils phonons; `squared` has none, but
+    grows fast far from the data; `soft` √(1 + v²) − 1 is smooth and grows slowly."""
     global_node: bool = False
     """A mean over the whole structure in every layer: not additive, not local (N-cost of the network +80 %)."""
     neighbor_cap: int | None = None
@@ -255,9 +256,7 @@ class ScalarVectorLayer(nn.Module):
         update = GatedUpdate if config.update == "nmu" else PaiNNUpdate
         self.distribute = Distribute(channels, first=first) if config.global_node else None
         self.message = Message(channels, basis_size(config), first=first)
-        self.update = update(
-            channels, squared=config.invariant == "squared", scalars_only=last and config.forces == "gradient"
-        )
+        self.update = update(channels, invariant=config.invariant, scalars_only=last and config.forces == "gradient")
         self.aggregate = Aggregate(channels) if config.global_node and not last else None
 
     def forward(

@@ -66,14 +66,14 @@ class Message(nn.Module):
 class GatedUpdate(nn.Module):
     """Node memory update: x_i = m + h_x/√2 + tanh(h_g) ∘ m,  v_i = m⃗ + h_v ∘ (U m⃗),  h = MLP[m ; |V m⃗|].
 
-    The length is √(Σ (V m⃗)² + 10⁻⁸), or its square where `squared`: E then has no cusp at sites of high symmetry.
+    The length is one of `invariant_length`.
     - m (N, F), m⃗ (N, 3, F) -> x, v; v is None where only scalars are asked for.
     Source: arXiv 2311.02869, eqs. 3 and 4, and its code.
     """
 
-    def __init__(self, channels: int, *, squared: bool, scalars_only: bool) -> None:
+    def __init__(self, channels: int, *, invariant: str, scalars_only: bool) -> None:
         super().__init__()
-        self.squared, self.scalars_only = squared, scalars_only
+        self.invariant, self.scalars_only = invariant, scalars_only
         self.mix = nn.Linear(channels, channels if scalars_only else 2 * channels, bias=False)
         self.network = two_layers(2 * channels, channels, (2 if scalars_only else 3) * channels)
 
@@ -81,7 +81,7 @@ class GatedUpdate(nn.Module):
         """-> x (N, F), v (N, 3, F) or None."""
         width = scalars.shape[1]
         mixed = self.mix(vectors)
-        gates = self.network(torch.cat([scalars, _length(mixed[..., :width], self.squared)], dim=1))
+        gates = self.network(torch.cat([scalars, invariant_length(mixed[..., :width], self.invariant)], dim=1))
         updated = scalars + gates[:, :width] * math.sqrt(0.5) + torch.tanh(gates[:, width : 2 * width]) * scalars
         if self.scalars_only:
             return updated, None
@@ -94,9 +94,9 @@ class PaiNNUpdate(nn.Module):
     Shapes as `GatedUpdate`. Source: the ablation "Vanilla" of arXiv 2311.02869, after PaiNN (arXiv 2102.03150).
     """
 
-    def __init__(self, channels: int, *, squared: bool, scalars_only: bool) -> None:
+    def __init__(self, channels: int, *, invariant: str, scalars_only: bool) -> None:
         super().__init__()
-        self.squared, self.scalars_only = squared, scalars_only
+        self.invariant, self.scalars_only = invariant, scalars_only
         self.mix = nn.Linear(channels, 2 * channels, bias=False)
         self.network = two_layers(2 * channels, channels, (2 if scalars_only else 3) * channels)
 
@@ -105,7 +105,7 @@ class PaiNNUpdate(nn.Module):
         width = scalars.shape[1]
         mixed = self.mix(vectors)
         norm, value = mixed[..., :width], mixed[..., width:]
-        gates = self.network(torch.cat([scalars, _length(norm, self.squared)], dim=1))
+        gates = self.network(torch.cat([scalars, invariant_length(norm, self.invariant)], dim=1))
         product = (norm * value).sum(1) * (1 / math.sqrt(width))
         updated = scalars + (gates[:, :width] + gates[:, width : 2 * width] * product) * math.sqrt(0.5)
         if self.scalars_only:
@@ -113,10 +113,17 @@ class PaiNNUpdate(nn.Module):
         return updated, vectors + gates[:, None, 2 * width :] * value
 
 
-def _length(vectors: Tensor, squared: bool) -> Tensor:
-    """(N, 3, F) -> (N, F): Σ v², or √(Σ v² + 10⁻⁸)."""
+def invariant_length(vectors: Tensor, kind: str) -> Tensor:
+    """(N, 3, F) -> (N, F): `soft` √(1 + Σ v²) − 1, `squared` Σ v², `norm` √(Σ v² + 10⁻⁸).
+
+    The first two have no cusp at v = 0; the first and the last grow with the length only, so that structures far from
+    the training data do not drive the network through products of large numbers.
+    """
     square = (vectors * vectors).sum(1)
-    return square if squared else torch.sqrt(square + 1e-8)
+    if kind == "squared":
+        return square
+    # The same as √(1 + s) − 1, without its loss of digits at small s.
+    return square / (1 + torch.sqrt(1 + square)) if kind == "soft" else torch.sqrt(square + 1e-8)
 
 
 class GlobalNode(NamedTuple):
