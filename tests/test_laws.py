@@ -35,6 +35,7 @@ EXTRA: dict[str, dict[str, Any]] = {
     "free_atom": {"isolated_atom": "free"},
     "charged": {"charge": "total"},
     "direct": {"forces": "direct", "pooling": "local"},
+    "zbl": {"repulsion": "zbl"},
 }
 """Switches that no preset turns, on a small l_max 2 model."""
 EXTRA_LEIGNN: dict[str, dict[str, Any]] = {
@@ -43,10 +44,9 @@ EXTRA_LEIGNN: dict[str, dict[str, Any]] = {
     "leignn_painn_update": {"update": "painn"},
     "leignn_norm": {"invariant": "norm"},
     "leignn_squared": {"invariant": "squared"},
-    "leignn_soft": {"invariant": "soft"},
     "leignn_global": {"global_node": True},
     "leignn_capped": {"neighbor_cap": 4},
-    "leignn_zbl": {"repulsion": "zbl"},
+    "leignn_no_repulsion": {"repulsion": "none"},
     "leignn_free_atom": {"isolated_atom": "free"},
     "leignn_direct_raw": {"forces": "direct", "remove_net_force": False, "direct_stress": "none"},
     "leignn_paper_gradient": {"filter_bias": "raw", "invariant": "norm", "global_node": True, "forces": "gradient"},

@@ -80,7 +80,7 @@ def course(path: Path, log: dict[str, NDArray[np.float64]], n_atoms: int, target
         energy = 1e3 * (log[f"{name}_eV"] - log[f"{name}_eV"][0]) / n_atoms
         if name != "conserved" or not np.allclose(log["conserved_eV"], log["total_eV"], rtol=0, atol=1e-9):
             _line(axes, time, energy, "change of energy, meV/atom", color, name)
-    axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+    axes.legend(loc="upper right", ncols=3, framealpha=0.85, edgecolor="white", labelcolor=INK, fontsize=8)
     save(figure, path)
 
 

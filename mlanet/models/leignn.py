@@ -47,7 +47,7 @@ class LEIGNNConfig(
     """Bias of the filter; `raw` does not fade at the cutoff: the energy jumps as a neighbour leaves."""
     update: Literal["nmu", "painn"] = "nmu"
     """Node memory update, or that of PaiNN (the ablation "Vanilla")."""
-    invariant: Literal["soft", "squared", "norm"] = "squared"
+    invariant: Literal["soft", "squared", "norm"] = "soft"
     """What of a vector scalars see; `norm` has a cusp at symmetric sites, which spoils phonons; `squared` has none, but
     grows fast far from the data; `soft` √(1 + v²) − 1 is smooth and grows slowly."""
     global_node: bool = False
@@ -60,8 +60,8 @@ class LEIGNNConfig(
     """With `forces: direct`: a stress read off the edges, or none at all."""
     remove_net_force: bool = True
     """With `forces: direct`: subtract the mean force, and for molecules the net torque."""
-    repulsion: Literal["none", "zbl"] = "none"
-    """`zbl` adds the screened nuclear repulsion where atoms overlap far more than in the data."""
+    repulsion: Literal["none", "zbl"] = "zbl"
+    """`zbl` adds the screened nuclear repulsion within covalent radii, where no data say that atoms repel."""
     isolated_atom: Literal["zero", "free"] = "zero"
     """`zero`: a lone atom has exactly its reference energy E₀."""
 

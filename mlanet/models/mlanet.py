@@ -23,6 +23,7 @@ from mlanet.nn.equivariant import natural_irreps
 from mlanet.nn.heads import DirectForces, DirectStress
 from mlanet.nn.pooling import Structures, build_pooling
 from mlanet.nn.radial import BesselBasis, polynomial_envelope
+from mlanet.nn.repulsion import ScreenedRepulsion
 
 
 class MLANetConfig(
@@ -63,6 +64,8 @@ class MLANetConfig(
     """`zero`: a lone neutral atom has exactly its reference energy E₀ (modes `local` and `sum`)."""
     forces: Literal["gradient", "direct"] = "gradient"
     """`gradient`: F = −∂E/∂R and stress from strain. `direct`: heads, about twice as fast, not conservative."""
+    repulsion: Literal["none", "zbl"] = "none"
+    """`zbl` adds the screened nuclear repulsion within covalent radii, where no data say that atoms repel."""
     charge: Literal["none", "total", "atomic"] = "none"
     """What charge the network sees: nothing, the structure's total, or given per-atom charges."""
 
@@ -146,6 +149,7 @@ class MLANet(nn.Module):
         self.directions = EdgeDegreeEmbedding(irreps, config.radial_functions, config.radial_hidden, mean_neighbors)
         self.layers = nn.ModuleList(_layers(config, irreps, mean_neighbors))
         self.pooling = build_pooling(config.pooling, config.channels, mean_neighbors)
+        self.repulsion = ScreenedRepulsion() if config.repulsion == "zbl" else None
         self.direct_forces = DirectForces(irreps) if config.forces == "direct" else None
         self.direct_stress = DirectStress(irreps) if config.forces == "direct" else None
 
@@ -171,11 +175,12 @@ class MLANet(nn.Module):
             features = layer(features, edges)
         structures = self._structures(graph)
         site = self._site_energies(features[:, 0], species, edges, structures, n)
+        baseline = None if self.repulsion is None else self.repulsion(graph)
         if self.direct_forces is None or self.direct_stress is None:
-            return ModelOutput(site)
+            return ModelOutput(site, baseline=baseline)
         real = features[:n]
         forces = self.direct_forces(real, graph.positions, graph.pbc, structures)
-        return ModelOutput(site, forces, self.direct_stress(real, structures))
+        return ModelOutput(site, forces, self.direct_stress(real, structures), baseline)
 
     def _edges(self, graph: AtomicGraph, n_nodes: int) -> Edges:
         """Lengths and directions of all pairs, and what all layers derive from them."""

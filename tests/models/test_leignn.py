@@ -271,6 +271,7 @@ def test_curvature_at_a_symmetric_site() -> None:
             curvatures.append((energies[0] - 2 * energies[1] + energies[2]) / step**2)
         return abs(curvatures[0] - curvatures[1]) / max(map(abs, curvatures))
 
+    assert spread(invariant="soft") < 0.02
     assert spread(invariant="squared") < 0.02
     assert spread(invariant="norm") > 0.05
 
