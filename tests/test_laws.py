@@ -43,6 +43,7 @@ EXTRA_LEIGNN: dict[str, dict[str, Any]] = {
     "leignn_raw_bias": {"filter_bias": "raw"},
     "leignn_painn_update": {"update": "painn"},
     "leignn_norm": {"invariant": "norm"},
+    "leignn_gaussian": {"radial_basis": "gaussian", "scaling": "published"},
     "leignn_squared": {"invariant": "squared"},
     "leignn_global": {"global_node": True},
     "leignn_capped": {"neighbor_cap": 4},
@@ -106,7 +107,6 @@ UNPROMISED = [
     ("leignn_raw_bias", "last neighbour"),
     ("leignn_raw_bias", "leaving neighbour"),
     ("leignn_global", "far fragments"),
-    ("leignn_capped", "reciprocity"),
     ("leignn_direct", "forces"),
     ("leignn_direct", "stress"),
 ]

@@ -6,6 +6,7 @@ form as published is the preset `leignn_paper`; every repair between the two is 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from typing import Literal
@@ -19,14 +20,14 @@ from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.nn.edges import nearest, pair_layout
 from mlanet.nn.heads import EdgeStress, VectorForces
 from mlanet.nn.pooling import Structures
-from mlanet.nn.radial import GaussianBasis, polynomial_envelope
+from mlanet.nn.radial import BesselBasis, GaussianBasis, polynomial_envelope
 from mlanet.nn.repulsion import ScreenedRepulsion
 from mlanet.nn.scalar_vector import Aggregate, Distribute, GatedUpdate, GlobalNode, Message, PaiNNUpdate, two_layers
 from mlanet.nn.spline import coefficients, rows_and_weights
 from mlanet.ops.filtered_sum import FilterEdges
 
 ENVELOPE_POWER = 5
-TABLE_ROWS_PER_FUNCTION = 16
+TABLE_ROWS_PER_FUNCTION = 32
 """Intervals of the filters' tables for each Gaussian."""
 
 
@@ -41,10 +42,14 @@ class LEIGNNConfig(
     """Message-passing layers T; the receptive field is T times the cutoff."""
     cutoff: float = 5.0
     """D in Å; edges grow as its cube."""
-    radial_functions: int = 16
-    """Gaussians K on [0, D]; E-cost grows with K, and more than some 32 make the energy ripple."""
+    radial_basis: Literal["bessel", "gaussian"] = "bessel"
+    """`bessel` sin(kr)/r resolves where bonds are; `gaussian`, as published, is equally fine everywhere."""
+    radial_functions: int = 12
+    """Functions K on [0, D]; E-cost grows with K, and more than some 32 make the energy ripple."""
     filter_bias: Literal["enveloped", "raw", "none"] = "enveloped"
     """Bias of the filter; `raw` does not fade at the cutoff: the energy jumps as a neighbour leaves."""
+    scaling: Literal["none", "published"] = "none"
+    """`published`: messages times 1/√3, those of vectors times 1/√F, scalars times 1/√2 in every layer."""
     update: Literal["nmu", "painn"] = "nmu"
     """Node memory update, or that of PaiNN (the ablation "Vanilla")."""
     invariant: Literal["soft", "squared", "norm"] = "soft"
@@ -120,7 +125,8 @@ class LEIGNN(nn.Module):
         self.n_species = len(species)
         self.embedding = nn.Embedding(len(species), channels)
         nn.init.uniform_(self.embedding.weight, -math.sqrt(3), math.sqrt(3))
-        self.radial = GaussianBasis(config.radial_functions, config.cutoff)
+        basis = GaussianBasis if config.radial_basis == "gaussian" else BesselBasis
+        self.radial = basis(config.radial_functions, config.cutoff)
         self.whole = nn.Parameter(torch.randn(1, channels)) if config.global_node else None
         self.layers = nn.ModuleList(
             ScalarVectorLayer(config, first=k == 0, last=k + 1 == config.layers) for k in range(config.layers)
@@ -223,15 +229,12 @@ class LEIGNN(nn.Module):
         """
         count = (self.config.radial_functions - 1) * per_function
         distance = torch.linspace(0.0, self.cutoff, count + 1, dtype=torch.float64)
-        ones = torch.ones_like(distance)
-        gaussians = self.radial(distance, ones).double().numpy()
-        offset = (self.radial.centers.cpu().numpy() - np.array([[0.0], [1.0]])) / self.radial.spread
-        curvature = gaussians[[0, -1]] * (offset**2 - 1) / per_function**2
+        functions, curvature = self._sampled(distance)
         for layer in self.layers:
             assert isinstance(layer, ScalarVectorLayer)
             weight = layer.message.filter.detach().cpu().double().numpy()
-            functions = weight[:, : self.config.radial_functions].T
-            values, bends = gaussians @ functions, curvature @ functions
+            shape = weight[:, : self.config.radial_functions].T
+            values, bends = functions @ shape, curvature @ shape
             if self.config.filter_bias == "enveloped":
                 values = values + weight[:, -1]
             table = coefficients(values, bends)
@@ -240,6 +243,17 @@ class LEIGNN(nn.Module):
             layer.message.tabulate(torch.from_numpy(table))
         self.intervals = count
         return self.eval().requires_grad_(False)
+
+    def _sampled(self, distance: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """(G+1, K) the basis without its envelope, and (2, K) h² times its curvature at both ends (0 at d = 0)."""
+        radial = copy.deepcopy(self.radial).to("cpu", torch.float64)
+        step = float(distance[1])
+        place = distance.clamp(min=1e-3 * step)
+        values = radial(place, torch.ones_like(place)).detach().numpy()
+        around = distance[-1] + 0.01 * step * torch.arange(-1.0, 2.0, dtype=torch.float64)
+        ends = radial(around, torch.ones_like(around)).detach().numpy()
+        bend = (ends[0] - 2 * ends[1] + ends[2]) / 0.01**2
+        return values, np.stack([np.zeros_like(bend), bend])
 
     def extra_repr(self) -> str:
         """Sizes at a glance."""
@@ -255,7 +269,7 @@ class ScalarVectorLayer(nn.Module):
         channels = config.channels
         update = GatedUpdate if config.update == "nmu" else PaiNNUpdate
         self.distribute = Distribute(channels, first=first) if config.global_node else None
-        self.message = Message(channels, basis_size(config), first=first)
+        self.message = Message(channels, basis_size(config), first=first, scaled=config.scaling == "published")
         self.update = update(channels, invariant=config.invariant, scalars_only=last and config.forces == "gradient")
         self.aggregate = Aggregate(channels) if config.global_node and not last else None
 

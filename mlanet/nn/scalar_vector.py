@@ -31,7 +31,10 @@ def two_layers(n_in: int, hidden: int, n_out: int) -> nn.Sequential:
 
 
 class Message(nn.Module):
-    """m_i = (x_i + Σ_j p_s) / √2 and m⃗_i = v_i + (1/√F) Σ_j (p_a û_ij + p_v ∘ v_j), p = MLP(x_j) ∘ λ(d_ij) / √3.
+    """m_i = x_i + Σ_j p_s and m⃗_i = v_i + Σ_j (p_a û_ij + p_v ∘ v_j), p = MLP(x_j) ∘ λ(d_ij).
+
+    Where `scaled`, as published: p divided by √3, the sum of vectors by √F, and m by √2. That keeps vectors some twelve
+    times smaller than scalars, and training learns angles late.
 
     - scalars x (N, F), vectors v (N, 3, F) or None where they are still 0; the basis carries envelope and bias of λ
     Cost: see `mlanet.ops.filtered_sum`; the MLP is per atom. Source: arXiv 2311.02869, eqs. 1 and 2, and its code.
@@ -39,8 +42,9 @@ class Message(nn.Module):
 
     table: Tensor | None
 
-    def __init__(self, channels: int, basis: int, *, first: bool) -> None:
+    def __init__(self, channels: int, basis: int, *, first: bool, scaled: bool) -> None:
         super().__init__()
+        self.factors = (3**-0.5, channels**-0.5, 2**-0.5) if scaled else (1.0, 1.0, 1.0)
         self.blocks = 2 if first else 3
         self.network = two_layers(channels, channels // 2, self.blocks * channels)
         bound = 1 / math.sqrt(basis)
@@ -54,13 +58,14 @@ class Message(nn.Module):
     def forward(self, scalars: Tensor, vectors: Tensor | None, edges: FilterEdges) -> tuple[Tensor, Tensor]:
         """-> m (N, F) and m⃗ (N, 3, F)."""
         width = scalars.shape[1]
-        sent = self.network(scalars) * (1 / math.sqrt(3))
+        of_messages, of_vectors, of_scalars = self.factors
+        sent = self.network(scalars) * of_messages
         carried = None if vectors is None else sent[:, None, 2 * width :] * vectors
         senders = Senders(sent[:, :width], sent[:, width : 2 * width], carried)
         weight = self.filter if self.table is None else self.table
         around, along = filtered_sum(edges, senders, weight, twice=self.training)
-        along = along * (1 / math.sqrt(width))
-        return (scalars + around) * math.sqrt(0.5), along if vectors is None else vectors + along
+        along = along * of_vectors
+        return (scalars + around) * of_scalars, along if vectors is None else vectors + along
 
 
 class GatedUpdate(nn.Module):
