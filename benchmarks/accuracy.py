@@ -153,10 +153,10 @@ def _one(options: argparse.Namespace, files: dict[str, Path], l_max: int, fracti
     units = {"energy": "meV_per_atom", "forces": "meV_per_A", "stress": "GPa"}
     for kind, values in (("mae", errors.mae()), ("rmse", errors.rmse())):
         row |= {f"{q}_{kind}_{units[q]}": round(values[q] * factors[q], 4) if q in values else "" for q in units}
-    return row | _surroundings()
+    return row | surroundings()
 
 
-def _surroundings() -> dict[str, Any]:
+def surroundings() -> dict[str, Any]:
     """Commit, hardware, date and versions of a row."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()

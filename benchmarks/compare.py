@@ -13,15 +13,12 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-import platform
-import subprocess
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import demo_frames
+from accuracy import demo_frames, surroundings
 from zoo import configuration, potential
 
 from mlanet.data.dataset import load_samples
@@ -146,19 +143,6 @@ def fit(model: Potential, training: list[Sample], options: argparse.Namespace, s
             step += 1
             averaged.update(model, step)
         epoch += 1
-
-
-def surroundings() -> dict[str, Any]:
-    """Commit, hardware, date and versions of a row."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "dtype": "float32",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "hardware": platform.processor() or platform.machine(),
-        "commit": commit.stdout.strip() or "unknown",
-        "date": date.today().isoformat(),
-    }
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from accuracy import surroundings
 from ase import Atoms
 from ase.build import bulk
-from compare import surroundings
 from zoo import configuration, potential
 
 from mlanet.data.atoms import to_graph

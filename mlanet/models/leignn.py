@@ -24,7 +24,7 @@ from mlanet.nn.radial import BesselBasis, GaussianBasis, polynomial_envelope
 from mlanet.nn.repulsion import ScreenedRepulsion
 from mlanet.nn.scalar_vector import Aggregate, Distribute, GatedUpdate, GlobalNode, Message, PaiNNUpdate, two_layers
 from mlanet.nn.spline import coefficients, rows_and_weights
-from mlanet.ops.filtered_sum import FilterEdges
+from mlanet.ops.filtered_sum import FilterEdges, pays_by_center
 
 ENVELOPE_POWER = 5
 TABLE_ROWS_PER_FUNCTION = 32
@@ -202,13 +202,15 @@ class LEIGNN(nn.Module):
         direction = -vectors / distance[:, None]
         if self.intervals:
             rows, weights = self._table_rows(distance, envelope)
-            return FilterEdges(layout.around, layout.neighbor, weights, direction, weights, rows)
+            return FilterEdges(layout.around, layout.neighbor, weights, direction, None, rows)
         basis = self.radial(distance, envelope)
         if self.config.filter_bias == "enveloped":
             basis = torch.cat([basis, envelope[:, None]], dim=1)
         if self.config.filter_bias == "raw":
             basis = torch.cat([basis, (distance <= self.cutoff).to(basis.dtype)[:, None]], dim=1)
-        directed = (direction[:, :, None] * basis[:, None, :]).flatten(1) if layout.around.degree else basis
+        directed = None
+        if pays_by_center(layout.around, basis.shape[1]):
+            directed = (direction[:, :, None] * basis[:, None, :]).flatten(1)
         return FilterEdges(layout.around, layout.neighbor, basis, direction, directed)
 
     def _table_rows(self, distance: Tensor, envelope: Tensor) -> tuple[Tensor, Tensor]:

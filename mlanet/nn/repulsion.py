@@ -23,21 +23,25 @@ class ScreenedRepulsion(nn.Module):
     the network learns of them. Nothing is trained. Source: Ziegler, Biersack, Littmark (1985).
     """
 
-    radii: Tensor
+    atoms: Tensor
+    screening: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("radii", torch.tensor(covalent_radii, dtype=torch.float64), persistent=False)
+        number = torch.arange(len(covalent_radii), dtype=torch.float64)
+        radius = torch.tensor(covalent_radii, dtype=torch.float64)
+        # Of each element: Z, its 0.23rd power over 0.4685 Å, covalent radius.
+        self.register_buffer("atoms", torch.stack([number, number**0.23 / 0.4685, radius], dim=1), persistent=False)
+        self.register_buffer("screening", torch.tensor(SCREENING, dtype=torch.float64), persistent=False)
 
     def forward(self, graph: AtomicGraph) -> Tensor:
         """(N,) eV."""
         vectors = graph.edge_vectors()
-        radii = self.radii.to(vectors.dtype)
-        one, other = graph.numbers[graph.center], graph.numbers[graph.neighbor]
-        reach = radii[one] + radii[other]
+        atoms = self.atoms.to(vectors.dtype).index_select(0, graph.numbers)
+        one, other = atoms.index_select(0, graph.center), atoms.index_select(0, graph.neighbor)
+        _, rates, reach = (one + other).unbind(1)
         distance = torch.sqrt((vectors * vectors).sum(1))
-        z, y = one.to(vectors.dtype), other.to(vectors.dtype)
-        x = distance * (z**0.23 + y**0.23) / 0.4685
-        screened = sum(c * torch.exp(-k * x) for c, k in SCREENING)
-        pair = 0.5 * COULOMB * z * y / distance * screened * polynomial_envelope(distance / reach, 1.0)
-        return segment_sum(pair, graph.center, graph.n_atoms)
+        share, decay = self.screening.to(vectors.dtype).unbind(1)
+        screened = torch.exp((distance * rates)[:, None] * -decay) @ share
+        pair = screened * polynomial_envelope(distance / reach, 1.0) / distance
+        return segment_sum(0.5 * COULOMB * one[:, 0] * other[:, 0] * pair, graph.center, graph.n_atoms)

@@ -20,12 +20,15 @@ from torch import Tensor
 from mlanet.ops.blocked import BlockedSum
 from mlanet.ops.segment import Neighborhoods
 
+ROWS_PER_FUNCTION = 1.5
+"""Neighbours per radial function from which sums by center beat sums edge by edge, on a CPU."""
+
 
 class FilterEdges(NamedTuple):
     """Edges as every layer of a scalar-vector network sees them, computed once.
 
     - around: edges by center · neighbor (E,) · basis b (E, K), vanishing at the cutoff · direction û (E, 3)
-    - directed b_k û (E, 3K), component-major
+    - directed b_k û (E, 3K), component-major, where sums by center pay (`pays_by_center`), else None
     - rows (E, 4 or 5): of a table of λ, where filters are read from one; `basis` then holds the weight of each row
     """
 
@@ -33,7 +36,7 @@ class FilterEdges(NamedTuple):
     neighbor: Tensor
     basis: Tensor
     direction: Tensor
-    directed: Tensor
+    directed: Tensor | None
     rows: Tensor | None = None
 
 
@@ -56,9 +59,14 @@ def filtered_sum(edges: FilterEdges, senders: Senders, weight: Tensor, *, twice:
     """
     if edges.rows is not None:
         return tabulated(edges, senders, weight)
-    if not edges.around.degree:
+    if edges.directed is None:
         return reference(edges, senders, weight)
     return by_center(edges, senders, weight) if twice else blocked(edges, senders, weight)
+
+
+def pays_by_center(around: Neighborhoods, functions: int) -> bool:
+    """Whether summing by centers is the faster form: for tables with more rows than some 1.5 functions (measured)."""
+    return around.degree > ROWS_PER_FUNCTION * functions
 
 
 def reference(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,6 +97,7 @@ def _sum(edges: FilterEdges, senders: Senders, filters: Tensor) -> tuple[Tensor,
 def by_center(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The same for a neighbourhood table. Cost per edge 14 K F FLOP, in matrix products; 5 F numbers stored."""
     around, (n, width) = edges.around, senders.scalars.shape
+    assert edges.directed is not None
     filters = weight.view(_blocks(senders), width, -1).transpose(1, 2)
     plain = around.table(edges.basis).transpose(1, 2)
     directed = around.table(edges.directed).transpose(1, 2)
@@ -110,6 +119,7 @@ def by_center(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Ten
 def blocked(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
     """`by_center`, a few centers at a time, for inference (see `mlanet.ops.blocked`). Once differentiable."""
     around, width = edges.around, senders.scalars.shape[1]
+    assert edges.directed is not None
     filters = weight.view(_blocks(senders), width, -1).transpose(1, 2).contiguous()
     sent = senders.scalars
     if senders.vectors is not None:

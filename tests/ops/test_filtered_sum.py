@@ -39,7 +39,7 @@ def evaluate(form: str, center: Tensor, neighbor: Tensor, leaves: list[Tensor], 
     envelope = torch.where(distance < 100, torch.exp(-distance), torch.zeros_like(distance))
     basis = torch.stack([torch.sin((k + 1) * distance) * envelope for k in range(FUNCTIONS)], dim=1)
     direction = vectors / distance[:, None]
-    directed = (direction[:, :, None] * basis[:, None, :]).flatten(1)
+    directed = (direction[:, :, None] * basis[:, None, :]).flatten(1) if around.degree else None
     edges = FilterEdges(around, order, basis, direction, directed)
     senders = Senders(scalars, arrows, rest[0] if rest else None)
     chosen = {"reference": reference, "table": by_center, "blocked": blocked}[form]
