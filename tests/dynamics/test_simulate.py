@@ -230,3 +230,17 @@ def test_log_is_read_back(tmp_path: Path) -> None:
     log = read_log(tmp_path / "a")
     assert log["potential_eV"].tolist() == [one.potential for one in moments]
     assert np.isnan(log["pressure_GPa"]).all()
+
+
+def test_a_conservative_model_conserves_energy(tmp_path: Path) -> None:
+    """NVE with a network's forces: the total energy wanders with the square of the time step, and does not drift."""
+    spreads = []
+    for step in (4.0, 2.0):
+        atoms = bulk("Si", cubic=True)
+        atoms.rattle(0.1, seed=0)
+        atoms.calc = MLANetCalculator("elemental", dtype="float64", skin=0.5)
+        moments = run(atoms, tmp_path / str(step), settings(timestep=step, steps=int(200 / step), every=1))
+        total = np.array([one.potential + one.kinetic for one in moments])
+        spreads.append(total.std())
+        assert total.std() < 0.05 * np.std([one.kinetic for one in moments])
+    assert 3.0 < spreads[0] / spreads[1] < 5.0
