@@ -232,9 +232,9 @@ class LEIGNN(nn.Module):
         count = (self.config.radial_functions - 1) * per_function
         distance = torch.linspace(0.0, self.cutoff, count + 1, dtype=torch.float64)
         functions, curvature = self._sampled(distance)
-        for layer in self.layers:
-            assert isinstance(layer, ScalarVectorLayer)
-            weight = layer.message.filter.detach().cpu().double().numpy()
+        filtered: list[Message | EdgeStress] = [one for one in self.modules() if isinstance(one, Message | EdgeStress)]
+        for one in filtered:
+            weight = one.filter.detach().cpu().double().numpy()
             shape = weight[:, : self.config.radial_functions].T
             values, bends = functions @ shape, curvature @ shape
             if self.config.filter_bias == "enveloped":
@@ -242,7 +242,7 @@ class LEIGNN(nn.Module):
             table = coefficients(values, bends)
             if self.config.filter_bias == "raw":
                 table = np.concatenate([table, weight[None, :, -1]])
-            layer.message.tabulate(torch.from_numpy(table))
+            one.tabulate(torch.from_numpy(table))
         self.intervals = count
         return self.eval().requires_grad_(False)
 

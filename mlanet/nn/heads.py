@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mlanet.nn.equivariant import Linear, natural_irreps, to_e3nn
 from mlanet.nn.pooling import Structures
 from mlanet.nn.tensor_product import fully_connected
-from mlanet.ops.filtered_sum import FilterEdges
+from mlanet.ops.filtered_sum import FilterEdges, edge_filters
 from mlanet.ops.segment import segment_mean, segment_sum
 
 TYPICAL_VOLUME = 10.0
@@ -61,18 +61,25 @@ class EdgeStress(nn.Module):
     the N atoms, edges, volume (S,) Å³ -> (S, 3, 3), network units
     """
 
+    table: Tensor | None
+
     def __init__(self, channels: int, basis: int, width: int = 16) -> None:
         super().__init__()
         self.center = nn.Linear(channels, width)
         self.neighbor = nn.Linear(channels, width)
         self.filter = nn.Parameter(torch.randn(width, basis) / math.sqrt(basis * width))
+        self.register_buffer("table", None, persistent=False)
         self.isotropic = nn.Linear(channels, 1)
+
+    def tabulate(self, table: Tensor) -> None:
+        """Read λ from a table (G, width) from now on."""
+        self.table = table.to(self.filter)
 
     def forward(self, scalars: Tensor, edges: FilterEdges, volume: Tensor, structures: Structures) -> Tensor:
         """-> (S, 3, 3), symmetric."""
         n = len(structures.structure)
         pairs = edges.around.spread(self.center(scalars)) * self.neighbor(scalars).index_select(0, edges.neighbor)
-        strength = (pairs * (edges.basis @ self.filter.T)).sum(1)
+        strength = (pairs * edge_filters(edges, self.filter if self.table is None else self.table)).sum(1)
         dyads = edges.direction[:, :, None] * edges.direction[:, None, :]
         site = edges.around.sum(strength[:, None, None] * dyads)[:n]
         identity = torch.eye(3, dtype=site.dtype, device=site.device)

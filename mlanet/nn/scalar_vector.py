@@ -53,7 +53,7 @@ class Message(nn.Module):
 
     def tabulate(self, table: Tensor) -> None:
         """Read λ from a table (G, 2F or 3F) from now on."""
-        self.register_buffer("table", table.to(self.filter), persistent=False)
+        self.table = table.to(self.filter)
 
     def forward(self, scalars: Tensor, vectors: Tensor | None, edges: FilterEdges) -> tuple[Tensor, Tensor]:
         """-> m (N, F) and m⃗ (N, 3, F)."""

@@ -7,7 +7,7 @@ With a filter that is linear in its basis, λ_c(d) = Σ_k W_ck b_k(d), and û_ij
 
 `reference` is the meaning. `by_center` sums Σ_j b_k(d_ij) x_j first, one small matrix product per center, and applies W
 to the sums: no filter is ever stored for an edge. Both are twice differentiable. For inference, `blocked` does the same
-a few centers at a time, and `tabulated` reads λ(d) from a spline's table, at a cost per edge that does not depend on K.
+a few centers at a time; and λ(d) may be read from a spline's table, at a cost per edge that does not depend on K.
 """
 
 from __future__ import annotations
@@ -57,8 +57,6 @@ def filtered_sum(edges: FilterEdges, senders: Senders, weight: Tensor, *, twice:
     - weight W (2F or 3F, K): rows of λ_s, λ_a and, with vectors, λ_v; or a table (G, 2F or 3F) of their values
     - twice: whether second derivatives may be asked for, as training does
     """
-    if edges.rows is not None:
-        return tabulated(edges, senders, weight)
     if edges.directed is None:
         return reference(edges, senders, weight)
     return by_center(edges, senders, weight) if twice else blocked(edges, senders, weight)
@@ -69,28 +67,22 @@ def pays_by_center(around: Neighborhoods, functions: int) -> bool:
     return around.degree > ROWS_PER_FUNCTION * functions
 
 
+def edge_filters(edges: FilterEdges, weight: Tensor) -> Tensor:
+    """λ(d) = W b(d) of every edge, (E, n); or Σ_m b_m table[row_m] where filters are read from a table."""
+    if edges.rows is None:
+        return edges.basis @ weight.T
+    return torch.nn.functional.embedding_bag(edges.rows, weight, mode="sum", per_sample_weights=edges.basis)
+
+
 def reference(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The equations, edge by edge. Cost per edge 6 K F + 16 F FLOP, about 15 F numbers stored."""
-    return _sum(edges, senders, edges.basis @ weight.T)
-
-
-def tabulated(edges: FilterEdges, senders: Senders, table: Tensor) -> tuple[Tensor, Tensor]:
-    """With λ(d) = Σ_m weight_m table[row_m], once differentiable. Cost per edge 24 F FLOP, whatever K."""
-    rows = edges.rows
-    assert rows is not None
-    filters = torch.nn.functional.embedding_bag(rows, table, mode="sum", per_sample_weights=edges.basis)
-    return _sum(edges, senders, filters)
-
-
-def _sum(edges: FilterEdges, senders: Senders, filters: Tensor) -> tuple[Tensor, Tensor]:
-    """The sums with the filters of every edge, (E, 2F or 3F)."""
     around, neighbor = edges.around, edges.neighbor
-    parts = filters.tensor_split(_blocks(senders), dim=1)
-    scalars = around.sum(parts[0] * senders.scalars.index_select(0, neighbor))
-    arrows = parts[1] * senders.arrows.index_select(0, neighbor)
+    filters = edge_filters(edges, weight).tensor_split(_blocks(senders), dim=1)
+    scalars = around.sum(filters[0] * senders.scalars.index_select(0, neighbor))
+    arrows = filters[1] * senders.arrows.index_select(0, neighbor)
     message = arrows[:, None, :] * edges.direction[:, :, None]
     if senders.vectors is not None:
-        message = message + parts[2][:, None, :] * senders.vectors.index_select(0, neighbor)
+        message = message + filters[2][:, None, :] * senders.vectors.index_select(0, neighbor)
     return scalars, around.sum(message)
 
 

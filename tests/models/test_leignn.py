@@ -403,6 +403,16 @@ def test_forces_of_tabulated_filters_are_a_gradient() -> None:
     assert law.measure(potential.tabulated(), molecule("CH3CH2OH")) < 1e-6
 
 
+def test_tables_of_a_direct_stress() -> None:
+    """The head's filter is read from a table too."""
+    torch.manual_seed(0)
+    config = LEIGNNConfig(channels=8, layers=2, forces="direct")
+    potential = Potential.build(config, Statistics.unit((3, 8, 15, 16))).double().eval()
+    exact, found = potential(crystal()), copied(potential).tabulated()(crystal())
+    assert 0 < float((found.stress - exact.stress).abs().max()) < 1e-5 * float(exact.stress.abs().max())
+    assert float((found.forces - exact.forces).abs().max()) < 1e-5
+
+
 def test_only_leignn_has_tables() -> None:
     """MLANet says that it has none."""
     potential = Potential.build(read_model_config("mlanet_l1"), Statistics.unit((1,)))
