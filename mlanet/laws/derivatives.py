@@ -10,23 +10,27 @@ from ase import Atoms
 from mlanet.laws.law import Law, ask, periodic
 from mlanet.potential import Potential
 
-STEPS = (3e-4, 6e-5)
-"""Å or strain; fourth-order differences err by 10⁻¹⁵ of the fifth derivative, and 10⁻¹⁰ by rounding. A pair that
-crosses the cutoff within a step errs more, since third derivatives jump there: then a smaller step tells."""
+STEPS = (3e-4, 6e-5, 1.2e-5)
+"""Å or strain; fourth-order differences err by h⁴/30 of the fifth derivative, and by some 10⁻¹⁵ |E|/h from rounding.
+
+Smaller ones are tried where the first says no: far from its training data a network has huge higher derivatives, and
+a pair that crosses the cutoff within a step errs more, since third derivatives jump there."""
 TOLERANCE = 1e-6
 
 
 def _refined(
     measure: Callable[[Potential, Atoms, float], float | None],
 ) -> Callable[[Potential, Atoms], float | None]:
-    """The deviation by the first step, or by the second where that is smaller; a true one is there in both."""
+    """The smallest deviation by steps that become smaller until one tells that the law holds; a true one is in all."""
 
     def run(potential: Potential, atoms: Atoms) -> float | None:
-        first = measure(potential, atoms, STEPS[0])
-        if first is None or first <= TOLERANCE:
-            return first
-        second = measure(potential, atoms, STEPS[1])
-        return first if second is None else min(first, second)
+        found: list[float] = []
+        for step in STEPS:
+            deviation = measure(potential, atoms, step)
+            if deviation is None or deviation <= TOLERANCE:
+                return deviation
+            found.append(deviation)
+        return min(found)
 
     return run
 
