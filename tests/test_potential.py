@@ -32,6 +32,14 @@ SMALL: dict[str, Any] = {
 STATISTICS = Statistics(SPECIES, (-13.6001, -1030.2003, -2041.5007), (0.3, 2.1, 3.7), 8.0, 0.7)
 
 PARAMETERS = {
+    "leignn": 426061,
+    "leignn_256": 1671309,
+    "leignn_512": 6619405,
+    "leignn_64": 110637,
+    "leignn_direct": 463550,
+    "leignn_paper": 17266689,
+    "leignn_paper_nmu": 10181121,
+    "leignn_paper_vanilla": 10181121,
     "mlanet_l1": 271365,
     "mlanet_l1_paper": 265415,
     "mlanet_l2": 384925,

@@ -142,7 +142,7 @@ def _run(
     target = None if settings.ensemble == "nve" else settings.temperature
     course(folder / "course.png", log, len(atoms), target)
     result: dict[str, object] = {"finished": last == settings.steps or last == 0, "steps": int(log["step"][-1])}
-    result |= summarize(log, len(atoms))
+    result |= summarize(log, len(atoms), conserved=settings.ensemble != "langevin")
     if first is not None and last > first:
         ms, ns = throughput(started, last - first, settings.timestep)
         result |= {"ms_per_step": ms, "ns_per_day": ns}

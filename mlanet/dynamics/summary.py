@@ -30,8 +30,8 @@ def read_log(folder: Path) -> dict[str, NDArray[np.float64]]:
         raise DataError(f"{path}: not the log of a simulation: {error}") from None
 
 
-def summarize(log: dict[str, NDArray[np.float64]], n_atoms: int) -> dict[str, float]:
-    """Means after the warm-up, and the drift of the conserved energy.
+def summarize(log: dict[str, NDArray[np.float64]], n_atoms: int, conserved: bool = True) -> dict[str, float]:
+    """Means after the warm-up, and the drift of the conserved energy (not for `langevin`, which conserves none).
 
     drift: slope of a straight line through E/N, meV/atom/ps; beside it the drift over the whole time in units of the
     standard deviation of the kinetic energy (some 1 per cent is excellent, 1 is useless).
@@ -46,7 +46,7 @@ def summarize(log: dict[str, NDArray[np.float64]], n_atoms: int) -> dict[str, fl
     }
     if np.isfinite(late["pressure_GPa"]).all():
         result["pressure_GPa"] = float(late["pressure_GPa"].mean())
-    if len(late["time_ps"]) > 2:
+    if conserved and len(late["time_ps"]) > 2:
         slope = float(np.polyfit(late["time_ps"], late["conserved_eV"], 1)[0])
         spread = float(late["kinetic_eV"].std())
         result["drift_meV_per_atom_per_ps"] = 1e3 * slope / n_atoms

@@ -220,6 +220,7 @@ def test_summary_finds_a_drift() -> None:
     assert found["temperature_K"] == pytest.approx(300, abs=0.5)
     assert found["pressure_GPa"] == pytest.approx(2.0)
     assert found["potential_eV_per_atom"] == pytest.approx(-0.8)
+    assert "drift_meV_per_atom_per_ps" not in summarize(log, 10, conserved=False)
 
 
 def test_log_is_read_back(tmp_path: Path) -> None:
