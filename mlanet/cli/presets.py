@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,6 +30,12 @@ def presets(
     if json:
         print_json(found)
         return
-    shown = ("model", "irreps", "layers", "cutoff")
-    rows = [(each, *(str(config.get(key, "default")) for key in shown)) for each, config in found.items()]
-    print_table("", ("preset", "model", "irreps", "layers", "cutoff Å"), rows)
+    shown = ("model", "irreps", "layers", "cutoff", "forces")
+    rows = [(each, *(str(_with_irreps(config).get(key, "default")) for key in shown)) for each, config in found.items()]
+    print_table("", ("preset", "model", "irreps", "layers", "cutoff Å", "forces"), rows)
+
+
+def _with_irreps(config: dict[str, Any]) -> dict[str, Any]:
+    """LEIGNN's features in the same notation: it is given their number only."""
+    width = config.get("channels")
+    return config if width is None else {"irreps": f"{width}x0e+{width}x1o", **config}

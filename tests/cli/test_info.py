@@ -49,6 +49,7 @@ def test_presets_lists_all(mlanet) -> None:
     """The table and the JSON document name every preset."""
     assert set(mlanet("presets", "--json").document) == set(preset_names())
     text = mlanet("presets").out
+    assert "128x0e+128x1o" in text and "default" not in text
     assert all(name in text for name in preset_names())
     outcome = mlanet("presets", "mlanet_l22")
     assert outcome.status == 2 and "did you mean" in outcome.err
