@@ -87,6 +87,6 @@ class GaussianBasis(nn.Module):
         """(E,) Å and (E,) u(r) -> (E, K)."""
         offset = ((distance / self.cutoff)[:, None] - self.centers.to(distance.dtype)) / self.spread
         # Tails below 10⁻¹⁷ end in an exact 0: float32 would keep them as subnormal numbers, which slow every product
-        # they enter by a factor of ten and more.
+        # they enter.
         exponent = (-0.5 * offset * offset).clamp(min=TAIL)
         return (torch.exp(exponent) - math.exp(TAIL)) * envelope[:, None]
