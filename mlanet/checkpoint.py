@@ -59,6 +59,7 @@ class _Numbers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scale: tuple[float, ...]
     mean_neighbors: float
     stress_scale: float
+    closest: tuple[tuple[float, ...], ...] = ()
 
 
 class _ModelText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -253,6 +254,7 @@ def _numbers(statistics: Statistics) -> _Numbers:
         scale=tuple(map(float, statistics.scale)),
         mean_neighbors=float(statistics.mean_neighbors),
         stress_scale=float(statistics.stress_scale),
+        closest=tuple(tuple(map(float, row)) for row in statistics.closest),
     )
 
 

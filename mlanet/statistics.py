@@ -14,6 +14,8 @@ class Statistics:
     - scale: eV per unit of network output, for each species (about the force RMS in eV/Å)
     - mean_neighbors: n̄, the mean number of neighbours within the cutoff
     - stress_scale: eV/Å³ per unit of a direct stress head
+    - closest: Å, for every two species (symmetric, by rows) the smallest distance within the cutoff; 0 where no such
+      pair was seen. Nearer than that the model has learnt nothing. Empty where unknown
 
     >>> Statistics.unit((1, 8)).references
     (0.0, 0.0)
@@ -24,12 +26,16 @@ class Statistics:
     scale: tuple[float, ...]
     mean_neighbors: float
     stress_scale: float = 1.0
+    closest: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if list(self.species) != sorted(set(self.species)) or not self.species:
             raise ValueError(f"species must be ascending and unique, got {self.species}")
         if not len(self.species) == len(self.references) == len(self.scale):
             raise ValueError("species, references and scale must have one entry each per element")
+        n = len(self.species)
+        if self.closest and (len(self.closest) != n or any(len(row) != n for row in self.closest)):
+            raise ValueError(f"closest must be {n} × {n}, one row and column per element")
         if self.mean_neighbors <= 0:
             raise ValueError(f"mean_neighbors must be positive, got {self.mean_neighbors}")
 

@@ -1,4 +1,4 @@
-"""What a model must know of its training set: references E₀, scales and the mean number of neighbours."""
+"""What a model must know of its training set: references E₀, scales and the surroundings of atoms."""
 
 from __future__ import annotations
 
@@ -69,8 +69,24 @@ def fit_statistics(
         scale=(scale,) * len(known),
         mean_neighbors=edges / atoms if edges else 1.0,
         stress_scale=_rms(stress) or 1.0,
+        closest=closest_pairs(samples, known),
     )
     return statistics, warnings
+
+
+def closest_pairs(samples: Sequence[Sample], species: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+    """Smallest distance of every two species within the graphs' cutoff, Å; 0 where there is no such pair."""
+    index = np.zeros(max(species) + 1, dtype=np.int64)
+    index[list(species)] = np.arange(len(species))
+    nearest = np.full(len(species) ** 2, np.inf)
+    for sample in samples:
+        graph = sample.graph
+        distance = graph.edge_vectors().double().norm(dim=1).numpy()
+        kind = index[graph.numbers.numpy()]
+        pair = kind[graph.center.numpy()] * len(species) + kind[graph.neighbor.numpy()]
+        np.minimum.at(nearest, pair, distance)
+    nearest[np.isinf(nearest)] = 0.0
+    return tuple(map(tuple, nearest.reshape(len(species), -1).tolist()))
 
 
 def _composition(samples: Sequence[Sample], species: list[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -50,8 +50,8 @@ class Model(Protocol):
 def build_model(config: ModelConfig, statistics: Statistics) -> MLANet | LEIGNN:
     """An untrained model for a configuration."""
     if isinstance(config, LEIGNNConfig):
-        return LEIGNN(config, statistics.species)
-    return MLANet(config, statistics.species, statistics.mean_neighbors)
+        return LEIGNN(config, statistics)
+    return MLANet(config, statistics)
 
 
 def read_model_config(name: str | Path) -> ModelConfig:

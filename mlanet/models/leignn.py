@@ -25,6 +25,7 @@ from mlanet.nn.repulsion import ScreenedRepulsion
 from mlanet.nn.scalar_vector import Aggregate, Distribute, GatedUpdate, GlobalNode, Message, PaiNNUpdate, two_layers
 from mlanet.nn.spline import coefficients, rows_and_weights
 from mlanet.ops.filtered_sum import FilterEdges, pays_by_center
+from mlanet.statistics import Statistics
 
 ENVELOPE_POWER = 5
 TABLE_ROWS_PER_FUNCTION = 32
@@ -66,7 +67,7 @@ class LEIGNNConfig(
     remove_net_force: bool = True
     """With `forces: direct`: subtract the mean force, and for molecules the net torque."""
     repulsion: Literal["none", "zbl"] = "zbl"
-    """`zbl` adds the screened nuclear repulsion within covalent radii, where no data say that atoms repel."""
+    """`zbl` adds the screened nuclear repulsion nearer than any training data, where nothing says that atoms repel."""
     isolated_atom: Literal["zero", "free"] = "zero"
     """`zero`: a lone atom has exactly its reference energy E₀."""
 
@@ -110,14 +111,15 @@ class LEIGNN(nn.Module):
 
     Args:
         config: shape and switches.
-        species: atomic numbers it will know, ascending.
+        statistics: species it will know, and what the training set says of their surroundings.
     """
 
     species_index: Tensor
 
-    def __init__(self, config: LEIGNNConfig, species: tuple[int, ...]) -> None:
+    def __init__(self, config: LEIGNNConfig, statistics: Statistics) -> None:
         super().__init__()
         self.config = config
+        species = statistics.species
         channels, direct = config.channels, config.forces == "direct"
         index = torch.full((256,), len(species), dtype=torch.int64)
         index[list(species)] = torch.arange(len(species))
@@ -137,7 +139,7 @@ class LEIGNN(nn.Module):
             EdgeStress(channels, basis_size(config)) if direct and config.direct_stress == "edge" else None
         )
         self.intervals = 0
-        self.repulsion = ScreenedRepulsion() if config.repulsion == "zbl" else None
+        self.repulsion = ScreenedRepulsion(statistics) if config.repulsion == "zbl" else None
 
     @property
     def cutoff(self) -> float:

@@ -24,6 +24,7 @@ from mlanet.nn.heads import DirectForces, DirectStress
 from mlanet.nn.pooling import Structures, build_pooling
 from mlanet.nn.radial import BesselBasis, polynomial_envelope
 from mlanet.nn.repulsion import ScreenedRepulsion
+from mlanet.statistics import Statistics
 
 
 class MLANetConfig(
@@ -65,7 +66,7 @@ class MLANetConfig(
     forces: Literal["gradient", "direct"] = "gradient"
     """`gradient`: F = −∂E/∂R and stress from strain. `direct`: heads, about twice as fast, not conservative."""
     repulsion: Literal["none", "zbl"] = "none"
-    """`zbl` adds the screened nuclear repulsion within covalent radii, where no data say that atoms repel."""
+    """`zbl` adds the screened nuclear repulsion nearer than any training data, where nothing says that atoms repel."""
     charge: Literal["none", "total", "atomic"] = "none"
     """What charge the network sees: nothing, the structure's total, or given per-atom charges."""
 
@@ -128,16 +129,16 @@ class MLANet(nn.Module):
 
     Args:
         config: shape and switches.
-        species: atomic numbers it will know, ascending.
-        mean_neighbors: n̄ of the training set.
+        statistics: species it will know, and what the training set says of their surroundings.
     """
 
     species_index: Tensor
 
-    def __init__(self, config: MLANetConfig, species: tuple[int, ...], mean_neighbors: float) -> None:
+    def __init__(self, config: MLANetConfig, statistics: Statistics) -> None:
         super().__init__()
         self.config = config
-        irreps = o3.Irreps(config.irreps)
+        species = statistics.species
+        irreps, mean_neighbors = o3.Irreps(config.irreps), statistics.mean_neighbors
         index = torch.full((256,), len(species), dtype=torch.int64)
         index[list(species)] = torch.arange(len(species))
         self.register_buffer("species_index", index, persistent=False)
@@ -149,7 +150,7 @@ class MLANet(nn.Module):
         self.directions = EdgeDegreeEmbedding(irreps, config.radial_functions, config.radial_hidden, mean_neighbors)
         self.layers = nn.ModuleList(_layers(config, irreps, mean_neighbors))
         self.pooling = build_pooling(config.pooling, config.channels, mean_neighbors)
-        self.repulsion = ScreenedRepulsion() if config.repulsion == "zbl" else None
+        self.repulsion = ScreenedRepulsion(statistics) if config.repulsion == "zbl" else None
         self.direct_forces = DirectForces(irreps) if config.forces == "direct" else None
         self.direct_stress = DirectStress(irreps) if config.forces == "direct" else None
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mlanet.graph import AtomicGraph
 from mlanet.nn.radial import polynomial_envelope
 from mlanet.ops.segment import segment_sum
+from mlanet.statistics import Statistics
 
 COULOMB = 14.399645
 """e²/(4πε₀), eV Å."""
@@ -19,29 +20,45 @@ SCREENING = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.0281
 class ScreenedRepulsion(nn.Module):
     """E_i = ½ Σ_j (e²/4πε₀) Z_i Z_j / r · φ(r/a) · u(r / r_ij),  a = 0.4685 Å / (Z_i^0.23 + Z_j^0.23).
 
-    u is the polynomial envelope that ends, with two derivatives, at the sum r_ij of the covalent radii: bonds keep what
-    the network learns of them. Nothing is trained. Source: Ziegler, Biersack, Littmark (1985).
+    u is the polynomial envelope that ends, with two derivatives, at r_ij: the smallest distance of the two elements in
+    the training set, or the sum of their covalent radii where the set has no such pair. So nothing that was learnt is
+    changed, and nearer than any data atoms repel. Nothing is trained. Source: Ziegler, Biersack, Littmark (1985).
+
+    Args:
+        statistics: of the training set.
     """
 
     atoms: Tensor
     screening: Tensor
+    reach: Tensor
+    species_index: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, statistics: Statistics) -> None:
         super().__init__()
         number = torch.arange(len(covalent_radii), dtype=torch.float64)
         radius = torch.tensor(covalent_radii, dtype=torch.float64)
-        # Of each element: Z, its 0.23rd power over 0.4685 Å, covalent radius.
-        self.register_buffer("atoms", torch.stack([number, number**0.23 / 0.4685, radius], dim=1), persistent=False)
+        # Of each element: Z, its 0.23rd power over 0.4685 Å.
+        self.register_buffer("atoms", torch.stack([number, number**0.23 / 0.4685], dim=1), persistent=False)
         self.register_buffer("screening", torch.tensor(SCREENING, dtype=torch.float64), persistent=False)
+        species = torch.tensor(statistics.species)
+        index = torch.zeros(256, dtype=torch.int64)
+        index[species] = torch.arange(len(species))
+        self.register_buffer("species_index", index, persistent=False)
+        reach = radius[species][:, None] + radius[species][None, :]
+        if statistics.closest:
+            closest = torch.tensor(statistics.closest, dtype=torch.float64)
+            reach = torch.where(closest > 0, closest, reach)
+        self.register_buffer("reach", reach, persistent=False)
 
     def forward(self, graph: AtomicGraph) -> Tensor:
         """(N,) eV."""
         vectors = graph.edge_vectors()
         atoms = self.atoms.to(vectors.dtype).index_select(0, graph.numbers)
         one, other = atoms.index_select(0, graph.center), atoms.index_select(0, graph.neighbor)
-        _, rates, reach = (one + other).unbind(1)
+        species = self.species_index[graph.numbers]
+        reach = self.reach.to(vectors.dtype)[species[graph.center], species[graph.neighbor]]
         distance = torch.sqrt((vectors * vectors).sum(1))
         share, decay = self.screening.to(vectors.dtype).unbind(1)
-        screened = torch.exp((distance * rates)[:, None] * -decay) @ share
+        screened = torch.exp((distance * (one + other)[:, 1])[:, None] * -decay) @ share
         pair = screened * polynomial_envelope(distance / reach, 1.0) / distance
         return segment_sum(0.5 * COULOMB * one[:, 0] * other[:, 0] * pair, graph.center, graph.n_atoms)
