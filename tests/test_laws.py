@@ -36,6 +36,7 @@ EXTRA: dict[str, dict[str, Any]] = {
     "charged": {"charge": "total"},
     "direct": {"forces": "direct", "pooling": "local"},
     "zbl": {"repulsion": "zbl"},
+    "both": {"long_range": "both", "c6": "learned", "charge_sum": "total", "charge": "total", "smearing": 1.0},
 }
 """Switches that no preset turns, on a small l_max 2 model."""
 EXTRA_LEIGNN: dict[str, dict[str, Any]] = {
@@ -49,6 +50,7 @@ EXTRA_LEIGNN: dict[str, dict[str, Any]] = {
     "leignn_capped": {"neighbor_cap": 4},
     "leignn_no_repulsion": {"repulsion": "none"},
     "leignn_free_atom": {"isolated_atom": "free"},
+    "leignn_both": {"long_range": "both", "c6": "learned"},
     "leignn_direct_raw": {"forces": "direct", "remove_net_force": False, "direct_stress": "none"},
     "leignn_paper_gradient": {"filter_bias": "raw", "invariant": "norm", "global_node": True, "forces": "gradient"},
 }

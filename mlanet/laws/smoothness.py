@@ -20,13 +20,13 @@ def _jump(potential: Potential, before: Atoms, after: Atoms, moved: int, directi
 
 
 def last_neighbour(potential: Potential, atoms: Atoms) -> float:
-    """A dimer pulled across the cutoff: |ΔE| in eV, or |ΔF| in units of 10⁻³ eV/Å."""
+    """A dimer pulled across the cutoff: |ΔE| beyond what the force explains, eV, or |ΔF| in units of 10⁻³ eV/Å."""
     number, rc = int(atoms.numbers[0]), potential.cutoff
     inside, outside = (
         Atoms([number, int(atoms.numbers[-1])], positions=[[0, 0, 0], [rc + side * WINDOW, 0, 0]]) for side in (-1, 1)
     )
     a, b = ask(potential, inside), ask(potential, outside)
-    return max(abs(a.energy - b.energy), 1e-3 * float(np.abs(a.forces - b.forces).max()))
+    return max(_jump(potential, inside, outside, 1, np.array([1.0, 0.0, 0.0])), 1e-3 * float(np.abs(a.forces - b.forces).max()))
 
 
 def leaving_neighbour(potential: Potential, atoms: Atoms) -> float:

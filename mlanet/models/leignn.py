@@ -11,7 +11,6 @@ import dataclasses
 import math
 from typing import Literal
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.nn.edges import nearest, pair_layout
 from mlanet.nn.heads import EdgeStress, VectorForces
+from mlanet.nn.long_range import LongRange, LongRangeSettings
 from mlanet.nn.pooling import Structures
 from mlanet.nn.radial import BesselBasis, GaussianBasis, polynomial_envelope
 from mlanet.nn.repulsion import ScreenedRepulsion
@@ -33,7 +33,7 @@ TABLE_ROWS_PER_FUNCTION = 32
 
 
 class LEIGNNConfig(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="model", tag="leignn"
+    LongRangeSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="model", tag="leignn"
 ):
     """Everything that shapes the network; E-cost is cost per edge, N-cost per atom."""
 
@@ -72,6 +72,7 @@ class LEIGNNConfig(
     """`zero`: a lone atom has exactly its reference energy E₀."""
 
     def __post_init__(self) -> None:
+        self.long_range_errors()
         for name in ("channels", "layers", "cutoff"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
@@ -103,7 +104,7 @@ class LEIGNNConfig(
             broken |= {"stress symmetry"} if self.direct_stress == "none" else set()
         if self.isolated_atom == "free":
             broken |= {"lone atom"}
-        return frozenset(broken)
+        return frozenset(broken | self.long_range_broken)
 
 
 class LEIGNN(nn.Module):
@@ -140,6 +141,7 @@ class LEIGNN(nn.Module):
         )
         self.intervals = 0
         self.repulsion = ScreenedRepulsion(statistics) if config.repulsion == "zbl" else None
+        self.long_range = None if config.long_range == "none" else LongRange(config, statistics, channels)
 
     @property
     def cutoff(self) -> float:
@@ -164,7 +166,7 @@ class LEIGNN(nn.Module):
         site = self.readout(scalars)[:, 0]
         if len(ghosts):
             site = site[:n] - site[n:][species[:n]]
-        baseline = None if self.repulsion is None else self.repulsion(graph)
+        baseline = self._baseline(graph, scalars, species)
         if self.direct_forces is None:
             return ModelOutput(site, baseline=baseline)
         assert vectors is not None
@@ -172,6 +174,16 @@ class LEIGNN(nn.Module):
         forces = self.direct_forces(vectors[:n], graph.positions, graph.pbc, real)
         stress = None if self.direct_stress is None else self.direct_stress(scalars, edges, graph.volume(), real)
         return ModelOutput(site, forces, stress, baseline)
+
+    def _baseline(self, graph: AtomicGraph, scalars: Tensor, species: Tensor) -> Tensor | None:
+        """Energies (N,) eV of what is not learnt, or acts beyond the cutoff."""
+        baseline = None if self.repulsion is None else self.repulsion(graph)
+        if self.long_range is None:
+            return baseline
+        n = graph.n_atoms
+        lone = scalars[n:][species[:n]] if len(scalars) > n else None
+        far = self.long_range(scalars[:n], lone, graph)
+        return far if baseline is None else baseline + far
 
     def _features(self, species: Tensor, edges: FilterEdges, structures: Structures) -> tuple[Tensor, Tensor | None]:
         """Scalars and vectors after the last layer."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import msgspec
 import torch
 from e3nn import o3
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from mlanet.nn.edges import Edges, pair_layout
 from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
 from mlanet.nn.equivariant import natural_irreps
 from mlanet.nn.heads import DirectForces, DirectStress
+from mlanet.nn.long_range import LongRange, LongRangeSettings
 from mlanet.nn.pooling import Structures, build_pooling
 from mlanet.nn.radial import BesselBasis, polynomial_envelope
 from mlanet.nn.repulsion import ScreenedRepulsion
@@ -28,7 +28,7 @@ from mlanet.statistics import Statistics
 
 
 class MLANetConfig(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="model", tag="mlanet"
+    LongRangeSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="model", tag="mlanet"
 ):
     """Everything that shapes the network; E-cost is cost per edge, N-cost per atom."""
 
@@ -71,6 +71,7 @@ class MLANetConfig(
     """What charge the network sees: nothing, the structure's total, or given per-atom charges."""
 
     def __post_init__(self) -> None:
+        self.long_range_errors()
         irreps = _parsed(self.irreps)
         channels, l_max = irreps[0].mul, irreps.lmax
         if not 1 <= l_max <= 3 or irreps != natural_irreps(channels, l_max):
@@ -100,7 +101,7 @@ class MLANetConfig(
             broken |= {"supercell"}
         if self.isolated_atom == "free":
             broken |= {"lone atom"}
-        return frozenset(broken)
+        return frozenset(broken | self.long_range_broken)
 
     @property
     def l_max(self) -> int:
@@ -151,6 +152,7 @@ class MLANet(nn.Module):
         self.layers = nn.ModuleList(_layers(config, irreps, mean_neighbors))
         self.pooling = build_pooling(config.pooling, config.channels, mean_neighbors)
         self.repulsion = ScreenedRepulsion(statistics) if config.repulsion == "zbl" else None
+        self.long_range = None if config.long_range == "none" else LongRange(config, statistics, config.channels)
         self.direct_forces = DirectForces(irreps) if config.forces == "direct" else None
         self.direct_stress = DirectStress(irreps) if config.forces == "direct" else None
 
@@ -176,12 +178,22 @@ class MLANet(nn.Module):
             features = layer(features, edges)
         structures = self._structures(graph)
         site = self._site_energies(features[:, 0], species, edges, structures, n)
-        baseline = None if self.repulsion is None else self.repulsion(graph)
+        baseline = self._baseline(graph, features[:, 0], species)
         if self.direct_forces is None or self.direct_stress is None:
             return ModelOutput(site, baseline=baseline)
         real = features[:n]
         forces = self.direct_forces(real, graph.positions, graph.pbc, structures)
         return ModelOutput(site, forces, self.direct_stress(real, structures), baseline)
+
+    def _baseline(self, graph: AtomicGraph, scalars: Tensor, species: Tensor) -> Tensor | None:
+        """Energies (N,) eV of what is not learnt, or acts beyond the cutoff."""
+        baseline = None if self.repulsion is None else self.repulsion(graph)
+        if self.long_range is None:
+            return baseline
+        n = graph.n_atoms
+        lone = scalars[n:][species[:n]] if self.config.isolated_atom == "zero" else None
+        far = self.long_range(scalars[:n], lone, graph)
+        return far if baseline is None else baseline + far
 
     def _edges(self, graph: AtomicGraph, n_nodes: int) -> Edges:
         """Lengths and directions of all pairs, and what all layers derive from them."""

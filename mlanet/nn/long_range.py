@@ -1,0 +1,149 @@
+"""What atoms beyond every cutoff do to each other: dispersion and the Coulomb interaction of latent charges."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+import torch
+from ase import units
+from ase.calculators.vdwcorrection import vdWDB_Chu04jcp, vdWDB_Ruiz12prl
+from ase.data import chemical_symbols
+from torch import Tensor, nn
+
+from mlanet.errors import ConfigError
+from mlanet.graph import AtomicGraph
+from mlanet.nn.repulsion import COULOMB
+from mlanet.ops.fourier_sum import smooth_sum
+from mlanet.ops.power_law import PowerLaw
+from mlanet.ops.segment import segment_sum
+from mlanet.statistics import Statistics
+
+SWING = 0.5
+"""Largest relative change of √C₆ that can be learnt."""
+
+
+class LongRangeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys of the long-range term, the same for every model."""
+
+    long_range: Literal["none", "dispersion", "coulomb", "both"] = "none"
+    """`dispersion` −C₆/r⁶ holds layers and molecules together beyond the cutoff; `coulomb` lets the network give every
+    atom a charge. Cost O(N log N), some 20 µs per atom."""
+    c6: Literal["fixed", "learned"] = "fixed"
+    """C₆ of the free atoms, or those times a factor that the network sees in the surroundings."""
+    charge_sum: Literal["free", "total"] = "free"
+    """`total` makes the latent charges of a structure add up to its total charge; no longer local."""
+    smearing: float = 1.5
+    """Å; nearer than some 2.3 of it the term is damped, and the network's own energy takes over."""
+
+    def long_range_errors(self) -> None:
+        """Called from `__post_init__` of the models' configurations."""
+        if self.long_range != "none" and getattr(self, "forces", "gradient") == "direct":
+            raise ValueError("long_range is an energy and needs `forces: gradient`; direct forces would not know of it")
+        if not 0.3 <= self.smearing <= 5.0:
+            raise ValueError(f"smearing must lie between 0.3 and 5 Å, got {self.smearing}")
+        if self.c6 != "fixed" and self.long_range not in ("dispersion", "both"):
+            raise ValueError("c6 has a meaning only with `long_range: dispersion` or `both`")
+        if self.charge_sum != "free" and self.long_range not in ("coulomb", "both"):
+            raise ValueError("charge_sum has a meaning only with `long_range: coulomb` or `both`")
+
+    @property
+    def long_range_broken(self) -> set[str]:
+        """Laws that charges which act at any distance give up."""
+        return {"far fragments"} if self.long_range in ("coulomb", "both") else set()
+
+
+class LongRange(nn.Module):
+    """E_i = ½ Σ_{j≠i} [k_e q_i q_j φ₁(r_ij) − √(C₆ᵢ C₆ⱼ) φ₆(r_ij)], all images included, φ_p → r⁻ᵖ beyond some 6σ.
+
+    φ_p is r⁻ᵖ without its sharp part (`PowerLaw`): Gaussian charges, and for dispersion the damping
+    1 − e^{−y}(1 + y + y²/2) with y = r²/2σ². C₆ of free atoms after Chu and Dalgarno (2004), metals after Ruiz et al.
+    (2012). Charges are relative to those of lone atoms, so a neutral lone atom has none.
+
+    Args:
+        settings: which of the two, and how.
+        statistics: species; a species without a known C₆ is an error.
+        width: scalars per atom that charges and C₆ are read from.
+    """
+
+    root_c6: Tensor
+
+    def __init__(self, settings: LongRangeSettings, statistics: Statistics, width: int) -> None:
+        super().__init__()
+        self.settings = settings
+        kind = settings.long_range
+        root = free_c6(statistics.species) if kind in ("dispersion", "both") else torch.zeros(0)
+        self.register_buffer("root_c6", root.sqrt(), persistent=False)
+        index = torch.zeros(256, dtype=torch.int64)
+        index[list(statistics.species)] = torch.arange(len(statistics.species))
+        self.register_buffer("species_index", index, persistent=False)
+        self.charge = _readout(width, 0.1) if kind in ("coulomb", "both") else None
+        self.polarizability = _readout(width, 0.0) if kind in ("dispersion", "both") and settings.c6 == "learned" else None
+
+    def forward(self, scalars: Tensor, lone: Tensor | None, graph: AtomicGraph) -> Tensor:
+        """(N,) eV.
+
+        - scalars (N, width) · lone (N, width): of the same elements alone in space, or None for absolute charges
+        """
+        strengths, laws = [], []
+        if self.charge is not None:
+            strengths.append(math.sqrt(COULOMB) * self.charges(scalars, lone, graph))
+            laws.append(PowerLaw(1, self.settings.smearing))
+        if len(self.root_c6):
+            strengths.append(self.root(scalars, lone, graph))
+            laws.append(PowerLaw(6, self.settings.smearing))
+        found = smooth_sum(
+            torch.stack(strengths, dim=1), graph.positions, graph.cell, graph.pbc, graph.structure, laws
+        )
+        signs = found.new_tensor([1.0 if law.exponent == 1 else -1.0 for law in laws])
+        return found @ signs
+
+    def charges(self, scalars: Tensor, lone: Tensor | None, graph: AtomicGraph) -> Tensor:
+        """q (N,) e."""
+        assert self.charge is not None
+        charges: Tensor = _relative(self.charge, scalars, lone)
+        if self.settings.charge_sum == "free":
+            return charges
+        counts = graph.atoms_per_structure().to(charges.dtype)
+        missing = graph.charge.to(charges.dtype) - segment_sum(charges, graph.structure, graph.n_structures)
+        return charges + (missing / counts)[graph.structure]
+
+    def root(self, scalars: Tensor, lone: Tensor | None, graph: AtomicGraph) -> Tensor:
+        """√C₆ (N,), eV^½ Å³."""
+        free = self.root_c6.to(scalars.dtype)[self.species_index[graph.numbers]]
+        if self.polarizability is None:
+            return free
+        return free * (1 + SWING * torch.tanh(_relative(self.polarizability, scalars, lone)))
+
+
+def free_c6(species: tuple[int, ...]) -> Tensor:
+    """C₆ of free atoms, eV Å⁶, float64.
+
+    >>> round(free_c6((15,)).item(), 1)
+    110.5
+
+    Raises:
+        ConfigError: an element without a tabulated value.
+    """
+    table = vdWDB_Ruiz12prl | vdWDB_Chu04jcp
+    missing = [chemical_symbols[z] for z in species if chemical_symbols[z] not in table]
+    if missing:
+        raise ConfigError(
+            f"long_range: no C6 coefficient is tabulated for {', '.join(missing)}; known: {' '.join(sorted(table))}"
+        )
+    atomic = torch.tensor([table[chemical_symbols[z]][1] for z in species], dtype=torch.float64)
+    return atomic * units.Hartree * units.Bohr**6
+
+
+def _readout(width: int, size: float) -> nn.Sequential:
+    """Scalars to one number per atom, about `size` at the start."""
+    layers = nn.Sequential(nn.Linear(width, width // 2), nn.SiLU(), nn.Linear(width // 2, 1, bias=False))
+    with torch.no_grad():
+        layers[2].weight.mul_(size)
+    return layers
+
+
+def _relative(readout: nn.Sequential, scalars: Tensor, lone: Tensor | None) -> Tensor:
+    value: Tensor = readout(scalars)[:, 0]
+    return value if lone is None else value - readout(lone)[:, 0]
