@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import os
 import time
 import uuid
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from mlanet.errors import OutputError
 
 LEFTOVER_AGE = 3600.0
 """s; a partial file older than this belongs to a process that was killed while writing."""
@@ -56,3 +61,20 @@ def _remove_leftovers(target: Path) -> None:
             ours = one.name.startswith(f".{target.name}.") and one.name.endswith(".partial")
             if ours and time.time() - one.stat().st_mtime > LEFTOVER_AGE:
                 one.unlink()
+
+
+def write_columns(path: Path, columns: Mapping[str, Iterable[float]]) -> Path:
+    """A CSV with these columns, whole or not at all; returns the path.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(zip(*(map(float, column) for column in columns.values()), strict=True))
+    try:
+        write_whole(path, text.getvalue().encode())
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return path

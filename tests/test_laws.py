@@ -129,7 +129,9 @@ def test_unpromised_is_the_whole_list() -> None:
     sound = [name for name in preset_names() if "paper" not in name and "direct" not in name]
     assert {"leignn", "mlanet_l1", "mlanet_l2", "mlanet_l3"} <= set(sound)
     for name in sound:
-        assert promised(drawn(small(name))) == {law.name for law in LAWS}
+        # Charges act at any distance, so fragments are never quite alone.
+        given_up = {"far fragments"} if "coulomb" in name else set()
+        assert promised(drawn(small(name))) == {law.name for law in LAWS} - given_up
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlanet.cli import check, data, doctor, evaluate, info, md, predict, presets, train, trajectory
+from mlanet.cli import check, data, doctor, evaluate, exfoliate, info, md, predict, presets, relax, train, trajectory
 from mlanet.errors import MLANetError
 from mlanet.version import __version__
 
@@ -38,8 +38,10 @@ def root(
 
 app.command("predict", rich_help_panel="Use a model")(predict.predict)
 app.command("evaluate", rich_help_panel="Use a model")(evaluate.evaluate)
+app.command("relax", rich_help_panel="Use a model")(relax.relax)
 app.command("md", rich_help_panel="Use a model")(md.md)
 app.command("trajectory", rich_help_panel="Use a model")(trajectory.trajectory)
+app.command("exfoliate", rich_help_panel="Use a model")(exfoliate.exfoliate)
 app.command("check", rich_help_panel="Use a model")(check.check)
 app.command("info", rich_help_panel="Use a model")(info.info)
 app.command("train", rich_help_panel="Make a model")(train.train)

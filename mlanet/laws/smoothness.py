@@ -26,7 +26,9 @@ def last_neighbour(potential: Potential, atoms: Atoms) -> float:
         Atoms([number, int(atoms.numbers[-1])], positions=[[0, 0, 0], [rc + side * WINDOW, 0, 0]]) for side in (-1, 1)
     )
     a, b = ask(potential, inside), ask(potential, outside)
-    return max(_jump(potential, inside, outside, 1, np.array([1.0, 0.0, 0.0])), 1e-3 * float(np.abs(a.forces - b.forces).max()))
+    return max(
+        _jump(potential, inside, outside, 1, np.array([1.0, 0.0, 0.0])), 1e-3 * float(np.abs(a.forces - b.forces).max())
+    )
 
 
 def leaving_neighbour(potential: Potential, atoms: Atoms) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import torch
@@ -68,6 +68,7 @@ class LongRange(nn.Module):
     """
 
     root_c6: Tensor
+    species_index: Tensor
 
     def __init__(self, settings: LongRangeSettings, statistics: Statistics, width: int) -> None:
         super().__init__()
@@ -79,7 +80,9 @@ class LongRange(nn.Module):
         index[list(statistics.species)] = torch.arange(len(statistics.species))
         self.register_buffer("species_index", index, persistent=False)
         self.charge = _readout(width, 0.1) if kind in ("coulomb", "both") else None
-        self.polarizability = _readout(width, 0.0) if kind in ("dispersion", "both") and settings.c6 == "learned" else None
+        self.polarizability = (
+            _readout(width, 0.0) if kind in ("dispersion", "both") and settings.c6 == "learned" else None
+        )
 
     def forward(self, scalars: Tensor, lone: Tensor | None, graph: AtomicGraph) -> Tensor:
         """(N,) eV.
@@ -93,9 +96,7 @@ class LongRange(nn.Module):
         if len(self.root_c6):
             strengths.append(self.root(scalars, lone, graph))
             laws.append(PowerLaw(6, self.settings.smearing))
-        found = smooth_sum(
-            torch.stack(strengths, dim=1), graph.positions, graph.cell, graph.pbc, graph.structure, laws
-        )
+        found = smooth_sum(torch.stack(strengths, dim=1), graph.positions, graph.cell, graph.pbc, graph.structure, laws)
         signs = found.new_tensor([1.0 if law.exponent == 1 else -1.0 for law in laws])
         return found @ signs
 
@@ -126,7 +127,7 @@ def free_c6(species: tuple[int, ...]) -> Tensor:
     Raises:
         ConfigError: an element without a tabulated value.
     """
-    table = vdWDB_Ruiz12prl | vdWDB_Chu04jcp
+    table: dict[str, Any] = vdWDB_Ruiz12prl | vdWDB_Chu04jcp
     missing = [chemical_symbols[z] for z in species if chemical_symbols[z] not in table]
     if missing:
         raise ConfigError(
@@ -138,12 +139,14 @@ def free_c6(species: tuple[int, ...]) -> Tensor:
 
 def _readout(width: int, size: float) -> nn.Sequential:
     """Scalars to one number per atom, about `size` at the start."""
-    layers = nn.Sequential(nn.Linear(width, width // 2), nn.SiLU(), nn.Linear(width // 2, 1, bias=False))
+    last = nn.Linear(width // 2, 1, bias=False)
     with torch.no_grad():
-        layers[2].weight.mul_(size)
-    return layers
+        last.weight.mul_(size)
+    return nn.Sequential(nn.Linear(width, width // 2), nn.SiLU(), last)
 
 
 def _relative(readout: nn.Sequential, scalars: Tensor, lone: Tensor | None) -> Tensor:
     value: Tensor = readout(scalars)[:, 0]
-    return value if lone is None else value - readout(lone)[:, 0]
+    if lone is not None:
+        value = value - readout(lone)[:, 0]
+    return value

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-MARGIN = 18.0
+MARGIN = 14.0
 """Empty space along a free direction beyond twice the atoms' extent, in smearings."""
 
 

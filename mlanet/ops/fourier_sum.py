@@ -34,7 +34,7 @@ def smooth_sum(
 ) -> Tensor:
     """e_i = ½ c_i Σ_{j≠i} c_j φ(r_ij), images included (an atom meets its own images); (N, C), Å⁻ᵖ times charges².
 
-    Twice differentiable in charges, positions and cells. p = 1: a periodic structure with a net charge lies in a uniform
+    Twice differentiable in charges, positions and cells. p = 1: a crystal with a net charge lies in a uniform
     background; a charged slab or wire has an energy only up to a constant times its squared charge.
 
     - charges (N, C): one column for each of the `laws`, which share one smearing · positions (N, 3) Å
@@ -71,8 +71,10 @@ def _scattered(
         found = pair_sum(charges_in, positions_in, inner, laws)
     else:
         boxes = enclose(cell[group], pbc[group], positions_in, inner, laws[0].smearing)
-        found = mesh_sum(charges_in, positions_in, boxes, laws) if kind >= 4 else wave_sum(
-            charges_in, positions_in, inner, boxes, laws
+        found = (
+            mesh_sum(charges_in, positions_in, boxes, laws)
+            if kind >= 4
+            else wave_sum(charges_in, positions_in, inner, boxes, laws)
         )
     return torch.zeros_like(charges).index_add(0, atoms, found)
 
@@ -107,7 +109,9 @@ def wave_sum(charges: Tensor, positions: Tensor, structure: Tensor, boxes: Boxes
     charged = charges.new_zeros(n_structures * n_atoms, charges.shape[1]).index_copy(0, atom, charges)
     index = placed.new_zeros(n_structures * n_waves, 3).index_copy(0, wave, orders.to(placed.dtype))
     strength = charges.new_zeros(n_structures * n_waves, charges.shape[1]).index_copy(0, wave, strength)
-    placed, charged, index, strength = (one.view(n_structures, -1, one.shape[1]) for one in (placed, charged, index, strength))
+    placed, charged, index, strength = (
+        one.view(n_structures, -1, one.shape[1]) for one in (placed, charged, index, strength)
+    )
     phase = 2 * math.pi * placed @ index.transpose(1, 2)
     potential = torch.zeros_like(charged)
     for part in (torch.cos(phase), torch.sin(phase)):

@@ -17,7 +17,7 @@ from mlanet.ops.power_law import PowerLaw
 
 STEP = 0.4
 """Of the quadrature along a free direction, in smearings."""
-SOFTNESS = 9.0
+SOFTNESS = 11.0
 """Margin over the width of the soft cut."""
 
 
@@ -43,20 +43,24 @@ class FreeAxes:
         soft = 0.5 * torch.erfc((place - extent[..., None] - margin / 2) * SOFTNESS / margin)
         # Even functions: the trapezoidal sum over both sides, from the half with z ≥ 0.
         share = 2 * step[..., None] * torch.cat([soft[..., :1] / 2, soft[..., 1:]], dim=-1)
-        order = torch.arange(highest + 1, device=extent.device)
+        order = torch.arange(highest + 1, dtype=torch.float64, device=extent.device)
         wave = torch.cos(place[..., None] * (2 * math.pi * order / length[..., None])[..., None, :])
         gauss = torch.exp(-rate[:, None] * place[..., None, :] ** 2)
         # (S, F, Q, M), (S, F, M): ∫ e^{−t z²} τ(z) cos(kz) dz, and that of τ alone.
         self.table = torch.einsum("sfz,sfqz,sfzm->sfqm", share, gauss, wave)
         self.bare = torch.einsum("sfz,sfzm->sfm", share, wave)
+        # Laws that grow with distance are cut where they pass zero, and get back the constant afterwards.
+        self.middle = extent + margin / 2
+        self.volume = length.prod(1)
         self.sheet = self._sheet(share, place, wave) if boxes.n_periodic == 2 and law.exponent == 1 else None
 
     def _sheet(self, share: Tensor, place: Tensor, wave: Tensor) -> Tensor:
-        """Transform of −2π|z|, smeared: the potential of a charged sheet, for the mean over the plane."""
+        """(S, M) transform of −2π|z|, smeared: the potential of a charged sheet, for the mean over the plane."""
         width = self.law.smearing
         height = place * torch.erf(place / (math.sqrt(2) * width))
         height = height + width * math.sqrt(2 / math.pi) * torch.exp(-0.5 * (place / width) ** 2)
-        return torch.einsum("sfz,sfz,sfzm->sfm", share, -2 * math.pi * height, wave)[:, 0]
+        found = torch.einsum("sfz,sfz,sfzm->sfm", share, -2 * math.pi * (height - self.middle[..., None]), wave)[:, 0]
+        return self._lifted(found, -2 * math.pi * self.middle[:, 0])
 
     def coefficients(self, periodic_squared: Tensor) -> Tensor:
         """Transforms (S, P, M, …) for waves of orders m = 0 … M − 1 along each of the F free directions.
@@ -73,12 +77,20 @@ class FreeAxes:
         return value.to(periodic_squared.dtype)
 
     def _mean(self, flat: Tensor) -> Tensor:
-        """p = 1, no wave along the lattice: the logarithm of a wire or −2π|z| of a slab, up to a constant; (S, M, …)."""
+        """p = 1, no wave along the lattice: the logarithm of a wire or −2π|z| of a slab, less a constant; (S, M, …)."""
         if self.sheet is not None:
             return self.sheet
         bare = self.bare[:, :, None, :].expand_as(self.table)
-        one = flat.expand(len(self.table), 1, -1)
-        return (_outer(one, self.table) - _outer(one, bare))[:, 0]
+        weight = flat.expand(len(self.table), 1, -1)
+        there = weight * torch.exp(-self.rate * self.middle.square().sum(1)[:, None, None])
+        found = (_outer(weight, self.table) - _outer(there, bare))[:, 0]
+        return self._lifted(found, (there - weight).sum((1, 2)))
+
+    def _lifted(self, transform: Tensor, constant: Tensor) -> Tensor:
+        """The transform (S, M, …) of a function plus a constant (S,)."""
+        lifted = transform.clone()
+        lifted.flatten(1)[:, 0] += constant * self.volume
+        return lifted
 
 
 def _outer(waves: Tensor, table: Tensor) -> Tensor:

@@ -339,7 +339,7 @@ def test_direct_stress_lives_in_a_centrosymmetric_crystal() -> None:
 
 def test_repulsion_drives_overlapping_atoms_apart_and_leaves_bonds() -> None:
     """ZBL of two silicon atoms at 0.5 Å: 14² · 14.4/0.5 · φ(0.5/a) · u; beyond the sum of covalent radii exactly 0."""
-    repulsion = ScreenedRepulsion()
+    repulsion = ScreenedRepulsion(Statistics.unit((14,)))
     close, bonded = (Atoms("Si2", [[0, 0, 0], [d, 0, 0]]) for d in (0.5, 2.23))
     given = float(repulsion(to_graph(close, 5.0).to(dtype=torch.float64)).sum())
     x = 0.5 / (0.4685 / (2 * 14**0.23))

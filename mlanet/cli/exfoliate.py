@@ -1,0 +1,102 @@
+"""`mlanet exfoliate`: a layered structure and a model in; binding, distances and sliding out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlanet.cli.output import Device, Dtype, Json, Model, Precision, note, print_json, print_pairs, progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mlanet.layered import Layers
+
+MEANING = {
+    "layers": "layers",
+    "area_A2": "area of a layer, Å²",
+    "distance_A": "interlayer distance, Å",
+    "reference_distance_A": "  of the reference, Å",
+    "binding_meV_per_atom": "binding energy, meV/atom",
+    "reference_binding_meV_per_atom": "  of the reference, meV/atom",
+    "binding_meV_per_A2": "binding energy, meV/Å²",
+    "binding_J_per_m2": "binding energy, J/m²",
+    "rmse_meV_per_atom": "difference from the reference (rms), meV/atom",
+    "tail_rmse_meV_per_atom": "  2 Å beyond the minimum and farther, meV/atom",
+    "corrugation_meV_per_atom": "sliding, highest less lowest, meV/atom",
+}
+
+
+def exfoliate(
+    structure: Annotated[Path, typer.Argument(help="Bulk crystal or a few layers; the last frame of a file.")],
+    model: Model,
+    reference: Annotated[
+        Path | None,
+        typer.Option("--reference", "-r", help="Frames with energies, or CSV: distance_A, energy_meV_per_atom."),
+    ] = None,
+    distances: Annotated[
+        str, typer.Option(help="MIN:MAX:COUNT in Å; if not given, 45 from 0.8 Å below the present one to 10 Å above.")
+    ] = "",
+    relax: Annotated[
+        bool, typer.Option("--relax", help="Atoms at every distance (mid-planes held); distance of every stacking.")
+    ] = False,
+    slide: Annotated[int, typer.Option(help="Also slide the layers: points per lattice vector.", min=0, max=64)] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for tables and pictures.")] = Path(
+        "exfoliation"
+    ),
+    json: Json = False,
+    dtype: Dtype = Precision.float64,
+    device: Device = "cpu",
+) -> None:
+    """Find the layers of STRUCTURE, pull them apart, and say what holds them together.
+
+    Energies are relative to the layers alone. The folder gets curve.csv, curve.png, with a reference reference.csv,
+    with --slide sliding.csv and sliding.png.
+    """
+    from mlanet.calculator import MLANetCalculator
+    from mlanet.data.read import read_frames
+    from mlanet.errors import DataError
+    from mlanet.layered import find_layers
+    from mlanet.layered.reference import read_reference
+    from mlanet.layered.report import exfoliate as run
+
+    frames = list(read_frames(structure, index="-1"))
+    if not frames:
+        raise DataError(f"{structure}: has no frame")
+    layers = find_layers(frames[0].atoms)
+    wanted = _distances(distances, layers)
+    known = None if reference is None else read_reference(reference, layers)
+    calculator = MLANetCalculator(model, dtype=dtype and dtype.value, device=device)
+    found = run(layers, calculator, wanted, output, reference=known, relax=relax, slide=slide, watch=progress)
+    if json:
+        print_json({"structure": structure, "model": model, **found.numbers, "files": found.files})
+        return
+    kind = "layers in empty space" if layers.finite else "layers per cell of a bulk crystal"
+    print_pairs("", [("found", f"{layers.n_layers} {kind}")])
+    shown = {name: value for name, value in found.numbers.items() if name in MEANING and name != "layers"}
+    print_pairs("", [(MEANING[name], f"{value:.4g}") for name, value in shown.items()])
+    if not found.numbers["minimum_inside"]:
+        note("note: the energy is lowest at the first or last distance; look farther with --distances")
+    for path in found.files:
+        note(f"wrote {path}")
+
+
+def _distances(text: str, layers: Layers) -> NDArray[np.float64]:
+    """What --distances says, or a fair choice."""
+    import numpy as np
+
+    from mlanet.layered.curve import default_distances
+
+    if not text:
+        return default_distances(layers)
+    try:
+        low, high, count = text.split(":")
+        found = np.linspace(float(low), float(high), int(count))
+    except ValueError:
+        found = np.zeros(0)
+    if len(found) < 2 or not 0 < found[0] < found[-1] < np.inf:
+        raise typer.BadParameter(f"--distances: '{text}' is not of the form 3:12:40 (Å, Å, how many)")
+    return found

@@ -1,0 +1,86 @@
+"""`mlanet relax`: a structure and a model in; the structure without forces out."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlanet.cli.output import Device, Dtype, Json, Model, Precision, note, print_json, print_pairs, progress
+
+
+class Cell(enum.StrEnum):
+    """What of the cell may change."""
+
+    fixed = "fixed"
+    full = "full"
+    shape = "shape"
+    volume = "volume"
+
+
+class Method(enum.StrEnum):
+    """How to go downhill."""
+
+    fire = "fire"
+    bfgs = "bfgs"
+
+
+def relax(
+    structure: Annotated[Path, typer.Argument(help="extxyz, CIF, POSCAR …; the last frame of a file.")],
+    model: Model,
+    cell: Annotated[
+        Cell, typer.Option("--cell", "-c", help="full: whatever is periodic (a sheet keeps its empty space).")
+    ] = Cell.fixed,
+    pressure: Annotated[float, typer.Option(help="GPa, with a cell that may change.")] = 0.0,
+    fmax: Annotated[float, typer.Option(help="eV/Å at which to stop.", min=1e-8)] = 0.01,
+    steps: Annotated[int, typer.Option(help="At most.", min=1)] = 500,
+    method: Annotated[
+        Method, typer.Option(help="fire is sturdy, bfgs needs fewer steps near the minimum.")
+    ] = Method.fire,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Relaxed structure; STRUCTURE_relaxed.extxyz if not given.")
+    ] = None,
+    json: Json = False,
+    dtype: Dtype = Precision.float64,
+    device: Device = "cpu",
+) -> None:
+    """Relax STRUCTURE: atoms, and with --cell also the cell. Exit status 1 if it does not converge."""
+    from ase.io import write
+
+    from mlanet.calculator import MLANetCalculator
+    from mlanet.data.read import read_frames
+    from mlanet.errors import DataError
+    from mlanet.layered import sheet_stress
+    from mlanet.workflows.output import atomic_path, refuse_overwriting
+    from mlanet.workflows.relax import relaxation, summary
+
+    target = structure.with_name(f"{structure.name.split('.')[0]}_relaxed.extxyz") if output is None else output
+    refuse_overwriting([target], [structure])
+    frames = list(read_frames(structure, index="-1"))
+    if not frames:
+        raise DataError(f"{structure}: has no frame")
+    atoms = frames[0].atoms.copy()
+    atoms.calc = MLANetCalculator(model, dtype=dtype and dtype.value, device=device)
+    course = relaxation(atoms, cell=cell.value, pressure=pressure, fmax=fmax, steps=steps, method=method.value)
+    last = list(progress(course, "relaxing"))[-1]
+    result = summary(atoms, last)
+    if atoms.pbc.sum() == 2 and "stress_GPa" in result:
+        result["sheet_stress_N_per_m"] = sheet_stress(atoms, atoms.get_stress()).tolist()
+    with atomic_path(target) as partial:
+        write(partial, atoms)
+    if json:
+        print_json({"structure": structure, "model": model, **result, "file": target})
+    else:
+        print_pairs("", [(name.replace("_", " "), _shown(value)) for name, value in result.items()])
+        note(f"wrote {target}")
+    if not last.converged:
+        note(f"not converged after {last.number} steps; go on from {target} or allow more --steps")
+        raise typer.Exit(1)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return "  ".join(_shown(one) for one in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

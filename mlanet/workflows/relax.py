@@ -1,0 +1,116 @@
+"""Relaxation: atoms, and if wanted the cell, to where the forces vanish; sheets and wires keep their empty space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS, FIRE
+from numpy.typing import NDArray
+
+from mlanet.errors import GeometryError
+from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
+
+CELLS = ("fixed", "full", "shape", "volume")
+"""What of the cell may change: nothing; everything periodic; its shape at constant volume; its size only."""
+OPTIMIZERS = {"fire": FIRE, "bfgs": BFGS}
+
+
+class Step(NamedTuple):
+    """Where a relaxation stands: eV, eV/Å (the largest, stress included if the cell may change)."""
+
+    number: int
+    energy: float
+    force: float
+    converged: bool
+
+
+def relaxation(
+    atoms: Atoms,
+    *,
+    cell: str = "fixed",
+    pressure: float = 0.0,
+    fmax: float = 0.01,
+    steps: int = 500,
+    method: str = "fire",
+) -> Iterator[Step]:
+    """Move `atoms` (with a calculator) downhill, one `Step` at a time, the first included.
+
+    With a cell that may change, only strains among periodic directions do: a sheet's height and a wire's box stay.
+
+    Args:
+        atoms: changed in place.
+        cell: one of `CELLS`.
+        pressure: GPa; for sheets it acts on the volume of the cell as given, so it must be 0 there.
+        fmax: eV/Å.
+        steps: at most.
+        method: "fire" or "bfgs".
+    Raises:
+        GeometryError: a cell to be relaxed without periodic directions, or pressure on a structure that has a free one.
+    """
+    target: Atoms | FrechetCellFilter = atoms
+    if cell != "fixed":
+        target = _filter(atoms, cell, pressure)
+    elif pressure:
+        raise GeometryError("pressure: acts on the cell; let it change with cell full or volume")
+    optimizer = OPTIMIZERS[method](target, logfile=None)
+    for converged in optimizer.irun(fmax=fmax, steps=steps):
+        force = float(np.linalg.norm(target.get_forces(), axis=1).max())
+        yield Step(int(optimizer.get_number_of_steps()), float(atoms.get_potential_energy()), force, bool(converged))
+
+
+def _filter(atoms: Atoms, cell: str, pressure: float) -> FrechetCellFilter:
+    """ASE's filter, with strains that would stretch empty space masked."""
+    if not atoms.pbc.any():
+        raise GeometryError("the cell of a structure without periodic directions has no stress and cannot relax")
+    if pressure and not atoms.pbc.all():
+        raise GeometryError("pressure has no meaning along empty space; relax with --pressure 0")
+    if cell in ("shape", "volume") and not atoms.pbc.all():
+        raise GeometryError(f"cell '{cell}' needs three periodic directions; use full for sheets and wires")
+    return FrechetCellFilter(
+        atoms,
+        mask=strain_mask(atoms),
+        scalar_pressure=pressure / EV_PER_CUBIC_ANGSTROM_IN_GPA,
+        hydrostatic_strain=cell == "volume",
+        constant_volume=cell == "shape",
+    )
+
+
+def strain_mask(atoms: Atoms) -> NDArray[np.bool_]:
+    """(6,) in Voigt order: Cartesian strains among periodic directions.
+
+    Raises:
+        GeometryError: a sheet or wire that does not lie along Cartesian axes.
+    """
+    if atoms.pbc.all():
+        return np.ones(6, dtype=bool)
+    lattice = atoms.cell.array[atoms.pbc]
+    inside = np.abs(lattice).max(axis=0) > 1e-8 * np.abs(lattice).max()
+    if inside.sum() != atoms.pbc.sum():
+        raise GeometryError(
+            "the periodic directions of a sheet or wire must lie along Cartesian planes or axes to relax its cell; "
+            "rotate it first (ase: atoms.rotate(..., rotate_cell=True))"
+        )
+    return np.array([inside[a] and inside[b] for a, b in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))])
+
+
+def summary(atoms: Atoms, last: Step) -> dict[str, object]:
+    """Energy, largest force, lattice and stress of what came out."""
+    result: dict[str, object] = {
+        "converged": last.converged,
+        "steps": last.number,
+        "energy_eV": last.energy,
+        "max_force_eV_per_A": float(np.linalg.norm(atoms.get_forces(), axis=1).max()),
+    }
+    if atoms.pbc.any():
+        result["cell_A_deg"] = [round(float(value), 5) for value in atoms.cell.cellpar()]
+    try:
+        stress = atoms.get_stress()
+    except PropertyNotImplementedError:
+        return result
+    result["stress_GPa"] = [float(value) * EV_PER_CUBIC_ANGSTROM_IN_GPA for value in stress]
+    return result
