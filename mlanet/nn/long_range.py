@@ -79,10 +79,9 @@ class LongRange(nn.Module):
         index = torch.zeros(256, dtype=torch.int64)
         index[list(statistics.species)] = torch.arange(len(statistics.species))
         self.register_buffer("species_index", index, persistent=False)
-        self.charge = _readout(width, 0.1) if kind in ("coulomb", "both") else None
-        self.polarizability = (
-            _readout(width, 0.0) if kind in ("dispersion", "both") and settings.c6 == "learned" else None
-        )
+        self.charge = _readout(width, 0.1, bias=False) if kind in ("coulomb", "both") else None
+        learned = settings.c6 == "learned" and kind in ("dispersion", "both")
+        self.polarizability = _readout(width, 0.0, bias=True) if learned else None
 
     def forward(self, scalars: Tensor, lone: Tensor | None, graph: AtomicGraph) -> Tensor:
         """(N,) eV.
@@ -94,7 +93,7 @@ class LongRange(nn.Module):
             strengths.append(math.sqrt(COULOMB) * self.charges(scalars, lone, graph))
             laws.append(PowerLaw(1, self.settings.smearing))
         if len(self.root_c6):
-            strengths.append(self.root(scalars, lone, graph))
+            strengths.append(self.root(scalars, graph))
             laws.append(PowerLaw(6, self.settings.smearing))
         found = smooth_sum(torch.stack(strengths, dim=1), graph.positions, graph.cell, graph.pbc, graph.structure, laws)
         signs = found.new_tensor([1.0 if law.exponent == 1 else -1.0 for law in laws])
@@ -103,19 +102,21 @@ class LongRange(nn.Module):
     def charges(self, scalars: Tensor, lone: Tensor | None, graph: AtomicGraph) -> Tensor:
         """q (N,) e."""
         assert self.charge is not None
-        charges: Tensor = _relative(self.charge, scalars, lone)
+        charges: Tensor = self.charge(scalars)[:, 0]
+        if lone is not None:
+            charges = charges - self.charge(lone)[:, 0]
         if self.settings.charge_sum == "free":
             return charges
         counts = graph.atoms_per_structure().to(charges.dtype)
         missing = graph.charge.to(charges.dtype) - segment_sum(charges, graph.structure, graph.n_structures)
         return charges + (missing / counts)[graph.structure]
 
-    def root(self, scalars: Tensor, lone: Tensor | None, graph: AtomicGraph) -> Tensor:
+    def root(self, scalars: Tensor, graph: AtomicGraph) -> Tensor:
         """√C₆ (N,), eV^½ Å³."""
         free = self.root_c6.to(scalars.dtype)[self.species_index[graph.numbers]]
         if self.polarizability is None:
             return free
-        return free * (1 + SWING * torch.tanh(_relative(self.polarizability, scalars, lone)))
+        return free * (1 + SWING * torch.tanh(self.polarizability(scalars)[:, 0]))
 
 
 def free_c6(species: tuple[int, ...]) -> Tensor:
@@ -137,16 +138,10 @@ def free_c6(species: tuple[int, ...]) -> Tensor:
     return atomic * units.Hartree * units.Bohr**6
 
 
-def _readout(width: int, size: float) -> nn.Sequential:
+def _readout(width: int, size: float, *, bias: bool) -> nn.Sequential:
     """Scalars to one number per atom, about `size` at the start."""
-    last = nn.Linear(width // 2, 1, bias=False)
+    last = nn.Linear(width // 2, 1, bias=bias)
     with torch.no_grad():
-        last.weight.mul_(size)
+        for parameter in last.parameters():
+            parameter.mul_(size)
     return nn.Sequential(nn.Linear(width, width // 2), nn.SiLU(), last)
-
-
-def _relative(readout: nn.Sequential, scalars: Tensor, lone: Tensor | None) -> Tensor:
-    value: Tensor = readout(scalars)[:, 0]
-    if lone is not None:
-        value = value - readout(lone)[:, 0]
-    return value
