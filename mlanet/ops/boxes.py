@@ -10,6 +10,9 @@ from torch import Tensor
 MARGIN = 14.0
 """Empty space along a free direction beyond twice the atoms' extent, in smearings."""
 
+STEP = 4.0
+"""The extent is rounded up to so many smearings."""
+
 
 class Boxes(NamedTuple):
     """Boxes of structures with the same number P of periodic directions, those first.
@@ -45,6 +48,8 @@ def enclose(cell: Tensor, pbc: Tensor, positions: Tensor, structure: Tensor, sme
     zeros = along.new_zeros(len(cell), 3 - count)
     high = zeros.scatter_reduce(0, index, along, "amax", include_self=False)
     extent = high - zeros.scatter_reduce(0, index, along, "amin", include_self=False)
+    # In steps, so that the box does not follow every motion of the outermost atoms.
+    extent = torch.ceil(extent / (STEP * smearing)) * (STEP * smearing)
     length = 2 * extent + MARGIN * smearing
     return Boxes(torch.cat([lattice, free * length[:, :, None]], dim=1), extent, count)
 

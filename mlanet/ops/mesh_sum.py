@@ -15,7 +15,7 @@ from mlanet.ops.power_law import PowerLaw
 
 SPLINE_POINTS = 5
 """Mesh points per direction that an atom touches; energies have three continuous derivatives."""
-SPACING = 0.5
+SPACING = 0.4
 """Of the mesh, in smearings."""
 
 
