@@ -80,11 +80,19 @@ def system(name: str) -> Atoms:
         "Cu256": bulk("Cu", "fcc", a=3.61, cubic=True) * 4,
         "NaCl216": bulk("NaCl", "rocksalt", a=5.64, cubic=True) * 3,
         "Si1000": bulk("Si", "diamond", a=5.43, cubic=True) * 5,
+        "Si5832": bulk("Si", "diamond", a=5.43, cubic=True) * 9,
+        "bilayer5184": _bilayer() * (36, 36, 1),
     }
     if name not in known:
         return next(iter(read_frames(Path(name)))).atoms
     known[name].rattle(0.05, seed=0)
     return known[name]
+
+
+def _bilayer() -> Atoms:
+    """Two sheets of graphene, AB, periodic in two directions."""
+    places = [[0, 0, 0], [1.23, 0.7101, 0], [0, 0, 3.35], [-1.23, 0.7101, 3.35]]
+    return Atoms("C4", places, cell=[[2.46, 0, 0], [1.23, 2.1304, 0], [0, 0, 20]], pbc=[True, True, False])
 
 
 def call(name: str, mode: str, atoms: Atoms) -> Callable[[], None]:

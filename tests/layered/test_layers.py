@@ -132,7 +132,7 @@ def test_relaxing_holds_the_mid_planes() -> None:
     layers = find_layers(bilayer())
     layers.atoms.positions[0] += [0, 0, 0.1]
     lj = LennardJones(sigma=1.3, epsilon=0.3, rc=4.5)
-    rigid, relaxed = (list(interlayer_curve(layers, lj, [3.6], relax=relax))[0] for relax in (False, True))
+    rigid, relaxed = (next(iter(interlayer_curve(layers, lj, [3.6], relax=relax))) for relax in (False, True))
     assert relaxed.steps > 0 and relaxed.energy < rigid.energy - 1e-3
     assert relaxed.distance == 3.6
 
@@ -141,7 +141,7 @@ def test_energy_apart_is_that_of_single_layers() -> None:
     """Lennard-Jones graphite: far apart the curve goes to zero."""
     layers = find_layers(graphite())
     lj = LennardJones(sigma=3.0, epsilon=0.01, rc=8.0)
-    assert list(interlayer_curve(layers, lj, [20.0]))[0].energy == pytest.approx(0.0, abs=1e-12)
+    assert next(iter(interlayer_curve(layers, lj, [20.0]))).energy == pytest.approx(0.0, abs=1e-12)
     assert energy_apart(layers, lj) != 0
 
 
