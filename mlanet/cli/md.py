@@ -113,6 +113,7 @@ def _run(
 
     from mlanet.calculator import MLANetCalculator
     from mlanet.checkpoint import model_path
+    from mlanet.dynamics.approach import Guard
     from mlanet.dynamics.plots import course
     from mlanet.dynamics.run import simulate, throughput
     from mlanet.dynamics.summary import read_log, summarize
@@ -130,11 +131,14 @@ def _run(
         atoms, settings, folder, potential=str(model_path(model)), resume=resume, conservative=conservative
     )
     started, first, last = time.monotonic(), None, 0
+    guard = Guard(calculator.potential.statistics)
     with _bar(shown) as bar:
         task = bar.add_task("", total=settings.steps)
         for moment in moments:
             first = moment.step if first is None else first
             last = moment.step
+            if guard.alarmed_by(atoms):
+                note(f"warning: {moment.time:.3f} ps: {guard.nearest}; energies there are guesses")
             ms, ns = throughput(started, last - first, settings.timestep)
             text = f"{moment.time:.3f} ps · {moment.temperature:.0f} K · {moment.potential / len(atoms):.4f} eV/atom"
             bar.update(task, completed=last, description=text + (f" · {ms:.1f} ms/step" if last > first else ""))
@@ -146,7 +150,7 @@ def _run(
     if first is not None and last > first:
         ms, ns = throughput(started, last - first, settings.timestep)
         result |= {"ms_per_step": ms, "ns_per_day": ns}
-    return result | {"neighbor_lists": calculator.neighbor_lists_built}
+    return result | guard.numbers() | {"neighbor_lists": calculator.neighbor_lists_built}
 
 
 def _start(structure: Path, repeat: str) -> Atoms:
