@@ -37,6 +37,8 @@ class MLANetCalculator(Calculator):
     - stress (6,) eV/Å³, σ = (1/V) ∂E/∂ε, tension positive, order xx yy zz yz xz xy, with V of the cell as given;
       `PropertyNotImplementedError` for a structure without a periodic direction or a volume
 
+    - charges (N,) e, only of models with a Coulomb term: latent, learnt from energies and forces alone
+
     The total charge is read from `atoms.info` (`total_charge` or `charge`, in e), and changing it there makes a new
     calculation. Structures are not changed. Copies and pickles are independent of the original; one calculator may be
     asked by several threads, which then take turns.
@@ -54,7 +56,7 @@ class MLANetCalculator(Calculator):
     """
 
     name = "mlanet"
-    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 - as in ASE
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "charges"]  # noqa: RUF012 - as in ASE
 
     def __init__(
         self,
@@ -148,6 +150,8 @@ class MLANetCalculator(Calculator):
             "energies": _numpy(prediction.atomic_energies),
             "forces": forces,
         }
+        if prediction.charges is not None:
+            results["charges"] = _numpy(prediction.charges)
         stress = _numpy(prediction.stress[0])
         if np.isfinite(stress).all():
             results["stress"] = stress[VOIGT]

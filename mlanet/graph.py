@@ -7,7 +7,7 @@ D `irreps.dim`, H heads, L `l_max`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -78,13 +78,15 @@ class ModelOutput(NamedTuple):
     """What a model returns: site energies, and forces and stress only where they are direct heads.
 
     - atomic_energies (N,) network units, without per-element references · forces (N, 3) network units or None
-    - stress (S, 3, 3) network units or None · baseline (N,) eV, physics that is not scaled or trained, or None
+    - stress (S, 3, 3) network units or None · baseline (N,) eV, physics that is not scaled, or None
+    - charges (N,) e, latent charges of a Coulomb term, or None
     """
 
     atomic_energies: Tensor
     forces: Tensor | None = None
     stress: Tensor | None = None
     baseline: Tensor | None = None
+    charges: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -94,16 +96,24 @@ class Prediction:
     - energy (S,) eV, float64, references included · forces (N, 3) eV/Å, F = −∂E/∂R for a conservative model
     - stress (S, 3, 3) eV/Å³, σ = (1/V) ∂E/∂ε, tension positive, V of the given cell; NaN where no direction is
       periodic or the cell has no volume · atomic_energies (N,) eV, float64, summing to `energy`
+    - charges (N,) e, the latent charges of a model with a Coulomb term, or None
     """
 
     energy: Tensor
     forces: Tensor
     stress: Tensor
     atomic_energies: Tensor
+    charges: Tensor | None = None
 
     def detach(self) -> Prediction:
         """The same numbers without their history."""
-        return Prediction(**{f.name: getattr(self, f.name).detach() for f in dataclasses.fields(self)})
+        return self.map(Tensor.detach)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Prediction:
+        """Every tensor changed by a function."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        changed: dict[str, Any] = {name: None if value is None else change(value) for name, value in values.items()}
+        return Prediction(**changed)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
+
+from torch import Tensor
 
 from mlanet.graph import AtomicGraph, Prediction, batch_graphs
 from mlanet.potential import Potential
@@ -45,8 +46,9 @@ def split(prediction: Prediction, graph: AtomicGraph) -> list[Prediction]:
     counts = graph.atoms_per_structure().tolist()
     forces = prediction.forces.split(counts)
     atomic = prediction.atomic_energies.split(counts)
+    charges = [None] * len(counts) if prediction.charges is None else prediction.charges.split(counts)
     return [
-        Prediction(prediction.energy[i : i + 1], forces[i], prediction.stress[i : i + 1], atomic[i])
+        Prediction(prediction.energy[i : i + 1], forces[i], prediction.stress[i : i + 1], atomic[i], charges[i])
         for i in range(graph.n_structures)
     ]
 
@@ -60,6 +62,4 @@ def _answer(potential: Potential, graphs: list[AtomicGraph]) -> list[Prediction]
         prediction = potential(batch)
     finally:
         potential.train(training)
-    fields = dataclasses.fields(prediction)
-    here = Prediction(**{field.name: getattr(prediction, field.name).detach().cpu() for field in fields})
-    return split(here, batch)
+    return split(prediction.detach().map(Tensor.cpu), batch)

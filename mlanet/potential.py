@@ -128,11 +128,12 @@ class Potential(nn.Module):
             positions = graph.positions.detach().requires_grad_()
             strain = torch.zeros_like(graph.cell).requires_grad_()
             strained = deformed(dataclasses.replace(graph, positions=positions), strain)
-            energy, atomic = self._energies(graph, self.model(strained))
+            output = self.model(strained)
+            energy, atomic = self._energies(graph, output)
             gradient, virial = torch.autograd.grad(
                 energy.sum(), (positions, strain), create_graph=self.training, materialize_grads=True
             )
-        return Prediction(energy, -gradient, stress_from_virial(virial, graph), atomic)
+        return Prediction(energy, -gradient, stress_from_virial(virial, graph), atomic, output.charges)
 
     def _direct(self, graph: AtomicGraph) -> Prediction:
         """Forces and stress from the model's own heads."""

@@ -106,8 +106,8 @@ def to_labels(atoms: Atoms, keys: LabelKeys = LabelKeys(), where: str = "structu
 def with_prediction(atoms: Atoms, prediction: Prediction) -> Atoms:
     """A copy of `atoms` that carries a prediction as ASE expects it, ready to be written as extxyz.
 
-    Results: energy, free_energy (equal to energy), energies, forces, and stress (Voigt xx yy zz yz xz xy) where it
-    is defined.
+    Results: energy, free_energy (equal to energy), energies, forces, and where defined stress (Voigt xx yy zz yz xz xy)
+    and charges.
     """
     if prediction.energy.shape[0] != 1 or prediction.forces.shape[0] != len(atoms):
         raise ValueError(
@@ -122,6 +122,8 @@ def with_prediction(atoms: Atoms, prediction: Prediction) -> Atoms:
         "forces": _numpy(prediction.forces),
     }
     stress = _numpy(prediction.stress[0])
+    if prediction.charges is not None:
+        results["charges"] = _numpy(prediction.charges)
     if np.isfinite(stress).all():
         results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
     copy = atoms.copy()

@@ -166,24 +166,24 @@ class LEIGNN(nn.Module):
         site = self.readout(scalars)[:, 0]
         if len(ghosts):
             site = site[:n] - site[n:][species[:n]]
-        baseline = self._baseline(graph, scalars, species)
+        baseline, charges = self._baseline(graph, scalars, species)
         if self.direct_forces is None:
-            return ModelOutput(site, baseline=baseline)
+            return ModelOutput(site, baseline=baseline, charges=charges)
         assert vectors is not None
         real = _structures(graph, ghosts[:0])
         forces = self.direct_forces(vectors[:n], graph.positions, graph.pbc, real)
         stress = None if self.direct_stress is None else self.direct_stress(scalars, edges, graph.volume(), real)
         return ModelOutput(site, forces, stress, baseline)
 
-    def _baseline(self, graph: AtomicGraph, scalars: Tensor, species: Tensor) -> Tensor | None:
-        """Energies (N,) eV of what is not learnt, or acts beyond the cutoff."""
+    def _baseline(self, graph: AtomicGraph, scalars: Tensor, species: Tensor) -> tuple[Tensor | None, ...]:
+        """Energies (N,) eV of what is not learnt or acts beyond the cutoff, and latent charges (N,) e."""
         baseline = None if self.repulsion is None else self.repulsion(graph)
         if self.long_range is None:
-            return baseline
+            return baseline, None
         n = graph.n_atoms
         lone = scalars[n:][species[:n]] if len(scalars) > n else None
-        far = self.long_range(scalars[:n], lone, graph)
-        return far if baseline is None else baseline + far
+        far, charges = self.long_range(scalars[:n], lone, graph)
+        return far if baseline is None else baseline + far, charges
 
     def _features(self, species: Tensor, edges: FilterEdges, structures: Structures) -> tuple[Tensor, Tensor | None]:
         """Scalars and vectors after the last layer."""

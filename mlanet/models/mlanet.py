@@ -178,22 +178,22 @@ class MLANet(nn.Module):
             features = layer(features, edges)
         structures = self._structures(graph)
         site = self._site_energies(features[:, 0], species, edges, structures, n)
-        baseline = self._baseline(graph, features[:, 0], species)
+        baseline, charges = self._baseline(graph, features[:, 0], species)
         if self.direct_forces is None or self.direct_stress is None:
-            return ModelOutput(site, baseline=baseline)
+            return ModelOutput(site, baseline=baseline, charges=charges)
         real = features[:n]
         forces = self.direct_forces(real, graph.positions, graph.pbc, structures)
         return ModelOutput(site, forces, self.direct_stress(real, structures), baseline)
 
-    def _baseline(self, graph: AtomicGraph, scalars: Tensor, species: Tensor) -> Tensor | None:
-        """Energies (N,) eV of what is not learnt, or acts beyond the cutoff."""
+    def _baseline(self, graph: AtomicGraph, scalars: Tensor, species: Tensor) -> tuple[Tensor | None, ...]:
+        """Energies (N,) eV of what is not learnt or acts beyond the cutoff, and latent charges (N,) e."""
         baseline = None if self.repulsion is None else self.repulsion(graph)
         if self.long_range is None:
-            return baseline
+            return baseline, None
         n = graph.n_atoms
         lone = scalars[n:][species[:n]] if self.config.isolated_atom == "zero" else None
-        far = self.long_range(scalars[:n], lone, graph)
-        return far if baseline is None else baseline + far
+        far, charges = self.long_range(scalars[:n], lone, graph)
+        return far if baseline is None else baseline + far, charges
 
     def _edges(self, graph: AtomicGraph, n_nodes: int) -> Edges:
         """Lengths and directions of all pairs, and what all layers derive from them."""

@@ -81,30 +81,30 @@ class LongRange(nn.Module):
         self.register_buffer("species_index", index, persistent=False)
         self.charge = _readout(width, 0.1, bias=False) if kind in ("coulomb", "both") else None
         learned = settings.c6 == "learned" and kind in ("dispersion", "both")
-        self.polarizability = _readout(width, 0.0, bias=True) if learned else None
+        self.polarizability = _readout(width, 0.01, bias=True) if learned else None
 
-    def forward(self, scalars: Tensor, lone: Tensor | None, graph: AtomicGraph) -> Tensor:
-        """(N,) eV.
+    def forward(self, scalars: Tensor, lone: Tensor | None, graph: AtomicGraph) -> tuple[Tensor, Tensor | None]:
+        """Energies (N,) eV, and charges (N,) e if there are any.
 
         - scalars (N, width) · lone (N, width): of the same elements alone in space, or None for absolute charges
         """
-        strengths, laws = [], []
+        strengths, laws, charges = [], [], None
         if self.charge is not None:
-            strengths.append(math.sqrt(COULOMB) * self.charges(scalars, lone, graph))
+            charges = self._charges(self.charge, scalars, lone, graph)
+            strengths.append(math.sqrt(COULOMB) * charges)
             laws.append(PowerLaw(1, self.settings.smearing))
         if len(self.root_c6):
             strengths.append(self.root(scalars, graph))
             laws.append(PowerLaw(6, self.settings.smearing))
         found = smooth_sum(torch.stack(strengths, dim=1), graph.positions, graph.cell, graph.pbc, graph.structure, laws)
         signs = found.new_tensor([1.0 if law.exponent == 1 else -1.0 for law in laws])
-        return found @ signs
+        return found @ signs, charges
 
-    def charges(self, scalars: Tensor, lone: Tensor | None, graph: AtomicGraph) -> Tensor:
+    def _charges(self, readout: nn.Module, scalars: Tensor, lone: Tensor | None, graph: AtomicGraph) -> Tensor:
         """q (N,) e."""
-        assert self.charge is not None
-        charges: Tensor = self.charge(scalars)[:, 0]
+        charges: Tensor = readout(scalars)[:, 0]
         if lone is not None:
-            charges = charges - self.charge(lone)[:, 0]
+            charges = charges - readout(lone)[:, 0]
         if self.settings.charge_sum == "free":
             return charges
         counts = graph.atoms_per_structure().to(charges.dtype)

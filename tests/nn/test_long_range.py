@@ -11,10 +11,14 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import molecule
+from ase.calculators.calculator import PropertyNotImplementedError
 
+from mlanet.calculator import MLANetCalculator
 from mlanet.config import parse
 from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError
+from mlanet.graph import batch_graphs
+from mlanet.inference import split
 from mlanet.models import LEIGNN, LEIGNNConfig, MLANet, ModelConfig
 from mlanet.nn.long_range import LongRange, free_c6
 from mlanet.potential import Potential
@@ -49,6 +53,12 @@ def energy(built: Potential, atoms: Atoms) -> float:
     return float(built(to_graph(atoms, built.cutoff)).energy[0])
 
 
+def charges(built: Potential, atoms: Atoms) -> torch.Tensor:
+    found = built(to_graph(atoms, built.cutoff)).charges
+    assert found is not None
+    return found
+
+
 def sheets(distance: float) -> Atoms:
     return Atoms("C2", [[0, 0, 0], [0.4, 0.9, distance]], cell=[2.0, 2.0, 60.0], pbc=[True, True, False])
 
@@ -81,13 +91,10 @@ def test_charges_act_at_any_distance_and_lone_atoms_have_none(base: dict[str, An
         for parameter in term(built).parameters():
             parameter.mul_(4)
     water, other = molecule("H2O"), molecule("CH3OH")
-    seen: list[torch.Tensor] = []
-    hook = term(built).register_forward_hook(lambda module, inputs, out: seen.append(module.charges(*inputs)))
     parts = energy(built, water) + energy(built, other)
+    q_a, q_b = (float(charges(built, one).sum()) for one in (water, other))
     other.positions += [4000.0, 0, 0]
     whole = energy(built, water + other)
-    hook.remove()
-    q_a, q_b = (float(one.sum()) for one in seen[:2])
     assert abs(q_a * q_b) > 1e-4
     expected = 14.399645 * q_a * q_b / 4000
     # Dipoles are 1 Å × q, so the next order is 1/4000 of this one.
@@ -102,21 +109,26 @@ def test_charges_add_up_when_asked_to(base: dict[str, Any]) -> None:
     built = potential(base, long_range="coulomb", charge_sum="total")
     atoms = molecule("H2O")
     atoms.info["total_charge"] = -1
-    sums: list[torch.Tensor] = []
-    term(built).register_forward_hook(lambda module, inputs, out: sums.append(module.charges(*inputs).sum()))
-    energy(built, atoms)
-    energy(built, molecule("CH4"))
-    assert [round(float(one), 12) + 0.0 for one in sums] == [-1.0, 0.0]
+    neutral = molecule("CH4")
+    batch = batch_graphs([to_graph(one, built.cutoff) for one in (atoms, neutral)])
+    both = split(built(batch), batch)
+    sums = [float(one.charges.sum()) for one in both if one.charges is not None]
+    assert sums == pytest.approx([-1.0, 0.0], abs=1e-12)
+    neutral.calc = MLANetCalculator(built)
+    assert neutral.get_charges() == pytest.approx(both[1].charges.numpy(), abs=1e-9)
+    neutral.calc = MLANetCalculator(potential(base))
+    with pytest.raises(PropertyNotImplementedError):
+        neutral.get_charges()
 
 
 @BOTH
 def test_learned_coefficients_start_from_the_free_atoms_and_stay_bounded(base: dict[str, Any]) -> None:
-    """Untrained, `learned` is `fixed`; a readout driven far out changes √C₆ by half at most."""
+    """Untrained, `learned` is `fixed` to some per cent; a readout driven far out changes √C₆ by half at most."""
     atoms = sheets(9.0)
     fixed, learned = (potential(base, long_range="dispersion", c6=word) for word in ("fixed", "learned"))
     graph = to_graph(atoms, fixed.cutoff).to(dtype=torch.float64)
     scalars = torch.randn(2, 8, dtype=torch.float64)
-    assert torch.equal(term(learned).root(scalars, graph), term(fixed).root(scalars, graph))
+    assert torch.allclose(term(learned).root(scalars, graph), term(fixed).root(scalars, graph), rtol=0.02)
     readout = term(learned).polarizability
     assert readout is not None
     with torch.no_grad():
