@@ -15,23 +15,28 @@ from mlanet.plots import BLUE, GREY, INK, RED, new_figure, save, style
 
 
 def curve_picture(path: Path, points: Sequence[Point], found: Well, reference: Reference | None) -> None:
-    """Energy per atom against distance, with the tail enlarged, and the reference as points."""
+    """Energy per atom against distance, with the tail enlarged, and the reference as points.
+
+    The reference's zero is its farthest point, which is not infinitely far: there it is set on the curve.
+    """
     figure = new_figure(8.4, 3.6)
     distance = np.array([point.distance for point in points])
     energy = 1e3 * np.array([point.energy for point in points])
     depth = max(1e3 * found.per_atom, 1.0)
     tail = distance > found.distance + 0.25 * (distance[-1] - found.distance)
     lowest = float(energy[tail].min(initial=0.0))
+    known = np.zeros(0)
     if reference is not None:
-        depth = max(depth, -1e3 * float(reference.energy.min()))
+        known = 1e3 * reference.energy + float(np.interp(reference.distance[-1], distance, energy))
+        depth = max(depth, -float(known.min()))
         beyond = reference.distance > found.distance + 0.25 * (distance[-1] - found.distance)
-        lowest = min(lowest, 1e3 * float(reference.energy[beyond].min(initial=0.0)))
+        lowest = min(lowest, float(known[beyond].min(initial=0.0)))
     for place, (title, limits) in enumerate((("interlayer energy", (-1.15 * depth, 0.6 * depth)), ("its tail", None))):
         axes = figure.add_subplot(1, 2, place + 1)
         style(axes)
         axes.axhline(0, color=GREY, linewidth=0.8)
         if reference is not None:
-            axes.plot(reference.distance, 1e3 * reference.energy, "o", color=INK, markersize=3, label="reference")
+            axes.plot(reference.distance, known, "o", color=INK, markersize=3, label="reference")
         axes.plot(distance, energy, color=BLUE, linewidth=1.6, label="model")
         axes.set_title(title, loc="left", fontweight="bold", color=INK, fontsize=10)
         axes.set_xlabel("interlayer distance, Å")
