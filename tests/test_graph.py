@@ -113,7 +113,8 @@ def test_labels_keep_energies_in_float64() -> None:
 def test_detached_prediction_has_no_history() -> None:
     """Same numbers, no graph."""
     x = torch.ones(1, 3, 3, requires_grad=True)
-    prediction = Prediction(x[:, 0, 0] * 2, x[0] * 2, x * 2, x[:, 0, 0] * 2).detach()
+    prediction = Prediction(x[:, 0, 0] * 2, x[0] * 2, x * 2, x[:, 0, 0] * 2, x[0, :, 0] * 2).detach()
+    assert dataclasses.replace(prediction, charges=None).detach().charges is None
     values = [getattr(prediction, f.name) for f in dataclasses.fields(prediction)]
     assert not any(v.requires_grad for v in values) and prediction.energy.tolist() == [2.0]
 
