@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from torch import Tensor
 
@@ -10,7 +10,13 @@ from mlanet.graph import AtomicGraph, Prediction, batch_graphs
 from mlanet.potential import Potential
 
 
-def predict(potential: Potential, graphs: Iterable[AtomicGraph], *, max_edges: int = 20_000) -> Iterator[Prediction]:
+def predict(
+    potential: Potential,
+    graphs: Iterable[AtomicGraph],
+    *,
+    max_edges: int = 20_000,
+    memory_share: Callable[[AtomicGraph], float] | None = None,
+) -> Iterator[Prediction]:
     """One `Prediction` per structure, in order, on the CPU and without history.
 
     Graphs are taken as they come and joined until the next one would bring the batch above `max_edges`; a single graph
@@ -20,20 +26,22 @@ def predict(potential: Potential, graphs: Iterable[AtomicGraph], *, max_edges: i
         potential: answers in evaluation mode, and is left in the mode in which it was found.
         graphs: of one structure each, usually; those of a graph with several come one after another.
         max_edges: bounds memory, which grows with edges; an atom without neighbours counts as one edge.
+        memory_share: what part of the memory for a batch a graph takes (`mlanet.forecast`); None: edges alone count.
     Raises:
         UnsupportedElementError, GeometryError: as `Potential`; predictions already yielded stay valid.
     """
     if max_edges < 1:
         raise ValueError(f"max_edges must be positive, got {max_edges}")
     waiting: list[AtomicGraph] = []
-    load = 0
+    load, share = 0, 0.0
     for graph in graphs:
         size = max(graph.n_edges, graph.n_atoms)
-        if waiting and load + size > max_edges:
+        part = 0.0 if memory_share is None else memory_share(graph)
+        if waiting and (load + size > max_edges or share + part > 1):
             yield from _answer(potential, waiting)
-            waiting, load = [], 0
+            waiting, load, share = [], 0, 0.0
         waiting.append(graph)
-        load += size
+        load, share = load + size, share + part
     if waiting:
         yield from _answer(potential, waiting)
 

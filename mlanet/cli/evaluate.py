@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlanet.cli.data import Keys
-from mlanet.cli.output import Device, Dtype, Files, Json, MaxEdges, Model, note, print_json, print_table, progress
+from mlanet.cli.output import (
+    Device,
+    Dtype,
+    Files,
+    Json,
+    MaxEdges,
+    MaxMemory,
+    Model,
+    note,
+    print_json,
+    print_table,
+    progress,
+)
 
 if TYPE_CHECKING:
     from mlanet.workflows.evaluate import Evaluation, QuantityErrors
@@ -21,6 +33,7 @@ def evaluate(
     plots: Annotated[Path | None, typer.Option(help="Folder for parity plots.", metavar="FOLDER")] = None,
     json: Json = False,
     max_edges: MaxEdges = 20_000,
+    max_memory: MaxMemory = None,
     dtype: Dtype = None,
     device: Device = "cpu",
 ) -> None:
@@ -34,7 +47,9 @@ def evaluate(
 
     keys = label_keys(key or ())
     potential = open_model(model, dtype=dtype and dtype.value, device=device)
-    compared = progress(evaluate_files(potential, files, keys, max_edges=max_edges), "evaluating")
+    compared = progress(
+        evaluate_files(potential, files, keys, max_edges=max_edges, max_memory=max_memory), "evaluating"
+    )
     evaluation, pairs = collect(compared, keep_pairs=plots is not None)
     pictures = [] if plots is None else draw(plots, pairs)
     if json:

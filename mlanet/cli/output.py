@@ -36,6 +36,14 @@ MaxEdges = Annotated[
     int,
     typer.Option(help="Pairs of atoms per batch; fewer need less memory.", min=1, rich_help_panel="Computing"),
 ]
+MaxMemory = Annotated[
+    float | None,
+    typer.Option(
+        help="GiB that a batch may need, forecast; on a GPU most of what is free if not given.",
+        min=0.001,
+        rich_help_panel="Computing",
+    ),
+]
 Dtype = Annotated[
     Precision | None,
     typer.Option(help="Precision; the model's own if not given.", rich_help_panel="Computing"),

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlanet.cli.output import Device, Dtype, Files, Json, MaxEdges, Model, note, print_json, print_table, progress
+from mlanet.cli.output import (
+    Device,
+    Dtype,
+    Files,
+    Json,
+    MaxEdges,
+    MaxMemory,
+    Model,
+    note,
+    print_json,
+    print_table,
+    progress,
+)
 
 if TYPE_CHECKING:
     from mlanet.workflows.predict import Predicted, Row
@@ -31,6 +43,7 @@ def predict(
     json: Json = False,
     rows: Annotated[int, typer.Option(help="Lines of the printed table.", min=1)] = 20,
     max_edges: MaxEdges = 20_000,
+    max_memory: MaxMemory = None,
     dtype: Dtype = None,
     device: Device = "cpu",
 ) -> None:
@@ -48,7 +61,7 @@ def predict(
     require_formats(output, picture)
     refuse_overwriting((output, csv, picture), [*files, model_path(model)])
     potential = open_model(model, dtype=dtype and dtype.value, device=device)
-    predictions = written(predict_files(potential, files, max_edges=max_edges), output, csv)
+    predictions = written(predict_files(potential, files, max_edges=max_edges, max_memory=max_memory), output, csv)
     shown: list[Row] = []
     drawn: list[Predicted] = []
     count = 0

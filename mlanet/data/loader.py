@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Loader:
         seed: of the shuffle.
         shuffle: a new order in every epoch, or always the given order.
         max_structures: at most so many structures in a batch, or no such limit.
+        memory_share: what part of a full batch's memory a structure takes, or None: then only edges count.
     Raises:
         DataError: no samples, or a budget below one.
     """
@@ -36,6 +37,7 @@ class Loader:
         seed: int = 0,
         shuffle: bool = True,
         max_structures: int | None = None,
+        memory_share: Callable[[AtomicGraph], float] | None = None,
     ) -> None:
         if not samples:
             raise DataError("there is nothing to load: no samples")
@@ -46,7 +48,9 @@ class Loader:
         self.seed = seed
         self.shuffle = shuffle
         self.max_structures = max_structures
-        self._costs = [max(sample.graph.n_edges, sample.graph.n_atoms) for sample in samples]
+        graphs = [sample.graph for sample in samples]
+        self._costs = [max(graph.n_edges, graph.n_atoms) for graph in graphs]
+        self._shares = [0.0 if memory_share is None else memory_share(graph) for graph in graphs]
 
     def plan(self, epoch: int) -> list[list[int]]:
         """Indices of the samples of every batch of an epoch."""
@@ -55,14 +59,14 @@ class Loader:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.samples)).tolist()
         limit = self.max_structures or len(self.samples)
         batches: list[list[int]] = []
-        cost = 0
+        cost, share = 0, 0.0
         for index in order:
-            fits = bool(batches) and cost + self._costs[index] <= self.max_edges and len(batches[-1]) < limit
-            if not fits:
+            within = cost + self._costs[index] <= self.max_edges and share + self._shares[index] <= 1
+            if not (batches and within and len(batches[-1]) < limit):
                 batches.append([])
-                cost = 0
+                cost, share = 0, 0.0
             batches[-1].append(index)
-            cost += self._costs[index]
+            cost, share = cost + self._costs[index], share + self._shares[index]
         return batches
 
     def len_epoch(self, epoch: int, world: int = 1) -> int:

@@ -52,7 +52,7 @@ def pair_layout(center: Tensor, neighbor: Tensor, n_centers: int) -> PairLayout:
         return plain
     counts = torch.bincount(center, minlength=n_centers)
     degree = int(counts.max())
-    if degree * n_centers > MAX_PADDING * len(center):
+    if not worth_a_table(n_centers, degree, len(center)):
         return plain
     column = torch.arange(degree)[None, :]
     first = (torch.cumsum(counts, 0) - counts)[:, None]
@@ -60,6 +60,11 @@ def pair_layout(center: Tensor, neighbor: Tensor, n_centers: int) -> PairLayout:
     table_center = torch.arange(n_centers).repeat_interleave(degree)
     filled = torch.cat([neighbor, neighbor.new_zeros(1)]).index_select(0, slot)
     return PairLayout(Neighborhoods(table_center, n_centers, degree), filled, slot)
+
+
+def worth_a_table(n_centers: int, degree: int, n_edges: int) -> bool:
+    """Whether a table with room for `degree` neighbours of every center is cheaper on a CPU than the list."""
+    return degree * n_centers <= MAX_PADDING * n_edges
 
 
 def nearest(center: Tensor, distance: Tensor, n_centers: int, cap: int) -> Tensor:

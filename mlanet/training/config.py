@@ -115,6 +115,8 @@ class BudgetConfig(_Strict, frozen=True):
     """Wall time; not reproducible to the bit, as the schedule follows the clock."""
     max_edges: Count = 6000
     """Directed pairs in a batch: what memory and time follow."""
+    max_memory: Positive | None = None
+    """GiB that a training step may need, everything included; batches are made so that the forecast stays below."""
     max_structures: Count | None = 4
     """Structures in a batch; small batches learn more per pass."""
     validate_every: Count | None = None

@@ -20,7 +20,7 @@ from mlanet.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
 FREE_TO_CHANGE = ("budget", "run")
 """Sections that a resumed run may change; anything else would be another run."""
 
-FIXED = ("budget.max_edges", "budget.max_structures", "run.seed", "run.dtype")
+FIXED = ("budget.max_edges", "budget.max_memory", "budget.max_structures", "run.seed", "run.dtype")
 """Keys of those sections that it may not: the place in an epoch counts batches, drawn by this seed."""
 
 

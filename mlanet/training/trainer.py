@@ -17,7 +17,8 @@ from mlanet.data.audit import audit, audit_pair
 from mlanet.data.loader import Loader
 from mlanet.data.samples import Sample
 from mlanet.errors import ConfigError, DivergedError
-from mlanet.graph import AtomicGraph, Labels
+from mlanet.forecast import Forecast, MemoryShare, forecast
+from mlanet.graph import AtomicGraph, Labels, batch_graphs
 from mlanet.interruption import Signals
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
@@ -69,14 +70,15 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = True) -
 
 
 def plan(config: TrainConfig) -> dict[str, object]:
-    """Sizes of a run that is not started: data, batches, parameters, estimated memory of a batch."""
+    """Sizes of a run that is not started: data, batches, parameters, forecast memory of the largest batch."""
     training, validation = load_split(config.data, starting_cutoff(config))
     potential, remarks = starting_potential(config, training)
-    loader = _loader(config, training)
+    law = forecast(potential, training=True)
+    loader = _loader(config, training, potential, law)
     edges = [sample.graph.n_edges for sample in training]
-    largest = max(sum(edges[i] for i in batch) for batch in loader.plan(0))
-    irreps_rows = (potential.model.config.l_max + 1) ** 2 * potential.model.config.channels
-    size = 4 if config.run.dtype == "float32" else 8
+    batches = loader.plan(0)
+    largest = max(batches, key=lambda batch: sum(edges[index] for index in batch))
+    needed = law.bytes(batch_graphs([training[index].graph for index in largest]))
     return {
         "training structures": len(training),
         "validation structures": len(validation),
@@ -84,9 +86,9 @@ def plan(config: TrainConfig) -> dict[str, object]:
         "training edges": sum(edges),
         "elements": len(potential.species),
         "parameters": sum(parameter.numel() for parameter in potential.parameters()),
-        "batches per epoch": loader.len_epoch(0),
-        "edges of the largest batch": largest,
-        "estimated memory of it, MiB": round(40 * largest * irreps_rows * potential.model.config.layers * size / 2**20),
+        "batches per epoch": len(batches),
+        "edges of the largest batch": sum(edges[index] for index in largest),
+        "memory of its training step (forecast), MiB": round(needed / 2**20),
         "remarks": remarks,
     }
 
@@ -113,7 +115,7 @@ class _Run:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, amsgrad=settings.amsgrad
         )
-        self.loader = _loader(config, self.training)
+        self.loader = _loader(config, self.training, self.potential)
         self.report = Report(self.folder, writes=processes.first, tensorboard=config.run.tensorboard, shown=self.shown)
         self.origin = Origin(fingerprint(self.training, self.validation), processes.world)
         self.lengths: dict[int, int] = {}
@@ -334,10 +336,21 @@ def evaluate(potential: Potential, samples: list[Sample], max_edges: int, proces
     return errors
 
 
-def _loader(config: TrainConfig, training: list[Sample]) -> Loader:
-    """Shuffled batches under the edge budget."""
-    budget = config.budget
-    return Loader(training, max_edges=budget.max_edges, seed=config.run.seed, max_structures=budget.max_structures)
+def _loader(config: TrainConfig, training: list[Sample], potential: Potential, law: Forecast | None = None) -> Loader:
+    """Shuffled batches under the budgets of edges, structures and memory."""
+    budget, share = config.budget, None
+    if budget.max_memory is not None:
+        degree = max(int(torch.bincount(one.graph.center, minlength=1).max()) for one in training)
+        share = MemoryShare(law or forecast(potential, training=True), budget.max_memory * 2**30, degree)
+        for sample in training:
+            share.require(sample.graph, sample.where)
+    return Loader(
+        training,
+        max_edges=budget.max_edges,
+        seed=config.run.seed,
+        max_structures=budget.max_structures,
+        memory_share=share,
+    )
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from ase.io.extxyz import write_extxyz
 from mlanet.data.atoms import to_graph, with_prediction
 from mlanet.data.read import Frame, read_frames
 from mlanet.errors import DataError, OutputError
+from mlanet.forecast import memory_share
 from mlanet.graph import AtomicGraph
 from mlanet.inference import predict
 from mlanet.plots import FORMATS, prediction_picture
@@ -54,28 +55,36 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     forces_eV_per_A: list[list[float]]
 
 
-def predict_files(potential: Potential, paths: Iterable[Path], *, max_edges: int = 20_000) -> Iterator[Predicted]:
+def predict_files(
+    potential: Potential, paths: Iterable[Path], *, max_edges: int = 20_000, max_memory: float | None = None
+) -> Iterator[Predicted]:
     """Predict every structure of every file, in order, holding only one batch in memory.
 
     Raises:
-        DataError: a file or frame that cannot be used, or an element that the model does not know.
+        DataError: a file or frame that cannot be used, that needs more than `max_memory` GiB, or that has an element
+            that the model does not know.
     """
     frames = (frame for path in paths for frame in read_frames(path))
-    return predict_frames(potential, frames, max_edges=max_edges)
+    return predict_frames(potential, frames, max_edges=max_edges, max_memory=max_memory)
 
 
-def predict_frames(potential: Potential, frames: Iterable[Frame], *, max_edges: int = 20_000) -> Iterator[Predicted]:
-    """Predict structures as they come; `max_edges` bounds the pairs of atoms in one batch."""
+def predict_frames(
+    potential: Potential, frames: Iterable[Frame], *, max_edges: int = 20_000, max_memory: float | None = None
+) -> Iterator[Predicted]:
+    """Predict structures as they come; `max_edges` and `max_memory` (GiB) bound a batch."""
     waiting: deque[Frame] = deque()
+    share = memory_share(potential, max_memory)
 
     def graphs() -> Iterator[AtomicGraph]:
         for frame in frames:
             graph = to_graph(frame.atoms, potential.cutoff, where=frame.where)
             require_supported(potential, graph, frame.where)
+            if share is not None:
+                share.require(graph, frame.where)
             waiting.append(frame)
             yield graph
 
-    for prediction in predict(potential, graphs(), max_edges=max_edges):
+    for prediction in predict(potential, graphs(), max_edges=max_edges, memory_share=share):
         frame = waiting.popleft()
         yield Predicted(with_prediction(_keeping_labels(frame.atoms), prediction), frame.where)
 

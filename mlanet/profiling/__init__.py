@@ -1,0 +1,1 @@
+"""Memory and speed of models, measured, explained and predicted."""

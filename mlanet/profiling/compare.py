@@ -1,0 +1,188 @@
+"""Any models on the same systems in the same rounds: time and memory, a failure being a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from ase import Atoms
+
+from mlanet.data.atoms import to_graph
+from mlanet.profiling.clock import WARM_UP
+from mlanet.profiling.fleet import Remote, Settings, WorkerError, as_data
+from mlanet.profiling.measurement import Measurement, provenance
+
+T = TypeVar("T")
+Watch = Callable[..., Iterable[Any]]
+
+WARM_UP_ATOMS = 8
+MOST_SLOPE_ERROR = 0.05
+"""Models whose forces are farther from the energy's slope (direct heads) are marked, not refused."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison measures.
+
+    - models: names · systems: name -> structure · modes: of `steps.MODES` · rounds: that count
+    """
+
+    models: Sequence[str]
+    systems: dict[str, Atoms]
+    modes: Sequence[str]
+    rounds: int
+    settings: Settings
+    with_memory: bool = True
+
+
+def compare(plan: Plan, watch: Watch | None = None) -> list[Measurement]:
+    """One row for each model, system and mode. All models stay in their processes while rounds go A B C A B C ….
+
+    Args:
+        watch: wraps an iterable for a progress bar: watch(iterable, label, total).
+    """
+    watch = watch or (lambda things, *_: things)
+    fleet: dict[str, Remote] = {}
+    rows: list[Measurement] = []
+    try:
+        for name in watch(plan.models, "building models", len(plan.models)):
+            rows += _start(name, plan, fleet)
+        _time(plan, fleet, rows, watch)
+        if plan.with_memory:
+            _memory(fleet, rows, watch)
+    finally:
+        for remote in fleet.values():
+            remote.close()
+    return rows
+
+
+def species_of(structures: Iterable[Atoms]) -> tuple[int, ...]:
+    """Atomic numbers that occur, ascending."""
+    return tuple(sorted({int(z) for atoms in structures for z in atoms.numbers}))
+
+
+def neighbours_of(structures: Sequence[Atoms], cutoff: float = 5.0) -> float:
+    """Mean number of neighbours within a cutoff, Å."""
+    smallest = min(structures, key=len)
+    return max(1.0, to_graph(smallest, cutoff).n_edges / len(smallest))
+
+
+def started(name: str, structures: Sequence[Atoms], settings: Settings) -> Remote:
+    """A worker with its model built for some structures.
+
+    Raises:
+        WorkerError: the model could not be built; the process has ended.
+    """
+    remote = Remote(name, settings)
+    try:
+        remote.build(species_of(structures), neighbours_of(structures))
+    except WorkerError:
+        remote.close()
+        raise
+    return remote
+
+
+def _start(name: str, plan: Plan, fleet: dict[str, Remote]) -> list[Measurement]:
+    """Build a model and load every system; rows to be filled, or rows that say why not."""
+    facts = provenance() | {"dtype": plan.settings.dtype}
+    try:
+        remote = started(name, list(plan.systems.values()), plan.settings)
+    except WorkerError as error:
+        return [
+            Measurement(name, where, mode, len(atoms), failure=f"{error.kind}: {error}", surroundings=facts)
+            for where, atoms in plan.systems.items()
+            for mode in plan.modes
+        ]
+    fleet[name] = remote
+    facts = remote.facts["surroundings"] | facts
+    smallest = min(plan.systems.values(), key=len)
+    slope = _attempt(remote, "check", structures=[as_data(smallest)])
+    rows = []
+    for where, atoms in plan.systems.items():
+        loaded = _attempt(remote, "load", key=where, structures=[as_data(atoms)])
+        for mode in plan.modes:
+            row = Measurement(name, where, mode, len(atoms), loaded.get("edges"), remote.facts["cutoff_A"])
+            row.parameters, row.surroundings = remote.facts["parameters"], facts
+            row.slope_error = slope.get("slope_error")
+            row.failure = loaded.get("failure", "")
+            rows.append(row)
+    return rows
+
+
+def _attempt(remote: Remote, do: str, **command: Any) -> dict[str, Any]:
+    """An answer, or the failure as one."""
+    try:
+        return remote.ask(do, **command)
+    except WorkerError as error:
+        return {"failure": f"{error.kind}: {error}"}
+
+
+def _time(plan: Plan, fleet: dict[str, Remote], rows: list[Measurement], watch: Watch) -> None:
+    """Interleaved rounds over all rows; a row that fails is left out of the rounds that follow."""
+    times: dict[int, list[float]] = {index: [] for index in range(len(rows))}
+    steps = [(turn, index) for turn in range(WARM_UP + plan.rounds) for index in range(len(rows))]
+    for turn, index in watch(steps, "timing", len(steps)):
+        row = rows[index]
+        if row.failure:
+            continue
+        answer = _attempt(fleet[row.model], "time", key=row.system, mode=row.mode)
+        if "failure" in answer:
+            row.failure = answer["failure"]
+        elif turn >= WARM_UP:
+            times[index].append(answer["ms"])
+    for row, values in zip(rows, times.values(), strict=True):
+        if values and not row.failure:
+            row.add_times(values)
+
+
+def _memory(fleet: dict[str, Remote], rows: list[Measurement], watch: Watch) -> None:
+    """Peaks, after everything is warm; the smaller first."""
+    for row in watch(sorted(rows, key=lambda one: (one.atoms, one.mode)), "memory", len(rows)):
+        if row.failure:
+            continue
+        answer = _attempt(fleet[row.model], "memory", key=row.system, mode=row.mode)
+        if "failure" in answer:
+            row.failure = f"memory: {answer['failure']}"
+        else:
+            row.add_memory(answer)
+
+
+def phases(plan: Plan, watch: Watch | None = None) -> list[dict[str, Any]]:
+    """Medians of the parts of a step: neighbour list, forward, backward, double backward, optimiser; ms.
+
+    Every model takes its turn in every round, as in `compare`.
+    """
+    watch = watch or (lambda things, *_: things)
+    fleet: dict[str, Remote] = {}
+    rows = []
+    try:
+        for name in plan.models:
+            rows += _start(name, plan, fleet)
+        cells = {(row.model, row.system): row for row in rows}
+        found: dict[tuple[str, str], dict[str, list[float]]] = {key: {} for key in cells}
+        steps = [(turn, key) for turn in range(WARM_UP + plan.rounds) for key in cells]
+        for turn, key in watch(steps, "timing", len(steps)):
+            row = cells[key]
+            if row.failure:
+                continue
+            ask = partial(_attempt, fleet[row.model], "phases", key=row.system)
+            answer = ask(structures=[as_data(plan.systems[row.system])])
+            row.failure = answer.get("failure", "")
+            if turn >= WARM_UP and not row.failure:
+                for name, value in answer.items():
+                    found[key].setdefault(name, []).append(value)
+    finally:
+        for remote in fleet.values():
+            remote.close()
+    return [_phase_row(row, found[key]) for key, row in cells.items()]
+
+
+def _phase_row(row: Measurement, parts: dict[str, list[float]]) -> dict[str, Any]:
+    """One model on one system, a column for every part."""
+    from mlanet.profiling.clock import Sample
+
+    table = {"model": row.model, "system": row.system, "atoms": row.atoms, "edges": row.edges}
+    middle = {name: round(Sample(values).quantile(0.5), 4) for name, values in parts.items() if name != "seconds"}
+    return {**table, **middle, "failure": row.failure, **row.surroundings}

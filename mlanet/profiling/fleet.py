@@ -1,0 +1,154 @@
+"""The workers from outside: one process per model, asked in turn."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from ase import Atoms
+
+from mlanet.errors import ConfigError, MLANetError
+from mlanet.profiling.subject import Request
+from mlanet.profiling.worker import adapter_table
+
+OUT_OF_MEMORY = "out of memory"
+
+
+class WorkerError(MLANetError):
+    """A command that a worker could not do; `kind` is "out of memory", "ended" or "error"."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all models of one profile share.
+
+    - threads: of each model's process · limit_gib: memory that a process may take beyond its model, or None
+    - peers: the adapter file for names that are not ours, or None
+    """
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    threads: int = 1
+    limit_gib: float | None = None
+    peers: Path | None = None
+
+
+@dataclass
+class Remote:
+    """A worker process with one model in it."""
+
+    name: str
+    settings: Settings
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.adapter, python = _home(self.name, self.settings.peers)
+        root = str(Path(__file__).resolve().parents[2])
+        here = os.environ | {"OMP_NUM_THREADS": str(self.settings.threads), "PYTHONWARNINGS": "ignore"}
+        here["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        self.process = subprocess.Popen(
+            [python, "-m", "mlanet.profiling.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if os.environ.get("MLANET_WORKER_TRACEBACK") else subprocess.DEVNULL,
+            text=True,
+            env=here,
+        )
+
+    def build(self, species: tuple[int, ...], neighbours: float) -> None:
+        """Make the model."""
+        settings = self.settings
+        request = Request(species, neighbours, settings.device, settings.dtype)
+        wanted = {**request.__dict__, "species": list(species)}
+        self.facts = self.ask(
+            "build",
+            model=self.name,
+            adapter=self.adapter,
+            request=wanted,
+            threads=settings.threads,
+            limit_gib=settings.limit_gib,
+        )
+
+    def ask(self, do: str, **command: Any) -> dict[str, Any]:
+        """One command, one answer.
+
+        Raises:
+            WorkerError: what the worker reports, or that it has ended (killed for memory, say).
+        """
+        sender, receiver = self.process.stdin, self.process.stdout
+        assert sender is not None and receiver is not None
+        try:
+            sender.write(json.dumps({"do": do, **command}) + "\n")
+            sender.flush()
+            line = receiver.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise self._ended()
+        answer: dict[str, Any] = json.loads(line)
+        if "failure" in answer:
+            raise WorkerError(answer["failure"], answer["kind"])
+        return answer
+
+    def _ended(self) -> WorkerError:
+        status = self.process.wait()
+        if status == -9:
+            return WorkerError("the process was killed, most likely for its memory", OUT_OF_MEMORY)
+        return WorkerError(f"the process ended with status {status}; MLANET_WORKER_TRACEBACK=1 shows why", "ended")
+
+    def close(self) -> None:
+        """End the process."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            _close(pipe)
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def as_data(atoms: Atoms) -> dict[str, Any]:
+    """A structure as plain lists."""
+    data = {"numbers": atoms.numbers.tolist(), "positions": atoms.positions.tolist()}
+    return {**data, "cell": atoms.cell.array.tolist(), "pbc": atoms.pbc.tolist()}
+
+
+def _close(pipe: IO[str] | None) -> None:
+    if pipe is not None:
+        try:
+            pipe.close()
+        except BrokenPipeError:
+            return
+
+
+def _home(name: str, peers: Path | None) -> tuple[str, str]:
+    """The adapter file ("" for our own models) and the Python interpreter for a model."""
+    if peers is None:
+        return "", sys.executable
+    if not peers.is_file():
+        raise ConfigError(f"{peers}: no such file; it should hold the adapters of other packages")
+    table = adapter_table(peers)
+    base = name.partition(":")[0]
+    if base not in table:
+        return "", sys.executable
+    entry = table[base]
+    python = peers.resolve().parent.parent / ".peers" / entry.environment / "bin" / "python"
+    if python.is_file():
+        return str(peers.resolve()), str(python)
+    missing = [one for one in entry.requires if importlib.util.find_spec(one) is None]
+    if missing:
+        raise ConfigError(
+            f"{base}: {', '.join(missing)} is not installed; python benchmarks/environments.py {base} makes a place "
+            f"for it in {python.parent.parent}"
+        )
+    return str(peers.resolve()), sys.executable

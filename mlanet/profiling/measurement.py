@@ -1,0 +1,107 @@
+"""One row of a profile, and how rows are written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from mlanet.files import write_whole
+from mlanet.version import __version__
+
+MIB = 2**20
+
+
+@dataclass
+class Measurement:
+    """Time and memory of one model on one system in one mode; a failure is a row like any other.
+
+    - ms: median over the rounds, ms_p20 and ms_p80 around it · us_per_atom: the median over the atoms
+    - tensor_MiB: tensors alive at once, above the model and its inputs; the same on every device
+    - resident_MiB: rise of the process (CPU) · allocated_MiB, reserved_MiB: of CUDA's allocator
+    """
+
+    model: str
+    system: str
+    mode: str
+    atoms: int = 0
+    edges: int | None = None
+    cutoff_A: float | None = None
+    parameters: int | None = None
+    ms: float | None = None
+    ms_p20: float | None = None
+    ms_p80: float | None = None
+    rounds: int = 0
+    us_per_atom: float | None = None
+    tensor_MiB: float | None = None
+    resident_MiB: float | None = None
+    allocated_MiB: float | None = None
+    reserved_MiB: float | None = None
+    bytes_per_edge: float | None = None
+    slope_error: float | None = None
+    failure: str = ""
+    surroundings: dict[str, Any] = field(default_factory=dict)
+
+    def add_times(self, values: Sequence[float]) -> None:
+        """Fill in the quantiles."""
+        from mlanet.profiling.clock import Sample
+
+        sample = Sample(list(values))
+        self.ms_p20, self.ms, self.ms_p80 = (round(sample.quantile(q), 4) for q in (0.2, 0.5, 0.8))
+        self.rounds = len(values)
+        self.us_per_atom = round(1e3 * self.ms / self.atoms, 3)
+
+    def add_memory(self, answer: dict[str, Any]) -> None:
+        """Fill in the bytes that a worker reports."""
+        for name in ("tensor", "resident", "allocated", "reserved"):
+            if f"{name}_bytes" in answer:
+                setattr(self, f"{name}_MiB", round(answer[f"{name}_bytes"] / MIB, 3))
+        if self.edges and "tensor_bytes" in answer:
+            self.bytes_per_edge = round(answer["tensor_bytes"] / self.edges, 1)
+
+    def flat(self) -> dict[str, Any]:
+        """One mapping of plain values, for a table."""
+        row = asdict(self)
+        return {**{key: row[key] for key in row if key != "surroundings"}, **self.surroundings}
+
+
+COLUMNS = tuple(one.name for one in fields(Measurement) if one.name != "surroundings")
+
+
+def write_rows(rows: Sequence[dict[str, Any]], folder: Path, name: str, facts: dict[str, Any]) -> list[Path]:
+    """`name`.csv (every row with its surroundings) and `name`.json (rows and facts), each whole or not at all."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    table, document = folder / f"{name}.csv", folder / f"{name}.json"
+    write_whole(table, text.getvalue().encode())
+    write_whole(document, (json.dumps({"facts": facts, "rows": list(rows)}, indent=1) + "\n").encode())
+    return [table, document]
+
+
+def provenance() -> dict[str, str]:
+    """This package's version and commit, and the day."""
+    return {"mlanet": __version__, "commit": commit(), "date": date.today().isoformat()}
+
+
+def commit() -> str:
+    """The short hash of a clone, marked where files were changed; "installed" outside of one."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return "installed"
+    try:
+        git = ["git", "-C", str(folder)]
+        found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

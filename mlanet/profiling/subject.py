@@ -1,0 +1,136 @@
+"""What can be timed: a preset, a trained model, or another package's model, all behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from mlanet.graph import AtomicGraph
+    from mlanet.potential import Potential
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a subject is built for.
+
+    - species: atomic numbers it must know · neighbours: mean number within the cutoff
+    - device: cpu, cuda or cuda:N · dtype: float32 or float64
+    """
+
+    species: tuple[int, ...]
+    neighbours: float
+    device: str = "cpu"
+    dtype: str = "float32"
+
+
+class Subject(Protocol):
+    """A model ready to be timed. Adapters of other packages return objects like this (benchmarks/peers.py)."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Its parameters are counted, and optimised in a training step."""
+        ...
+
+    @property
+    def cutoff(self) -> float:
+        """Å."""
+        ...
+
+    @property
+    def prepare(self) -> Callable[[Sequence[Atoms]], Any]:
+        """Structures -> inputs on the device, neighbour list included."""
+        ...
+
+    @property
+    def edges(self) -> Callable[[Any], int]:
+        """Directed pairs in the inputs."""
+        ...
+
+    @property
+    def evaluate(self) -> Callable[[Any, bool], tuple[Tensor, Tensor, Tensor]]:
+        """Inputs, training -> energy (S,) eV, forces (N, 3) eV/Å, stress (S, 3, 3) eV/Å³; history kept for training."""
+        ...
+
+
+@dataclass(frozen=True)
+class Own:
+    """One of this package's potentials as a subject."""
+
+    module: Potential
+    device: torch.device
+
+    @property
+    def cutoff(self) -> float:
+        """Å."""
+        return self.module.cutoff
+
+    def prepare(self, structures: Sequence[Atoms]) -> AtomicGraph:
+        """Neighbour lists of all structures, one batch, on the device in the model's precision."""
+        from mlanet.data.atoms import to_graph
+        from mlanet.graph import batch_graphs
+
+        batch = batch_graphs([to_graph(atoms, self.cutoff) for atoms in structures])
+        return batch.to(self.device, self.module.dtype)
+
+    def edges(self, inputs: AtomicGraph) -> int:
+        """Directed pairs."""
+        return inputs.n_edges
+
+    def evaluate(self, inputs: AtomicGraph, training: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Energy, forces, stress; zeros for a stress that is not defined, which changes no time."""
+        self.module.train(training)
+        found = self.module(inputs)
+        return found.energy, found.forces, found.stress.nan_to_num()
+
+
+def own(name: str, request: Request) -> Own:
+    """A preset, a user's YAML (both `…:key=value,key=value` to change settings), or a model file.
+
+    A trained model keeps its weights and its species; a preset is drawn anew, from seed 0.
+
+    Raises:
+        ConfigError, CheckpointError: no such preset or file, or a setting that does not exist.
+    """
+    from mlanet.potential import Potential
+    from mlanet.statistics import Statistics
+
+    dtype, device = getattr(torch, request.dtype), torch.device(request.device)
+    if name.endswith(".safetensors"):
+        from mlanet.checkpoint import load_model, model_path
+
+        return Own(load_model(model_path(name), dtype=dtype, device=request.device), device)
+    statistics = Statistics.unit(request.species, request.neighbours)
+    torch.manual_seed(0)
+    return Own(Potential.build(configuration(name), statistics).to(device=device, dtype=dtype), device)
+
+
+def configuration(name: str) -> Any:
+    """The model settings that `preset` or `preset:key=value,key=value` stands for.
+
+    >>> configuration("leignn:channels=32").channels
+    32
+    """
+    from mlanet.config import parse, preset_path, read_yaml, with_overrides
+    from mlanet.models import ModelConfig
+
+    base, _, changes = name.partition(":")
+    data = with_overrides(read_yaml(preset_path(base)), _words(changes))
+    return parse(data, ModelConfig, name)
+
+
+def _words(changes: str) -> list[str]:
+    """`a=1,b=[1,2]` -> the settings; a comma inside brackets separates nothing."""
+    words, depth, start = [], 0, 0
+    for index, letter in enumerate(changes):
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and not depth:
+            words.append(changes[start:index])
+            start = index + 1
+    return [word for word in [*words, changes[start:]] if word]
