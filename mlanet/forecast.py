@@ -86,8 +86,12 @@ class Forecast:
 
     def room(self, limit: float) -> float:
         """Bytes under a limit that are left for structures, a margin taken off."""
-        base = max(law.base for law, _ in self._laws(0, 0))
-        return max(0.0, limit / MARGIN - self.held - base)
+        return max(0.0, limit / MARGIN - self.held - self.base)
+
+    @property
+    def base(self) -> float:
+        """What is needed whatever the structures are."""
+        return max(law.base for law, _ in self._laws(0, 0))
 
     def largest(self, limit: float, neighbours: float) -> int:
         """Atoms of the largest crystal with so many neighbours per atom that fits under a limit."""

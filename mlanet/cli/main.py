@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from mlanet.cli import check, data, doctor, evaluate, exfoliate, info, md, predict, presets, relax, train, trajectory
+from mlanet.cli import (
+    check,
+    data,
+    doctor,
+    evaluate,
+    exfoliate,
+    info,
+    md,
+    predict,
+    presets,
+    profile,
+    relax,
+    train,
+    trajectory,
+)
 from mlanet.errors import MLANetError
 from mlanet.version import __version__
 
@@ -47,6 +61,7 @@ app.command("info", rich_help_panel="Use a model")(info.info)
 app.command("train", rich_help_panel="Make a model")(train.train)
 app.add_typer(data.app, name="data", rich_help_panel="Make a model")
 app.command("presets", rich_help_panel="Make a model")(presets.presets)
+app.add_typer(profile.app, name="profile", rich_help_panel="This installation")
 app.command("doctor", rich_help_panel="This installation")(doctor.doctor)
 
 

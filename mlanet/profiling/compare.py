@@ -104,7 +104,8 @@ def _start(name: str, plan: Plan, fleet: dict[str, Remote]) -> list[Measurement]
         loaded = _attempt(remote, "load", key=where, structures=[as_data(atoms)])
         for mode in plan.modes:
             row = Measurement(name, where, mode, len(atoms), loaded.get("edges"), remote.facts["cutoff_A"])
-            row.parameters, row.surroundings = remote.facts["parameters"], facts
+            row.parameters, row.l_max = remote.facts["parameters"], remote.facts["l_max"]
+            row.surroundings = facts
             row.slope_error = slope.get("slope_error")
             row.failure = loaded.get("failure", "")
             rows.append(row)
@@ -147,6 +148,28 @@ def _memory(fleet: dict[str, Remote], rows: list[Measurement], watch: Watch) -> 
             row.failure = f"memory: {answer['failure']}"
         else:
             row.add_memory(answer)
+
+
+def memory(plan: Plan, watch: Watch | None = None) -> tuple[list[Measurement], dict[str, dict[str, int]]]:
+    """Peaks of every model, system and mode, and for each "model on system" the bytes that its modules keep."""
+    watch = watch or (lambda things, *_: things)
+    rows: list[Measurement] = []
+    saved: dict[str, dict[str, int]] = {}
+    for name in watch(plan.models, "memory", len(plan.models)):
+        fleet: dict[str, Remote] = {}
+        try:
+            found = _start(name, plan, fleet)
+            for row in found:  # once without counting: what is filled once is no peak
+                if not row.failure:
+                    row.failure = _attempt(fleet[name], "time", key=row.system, mode=row.mode).get("failure", "")
+            _memory(fleet, found, lambda things, *_: things)
+            for where in plan.systems if fleet else ():
+                saved[f"{name} on {where}"] = _attempt(fleet[name], "saved", key=where).get("saved", {})
+        finally:
+            for remote in fleet.values():
+                remote.close()
+        rows += found
+    return rows, saved
 
 
 def phases(plan: Plan, watch: Watch | None = None) -> list[dict[str, Any]]:

@@ -7,14 +7,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from ase import Atoms
 
+from mlanet.checkpoint import model_path
 from mlanet.errors import ConfigError, MLANetError
-from mlanet.profiling.subject import Request
+from mlanet.profiling.subject import Request, configuration
 from mlanet.profiling.worker import adapter_table
 
 OUT_OF_MEMORY = "out of memory"
@@ -115,6 +117,29 @@ class Remote:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def require_known(models: Sequence[str], settings: Settings) -> None:
+    """Refuse a name, setting or device that does not exist, before any process is started.
+
+    Raises:
+        ConfigError, CheckpointError: says which.
+    """
+    import torch
+
+    try:
+        device = torch.device(settings.device)
+    except RuntimeError as error:
+        raise ConfigError(f"device '{settings.device}': {error}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device '{settings.device}': this machine has no CUDA device that torch can use")
+    for name in models:
+        if _home(name, settings.peers)[0]:
+            continue
+        if name.endswith(".safetensors"):
+            model_path(name)
+        else:
+            configuration(name)
 
 
 def as_data(atoms: Atoms) -> dict[str, Any]:

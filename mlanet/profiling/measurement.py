@@ -34,6 +34,7 @@ class Measurement:
     edges: int | None = None
     cutoff_A: float | None = None
     parameters: int | None = None
+    l_max: int | None = None
     ms: float | None = None
     ms_p20: float | None = None
     ms_p80: float | None = None

@@ -44,7 +44,7 @@ class ModuleStack:
         for name, one in self.module.named_modules():
             if isinstance(one, torch.jit.ScriptModule):
                 continue
-            self.handles.append(one.register_forward_pre_hook(self._enter(name or "model")))
+            self.handles.append(one.register_forward_pre_hook(self._enter(name or "whole model")))
             self.handles.append(one.register_forward_hook(self._leave, always_call=True))
         return self.stack
 

@@ -13,6 +13,7 @@ import gc
 import importlib.util
 import json
 import os
+import re
 import sys
 import time
 import traceback
@@ -51,7 +52,8 @@ class Worker:
         if limit_gib is not None:
             limit_memory(limit_gib, self.device)
         parameters = sum(one.numel() for one in self.subject.module.parameters())
-        return {"cutoff_A": self.subject.cutoff, "parameters": parameters, "surroundings": surroundings(self.device)}
+        found = {"cutoff_A": self.subject.cutoff, "parameters": parameters, "l_max": degree_of(self.subject, model)}
+        return {**found, "surroundings": surroundings(self.device)}
 
     def load(self, key: str, structures: list[dict[str, Any]]) -> dict[str, Any]:
         """Inputs of a batch of structures, neighbour list included."""
@@ -128,6 +130,13 @@ def adapted(model: str, path: Path, request: Request) -> Subject:
     options = dict(word.split("=", 1) for word in changes.split(",") if word)
     found: Subject = adapter_table(path)[base].build({key: _value(text) for key, text in options.items()}, request)
     return found
+
+
+def degree_of(subject: Subject, name: str) -> int | None:
+    """The highest degree of a model's features, where its settings or its name say."""
+    config: Any = getattr(getattr(subject.module, "model", None), "config", None)
+    named = re.search(r"l_max=(\d+)", name)
+    return int(config.l_max) if hasattr(config, "l_max") else int(named[1]) if named else None
 
 
 def adapter_table(path: Path) -> dict[str, Any]:

@@ -1,0 +1,176 @@
+"""Pictures of a profile: time and memory of models, against l_max, against atoms, against error; where time goes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlanet.plots import BLUE, GREY, INK, RED, SERIES, new_figure, style
+from mlanet.profiling.measurement import Measurement
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKERS = "osD^vPX*<>hp"
+
+
+def family(model: str) -> str:
+    """A model's name without its l_max: the line it belongs to in a picture over l_max.
+
+    >>> family("mlanet_l2_full"), family("mace:channels=64,l_max=2")
+    ('mlanet_full', 'mace:channels=64')
+    """
+    short = re.sub(r"_l\d(?=_|:|$)", "", model)
+    return re.sub(r"[:,]l_max=\d+(,?)", lambda found: ":" if found[0][0] == ":" and found[1] else found[1], short)
+
+
+def bars(rows: Sequence[Measurement], system: str) -> Figure:
+    """Time of inference and of a training step of every model on one system, the fastest on top."""
+    modes = list(dict.fromkeys(row.mode for row in rows))
+    names = list(dict.fromkeys(row.model for row in rows if row.system == system and row.ms is not None))
+    figure = new_figure(4.6 * len(modes) + 1.5, 1.2 + 0.32 * len(names))
+    for place, mode in enumerate(modes):
+        axes = figure.add_subplot(1, len(modes), place + 1)
+        style(axes)
+        chosen = [row for row in rows if row.system == system and row.mode == mode and row.ms is not None]
+        chosen.sort(key=lambda row: -(row.ms or 0))
+        values = [row.ms or 0.0 for row in chosen]
+        spread = [
+            [max(0.0, (row.ms or 0) - (row.ms_p20 or 0)) for row in chosen],
+            [max(0.0, (row.ms_p80 or 0) - (row.ms or 0)) for row in chosen],
+        ]
+        colors = [BLUE if is_own(row) else GREY for row in chosen]
+        axes.barh([row.model for row in chosen], values, color=colors, xerr=spread, ecolor=INK, error_kw={"lw": 0.8})
+        for index, value in enumerate(values):
+            axes.text(value, index, f"  {value:.3g}", va="center", fontsize=8, color=INK)
+        axes.set_xscale("log")
+        axes.margins(x=0.15)
+        axes.set_xlabel("ms")
+        axes.set_title(f"{mode}, {system}", loc="left", fontweight="bold", color=INK, fontsize=10)
+    return figure
+
+
+def is_own(row: Measurement) -> bool:
+    """Whether a row is of one of this package's models."""
+    return row.model.startswith(("mlanet", "leignn")) or row.model.endswith((".safetensors", ".yaml"))
+
+
+def against_degree(rows: Sequence[Measurement], system: str) -> Figure | None:
+    """Time and memory against l_max, a line for each family of models; None where there are no two degrees."""
+    chosen = [row for row in rows if row.system == system and row.l_max is not None and row.ms is not None]
+    if len({row.l_max for row in chosen}) < 2:
+        return None
+    modes = list(dict.fromkeys(row.mode for row in chosen))
+    figure = new_figure(9.4, 3.5 * len(modes))
+    for line, mode in enumerate(modes):
+        for column, (label, value) in enumerate((("ms", _ms), ("peak of tensors, MiB", _mib))):
+            axes = figure.add_subplot(len(modes), 2, 2 * line + column + 1)
+            _lines(axes, [row for row in chosen if row.mode == mode], lambda row: float(row.l_max or 0), value)
+            axes.set_yscale("log")
+            axes.set_xticks(sorted({row.l_max for row in chosen if row.l_max is not None}))
+            axes.set(xlabel="l_max", ylabel=label)
+            axes.set_title(f"{mode}, {system}", loc="left", fontweight="bold", color=INK, fontsize=10)
+            if line == column == 0:
+                axes.legend(frameon=False, labelcolor=INK, fontsize=7.5)
+    return figure
+
+
+def against_atoms(rows: Sequence[Measurement]) -> Figure:
+    """Time per atom and memory against atoms, one line for each model and mode; a cross where memory ended."""
+    modes = list(dict.fromkeys(row.mode for row in rows))
+    figure = new_figure(9.4, 3.5 * len(modes))
+    for line, mode in enumerate(modes):
+        for column, (label, value) in enumerate((("µs per atom", _us), ("peak of tensors, MiB", _mib))):
+            axes = figure.add_subplot(len(modes), 2, 2 * line + column + 1)
+            _lines(axes, [row for row in rows if row.mode == mode], lambda row: float(row.atoms), value, whole=True)
+            for row in rows:
+                if row.mode == mode and row.failure.startswith("out of memory"):
+                    axes.axvline(row.atoms, color=RED, linewidth=0.7, linestyle=":")
+            axes.set(xlabel="atoms", ylabel=label, xscale="log", yscale="log")
+            axes.set_title(mode, loc="left", fontweight="bold", color=INK, fontsize=10)
+            if line == column == 0:
+                axes.legend(frameon=False, labelcolor=INK, fontsize=7.5)
+    return figure
+
+
+def pareto(rows: Sequence[Measurement], errors: Mapping[str, float], label: str) -> Figure | None:
+    """Error against time per atom of inference; the front of what no other model beats in both is joined."""
+    points = [
+        (row.us_per_atom, errors[row.model], row.model)
+        for row in rows
+        if row.mode == "infer" and row.model in errors and row.us_per_atom is not None
+    ]
+    if len(points) < 2:
+        return None
+    figure = new_figure(6.4, 4.2)
+    axes = figure.add_subplot()
+    style(axes)
+    front = pareto_front(points)
+    axes.plot([one[0] for one in front], [one[1] for one in front], color=RED, linewidth=1.0, zorder=1)
+    for index, (time, error, name) in enumerate(points):
+        axes.plot(time, error, MARKERS[index % len(MARKERS)], color=SERIES[index % len(SERIES)], markersize=7)
+        axes.annotate(name, (time, error), textcoords="offset points", xytext=(6, 4), fontsize=8, color=INK)
+    axes.set(xlabel="µs per atom (energy, forces, stress)", ylabel=label, xscale="log")
+    axes.margins(x=0.2, y=0.15)
+    return figure
+
+
+def pareto_front(points: Sequence[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+    """The points that no other beats in both numbers, the first ascending.
+
+    >>> pareto_front([(1, 9, "a"), (2, 9, "b"), (3, 4, "c")])
+    [(1, 9, 'a'), (3, 4, 'c')]
+    """
+    front: list[tuple[float, float, str]] = []
+    for point in sorted(points):
+        if not front or point[1] < front[-1][1]:
+            front.append(point)
+    return front
+
+
+def stacked(rows: Sequence[Mapping[str, Any]], parts: Sequence[str], name: str, unit: str) -> Figure:
+    """Bars made of parts: the phases of a step, or the layers of a model."""
+    figure = new_figure(8.6, 1.5 + 0.42 * len(rows))
+    axes = figure.add_subplot()
+    style(axes)
+    labels = [str(row[name]) for row in rows]
+    left = [0.0] * len(rows)
+    for index, part in enumerate(parts):
+        values = [float(row.get(part) or 0.0) for row in rows]
+        axes.barh(labels, values, left=left, color=SERIES[index % len(SERIES)], label=part)
+        left = [a + b for a, b in zip(left, values, strict=True)]
+    axes.invert_yaxis()
+    axes.set_xlabel(unit)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def _lines(
+    axes: Axes,
+    rows: Sequence[Measurement],
+    x: Callable[[Measurement], float],
+    y: Callable[[Measurement], float | None],
+    whole: bool = False,
+) -> None:
+    """One line for every family (or model)."""
+    style(axes)
+    name = (lambda row: row.model) if whole else (lambda row: family(row.model))
+    for index, one in enumerate(dict.fromkeys(name(row) for row in rows)):
+        points = sorted((x(row), value) for row in rows if name(row) == one and (value := y(row)) is not None)
+        if points:
+            color, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
+            axes.plot(*zip(*points, strict=True), marker=marker, color=color, markersize=4, linewidth=1.4, label=one)
+
+
+def _ms(row: Measurement) -> float | None:
+    return row.ms
+
+
+def _us(row: Measurement) -> float | None:
+    return row.us_per_atom
+
+
+def _mib(row: Measurement) -> float | None:
+    return row.tensor_MiB

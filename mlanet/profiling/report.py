@@ -1,0 +1,162 @@
+"""The report of a profile: one HTML file with facts, tables and pictures, beside CSV and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlanet.page import Page
+from mlanet.profiling import plots
+from mlanet.profiling.clock import PHASES
+from mlanet.profiling.measurement import COLUMNS, Measurement
+from mlanet.profiling.scale import Growth
+
+HOW = (
+    "Every model runs in a process of its own, on the same structures and neighbour lists of its own cutoff. "
+    "Rounds are interleaved (A B C A B C …) after three that do not count; times are medians with the 20th and 80th "
+    "percentile. infer: energy, forces and stress. train: these, a loss on all three, its gradient and a step of "
+    "AdamW. tensor_MiB counts tensors alive at once above the model and its inputs, the same on every device; "
+    "resident_MiB is what the process grew by. slope_error compares a force with the slope of the energy."
+)
+SHOWN = (
+    *("model", "system", "mode", "atoms", "edges", "parameters", "ms", "ms_p20", "ms_p80", "us_per_atom"),
+    *("tensor_MiB", "resident_MiB", "allocated_MiB", "reserved_MiB", "bytes_per_edge", "slope_error", "failure"),
+)
+
+
+def compare_report(path: Path, rows: Sequence[Measurement], errors: Mapping[str, float], error_label: str) -> None:
+    """Times and memory of models on the same systems."""
+    page = Page("Models compared", HOW)
+    _surroundings(page, [row.surroundings for row in rows])
+    page.heading("Ratios")
+    _ratios(page, rows)
+    for system in dict.fromkeys(row.system for row in rows):
+        page.heading(f"On {system}")
+        if any(row.ms is not None for row in rows if row.system == system):
+            page.picture(plots.bars(rows, system), f"Time on {system}: medians with p20 and p80, logarithmic.")
+        by_degree = plots.against_degree(rows, system)
+        if by_degree is not None:
+            page.picture(by_degree, f"Time and memory on {system} against l_max.")
+        _table(page, [row for row in rows if row.system == system])
+    front = plots.pareto(rows, errors, error_label)
+    if front is not None:
+        page.heading("Error against time")
+        page.picture(front, "The red line joins the models that no other beats in both error and time.")
+    page.data("compare", [row.flat() for row in rows])
+    page.write(path)
+
+
+def scale_report(path: Path, rows: Sequence[Measurement], growths: Sequence[Growth]) -> None:
+    """Growth with atoms."""
+    page = Page("Growth with atoms", HOW)
+    _surroundings(page, [row.surroundings for row in rows])
+    page.heading("Exponents")
+    page.text("t = c Nᵖ over the larger half of the sizes; 1 is linear. `ended`: what stopped the growth.")
+    columns = ("model", "mode", "exponent", "memory_exponent", "largest", "ended")
+    page.table(columns, [[getattr(one, name) for name in columns] for one in growths])
+    page.heading("Curves")
+    page.picture(plots.against_atoms(rows), "Time per atom and peak memory; dotted red: out of memory there.")
+    _table(page, rows)
+    page.data("scale", [row.flat() for row in rows])
+    page.write(path)
+
+
+def speed_report(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Phases of a step."""
+    page = Page("Where a step spends its time", HOW)
+    _surroundings(page, rows)
+    parts = [name for name in PART_ORDER if any(name in row for row in rows)]
+    for system in dict.fromkeys(str(row["system"]) for row in rows):
+        chosen = [row for row in rows if row["system"] == system and not row["failure"]]
+        page.heading(system)
+        for kind in ("infer", "train"):
+            own = [name for name in parts if name.startswith(kind)]
+            page.picture(plots.stacked(chosen, own, "model", f"ms, {kind}"), f"Phases of {kind} on {system}.")
+        columns = ("model", "atoms", "edges", *parts, "failure")
+        page.table(columns, [[row.get(name) for name in columns] for row in rows if row["system"] == system])
+    page.data("speed", list(rows))
+    page.write(path)
+
+
+PART_ORDER = (
+    "neighbour list",
+    *(f"infer: {name}" for name in PHASES),
+    *(f"train: {name}" for name in PHASES),
+    "train: optimiser",
+)
+
+
+def memory_report(path: Path, rows: Sequence[Measurement], saved: Mapping[str, Mapping[str, int]]) -> None:
+    """Peaks, and what each module keeps."""
+    page = Page("Where memory goes", HOW)
+    _surroundings(page, [row.surroundings for row in rows])
+    page.heading("Peaks")
+    _table(page, rows)
+    page.heading("Kept for the backward pass of a training step")
+    for model, modules in saved.items():
+        kept = [{"module": name, "MiB": size / 2**20} for name, size in list(modules.items())[:20]]
+        if kept:
+            page.picture(plots.stacked(kept, ["MiB"], "module", "MiB"), f"{model}: saved tensors by module.")
+        page.table(("module", "MiB"), [[one["module"], one["MiB"]] for one in kept], model)
+    page.data("memory", [row.flat() for row in rows])
+    page.write(path)
+
+
+def trace_report(path: Path, model: str, where: str, mode: str, found: Mapping[str, Any]) -> None:
+    """Layers, operations and kernels."""
+    ceilings = found["ceilings"]
+    page = Page(
+        f"{model}: {mode} on {where}",
+        f"Undisturbed {found['ms']:.4g} ms; booking every operation took {found['booked_ms']:.4g} ms. This machine "
+        f"copies {ceilings['gb_per_s']:.4g} GB/s and multiplies matrices at {ceilings['gflop_per_s']:.4g} GFLOP/s; "
+        "of_ceiling is the share of whichever is nearer. Bytes are those of the tensors in and out of an operation.",
+    )
+    _surroundings(page, [found["surroundings"]])
+    for name, key in (("Layers", "layers"), ("Operations", "operations"), ("Kernels", "kernels")):
+        rows = found[key]
+        page.heading(name)
+        if key == "layers":
+            parts = [f"{phase}_ms" for phase in PHASES]
+            page.picture(plots.stacked(rows[:15], parts, "layer", "ms"), "The innermost layer at work, in each pass.")
+        if rows:
+            page.table(list(rows[0]), [list(row.values()) for row in rows])
+    page.data("trace", dict(found))
+    page.write(path)
+
+
+def _surroundings(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
+    """What the figures depend on, once; several values where models differ."""
+    names = ("device", "driver", "cuda", "torch", "dtype", "tf32", "threads", "mlanet", "commit", "date")
+    facts = []
+    for name in names:
+        values = list(dict.fromkeys(str(row[name]) for row in rows if name in row))
+        if values:
+            facts.append((name, ", ".join(values)))
+    page.facts(facts)
+
+
+def _table(page: Page, rows: Sequence[Measurement]) -> None:
+    """All figures of some rows; columns without any are left out."""
+    columns = [name for name in SHOWN if any(getattr(row, name) not in (None, "") for row in rows)]
+    assert set(columns) <= set(COLUMNS)
+    page.table(columns, [[getattr(row, name) for name in columns] for row in rows])
+
+
+def ratios(rows: Sequence[Measurement]) -> list[list[object]]:
+    """(system, mode, model, its time and memory over those of the first model that ran)."""
+    found: list[list[object]] = []
+    for system, mode in dict.fromkeys((row.system, row.mode) for row in rows):
+        chosen = [row for row in rows if (row.system, row.mode) == (system, mode) and row.ms is not None]
+        for row in chosen:
+            first = chosen[0]
+            memory = row.tensor_MiB / first.tensor_MiB if row.tensor_MiB and first.tensor_MiB else None
+            found.append([system, mode, row.model, (row.ms or 0.0) / (first.ms or 1.0), memory])
+    return found
+
+
+def _ratios(page: Page, rows: Sequence[Measurement]) -> None:
+    first = rows[0].model
+    page.table(
+        ("system", "mode", "model", "time", "memory"), ratios(rows), f"As multiples of {first}, the first named."
+    )
