@@ -2,14 +2,13 @@
 
 The peak of one computation is b + a·N + e·E bytes for N atoms and E directed pairs (docs/decisions/0010-forecasts.md).
 The three numbers depend on everything else (model, l_max, channels, layers, heads, precision, inference or training,
-device), so they are not tabulated but measured: the very model runs on three small crystals that differ in atoms and
-in pairs, which takes about as long as a few batches. Above the largest of them the law is followed to a few percent.
+device), so they are not tabulated but measured: the very model runs on small graphs that differ in atoms and in pairs,
+which takes about as long as a few batches. Above the largest of them the law is followed to a few percent.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +16,16 @@ import torch
 from scipy.optimize import nnls
 
 from mlanet.errors import DataError
-from mlanet.graph import AtomicGraph, batch_graphs
+from mlanet.graph import AtomicGraph, Size
 from mlanet.memory import allocated_bytes, free_bytes, peak_bytes
-from mlanet.nn.edges import MAX_PADDING, worth_a_table
+from mlanet.nn.edges import worth_a_table
 from mlanet.potential import Potential
 
-PROBES = ((64, 24.0), (128, 24.0), (64, 48.0))
-"""(atoms, neighbours per atom) of the crystals that are computed."""
+PROBES = (64, 128)
+"""Atoms of the graphs that are computed."""
 
 SMALL_PEAK = 32 * 2**20
-"""Bytes; a model that needs less for the first crystal is measured on crystals four times as large."""
+"""Bytes; a model that needs less for the first graph is measured on graphs four times as large."""
 
 MARGIN = 1.1
 """Forecasts are trusted to a tenth (benchmarks/results/forecast_cpu.csv), so batches are made for a tenth less."""
@@ -36,6 +35,15 @@ SHARE_OF_FREE = 0.9
 
 OPTIMISER_COPIES = 4
 """Copies of the weights that a training holds besides them: three of AdamW with amsgrad, one of the average."""
+
+STEPS_PER_OCTAVE = 4
+"""Numbers of neighbours for which laws are measured: 16, 19, 23, 27, 32, …"""
+
+CROWDED = 0.5
+"""Share of atoms with neighbours in the graphs that are arranged as lists."""
+
+ATOMS_PER_VOLUME = 0.05
+"""Å⁻³, of the graphs' cells: a typical solid; long-range sums take memory by volume."""
 
 CRYSTAL_SPREAD = 1.15
 """Largest over mean number of neighbours in a crystal at room temperature."""
@@ -54,122 +62,122 @@ class Law:
         return self.base + self.per_atom * atoms + self.per_row * rows
 
 
-@dataclass(frozen=True)
 class Forecast:
-    """bytes = held + a law of atoms and pairs.
+    """bytes(batch) = held + a law of its atoms and pairs.
 
-    On a CPU the layers arrange pairs as a table with equally many rows per atom where that wastes little, else as a
-    list (`mlanet.nn.edges.pair_layout`); each way has its law. Elsewhere there is the list alone.
+    The layers take different ways for different batches: on a CPU they arrange pairs as a table with equally many
+    rows per atom where that wastes little, else as a list (`mlanet.nn.edges.pair_layout`), and sum by center or by
+    edge depending on the number of neighbours. So there is one law for each arrangement and number of neighbours (in
+    steps of a fifth), measured when it is first asked for, which takes about as long as three small batches.
 
     - held: weights, and in training the optimiser's and the average's copies of them
+
+    Args:
+        potential: where it will compute, in its precision.
+        training: of a training step; otherwise of energy, forces and stress alone.
     """
 
-    held: float
-    listed: Law
-    tabled: Law | None
+    def __init__(self, potential: Potential, training: bool) -> None:
+        self.potential, self.training = potential, training
+        weights = sum(one.numel() * one.element_size() for one in potential.parameters())
+        self.held = float(weights * (1 + OPTIMISER_COPIES * training))
+        self._laws: dict[tuple[bool, int], Law] = {}
 
-    def bytes(self, graph: AtomicGraph) -> float:
+    def bytes(self, size: Size) -> float:
         """Peak of a batch, everything included."""
-        return self.held + self.computing(graph)
+        return self.held + self.computing(size)
 
-    def computing(self, graph: AtomicGraph) -> float:
+    def computing(self, size: Size) -> float:
         """The same above the weights and what is held beside them."""
-        degree = int(torch.bincount(graph.center, minlength=1).max())
-        if self.tabled is not None and worth_a_table(graph.n_atoms, degree, graph.n_edges):
-            return self.tabled(graph.n_atoms, degree * graph.n_atoms)
-        return self.listed(graph.n_atoms, graph.n_edges)
+        tabled = self._is_tabled(size)
+        return self.law(tabled, size.degree)(size.atoms, size.degree * size.atoms if tabled else size.edges)
 
-    def most(self, atoms: int, edges: int, degree: float) -> float:
-        """What a structure can add at most to a batch in which no atom has more than `degree` neighbours."""
-        rows = min(degree * atoms, MAX_PADDING * edges)
-        return max(law(atoms, count) - law.base for law, count in self._laws(edges, rows))
-
-    def room(self, limit: float) -> float:
-        """Bytes under a limit that are left for structures, a margin taken off."""
-        return max(0.0, limit / MARGIN - self.held - self.base)
-
-    @property
-    def base(self) -> float:
-        """What is needed whatever the structures are."""
-        return max(law.base for law, _ in self._laws(0, 0))
+    def fits(self, size: Size, limit: float) -> bool:
+        """Whether a batch is safe under a limit, bytes."""
+        return MARGIN * self.bytes(size) <= limit
 
     def largest(self, limit: float, neighbours: float) -> int:
         """Atoms of the largest crystal with so many neighbours per atom that fits under a limit."""
-        return int(1000 * self.room(limit) / self.most(1000, round(1000 * neighbours), CRYSTAL_SPREAD * neighbours))
+        degree = round(CRYSTAL_SPREAD * neighbours)
+        low, high = 0, 1
+        while self.fits(Size(high, round(neighbours * high), degree), limit):
+            low, high = high, 2 * high
+        while high - low > max(1, low // 1000):
+            middle = (low + high) // 2
+            fits = self.fits(Size(middle, round(neighbours * middle), degree), limit)
+            low, high = (middle, high) if fits else (low, middle)
+        return low
 
-    def _laws(self, edges: float, rows: float) -> list[tuple[Law, float]]:
-        tabled = [] if self.tabled is None else [(self.tabled, rows)]
-        return [(self.listed, edges), *tabled]
+    def law(self, tabled: bool, degree: int) -> Law:
+        """Of batches in which no atom has more than `degree` neighbours, arranged as table or as list."""
+        step = round(STEPS_PER_OCTAVE * math.log2(max(degree, 2)))
+        if (tabled, step) not in self._laws:
+            self._laws[tabled, step] = self._measured(tabled, round(2 ** (step / STEPS_PER_OCTAVE)))
+        return self._laws[tabled, step]
+
+    def _measured(self, tabled: bool, degree: int) -> Law:
+        """Least squares over three graphs, no term negative, every graph weighing alike."""
+        small, large = (max(atoms, degree + 1) for atoms in PROBES)
+        large = max(large, 2 * small)
+        share = 1.0 if tabled or self.potential.device.type != "cpu" else CROWDED
+        if peak(self.potential, probe(self.potential, small, degree, share), self.training) < SMALL_PEAK:
+            small, large = 4 * small, 4 * large
+        shapes = [(small, degree, share), (large, degree, share)]
+        shapes += [] if tabled else [(large, degree, share / 2)]
+        graphs = [probe(self.potential, *shape) for shape in shapes]
+        peaks = np.array([peak(self.potential, graph, self.training) for graph in graphs], dtype=np.float64)
+        rows = [graph.n_atoms * degree if tabled else graph.n_edges for graph in graphs]
+        atoms = [0.0 if tabled else graph.n_atoms for graph in graphs]
+        terms = np.array([np.ones(len(graphs)), atoms, rows], dtype=np.float64).T
+        size = np.maximum(terms.max(axis=0), 1.0)
+        found, _ = nnls(terms / size / peaks[:, None], np.ones(len(graphs)))
+        return Law(*(float(one) for one in found / size))
+
+    def _is_tabled(self, size: Size) -> bool:
+        on_cpu = self.potential.device.type == "cpu"
+        return on_cpu and size.edges > 0 and worth_a_table(size.atoms, size.degree, size.edges)
 
 
-def forecast(potential: Potential, training: bool) -> Forecast:
-    """Measure the laws of a potential where it is, in its precision.
+def probe(potential: Potential, atoms: int, degree: int, share: float = 1.0) -> AtomicGraph:
+    """A made-up graph: a share of the atoms has exactly `degree` neighbours, all within the cutoff, the rest has none.
 
-    Args:
-        training: of a training step; otherwise of energy, forces and stress alone.
+    What is computed is no physics, but it takes the memory of a batch of that size.
     """
-    was_training = potential.training
-    potential.train(training)
-    try:
-        scale = 1 if _peak(potential, probe(potential, *PROBES[0]), training) > SMALL_PEAK else 4
-        crystals = [probe(potential, scale * atoms, neighbours) for atoms, neighbours in PROBES]
-        tabled = None
-        if potential.device.type == "cpu":
-            tabled = _law(potential, crystals, training)
-            gases = [probe(potential, scale * atoms, neighbours / 8) for atoms, neighbours in PROBES]
-            crystals = [batch_graphs(pair) for pair in zip(crystals, gases, strict=True)]
-        listed = _law(potential, crystals, training)
-    finally:
-        potential.train(was_training)
-    weights = sum(one.numel() * one.element_size() for one in potential.parameters())
-    return Forecast(float(weights * (1 + OPTIMISER_COPIES * training)), listed, tabled)
-
-
-def _law(potential: Potential, graphs: Sequence[AtomicGraph], training: bool) -> Law:
-    """Least squares, no term negative, every probe weighing alike."""
-    peaks = np.array([_peak(potential, graph, training) for graph in graphs], dtype=np.float64)
-    terms = np.array([[1.0, graph.n_atoms, _rows(graph)] for graph in graphs])
-    size = terms.max(axis=0)
-    found, _ = nnls(terms / size / peaks[:, None], np.ones(len(graphs)))
-    return Law(*(float(one) for one in found / size))
-
-
-def _rows(graph: AtomicGraph) -> int:
-    """Rows in which the layers arrange the pairs of a graph where it is."""
-    degree = int(torch.bincount(graph.center, minlength=1).max())
-    tabled = graph.center.device.type == "cpu" and worth_a_table(graph.n_atoms, degree, graph.n_edges)
-    return degree * graph.n_atoms if tabled else graph.n_edges
-
-
-def probe(potential: Potential, atoms: int, neighbours: float) -> AtomicGraph:
-    """A rattled simple cubic crystal with so many atoms, and about so many neighbours each within the cutoff."""
-    from ase import Atoms
-
-    from mlanet.data.atoms import to_graph
-
-    spacing = potential.cutoff * (4 / 3 * math.pi / neighbours) ** (1 / 3)
-    shape = _box(atoms)
-    places = spacing * np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).reshape(-1, 3)
-    places = places + np.random.default_rng(0).normal(scale=0.03 * spacing, size=places.shape)
-    numbers = np.resize(potential.species, len(places))
-    crystal = Atoms(numbers=numbers, positions=places, cell=spacing * np.array(shape), pbc=True)
-    return to_graph(crystal, potential.cutoff).to(potential.device, potential.dtype)
+    crowded = max(1, round(share * atoms))
+    center = torch.arange(crowded).repeat_interleave(degree)
+    neighbor = (center + 1 + torch.arange(degree).repeat(crowded)) % atoms
+    side = math.ceil(atoms ** (1 / 3))
+    grid = torch.cartesian_prod(*[torch.arange(side, dtype=torch.float64)] * 3)[:atoms]
+    edge = (atoms / ATOMS_PER_VOLUME) ** (1 / 3)
+    graph = AtomicGraph(
+        positions=grid * (0.5 * potential.cutoff / side),
+        numbers=torch.tensor(potential.species)[torch.arange(atoms) % len(potential.species)],
+        cell=edge * torch.eye(3, dtype=torch.float64)[None],
+        pbc=torch.ones(1, 3, dtype=torch.bool),
+        center=center,
+        neighbor=neighbor,
+        shift=torch.zeros(len(center), 3, dtype=torch.int64),
+        structure=torch.zeros(atoms, dtype=torch.int64),
+        n_structures=1,
+        cutoff=potential.cutoff,
+        charge=torch.zeros(1, dtype=torch.float64),
+    )
+    return graph.to(potential.device, potential.dtype)
 
 
 @dataclass(frozen=True)
-class MemoryShare:
-    """What part of the memory for structures one structure takes: batches are filled to 1, for `Loader` and `predict`.
+class MemoryLimit:
+    """Which batches may be computed, for `Loader` and `predict`: `fits(size)`.
 
-    - law: of the potential · limit: bytes, everything included · degree: the most neighbours that any atom will have
+    - forecast: of the potential · limit: bytes, everything included
     """
 
-    law: Forecast
+    forecast: Forecast
     limit: float
-    degree: float = math.inf
 
-    def __call__(self, graph: AtomicGraph) -> float:
-        """The part, never too small."""
-        return self.law.most(graph.n_atoms, graph.n_edges, self.degree) / max(self.law.room(self.limit), 1.0)
+    def __call__(self, size: Size) -> bool:
+        """Whether a batch of this size is safe."""
+        return self.forecast.fits(size, self.limit)
 
     def require(self, graph: AtomicGraph, where: str) -> None:
         """Refuse a structure that cannot fit even alone, before anything is computed.
@@ -177,16 +185,16 @@ class MemoryShare:
         Raises:
             DataError: names the structure, what it needs, and what can be done.
         """
-        need = MARGIN * self.law.bytes(graph)
-        if need > self.limit:
+        if not self(graph.size()):
+            need = MARGIN * self.forecast.bytes(graph.size()) / 2**30
             raise DataError(
-                f"{where}: {graph.n_atoms} atoms with {graph.n_edges} pairs need about {need / 2**30:.3g} GiB, more "
-                f"than the {self.limit / 2**30:.3g} GiB there are; allow more with max_memory, or use a smaller model, "
-                "float32 or a shorter cutoff"
+                f"{where}: {graph.n_atoms} atoms with {graph.n_edges} pairs need about {need:.3g} GiB, more than the "
+                f"{self.limit / 2**30:.3g} GiB there are; allow more with max_memory, or use a smaller model, float32 "
+                "or a shorter cutoff"
             )
 
 
-def memory_share(potential: Potential, gib: float | None) -> MemoryShare | None:
+def memory_limit(potential: Potential, gib: float | None) -> MemoryLimit | None:
     """For energy, forces and stress under what the user allows, else under what a GPU has free; None without a limit.
 
     Args:
@@ -199,10 +207,10 @@ def memory_share(potential: Potential, gib: float | None) -> MemoryShare | None:
         limit = SHARE_OF_FREE * free_bytes(potential.device)
     else:
         return None
-    return MemoryShare(forecast(potential, training=False), limit)
+    return MemoryLimit(Forecast(potential, training=False), limit)
 
 
-def _peak(potential: Potential, graph: AtomicGraph, training: bool) -> int:
+def peak(potential: Potential, graph: AtomicGraph, training: bool) -> int:
     """Bytes at the worst moment, above the weights and the graph; a first call, which fills caches, does not count."""
 
     def run() -> None:
@@ -212,19 +220,10 @@ def _peak(potential: Potential, graph: AtomicGraph, training: bool) -> int:
             loss.backward()
         potential.zero_grad(set_to_none=True)
 
-    run()
-    if potential.device.type == "cuda":
-        return allocated_bytes(run, potential.device)[0]
-    return peak_bytes(run)
-
-
-def _box(atoms: int) -> tuple[int, int, int]:
-    """Three factors, as equal as they can be, of a number of atoms.
-
-    >>> _box(64)
-    (4, 4, 4)
-    """
-    first = max(one for one in range(1, round(atoms ** (1 / 3)) + 1) if atoms % one == 0)
-    rest = atoms // first
-    second = max(one for one in range(1, math.isqrt(rest) + 1) if rest % one == 0)
-    return first, second, rest // second
+    was_training = potential.training
+    potential.train(training)
+    try:
+        run()
+        return allocated_bytes(run, potential.device)[0] if potential.device.type == "cuda" else peak_bytes(run)
+    finally:
+        potential.train(was_training)

@@ -17,6 +17,18 @@ from torch import Tensor
 T = TypeVar("T", "AtomicGraph", "Labels")
 
 
+class Size(NamedTuple):
+    """How large a batch is: atoms, directed pairs, and the most neighbours that one of its atoms has."""
+
+    atoms: int
+    edges: int
+    degree: int
+
+    def with_(self, other: Size) -> Size:
+        """Of both in one batch."""
+        return Size(self.atoms + other.atoms, self.edges + other.edges, max(self.degree, other.degree))
+
+
 @dataclass(frozen=True)
 class AtomicGraph:
     """One batch of structures and every pair of atoms closer than `cutoff`, as the models see it.
@@ -68,6 +80,11 @@ class AtomicGraph:
     def volume(self) -> Tensor:
         """(S,) Å³, |det cell| of the cell as given (zero for a molecule)."""
         return torch.linalg.det(self.cell).abs()
+
+    def size(self) -> Size:
+        """What time and memory follow."""
+        degree = int(torch.bincount(self.center).max()) if self.n_edges else 0
+        return Size(self.n_atoms, self.n_edges, degree)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> AtomicGraph:
         """The same graph on another device or with another floating-point type (integers stay integers)."""

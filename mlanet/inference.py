@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
 
 from torch import Tensor
 
-from mlanet.graph import AtomicGraph, Prediction, batch_graphs
+from mlanet.graph import AtomicGraph, Prediction, Size, batch_graphs
 from mlanet.potential import Potential
 
 
@@ -15,7 +16,7 @@ def predict(
     graphs: Iterable[AtomicGraph],
     *,
     max_edges: int = 20_000,
-    memory_share: Callable[[AtomicGraph], float] | None = None,
+    fits: Callable[[Size], bool] | None = None,
 ) -> Iterator[Prediction]:
     """One `Prediction` per structure, in order, on the CPU and without history.
 
@@ -26,22 +27,22 @@ def predict(
         potential: answers in evaluation mode, and is left in the mode in which it was found.
         graphs: of one structure each, usually; those of a graph with several come one after another.
         max_edges: bounds memory, which grows with edges; an atom without neighbours counts as one edge.
-        memory_share: what part of the memory for a batch a graph takes (`mlanet.forecast`); None: edges alone count.
+        fits: whether a batch of a size is safe (`mlanet.forecast`), or None: then only edges count.
     Raises:
         UnsupportedElementError, GeometryError: as `Potential`; predictions already yielded stay valid.
     """
     if max_edges < 1:
         raise ValueError(f"max_edges must be positive, got {max_edges}")
     waiting: list[AtomicGraph] = []
-    load, share = 0, 0.0
+    load = 0
     for graph in graphs:
         size = max(graph.n_edges, graph.n_atoms)
-        part = 0.0 if memory_share is None else memory_share(graph)
-        if waiting and (load + size > max_edges or share + part > 1):
+        safe = fits is None or not waiting or fits(reduce(Size.with_, [one.size() for one in (*waiting, graph)]))
+        if waiting and (load + size > max_edges or not safe):
             yield from _answer(potential, waiting)
-            waiting, load, share = [], 0, 0.0
+            waiting, load = [], 0
         waiting.append(graph)
-        load, share = load + size, share + part
+        load += size
     if waiting:
         yield from _answer(potential, waiting)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 
 import numpy as np
 
 from mlanet.data.samples import Sample
 from mlanet.errors import DataError
-from mlanet.graph import AtomicGraph, Labels, batch_graphs, batch_labels
+from mlanet.graph import AtomicGraph, Labels, Size, batch_graphs, batch_labels
 
 
 class Loader:
@@ -24,7 +25,7 @@ class Loader:
         seed: of the shuffle.
         shuffle: a new order in every epoch, or always the given order.
         max_structures: at most so many structures in a batch, or no such limit.
-        memory_share: what part of a full batch's memory a structure takes, or None: then only edges count.
+        fits: whether a batch of a size is safe (`mlanet.forecast`), or None: then only edges count.
     Raises:
         DataError: no samples, or a budget below one.
     """
@@ -37,7 +38,7 @@ class Loader:
         seed: int = 0,
         shuffle: bool = True,
         max_structures: int | None = None,
-        memory_share: Callable[[AtomicGraph], float] | None = None,
+        fits: Callable[[Size], bool] | None = None,
     ) -> None:
         if not samples:
             raise DataError("there is nothing to load: no samples")
@@ -50,7 +51,8 @@ class Loader:
         self.max_structures = max_structures
         graphs = [sample.graph for sample in samples]
         self._costs = [max(graph.n_edges, graph.n_atoms) for graph in graphs]
-        self._shares = [0.0 if memory_share is None else memory_share(graph) for graph in graphs]
+        self._fits = fits
+        self._sizes = [] if fits is None else [graph.size() for graph in graphs]
 
     def plan(self, epoch: int) -> list[list[int]]:
         """Indices of the samples of every batch of an epoch."""
@@ -59,15 +61,19 @@ class Loader:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.samples)).tolist()
         limit = self.max_structures or len(self.samples)
         batches: list[list[int]] = []
-        cost, share = 0, 0.0
+        cost = 0
         for index in order:
-            within = cost + self._costs[index] <= self.max_edges and share + self._shares[index] <= 1
-            if not (batches and within and len(batches[-1]) < limit):
+            within = bool(batches) and cost + self._costs[index] <= self.max_edges and len(batches[-1]) < limit
+            if not (within and self._is_safe([*batches[-1], index])):
                 batches.append([])
-                cost, share = 0, 0.0
+                cost = 0
             batches[-1].append(index)
-            cost, share = cost + self._costs[index], share + self._shares[index]
+            cost += self._costs[index]
         return batches
+
+    def _is_safe(self, batch: list[int]) -> bool:
+        """Whether memory suffices."""
+        return self._fits is None or self._fits(reduce(Size.with_, [self._sizes[index] for index in batch]))
 
     def len_epoch(self, epoch: int, world: int = 1) -> int:
         """Steps of an epoch when `world` processes take one batch each per step, rounded up."""

@@ -7,8 +7,8 @@ from functools import partial
 
 import torch
 
-from mlanet.forecast import CRYSTAL_SPREAD, Forecast, forecast, probe
-from mlanet.graph import AtomicGraph
+from mlanet.forecast import CRYSTAL_SPREAD, Forecast, probe
+from mlanet.graph import AtomicGraph, Size
 from mlanet.potential import Potential
 from mlanet.profiling.clock import Stopwatch
 from mlanet.profiling.steps import MODES
@@ -48,14 +48,16 @@ def predict(name: str, potential: Potential, atoms: int, neighbours: float, limi
     """
     found = []
     for mode in MODES:
-        law = forecast(potential, training=mode == "train")
+        law = Forecast(potential, training=mode == "train")
         base, per_atom = _times(potential, mode, neighbours)
         largest = law.largest(limit_gib * 2**30, neighbours)
-        used = law.tabled or law.listed
+        degree = round(CRYSTAL_SPREAD * neighbours)
+        size = Size(atoms, round(neighbours * atoms), degree)
+        used = law.law(potential.device.type == "cpu", degree)
         found.append(
             Predicted(
                 *(name, mode, atoms, neighbours),
-                GiB=_bytes(law, atoms, neighbours) / 2**30,
+                GiB=law.bytes(size) / 2**30,
                 ms=base + per_atom * atoms,
                 limit_GiB=limit_gib,
                 largest_atoms=largest,
@@ -68,17 +70,12 @@ def predict(name: str, potential: Potential, atoms: int, neighbours: float, limi
     return found
 
 
-def _bytes(law: Forecast, atoms: int, neighbours: float) -> float:
-    """Peak of a crystal, a little more than the mean of what is to be expected."""
-    return law.held + law.base + law.most(atoms, round(neighbours * atoms), CRYSTAL_SPREAD * neighbours)
-
-
 def _times(potential: Potential, mode: str, neighbours: float) -> tuple[float, float]:
     """ms of an empty system and per atom, from two crystals; the best of some calls."""
     watch = Stopwatch(potential.device)
     points = []
     for atoms in TIMED:
-        graph = probe(potential, atoms, neighbours)
+        graph = probe(potential, atoms, round(neighbours))
         call = partial(_call, potential, graph, mode)
         points.append((graph.n_atoms, min(watch.time(call) for _ in range(4))))
     (small, fast), (large, slow) = points

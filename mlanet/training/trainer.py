@@ -17,7 +17,7 @@ from mlanet.data.audit import audit, audit_pair
 from mlanet.data.loader import Loader
 from mlanet.data.samples import Sample
 from mlanet.errors import ConfigError, DivergedError
-from mlanet.forecast import Forecast, MemoryShare, forecast
+from mlanet.forecast import Forecast, MemoryLimit
 from mlanet.graph import AtomicGraph, Labels, batch_graphs
 from mlanet.interruption import Signals
 from mlanet.metrics import Errors
@@ -73,12 +73,12 @@ def plan(config: TrainConfig) -> dict[str, object]:
     """Sizes of a run that is not started: data, batches, parameters, forecast memory of the largest batch."""
     training, validation = load_split(config.data, starting_cutoff(config))
     potential, remarks = starting_potential(config, training)
-    law = forecast(potential, training=True)
+    law = Forecast(potential, training=True)
     loader = _loader(config, training, potential, law)
     edges = [sample.graph.n_edges for sample in training]
     batches = loader.plan(0)
     largest = max(batches, key=lambda batch: sum(edges[index] for index in batch))
-    needed = law.bytes(batch_graphs([training[index].graph for index in largest]))
+    needed = law.bytes(batch_graphs([training[index].graph for index in largest]).size())
     return {
         "training structures": len(training),
         "validation structures": len(validation),
@@ -338,18 +338,17 @@ def evaluate(potential: Potential, samples: list[Sample], max_edges: int, proces
 
 def _loader(config: TrainConfig, training: list[Sample], potential: Potential, law: Forecast | None = None) -> Loader:
     """Shuffled batches under the budgets of edges, structures and memory."""
-    budget, share = config.budget, None
+    budget, limit = config.budget, None
     if budget.max_memory is not None:
-        degree = max(int(torch.bincount(one.graph.center, minlength=1).max()) for one in training)
-        share = MemoryShare(law or forecast(potential, training=True), budget.max_memory * 2**30, degree)
+        limit = MemoryLimit(law or Forecast(potential, training=True), budget.max_memory * 2**30)
         for sample in training:
-            share.require(sample.graph, sample.where)
+            limit.require(sample.graph, sample.where)
     return Loader(
         training,
         max_edges=budget.max_edges,
         seed=config.run.seed,
         max_structures=budget.max_structures,
-        memory_share=share,
+        fits=limit,
     )
 
 

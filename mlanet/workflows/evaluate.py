@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mlanet.data.atoms import LabelKeys, to_graph, to_labels
 from mlanet.data.read import Frame, read_frames
 from mlanet.errors import MissingLabelError
-from mlanet.forecast import memory_share
+from mlanet.forecast import memory_limit
 from mlanet.graph import AtomicGraph, Labels, Prediction
 from mlanet.inference import predict
 from mlanet.metrics import Errors
@@ -81,17 +81,17 @@ def evaluate_files(
         DataError: a file, frame or label that cannot be used, or an element that the model does not know.
     """
     waiting: deque[tuple[AtomicGraph, Labels]] = deque()
-    share = memory_share(potential, max_memory)
+    limit = memory_limit(potential, max_memory)
 
     def graphs() -> Iterator[AtomicGraph]:
         for frame in (frame for path in paths for frame in read_frames(path)):
             graph = _graph(potential, frame, keys)
-            if share is not None:
-                share.require(graph, frame.where)
+            if limit is not None:
+                limit.require(graph, frame.where)
             waiting.append((graph, to_labels(frame.atoms, keys, frame.where)))
             yield graph
 
-    for prediction in predict(potential, graphs(), max_edges=max_edges, memory_share=share):
+    for prediction in predict(potential, graphs(), max_edges=max_edges, fits=limit):
         graph, labels = waiting.popleft()
         yield Compared(graph, labels, prediction)
 

@@ -18,7 +18,7 @@ from ase.io.extxyz import write_extxyz
 from mlanet.data.atoms import to_graph, with_prediction
 from mlanet.data.read import Frame, read_frames
 from mlanet.errors import DataError, OutputError
-from mlanet.forecast import memory_share
+from mlanet.forecast import memory_limit
 from mlanet.graph import AtomicGraph
 from mlanet.inference import predict
 from mlanet.plots import FORMATS, prediction_picture
@@ -73,18 +73,18 @@ def predict_frames(
 ) -> Iterator[Predicted]:
     """Predict structures as they come; `max_edges` and `max_memory` (GiB) bound a batch."""
     waiting: deque[Frame] = deque()
-    share = memory_share(potential, max_memory)
+    limit = memory_limit(potential, max_memory)
 
     def graphs() -> Iterator[AtomicGraph]:
         for frame in frames:
             graph = to_graph(frame.atoms, potential.cutoff, where=frame.where)
             require_supported(potential, graph, frame.where)
-            if share is not None:
-                share.require(graph, frame.where)
+            if limit is not None:
+                limit.require(graph, frame.where)
             waiting.append(frame)
             yield graph
 
-    for prediction in predict(potential, graphs(), max_edges=max_edges, memory_share=share):
+    for prediction in predict(potential, graphs(), max_edges=max_edges, fits=limit):
         frame = waiting.popleft()
         yield Predicted(with_prediction(_keeping_labels(frame.atoms), prediction), frame.where)
 
