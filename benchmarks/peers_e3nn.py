@@ -21,10 +21,10 @@ OEQ = "pip install openequivariance"
 def mace(given: dict[str, Any], request: Request) -> Peer:
     """MACE (Batatia et al., NeurIPS 2022): mace-torch 0.3.16 on e3nn 0.4.4, MIT licence.
 
-    Options beside the sizes: harmonics=0, their highest degree where it is not l_max (MACE-MP: 3); correlation=3, the body
-    order of a product basis less one; cueq, kernels of cuEquivariance (its CUDA kernels are NVIDIA's own, not free);
-    compile, torch.compile for inference and training.
-    Unlike ours: many-body products on the atoms, and a last layer without features beyond scalars.
+    Options beside the sizes: harmonics=0, their highest degree where it is not l_max (MACE-MP: 3); correlation=3,
+    factors in the products of an atom's features; cueq, kernels of cuEquivariance (NVIDIA's own, not free software);
+    compile, torch.compile with forces and stress inside.
+    Unlike ours: symmetric products of all messages on an atom, no attention; the last layer keeps scalars only.
     """
     chosen = options(given, **SIZES, harmonics=0, correlation=3, cueq=False, compile=False)
     if chosen.cueq:
@@ -39,6 +39,7 @@ def mace(given: dict[str, Any], request: Request) -> Peer:
     from mace.tools.compile import prepare
 
     interaction = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
+    hidden = o3.Irreps([(chosen.channels, (degree, (-1) ** degree)) for degree in range(chosen.l_max + 1)])
     cueq = {"layout": "ir_mul", "group": "O3_e3nn", "optimize_all": True, "conv_fusion": True}
 
     def build() -> Any:
@@ -51,9 +52,7 @@ def mace(given: dict[str, Any], request: Request) -> Peer:
             interaction_cls_first=interaction,
             num_interactions=chosen.layers,
             num_elements=len(request.species),
-            hidden_irreps=o3.Irreps(
-                [(chosen.channels, (degree, (-1) ** degree)) for degree in range(chosen.l_max + 1)]
-            ),
+            hidden_irreps=hidden,
             MLP_irreps=o3.Irreps("16x0e"),
             atomic_energies=np.zeros((1, len(request.species))),
             avg_num_neighbors=request.neighbours,
@@ -99,8 +98,8 @@ def nequip(given: dict[str, Any], request: Request) -> Peer:
 
     Options beside the sizes: parity, features of both parities for each degree; oeq, kernels of OpenEquivariance (BSD);
     compile, the package's own compilation for training, which wants two structures or more in a batch.
-    Unlike ours: one gate-nonlinear layer per interaction without attention; the foundation presets have fewer channels
-    for higher degrees.
+    Unlike ours: messages are summed without attention, and a gate follows each convolution; the package's presets have
+    fewer channels for higher degrees.
     """
     chosen = options(given, **SIZES, parity=False, oeq=False, compile=False)
     if chosen.oeq:
@@ -124,8 +123,8 @@ def nequip(given: dict[str, Any], request: Request) -> Peer:
 def allegro(given: dict[str, Any], request: Request) -> Peer:
     """Allegro (Musaelian et al., Nat. Commun. 2023): nequip-allegro 0.8.3 on nequip 0.19.1, MIT licence.
 
-    Options beside the sizes: tensor_channels=0, of the tensors of a pair, where they are not half the channels (which are
-    those of its scalars); parity; cueq, contractions by cuEquivariance (see mace); compile (see nequip).
+    Options beside the sizes: tensor_channels=0, of the tensors of a pair, where they are not half the channels (which
+    are those of its scalars); parity; cueq, contractions by cuEquivariance (see mace); compile (see nequip).
     Unlike ours: features live on pairs of atoms and nothing is passed on, so that layers do not widen the reach.
     """
     chosen = options(given, **SIZES, tensor_channels=0, parity=False, cueq=False, compile=False)
@@ -200,9 +199,9 @@ def _nequip_peer(module: Any, chosen: SimpleNamespace, request: Request) -> Peer
 def sevennet(given: dict[str, Any], request: Request) -> Peer:
     """SevenNet (Park et al., J. Chem. Theory Comput. 2024): sevenn 0.13.0, MIT licence.
 
-    Options beside the sizes: parity, features of both parities for each degree; flash, kernels of FlashTP (MIT, from its
-    repository); oeq, kernels of OpenEquivariance (BSD); cueq, of cuEquivariance below 0.10 (see mace). Bessel functions
-    and the XPLOR cutoff, linear self-connection, as in the SevenNet-0 models (which have five layers).
+    Options beside the sizes: parity, features of both parities for each degree; flash, kernels of FlashTP (MIT, from
+    its repository); oeq, kernels of OpenEquivariance (BSD); cueq, of cuEquivariance below 0.10 (see mace). Bessel
+    functions, XPLOR cutoff and linear self-connection as in SevenNet-0 (which has five layers).
     Unlike ours: NequIP's convolution, without attention; its own derivative is with respect to the pair vectors, from
     which forces and stress are summed.
     """

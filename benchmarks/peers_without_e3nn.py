@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from peers import SIZES, Pairs, Peer, Request, default_dtype, mode, need, options, pairs, results
+from peers import SIZES, Pairs, Peer, Request, mode, options, pairs, results
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -80,14 +80,13 @@ def painn(given: dict[str, Any], request: Request) -> Peer:
 def tensornet(given: dict[str, Any], request: Request) -> Peer:
     """TensorNet (Simeon and De Fabritiis, NeurIPS 2023): TorchMD-Net 3.1.0, MIT licence.
 
-    Options: the sizes without l_max, radial_functions=32, and warp, the package's kernels written in NVIDIA Warp.
-    Unlike ours: 3 × 3 matrices, that is degrees 0, 1 and 2 at once, multiplied with each other; a pair of each atom with
-    itself besides the pairs counted here. The package differentiates with respect to positions only, so the strain
-    enters the pair vectors here, and forces and stress come from one call of autograd.
+    Options: the sizes without l_max, radial_functions=32, and warp, the package's kernels in NVIDIA Warp
+    (Apache licence; on CPUs too), which it takes by itself wherever warp-lang is installed.
+    Unlike ours: 3 × 3 matrices, that is degrees 0, 1 and 2 at once, multiplied with each other; a pair of each atom
+    with itself besides the pairs counted here. The package differentiates with respect to positions only, so the
+    strain enters the pair vectors here, and forces and stress come from one call of autograd.
     """
     chosen = options(given, **CARTESIAN, radial_functions=32, warp=False)
-    if chosen.warp:
-        need(request, "tensornet:warp", "warp", "pip install warp-lang")
     import torch
 
     _warp_kernels(chosen.warp)
@@ -136,7 +135,7 @@ def tensornet(given: dict[str, Any], request: Request) -> Peer:
 
 
 def _warp_kernels(wanted: bool) -> None:
-    """The package takes its Warp kernels wherever Warp can be imported; without them it has its own torch functions."""
+    """The package's own kernels, or the torch functions that it falls back to where Warp cannot be imported."""
     from torchmdnet.models import tensornet as layers
 
     if wanted and not layers.OPT:
@@ -168,10 +167,10 @@ def _given_pairs() -> Any:
 def esen(given: dict[str, Any], request: Request) -> Peer:
     """eSEN (Fu et al., ICML 2025), as the eSCN-MD backbone with an energy head: fairchem-core 2.24.0, MIT licence.
 
-    Options beside the sizes: m_max=2, the highest order kept in a pair's frame (never above l_max). The package's fast
-    kernels are for one trained l_max=2 model at inference and left out.
-    Unlike ours: features are rotated into the frame of each pair, where a convolution is one over SO(2), and normalised;
-    charges, spins and dataset enter as embeddings (all zero here).
+    Options beside the sizes: m_max=2, the highest order kept in a pair's frame (never above l_max). The package's
+    Triton kernels, for inference of merged l_max=2 models only, are left out.
+    Unlike ours: features are rotated into the frame of each pair, where the convolution is one over SO(2), and are
+    normalised in each layer; total charge and spin enter as embeddings (zero here).
     """
     chosen = options(given, **SIZES, m_max=2)
     import torch
