@@ -202,8 +202,8 @@ def sevennet(given: dict[str, Any], request: Request) -> Peer:
     Options beside the sizes: parity, features of both parities for each degree; flash, kernels of FlashTP (MIT, from
     its repository); oeq, kernels of OpenEquivariance (BSD); cueq, of cuEquivariance below 0.10 (see mace). Bessel
     functions, XPLOR cutoff and linear self-connection as in SevenNet-0 (which has five layers).
-    Unlike ours: NequIP's convolution, without attention; its own derivative is with respect to the pair vectors, from
-    which forces and stress are summed.
+    Unlike ours: NequIP's convolution, without attention; the package differentiates with respect to the pair vectors,
+    from which it sums forces and stress.
     """
     chosen = options(given, **SIZES, parity=False, flash=False, oeq=False, cueq=False)
     if chosen.flash:
@@ -217,8 +217,11 @@ def sevennet(given: dict[str, Any], request: Request) -> Peer:
     from sevenn.model_build import build_E3_equivariant_model
 
     with default_dtype(request.dtype):
-        module = build_E3_equivariant_model(_sevennet_configuration(chosen, request)).to(request.device)
+        module = build_E3_equivariant_model(_sevennet_configuration(chosen, request))
+    module = module.to(request.device, getattr(torch, request.dtype))  # its radial functions are in single precision
     module.set_is_batch_data(True)
+    if request.dtype == "float64":
+        _in_double(module)
     voigt = torch.tensor([[0, 3, 5], [3, 1, 4], [5, 4, 2]], device=request.device)  # xx yy zz xy yz zx
 
     def inputs(structures: Sequence[Atoms]) -> dict[str, Tensor]:
@@ -242,6 +245,21 @@ def sevennet(given: dict[str, Any], request: Request) -> Peer:
         return results(found[keys.PRED_TOTAL_ENERGY], found[keys.PRED_FORCE], stress, training)
 
     return Peer(module, chosen.cutoff, inputs, lambda inputs: inputs[keys.EDGE_IDX].shape[1], evaluate)
+
+
+def _in_double(module: Any) -> None:
+    """Cast the one-hot elements, which the package makes in single precision whatever its layers are in."""
+    import torch
+    from sevenn.nn.node_embedding import OnehotEmbedding
+
+    def cast(layer: Any, given: Any, data: dict[str, Tensor]) -> None:
+        for key in (layer.key_output, layer.key_additional_output):
+            if key is not None:
+                data[key] = data[key].to(torch.float64)
+
+    for layer in module.modules():
+        if isinstance(layer, OnehotEmbedding):
+            layer.register_forward_hook(cast)
 
 
 def _sevennet_configuration(chosen: SimpleNamespace, request: Request) -> dict[str, Any]:

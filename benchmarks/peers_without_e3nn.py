@@ -34,7 +34,8 @@ def painn(given: dict[str, Any], request: Request) -> Peer:
     """PaiNN (Schütt et al., ICML 2021): SchNetPack 2.1.1, MIT licence.
 
     Options: the sizes without l_max (the published model has three layers), and radial_functions=20 Gaussians.
-    Unlike ours: scalars and vectors only, l = 1; products of features of the same atom, no attention.
+    Unlike ours: scalars and vectors only, l = 1; after each sum of messages the vectors of an atom are multiplied with
+    each other, no attention. The package's stress supposes a right-handed cell.
     """
     chosen = options(given, **CARTESIAN, radial_functions=20)
     import torch
