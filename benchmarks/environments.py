@@ -38,7 +38,8 @@ class Environment:
     kernels: tuple[str, ...] = ()
 
 
-CUEQ = ("cuequivariance-torch==0.9.1", "cuequivariance-ops-torch-{cuda}==0.9.1")
+# cuequivariance-ops-torch comes under a proprietary licence of NVIDIA; nothing here needs it unless asked to.
+CUEQ = ("cuequivariance==0.9.1", "cuequivariance-torch==0.9.1", "cuequivariance-ops-torch-{cuda}==0.9.1")
 OEQ = "openequivariance==0.7.0"
 # SchNetPack 2.1.1 asks for tools of its developers and for a sympy older than that of torch.
 SCHNETPACK = (
