@@ -1,104 +1,215 @@
-"""Other packages' models behind our own interface, so that one run trains, judges and times them all alike.
+"""Interatomic potentials of other packages behind one small interface, to be timed beside ours.
 
-A peer is a `Model` (graph -> site energies) around the package's own layers; references, derivatives, loss and batches
-are ours. `speed.py` also times the package's own path to forces and stress.
+    peer = PEERS["nequip"].build({"l_max": 1}, Request(species=(3, 8, 27), neighbours=78.0, device="cpu"))
+    inputs = peer.prepare([atoms])
+    energy, forces, stress = peer.evaluate(inputs, False)
 
-PaiNN: SchNetPack 2.1 (`pip install schnetpack`), MIT licence; its options are those of its documentation: 20 Gaussians,
-cosine cutoff, no shared weights.
+Models are untrained: their times and laws are those of trained ones, their energies mean nothing. All get the same list
+of pairs, made as for our own models; what follows (harmonics, radial functions, messages, derivatives) is each
+package's own.
+Energies are in eV, forces −∂E/∂R in eV/Å, stress (1/V) ∂E/∂ε in eV/Å³ with V of the cell as given, tension positive.
+
+Unless a builder says otherwise its options are l_max=2, channels=64, layers=2 and cutoff=5.0 Å, so that sizes compare;
+`l_max` is the highest degree of both features and harmonics. The builders are in `peers_e3nn.py` and
+`peers_without_e3nn.py` and import their packages when called, so this table can be read without any of them;
+`environments.py` makes the environments that they live in.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.util
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from ase import Atoms
+    from torch import Tensor
 
-from mlanet.graph import AtomicGraph, ModelOutput
+    Results = tuple[Tensor, Tensor, Tensor]
 
-
-class PaiNNConfig(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="model", tag="painn"
-):
-    """Sizes of SchNetPack's PaiNN."""
-
-    channels: int = 64
-    layers: int = 3
-    cutoff: float = 5.0
-    radial_functions: int = 20
+SIZES = {"l_max": 2, "channels": 64, "layers": 2, "cutoff": 5.0}
+"""Options that every builder understands, except l_max where the model has only one."""
 
 
-class PaiNN(nn.Module):
-    """SchNetPack's representation with its two-layer readout of the scalars."""
+@dataclass(frozen=True)
+class Request:
+    """What a model is built for: atomic numbers, mean neighbours of an atom, device and precision."""
 
-    conservative = True
-
-    def __init__(self, config: PaiNNConfig) -> None:
-        super().__init__()
-        spk = schnetpack()
-        self.config, self.cutoff = config, config.cutoff
-        self.representation = spk.representation.PaiNN(
-            n_atom_basis=config.channels,
-            n_interactions=config.layers,
-            radial_basis=spk.nn.GaussianRBF(config.radial_functions, config.cutoff),
-            cutoff_fn=spk.nn.CosineCutoff(config.cutoff),
-        )
-        self.readout = spk.nn.build_mlp(n_in=config.channels, n_out=1, n_layers=2)
-
-    def forward(self, graph: AtomicGraph) -> ModelOutput:
-        """Site energies (N,), network units."""
-        keys = schnetpack().properties
-        inputs = {keys.Z: graph.numbers, keys.Rij: graph.edge_vectors(), keys.idx_i: graph.center}
-        inputs[keys.idx_j] = graph.neighbor
-        features = self.representation(inputs)["scalar_representation"]
-        return ModelOutput(self.readout(features)[:, 0])
+    species: tuple[int, ...]
+    neighbours: float
+    device: str = "cpu"
+    dtype: str = "float32"
 
 
-def painn_itself(config: PaiNNConfig, graph: AtomicGraph) -> tuple[nn.Module, Callable[[], tuple[Tensor, ...]]]:
-    """The whole of SchNetPack's own model, and a call of it that gives E, F and σ of the graph's structures."""
-    spk = schnetpack()
-    keys = spk.properties
-    model = spk.model.NeuralNetworkPotential(
-        representation=PaiNN(config).representation,
-        input_modules=[spk.atomistic.Strain(), spk.atomistic.PairwiseDistances()],
-        output_modules=[
-            spk.atomistic.Atomwise(n_in=config.channels, output_key="energy"),
-            spk.atomistic.Forces(calc_forces=True, calc_stress=True, energy_key="energy", force_key="forces"),
-        ],
-    ).float()
-    offsets = torch.einsum("ea,eab->eb", graph.shift.float(), graph.cell.float()[graph.structure[graph.center]])
+@dataclass(frozen=True)
+class Peer:
+    """A model of another package, ready to be timed.
 
-    def call() -> tuple[Tensor, ...]:
-        inputs = {keys.Z: graph.numbers, keys.R: graph.positions.float().clone(), keys.cell: graph.cell.float().clone()}
-        inputs |= {keys.offsets: offsets.clone(), keys.idx_i: graph.center, keys.idx_j: graph.neighbor}
-        inputs |= {
-            keys.idx_m: graph.structure,
-            keys.n_atoms: graph.atoms_per_structure(),
-            keys.pbc: graph.pbc.flatten(),
-        }
-        found = model(inputs)
-        return found["energy"], found["forces"], found["stress"]
+    - module: its parameters are counted, and optimised in a training step
+    - cutoff: Å
+    - prepare: structures -> inputs on the device, list of pairs included
+    - edges: directed pairs in the inputs
+    - evaluate: inputs, training -> energy (S,), forces (N, 3), stress (S, 3, 3); inputs stay as they were, and with
+      training the results keep their history, for a loss on all three
+    """
 
-    return model, call
+    module: Any
+    cutoff: float
+    prepare: Callable[[Sequence[Atoms]], Any]
+    edges: Callable[[Any], int]
+    evaluate: Callable[[Any, bool], Results]
 
 
-def available(name: str) -> bool:
-    """Whether a peer can be used here."""
-    return name != "painn" or importlib.util.find_spec("schnetpack") is not None
+@dataclass(frozen=True)
+class Entry:
+    """Where a peer lives and how it is built.
+
+    - environment: name of its virtual environment, `.peers/<environment>`
+    - requires: names it imports
+    - build: options, request -> peer; ValueError for an option it has not, RuntimeError for a missing accelerator
+    """
+
+    environment: str
+    requires: tuple[str, ...]
+    build: Callable[[dict[str, Any], Request], Peer]
 
 
-def schnetpack() -> Any:
-    """The package; 2.1.1 imports a name that torch 2.12 dropped, so it is put back first."""
-    import torch.utils.data.dataloader as loader
+@dataclass(frozen=True)
+class Pairs:
+    """S structures with N atoms and E directed pairs: r_ij = R_j + shift · cell − R_i, i the centre, sorted by i.
 
-    if not hasattr(loader, "T_co"):
-        from typing import TypeVar
+    - positions (N, 3) Å · cell (S, 3, 3) Å · pbc (S, 3) · numbers, structure (N,) · atoms (S,) · first (S + 1,)
+    - center, neighbor (E,) · shift (E, 3), of the floating type
+    """
 
-        loader.T_co = TypeVar("T_co", covariant=True)  # type: ignore[attr-defined]
-    import schnetpack as spk
-    import schnetpack.properties
+    positions: Tensor
+    cell: Tensor
+    pbc: Tensor
+    numbers: Tensor
+    structure: Tensor
+    atoms: Tensor
+    first: Tensor
+    center: Tensor
+    neighbor: Tensor
+    shift: Tensor
 
-    return spk
+    def volumes(self) -> Tensor:
+        """(S,) Å³."""
+        return self.cell.det().abs()
+
+    def offsets(self) -> Tensor:
+        """Shift · cell, (E, 3) Å."""
+        import torch
+
+        return torch.einsum("ea,eab->eb", self.shift, self.cell[self.structure[self.center]])
+
+    def species(self, species: tuple[int, ...]) -> Tensor:
+        """Place of every atom's element in the list, (N,)."""
+        import torch
+
+        known = torch.as_tensor(species, device=self.numbers.device)
+        same = self.numbers[:, None] == known
+        if not bool(same.any(1).all()):
+            raise ValueError(f"the model was built for the elements {species} only")
+        return same.int().argmax(1)
+
+
+def pairs(structures: Sequence[Atoms], cutoff: float, request: Request) -> Pairs:
+    """Structures and their neighbours within the cutoff, by the search that our own models use."""
+    import numpy as np
+    import torch
+
+    from mlanet.data.neighbors import neighbor_list
+
+    lists = [neighbor_list(one.positions, one.cell.array, one.pbc, cutoff) for one in structures]
+    atoms = np.array([len(one) for one in structures])
+    first = np.concatenate([[0], np.cumsum(atoms)])
+
+    def whole(values: Any) -> Tensor:
+        return torch.as_tensor(np.asarray(values), dtype=torch.long, device=request.device)
+
+    def real(values: Any) -> Tensor:
+        return torch.as_tensor(np.asarray(values), dtype=getattr(torch, request.dtype), device=request.device)
+
+    return Pairs(
+        positions=real(np.concatenate([one.positions for one in structures])),
+        cell=real([one.cell.array for one in structures]),
+        pbc=torch.as_tensor(np.array([one.pbc for one in structures]), device=request.device),
+        numbers=whole(np.concatenate([one.numbers for one in structures])),
+        structure=whole(np.repeat(np.arange(len(structures)), atoms)),
+        atoms=whole(atoms),
+        first=whole(first),
+        center=whole(np.concatenate([one.center + start for one, start in zip(lists, first[:-1], strict=True)])),
+        neighbor=whole(np.concatenate([one.neighbor + start for one, start in zip(lists, first[:-1], strict=True)])),
+        shift=real(np.concatenate([one.shift for one in lists])),
+    )
+
+
+def options(given: dict[str, Any], **defaults: Any) -> SimpleNamespace:
+    """The defaults with what was given; an unknown name, or a value of another type, is an error."""
+    for name, value in given.items():
+        if name not in defaults:
+            raise ValueError(f"no option '{name}'; there are {', '.join(sorted(defaults))}")
+        kind = type(defaults[name])
+        if not (type(value) is kind or (kind is float and type(value) is int)):
+            raise ValueError(f"option {name}={value!r} should be of type {kind.__name__}")
+    return SimpleNamespace(**(defaults | given))
+
+
+def need(request: Request, name: str, module: str, install: str) -> None:
+    """Refuse an accelerator that cannot run here, with what is missing."""
+    import torch
+
+    if not request.device.startswith("cuda") or not torch.cuda.is_available():
+        raise RuntimeError(f"{name} needs an NVIDIA GPU (asked for: {request.device}) and {install}")
+    if importlib.util.find_spec(module) is None:
+        raise RuntimeError(f"{name} needs the package {module}: {install}")
+
+
+@contextlib.contextmanager
+def default_dtype(name: str) -> Iterator[None]:
+    """Packages that build their layers in torch's default floating type get it, and nobody after them."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, name))
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def mode(module: Any, training: bool) -> None:
+    """Switch a module to training or back, only if need be."""
+    if module.training != training:
+        module.train(training)
+
+
+def results(energy: Tensor, forces: Tensor, stress: Tensor, training: bool) -> Results:
+    """The same in the shapes of the interface; outside training without history."""
+    found = energy.reshape(-1), forces, stress.reshape(-1, 3, 3)
+    return found if training else tuple(one.detach() for one in found)  # type: ignore[return-value]
+
+
+def _builder(module: str, name: str) -> Callable[[dict[str, Any], Request], Peer]:
+    """A builder that is looked up when it is called."""
+
+    def build(given: dict[str, Any], request: Request) -> Peer:
+        return getattr(importlib.import_module(module), name)(given, request)
+
+    return build
+
+
+PEERS: dict[str, Entry] = {
+    "mace": Entry("mace", ("mace",), _builder("peers_e3nn", "mace")),
+    "nequip": Entry("nequip", ("nequip",), _builder("peers_e3nn", "nequip")),
+    "allegro": Entry("nequip", ("allegro", "nequip"), _builder("peers_e3nn", "allegro")),
+    "sevennet": Entry("nequip", ("sevenn",), _builder("peers_e3nn", "sevennet")),
+    "painn": Entry("schnetpack", ("schnetpack",), _builder("peers_without_e3nn", "painn")),
+    "tensornet": Entry("torchmd", ("torchmdnet",), _builder("peers_without_e3nn", "tensornet")),
+    "esen": Entry("fairchem", ("fairchem.core",), _builder("peers_without_e3nn", "esen")),
+}

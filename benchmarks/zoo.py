@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
-from peers import PaiNN, PaiNNConfig, available
+from painn import PaiNN, PaiNNConfig, available
 
 from mlanet.config import parse, preset_path, read_yaml
 from mlanet.models import ModelConfig, build_model
