@@ -2,7 +2,7 @@
 
 One set of labelled structures is split 80/10/10 by seed. Every model is trained on the first part for the same time (or
 number of steps) by one loop: same batches, loss, schedule, averaging, one thread; and judged on the last part, which
-nothing was chosen by. Times and memory of the same models: speed.py.
+nothing was chosen by. Times and memory of the same models: `mlanet profile compare`.
 
     python benchmarks/compare.py si.extxyz --name si --minutes 4 --models leignn mlanet_l1_small mlanet_l2_small painn
     python benchmarks/compare.py --demo --steps 3 --models leignn --output out

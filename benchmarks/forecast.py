@@ -117,7 +117,11 @@ def batches(rng: random.Random, device: str) -> dict[str, Any]:
     plan = loader.plan(0)
     peaks = [_whole(potential, [structures[index] for index in batch], training, expected) for batch in plan]
     row = {"model": name, "mode": "train" if training else "infer", "limit_MiB": round(limit / 2**20, 2)}
-    row |= {"batches": len(plan), "fullest": round(max(peaks) / limit, 3), "mean": round(sum(peaks) / len(peaks) / limit, 3)}
+    row |= {
+        "batches": len(plan),
+        "fullest": round(max(peaks) / limit, 3),
+        "mean": round(sum(peaks) / len(peaks) / limit, 3),
+    }
     return {**row, "exceeded": sum(one > limit for one in peaks)}
 
 

@@ -45,13 +45,12 @@ def test_comparison_runs(tmp_path: Path) -> None:
     assert all(float(row["stress_mae_GPa"]) > 0 and row["steps"] == "4" for row in rows)
 
 
-def test_speed_runs(tmp_path: Path) -> None:
-    """A row for each model and mode with time, spread and memory, and one for the neighbour list."""
-    words = ["--models", "leignn:channels=8", "mlanet_l1_small", "--systems", "Si8", "--rounds", "2"]
-    run("speed.py", *words, "--output", str(tmp_path / "speed.csv"))
-    with (tmp_path / "speed.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["mode"] for row in rows] == ["infer", "train", "infer", "train", "build"]
-    for row in rows[:4]:
-        assert 0 < float(row["ms_p20"]) <= float(row["ms"]) <= float(row["ms_p80"])
-        assert float(row["peak_MiB"]) >= 0 and row["commit"]
+def test_forecasts_are_judged(tmp_path: Path) -> None:
+    """A row for a configuration and one for a set of batches; no batch above its limit."""
+    run("forecast.py", "--count", "1", "--runs", "1", "--seed", "3", "--output", str(tmp_path))
+    with (tmp_path / "forecast_cpu.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert abs(float(row["error"])) < 0.2 and float(row["counted_MiB"]) > 1
+    with (tmp_path / "batches_cpu.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["exceeded"] == "0" and 0.2 < float(row["fullest"]) <= 1

@@ -54,17 +54,18 @@ class Ledger(TorchDispatchMode):
         super().__init__()
         self.accounts: dict[Key, Account] = {}
         self._stack, self._device = modules.stack, device
-        self._owners: dict[int, tuple[str, int]] = {}
+        self._owners: dict[int, str] = {}
+        self._passes: list[int] = []
         self._next = torch._C._autograd._get_sequence_nr()
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        module, order = self._at_work()
+        module, phase = self._at_work()
         now = torch._C._autograd._get_sequence_nr()
         for number in range(self._next, now):
-            self._owners[number] = (module, order)
+            self._owners[number] = module
         self._next = now
         start = self._clock()
         result = operation(*args, **kwargs)
@@ -72,17 +73,19 @@ class Ledger(TorchDispatchMode):
         name = operation._overloadpacket.__name__
         if not operation.is_view:
             moved, work = _traffic(name, args, kwargs, result), _work(operation, args, kwargs, result)
-            key = (module, PHASES[min(order, 2)], name)
+            key = (module, phase, name)
             self.accounts.setdefault(key, Account()).add(Account(1, spent, moved, work))
         return result
 
-    def _at_work(self) -> tuple[str, int]:
-        """The module, and how many derivatives deep: 0 forward, 1 backward, 2 double backward."""
+    def _at_work(self) -> tuple[str, str]:
+        """The module, and the pass: the first derivative that is taken is the backward, later ones the double."""
         node = torch._C._current_autograd_node()
         if node is None:
-            return self._stack[-1], 0
-        module, order = self._owners.get(node._sequence_nr(), ("derivatives", 0))
-        return module, order + 1
+            return self._stack[-1], PHASES[0]
+        task = torch._C._current_graph_task_id()
+        if task not in self._passes:
+            self._passes.append(task)
+        return self._owners.get(node._sequence_nr(), self._stack[0]), PHASES[min(self._passes.index(task) + 1, 2)]
 
     def _clock(self) -> float:
         if self._device.type == "cuda":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -140,13 +140,14 @@ def degree_of(subject: Subject, name: str) -> int | None:
 
 
 def adapter_table(path: Path) -> dict[str, Any]:
-    """`PEERS` of an adapter file: name -> an entry with `environment`, `requires` and `build(options, request)`."""
-    description = importlib.util.spec_from_file_location("adapters", path)
-    assert description is not None and description.loader is not None
-    module = importlib.util.module_from_spec(description)
-    sys.modules["adapters"] = module
-    description.loader.exec_module(module)
-    table: dict[str, Any] = module.PEERS
+    """`PEERS` of an adapter file: name -> an entry with `environment`, `requires` and `build(options, request)`.
+
+    The file may import others of its folder.
+    """
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    table: dict[str, Any] = importlib.import_module(path.stem).PEERS
     return table
 
 

@@ -1,0 +1,196 @@
+"""Workers, comparisons and growth: failures are rows, limits hold, and other packages come in by an adapter file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlanet.errors import ConfigError
+from mlanet.profiling.compare import Plan, compare, memory, phases, started
+from mlanet.profiling.fleet import Remote, Settings, WorkerError, as_data, require_known
+from mlanet.profiling.measurement import Measurement
+from mlanet.profiling.plots import family, pareto_front
+from mlanet.profiling.report import ratios
+from mlanet.profiling.scale import growth, scale
+from mlanet.profiling.subject import Request, configuration, own
+from mlanet.profiling.systems import CRYSTALS, system
+
+SMALL = "leignn:channels=8,layers=1"
+TINY = {"Si:8": system("Si:8")}
+
+ADAPTERS = '''
+"""A spring between neighbours, as another package would have it."""
+from dataclasses import dataclass
+import torch
+
+class Springs(torch.nn.Module):
+    cutoff = 3.0
+    def __init__(self):
+        super().__init__()
+        self.strength = torch.nn.Parameter(torch.ones(1))
+    @property
+    def module(self):
+        return self
+    def prepare(self, structures):
+        return torch.as_tensor(structures[0].positions, dtype=torch.float32)
+    def edges(self, inputs):
+        return len(inputs) ** 2
+    def evaluate(self, inputs, training):
+        x = inputs.clone().requires_grad_()
+        energy = self.strength * (x[:, None] - x).square().sum()[None]
+        (slope,) = torch.autograd.grad(energy.sum(), x, create_graph=training)
+        return energy, -slope, torch.zeros(1, 3, 3) * energy
+
+@dataclass
+class Entry:
+    environment: str
+    requires: tuple
+    build: object
+
+def springs(options, request):
+    if set(options) - {"wrong"}:
+        raise ValueError(f"no option {sorted(options)[0]}")
+    if options.get("wrong"):
+        raise MemoryError("too large")
+    return Springs()
+
+PEERS = {"springs": Entry("none", ("torch",), springs), "absent": Entry("none", ("no_such_package",), springs)}
+'''
+
+
+@pytest.fixture
+def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "adapters_of_a_test.py").write_text(ADAPTERS)
+    monkeypatch.syspath_prepend(str(folder))
+    return folder / "adapters_of_a_test.py"
+
+
+def test_a_comparison_measures_every_model_and_reports_every_failure(adapters: Path) -> None:
+    """Our own model and another package's side by side; one that cannot be built is a row with the reason."""
+    settings = Settings(peers=adapters)
+    rows = compare(Plan([SMALL, "springs", "springs:wrong=true"], TINY, ["infer", "train"], 2, settings))
+    assert [(row.model, row.mode) for row in rows] == [
+        (name, mode) for name in (SMALL, "springs", "springs:wrong=true") for mode in ("infer", "train")
+    ]
+    for row in rows[:4]:
+        assert not row.failure and row.rounds == 2 and row.edges and row.parameters
+        assert 0 < row.ms_p20 <= row.ms <= row.ms_p80
+        assert row.us_per_atom == pytest.approx(1e3 * row.ms / row.atoms, rel=1e-3)
+        assert row.tensor_MiB > 0 and row.resident_MiB >= 0
+        assert row.slope_error < 0.02
+        assert {"device", "torch", "commit", "dtype", "threads", "tf32", "date"} <= set(row.surroundings)
+    assert rows[1].tensor_MiB > rows[0].tensor_MiB, "a training step keeps more"
+    assert all(row.failure == "out of memory: MemoryError: too large" and row.ms is None for row in rows[4:])
+    times = {(row[1], row[2]): row[3] for row in ratios(rows)}
+    assert times["infer", SMALL] == 1.0
+
+
+def test_a_worker_that_is_killed_is_a_row() -> None:
+    """The comparison goes on without it, and says that it was killed."""
+    remote = started(SMALL, list(TINY.values()), Settings())
+    remote.process.kill()
+    with pytest.raises(WorkerError, match="killed, most likely for its memory") as caught:
+        remote.ask("time", key="x", mode="infer")
+    assert caught.value.kind == "out of memory"
+    remote.close()
+
+
+def test_a_memory_limit_ends_growth_and_nothing_else() -> None:
+    """Sizes grow until the limit; the size that did not fit is a row, and the growth is fitted to those that did."""
+    rows, growths = scale([SMALL], "Si", ["train"], Settings(limit_gib=0.06), [8, 64, 216, 1000, 4096], 60.0)
+    assert rows[-1].failure.startswith("out of memory")
+    assert not any(row.failure for row in rows[:-1]) and len(rows) >= 3
+    assert growths[0].ended == "out of memory" and growths[0].largest == rows[-2].atoms
+
+
+def test_exponents_are_those_of_the_data() -> None:
+    """t = 3 N^1.5 and memory linear."""
+    rows = [
+        Measurement("m", "s", "infer", atoms=n, ms=3 * n**1.5, tensor_MiB=2.0 * n) for n in (10, 20, 40, 80, 160, 320)
+    ]
+    found = growth(rows)
+    assert found.exponent == pytest.approx(1.5, abs=1e-3)
+    assert found.memory_exponent == pytest.approx(1.0, abs=1e-3)
+
+
+def test_phases_and_kept_memory_of_a_model() -> None:
+    """Every part of a step has a time, and the modules of the model keep what autograd needs."""
+    plan = Plan([SMALL], TINY, ["train"], 1, Settings())
+    (row,) = phases(plan)
+    parts = ["neighbour list", "infer: forward", "infer: backward", "train: double backward", "train: optimiser"]
+    assert all(row[name] > 0 for name in parts)
+    rows, saved = memory(plan)
+    assert rows[0].tensor_MiB > 0
+    kept = saved[f"{SMALL} on Si:8"]
+    assert any(name.startswith("model.layers.0") for name in kept) and sum(kept.values()) > 1000
+
+
+def test_a_trace_says_where_the_time_goes() -> None:
+    """Layers and operations add up to what was booked, none is faster than the machine by far."""
+    remote = started(SMALL, list(TINY.values()), Settings())
+    remote.ask("load", key="x", structures=[as_data(TINY["Si:8"])])
+    found = remote.ask("trace", key="x", mode="train", path="")
+    remote.close()
+    assert sum(row["ms"] for row in found["layers"]) == pytest.approx(found["booked_ms"], rel=0.2)
+    assert found["ceilings"]["gb_per_s"] > 0.5 and found["ceilings"]["gflop_per_s"] > 0.5
+    assert {"mm", "mul"} <= {row["operation"] for row in found["operations"]}
+    assert found["kernels"]
+
+
+def test_names_that_do_not_exist_are_refused_before_anything_starts(adapters: Path) -> None:
+    """Each with what would be right."""
+    with pytest.raises(ConfigError, match="did you mean 'leignn'"):
+        require_known(["leign"], Settings())
+    with pytest.raises(ConfigError, match="unknown key 'chanels'; did you mean 'channels'"):
+        require_known(["leignn:chanels=3"], Settings())
+    with pytest.raises(ConfigError, match="no_such_package is not installed"):
+        require_known(["absent"], Settings(peers=adapters))
+    with pytest.raises(ConfigError, match="no such file"):
+        require_known(["leignn"], Settings(peers=adapters.with_name("no.py")))
+    with pytest.raises(ConfigError, match="cuda"):
+        require_known(["leignn"], Settings(device="cuda:99"))
+
+
+def test_a_model_that_fails_to_build_leaves_no_process(adapters: Path) -> None:
+    """The worker of a failed start has ended."""
+    remote = Remote("springs:strange=1", Settings(peers=adapters))
+    with pytest.raises(WorkerError, match="no option strange"):
+        remote.build((14,), 10.0)
+    remote.close()
+    assert remote.process.poll() is not None
+
+
+def test_settings_in_a_name() -> None:
+    """Commas inside brackets separate nothing."""
+    found = configuration("mlanet_l2:radial_hidden=[8,16],layers=1")
+    assert (found.radial_hidden, found.layers) == ((8, 16), 1)
+    assert own("leignn", Request((1, 8), 20.0)).module.species == (1, 8)
+
+
+@pytest.mark.parametrize("kind", CRYSTALS)
+@pytest.mark.parametrize("atoms", [24, 96, 500])
+def test_systems_have_about_the_atoms_asked_for_and_no_needle_shape(kind: str, atoms: int) -> None:
+    """Within a third, or one cell; never two atoms in one place."""
+    found = system(f"{kind}:{atoms}")
+    assert abs(len(found) - atoms) <= max(atoms / 3, 12)
+    lengths = found.cell.lengths()[found.pbc]
+    assert lengths.max() / lengths.min() < 6.1
+    distances = found.get_all_distances(mic=True)
+    assert distances[distances > 0].min() > 1.0
+
+
+@pytest.mark.parametrize("name", ["Si", "Si:0", "Xx:5", "Si:many", "no/such.cif"])
+def test_systems_that_do_not_exist(name: str) -> None:
+    """Are refused."""
+    with pytest.raises((ValueError, OSError)):
+        system(name)
+
+
+def test_lines_and_fronts_of_pictures() -> None:
+    """Models that differ in l_max only share a line; the front holds what nothing beats."""
+    assert family("mlanet_l1") == family("mlanet_l3") == "mlanet"
+    assert family("mace:l_max=1,channels=8") == family("mace:l_max=3,channels=8") != family("mace:l_max=1")
+    assert pareto_front([(2.0, 1.0, "b"), (1.0, 2.0, "a"), (3.0, 1.5, "c")]) == [(1.0, 2.0, "a"), (2.0, 1.0, "b")]
