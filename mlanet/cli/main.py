@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from mlanet.cli import check, data, doctor, evaluate, exfoliate, info, md, predict, presets, relax, train, trajectory
+from mlanet.cli import (
+    check,
+    data,
+    doctor,
+    evaluate,
+    exfoliate,
+    info,
+    md,
+    predict,
+    presets,
+    relax,
+    sweep,
+    train,
+    trajectory,
+)
 from mlanet.errors import MLANetError
 from mlanet.version import __version__
 
@@ -45,6 +59,7 @@ app.command("exfoliate", rich_help_panel="Use a model")(exfoliate.exfoliate)
 app.command("check", rich_help_panel="Use a model")(check.check)
 app.command("info", rich_help_panel="Use a model")(info.info)
 app.command("train", rich_help_panel="Make a model")(train.train)
+app.command("sweep", rich_help_panel="Make a model")(sweep.sweep)
 app.add_typer(data.app, name="data", rich_help_panel="Make a model")
 app.command("presets", rich_help_panel="Make a model")(presets.presets)
 app.command("doctor", rich_help_panel="This installation")(doctor.doctor)
