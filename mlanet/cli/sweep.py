@@ -17,14 +17,13 @@ if TYPE_CHECKING:
 
 AXES, RUNNING = "What is compared", "Running"
 NO_ADDRESS = "local"
+AMOUNTS = ("steps", "minutes", "epochs")
 
 
 def sweep(
     data: Annotated[
         list[str],
-        typer.Argument(
-            help="Labelled files, the YAML of a sweep, or the folder of one to go on with.", metavar="DATA…"
-        ),
+        typer.Argument(help="Labelled files; or the YAML of a sweep, or its folder, alone.", metavar="DATA…"),
     ],
     presets: Annotated[
         list[str] | None, typer.Option(help="Presets or YAML files, e.g. leignn,mlanet_l2.", rich_help_panel=AXES)
@@ -49,9 +48,7 @@ def sweep(
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes at once.", min=1, rich_help_panel=RUNNING)] = 1,
     ray: Annotated[
         str | None,
-        typer.Option(
-            help="Run on the Ray cluster at this address, or `local`.", metavar="ADDRESS", rich_help_panel=RUNNING
-        ),
+        typer.Option(help="Use Ray: the address of a cluster, or `local`.", metavar="ADDRESS", rich_help_panel=RUNNING),
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Run failed points again.", rich_help_panel=RUNNING)] = False,
     json: Json = False,
@@ -61,7 +58,7 @@ def sweep(
     Smaller training sets are parts of larger ones; all models are judged on the same held-out structures. Interrupted,
     the same command goes on. The folder gets table.csv, table.json, report.html and pictures.
     """
-    given = {"presets": presets, "l_max": l_max, "sizes": sizes, "seeds": seeds}
+    given: dict[str, Any] = {"presets": presets, "l_max": l_max, "sizes": sizes, "seeds": seeds}
     given |= {"steps": steps, "minutes": minutes, "test": test, "output": output}
     config = _config(data, given, change or ())
     if plan:
@@ -104,10 +101,9 @@ def _config(words: list[str], given: dict[str, Any], changes: Any) -> SweepConfi
             ]
             settings[name] = [*listed, *more] if name == "presets" else _numbers(listed, name)
     if given["steps"] is not None or given["minutes"] is not None:
-        budget = {
-            key: value for key, value in settings.get("budget", {}).items() if key not in ("steps", "minutes", "epochs")
-        }
-        settings["budget"] = budget | {key: given[key] for key in ("steps", "minutes") if given[key] is not None}
+        amounts = {key: given[key] for key in ("steps", "minutes") if given[key] is not None}
+        others = {key: value for key, value in settings.get("budget", {}).items() if key not in AMOUNTS}
+        settings["budget"] = others | amounts
     if given["test"]:
         settings["data"] = settings.get("data", {}) | {"test": given["test"]}
     if given["output"] is not None:
@@ -167,23 +163,10 @@ def _print(result: SweepResult) -> None:
     """The table on stdout, the advice below it."""
     from mlanet.sweep.plan import model_name
 
-    columns = (
-        "model",
-        "structures>",
-        "seed>",
-        "E, meV/atom>",
-        "F, meV/Å>",
-        "σ, GPa>",
-        "s/epoch>",
-        "µs/atom>",
-        "MiB>",
-        "remark",
-    )
-    print_table(
-        "errors of the test part (MAE)",
-        columns,
-        [_cells(row, model_name(row.preset, row.l_max)) for row in result.rows],
-    )
+    errors, costs = ("E, meV/atom>", "F, meV/Å>", "σ, GPa>"), ("s/epoch>", "µs/atom>", "MiB>")
+    columns = ("model", "structures>", "seed>", *errors, *costs, "remark")
+    cells = [_cells(row, model_name(row.preset, row.l_max)) for row in result.rows]
+    print_table("errors of the test part (MAE)", columns, cells)
     for sentence in (*result.remarks, *result.recommendation.sentences):
         print(sentence)
     for path in result.files:

@@ -1,10 +1,11 @@
-"""What a point costs: peak memory of its process, and time per atom of a prediction."""
+"""What a point costs, and on what: peak memory of its process, time per atom of a prediction, the commit."""
 
 from __future__ import annotations
 
 import re
 import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+import mlanet
 from mlanet.data.samples import Sample
 from mlanet.graph import AtomicGraph, batch_graphs
 from mlanet.potential import Potential
@@ -89,3 +91,16 @@ def _seconds(potential: Potential, graph: AtomicGraph) -> float:
     if potential.device.type == "cuda":
         torch.cuda.synchronize(potential.device)
     return time.perf_counter() - start
+
+
+def commit() -> str:
+    """Of the clone that runs, or "unknown" for an installed package."""
+    root = Path(mlanet.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return "unknown"
+    words = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"

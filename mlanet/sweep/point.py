@@ -26,7 +26,7 @@ from mlanet.errors import ConfigError, MLANetError
 from mlanet.sweep.config import SweepConfig
 from mlanet.sweep.engines import FILE_ERROR, TERMINATED, WITH_PARENT
 from mlanet.sweep.folder import held, place_of, read_folder, read_result, write, write_result
-from mlanet.sweep.measure import PeakMemory, microseconds_per_atom
+from mlanet.sweep.measure import PeakMemory, commit, microseconds_per_atom
 from mlanet.sweep.plan import PARTS, Point, train_config
 from mlanet.sweep.table import DONE, Result, Row, failed
 from mlanet.training.config import TrainConfig
@@ -68,8 +68,8 @@ def run_point(folder: Path, name: str) -> int:
             row = failed(point, _reason(error)[:_LONGEST_REMARK])
         if row is None:
             return TERMINATED
-        facts = surroundings(device) | {"dtype": started.used.run.dtype}
-        write_result(folder, Result(row, facts))
+        facts = {key: value if isinstance(value, int) else str(value) for key, value in surroundings(device).items()}
+        write_result(folder, Result(row, facts | {"dtype": started.used.run.dtype, "commit": commit()}))
     return 0
 
 
@@ -89,7 +89,7 @@ def _row(config: SweepConfig, point: Point, folder: Path, device: torch.device) 
     test = folder / PARTS / "test.extxyz"
     potential = open_model(str(result.model), device=str(device))
     evaluation, _ = collect(evaluate_files(potential, [test], config.data.labels, max_edges=config.budget.max_edges))
-    errors = {}
+    errors: dict[str, Any] = {}
     for name, unit in _COLUMNS.items():
         if (one := evaluation.quantities.get(name)) is not None:
             errors |= {f"{name}_mae_{unit}": one.mae, f"{name}_rmse_{unit}": one.rmse}

@@ -162,9 +162,8 @@ def _more(chosen: Group, groups: Sequence[Group], column: str) -> list[str]:
         errors = errors.replace("^−-", "^+")
         return [f"More data hardly help it under this budget ({errors}): train longer, or take a larger model."]
     text = f"Twice the data would lower its error by some {100 * gain:.0f} % ({errors} structures)"
-    higher = next(
-        (g for g in groups if (g.preset, g.l_max, g.size) == (chosen.preset, chosen.l_max + 1, chosen.size)), None
-    )
+    upper = (chosen.preset, chosen.l_max + 1, chosen.size)
+    higher = next((group for group in groups if (group.preset, group.l_max, group.size) == upper), None)
     ratio = _ratio(higher, chosen, column) if higher is not None else None
     if ratio is None:
         return [text + "."]

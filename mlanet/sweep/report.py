@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-import mlanet
 from mlanet.config import to_data
 from mlanet.page import Page
 from mlanet.plots import save
@@ -58,12 +56,13 @@ def write_report(folder: Path, started: Started, results: Sequence[Result]) -> t
     """
     rows = [result.row for result in results]
     advice = recommend(rows)
+    facts = surroundings(results)
     document = {
         "settings": to_data(started.used),
         "training_structures_available": started.available,
         "points": len(started.plan.points),
         "remarks": started.plan.remarks,
-        "surroundings": surroundings(results),
+        "surroundings": facts,
         "recommendation": advice,
         "rows": rows,
     }
@@ -74,7 +73,7 @@ def write_report(folder: Path, started: Started, results: Sequence[Result]) -> t
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")
         files.append(folder / f"{name}.png")
-    _page(started, rows, document["surroundings"], advice, figures).write(folder / "report.html")
+    _page(started, rows, facts, advice, figures).write(folder / "report.html")
     return (*files, folder / "report.html")
 
 
@@ -85,21 +84,7 @@ def surroundings(results: Sequence[Result]) -> dict[str, Any]:
         for key, value in result.surroundings.items():
             if value not in found.setdefault(key, []):
                 found[key].append(value)
-    facts = {key: values[0] if len(values) == 1 else values for key, values in found.items()}
-    return facts | {"commit": commit()}
-
-
-def commit() -> str:
-    """Of the clone that runs, or "unknown" for an installed package."""
-    root = Path(mlanet.__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return "unknown"
-    words = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-    except OSError:
-        return "unknown"
-    return done.stdout.strip() or "unknown"
+    return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
 
 
 def _figures(rows: Sequence[Row]) -> dict[str, Figure]:

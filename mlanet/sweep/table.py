@@ -129,9 +129,8 @@ def to_csv(rows: Sequence[Row]) -> bytes:
     text = io.StringIO()
     table = csv.DictWriter(text, Row.__struct_fields__, lineterminator="\n")
     table.writeheader()
-    table.writerows(
-        {key: "" if value is None else value for key, value in msgspec.structs.asdict(row).items()} for row in rows
-    )
+    for row in rows:
+        table.writerow({key: "" if value is None else value for key, value in msgspec.structs.asdict(row).items()})
     return text.getvalue().encode()
 
 
