@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,25 +45,15 @@ def learning_curves(groups: Sequence[Group], column: str) -> Figure | None:
         label = curve[0].model + (f": n^{_minus(-fitted.exponent)}" if fitted else "")
         spread = np.array([group.spread(column) or 0.0 for group in curve])
         bars = np.minimum(spread, 0.9 * means)  # a bar down to zero has no place on a logarithmic axis
-        axes.errorbar(
-            sizes,
-            means,
-            yerr=(bars, spread),
-            color=color,
-            marker=marker,
-            markersize=5,
-            capsize=3,
-            linewidth=1.4,
-            label=label,
-        )
+        look: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5, "linewidth": 1.4}
+        axes.errorbar(sizes, means, yerr=(bars, spread), capsize=3, label=label, **look)
         for group in curve:
             _seeds(axes, group.size, group, column, color)
     _logarithmic(axes, (True, True))
     _ticks_at(axes.xaxis, sorted({group.size for group in groups}))
     axes.set_xlabel("training structures")
     axes.set_ylabel(_label(column))
-    axes.set_title("learning curves", loc="left", fontweight="bold", color=INK)
-    axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+    _legend_below(figure)
     return figure
 
 
@@ -93,25 +83,15 @@ def costs(groups: Sequence[Group], column: str) -> Figure | None:
                 axes.plot(getattr(row, key), getattr(row, column), ".", color=color, alpha=0.5, markersize=4)
             points.append((x, y))
         front = np.array(pareto(points))
-        axes.step(
-            *front.T, where="post", color=GREY, linewidth=1.0, linestyle=(0, (4, 2)), zorder=1, label="Pareto front"
-        )
+        dashed: dict[str, Any] = {"color": GREY, "linewidth": 1.0, "linestyle": (0, (4, 2))}
+        axes.step(*front.T, where="post", zorder=1, label="Pareto front", **dashed)
         _logarithmic(axes, (True, True))
         axes.margins(0.18)
         axes.set_xlabel(label)
         if place == 0:
             axes.set_ylabel(_label(column))
             axes.set_title(f"{size} training structures", loc="left", fontweight="bold", color=INK)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=min(4, len(labels)),
-        frameon=False,
-        fontsize=8,
-        labelcolor=INK,
-    )
+    _legend_below(figure)
     return figure
 
 
@@ -185,6 +165,13 @@ def _seeds(axes: Axes, x: float, group: Group, column: str, color: str) -> None:
         axes.plot([x] * len(values), values, ".", color=color, alpha=0.45, markersize=4)
 
 
+def _legend_below(figure: Figure) -> None:
+    """One legend for all panels, where it hides nothing."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    look: dict[str, Any] = {"frameon": False, "fontsize": 8, "labelcolor": INK}
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), **look)
+
+
 def _look(number: int) -> tuple[str, str]:
     """Colour and marker, so that lines differ without colours too."""
     return SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
@@ -201,21 +188,17 @@ def _minus(number: float) -> str:
 
 def _logarithmic(axes: Axes, which: tuple[bool, bool]) -> None:
     """Logarithmic axes with numbers as people write them, also where an axis spans less than a decade."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     for wanted, axis, change in ((which[0], axes.xaxis, axes.set_xscale), (which[1], axes.yaxis, axes.set_yscale)):
         if not wanted:
             continue
         change("log")
         low, high = axis.get_view_interval()
-        narrow = high / low < 30
-        axis.set_major_locator(
-            LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 6, 8) if high / low < 4 else (1, 2, 5) if narrow else (1,))
-        )
+        dense = (1, 1.5, 2, 3, 4, 5, 6, 8) if high / low < 6 else (1, 2, 5)
+        axis.set_major_locator(LogLocator(subs=dense if high / low < 50 else (1,)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
-        if narrow:
-            axis.set_minor_locator(NullLocator())
+        axis.set_minor_locator(NullLocator())
 
 
 def _ticks_at(axis: Axis, values: Sequence[int]) -> None:
