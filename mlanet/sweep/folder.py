@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 import yaml
 
-from mlanet.config import parse, read_yaml, to_data
+from mlanet.config import parse, read_yaml
 from mlanet.errors import CheckpointError, ConfigError, OutputError
 from mlanet.files import write_whole
 from mlanet.sweep.config import SweepConfig
 from mlanet.sweep.parts import digests, divide, write_parts
-from mlanet.sweep.plan import PARTS, POINTS, Plan, Point, make_plan, settled
+from mlanet.sweep.plan import PARTS, POINTS, Plan, Point, make_plan, plain, settled
 from mlanet.sweep.table import Result
 
 SETTINGS, RESULT, TABLE, LOCK = "sweep.yaml", "result.json", "table.csv", "sweep.lock"
@@ -59,7 +59,7 @@ def open_folder(config: SweepConfig, threads: int) -> Started:
         if folder.exists() and any(one.name != LOCK for one in folder.iterdir()):
             raise ConfigError(f"{folder}: holds files that are no sweep's; choose another output folder")
         started = prepare(config, threads)
-        write(folder / SETTINGS, yaml.safe_dump(to_data(started), sort_keys=False, allow_unicode=True).encode())
+        write(folder / SETTINGS, yaml.safe_dump(plain(started), sort_keys=False, allow_unicode=True).encode())
     if not (folder / PARTS).exists():
         write_parts(divide(config.data), folder / PARTS)
     return started
@@ -84,7 +84,7 @@ def _require_same(started: Started, now: SweepConfig) -> None:
     """The same command again, or an error that says what is different."""
     changes = [
         f"{path}: was {before!r}, is {after!r}"
-        for path, before, after in _differences(to_data(started.given), to_data(now), "")
+        for path, before, after in _differences(plain(started.given), plain(now), "")
         if path not in _BY_CONTENT
     ]
     names = [*now.data.files, *now.data.test]

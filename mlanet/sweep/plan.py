@@ -154,7 +154,7 @@ def train_config(config: SweepConfig, point: Point, folder: Path) -> TrainConfig
     }
     settings = {
         "data": data,
-        "model": _plain(model_config(config, point.preset, point.l_max)),
+        "model": plain(model_config(config, point.preset, point.l_max)),
         "references": config.references,
         "loss": to_data(config.loss),
         "optimizer": to_data(config.optimizer),
@@ -172,8 +172,8 @@ def train_config(config: SweepConfig, point: Point, folder: Path) -> TrainConfig
     return parse(settings, TrainConfig, point.name)
 
 
-def _plain(config: ModelConfig) -> dict[str, Any]:
-    """As JSON has it, lists for tuples: a checkpoint that is read back must equal it."""
+def plain(config: msgspec.Struct) -> dict[str, Any]:
+    """As JSON has it, lists for tuples: equal to what is read back from a file."""
     return msgspec.json.decode(msgspec.json.encode(config))
 
 

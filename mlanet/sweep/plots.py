@@ -65,7 +65,7 @@ def costs(groups: Sequence[Group], column: str) -> Figure | None:
     size = max(group.size for group in groups)
     models = models_of(groups)
     here = [group for group in _with_error(groups, column) if group.size == size]
-    shown = {key: label for key, label in COSTS.items() if any(group.values(key) for group in here)}
+    shown = {key: label for key, label in COSTS.items() if any(group.mean(key) for group in here)}
     if not here or not shown:
         return None
     figure = new_figure(3.6 * len(shown), 3.9)
@@ -75,7 +75,7 @@ def costs(groups: Sequence[Group], column: str) -> Figure | None:
         points = []
         for group in here:
             x, y = group.mean(key), group.mean(column)
-            if x is None or y is None:
+            if not x or not y:  # no place on logarithmic axes
                 continue
             color, marker = _look(models.index((group.preset, group.l_max)))
             axes.plot(x, y, marker, color=color, markersize=7, label=group.model, zorder=3)
