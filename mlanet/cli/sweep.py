@@ -127,10 +127,12 @@ def _engine(config: SweepConfig, jobs: int, ray: str | None) -> Engine:
     import torch
 
     from mlanet.sweep.engines import on_ray, processes
+    from mlanet.training.processes import Processes
 
     gpu = config.run.device.startswith("cuda") or (config.run.device == "auto" and torch.cuda.is_available())
     if ray is not None:
         return on_ray(None if ray == NO_ADDRESS else ray, gpu)
+    Processes(config.run.device)  # a device that is not there is an error now, not of every point
     free = gpu and ":" not in config.run.device
     return processes(jobs, torch.cuda.device_count() if free else 0)
 
