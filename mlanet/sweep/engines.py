@@ -148,7 +148,9 @@ def _run_here(job: Job) -> int:
     """A point from start to end, inside a task of Ray; the process is fresh there too."""
     process = _start(job)
     try:
-        return process.wait()
+        while process.poll() is None:  # a cancelled task is interrupted between Python's steps, not inside a wait
+            time.sleep(POLL)
+        return process.returncode
     finally:
         _stop([process])
 

@@ -45,6 +45,11 @@ class Point(NamedTuple):
         return f"{Path(self.preset).stem}-l{self.l_max}-n{self.size}-s{self.seed}"
 
     @property
+    def key(self) -> dict[str, Any]:
+        """What tells its row from others: a preset's name, also where it is a file."""
+        return self._asdict() | {"preset": Path(self.preset).stem}
+
+    @property
     def model(self) -> str:
         """What tells one model from another, for people.
 

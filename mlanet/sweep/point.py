@@ -97,7 +97,7 @@ def _row(config: SweepConfig, point: Point, folder: Path, device: torch.device) 
     progress = load_state(settings_state(settings))[1]["progress"]
     per_epoch = _steps_per_epoch(settings, progress)
     return Row(
-        **point._asdict(),
+        **point.key,
         status=DONE,
         **errors,
         test_structures=evaluation.frames,

@@ -133,7 +133,7 @@ def _page(
     page.table(
         ["preset", "l_max", "structures", "seed", "status", *(_COLUMNS[key] for key in shown)],
         [
-            [Path(row.preset).stem, row.l_max, row.size, row.seed, row.status, *(getattr(row, key) for key in shown)]
+            [row.preset, row.l_max, row.size, row.seed, row.status, *(getattr(row, key) for key in shown)]
             for row in rows
         ],
         "Errors of the test part. Click a column's name to sort.",

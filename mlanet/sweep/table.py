@@ -121,7 +121,7 @@ def decay(groups: Sequence[Group], column: str) -> Decay | None:
 
 def failed(point: Point, remark: str) -> Row:
     """The row of a point that came to nothing."""
-    return Row(**point._asdict(), status=FAILED, remark=" ".join(remark.split()))
+    return Row(**point.key, status=FAILED, remark=" ".join(remark.split()))
 
 
 def to_csv(rows: Sequence[Row]) -> bytes:

@@ -29,7 +29,13 @@ def test_a_sweep_leaves_its_files(settings: Settings, tmp_path: Path) -> None:
     assert result.done == 4 and not result.unfinished
     assert [(row.size, row.seed) for row in result.rows] == [(4, 1), (4, 2), (8, 1), (8, 2)]
     for row in result.rows:
-        assert row.steps == 6 and row.test_structures == 2 and row.parameters and row.stress_mae_GPa is not None
+        assert (
+            row.preset == "tiny"
+            and row.steps == 6
+            and row.test_structures == 2
+            and row.parameters
+            and row.stress_mae_GPa is not None
+        )
         assert row.epochs == pytest.approx(6 * 2 / row.size)
         assert all((getattr(row, name) or 0) > 0 for name in MEASURED[:3]) and row.peak_memory_MiB is not None
     folder = tmp_path / "sweep"
