@@ -8,8 +8,9 @@ The rule, at the largest size that every model finished:
 3. Of these, the cheapest is recommended: the smallest √(time per epoch × peak memory). The first in the order of the
    sweep wins a tie.
 
-Whether more data or a higher l helps more is read from the fitted exponent b of the recommended model's learning curve:
-twice the data multiply the error by 2^−b, one l more by the ratio that was measured.
+Whether more data or a higher l helps more is read from the learning curve of the recommended model: with ε ∝ n^−b,
+twice the data multiply the error by 2^−b, one l more by the ratio that was measured. b is that of the fit through all
+sizes or, if the curve flattens, the smaller one between the last two.
 """
 
 from __future__ import annotations
@@ -152,16 +153,18 @@ def _seeds(compared: Sequence[Group]) -> list[str]:
 
 def _more(chosen: Group, groups: Sequence[Group], column: str) -> list[str]:
     """Whether more data or a higher l helps more."""
-    curve = _of(groups, (chosen.preset, chosen.l_max))
-    fitted = decay(curve, column)
-    if fitted is None:
+    curve = sorted(_of(groups, (chosen.preset, chosen.l_max)), key=lambda group: group.size)
+    whole, last = decay(curve, column), decay(curve[-2:], column)
+    if whole is None or last is None:
         return []
-    gain = 1 - 2.0**-fitted.exponent
-    errors = f"error ∝ n^−{fitted.exponent:.2f} from {min(g.size for g in curve)} to {max(g.size for g in curve)}"
-    if fitted.exponent < FLAT:
-        errors = errors.replace("^−-", "^+")
-        return [f"More data hardly help it under this budget ({errors}): train longer, or take a larger model."]
-    text = f"Twice the data would lower its error by some {100 * gain:.0f} % ({errors} structures)"
+    slope = min(whole.exponent, last.exponent)
+    bends = len(curve) > 2 and slope < whole.exponent - FLAT
+    power = f"error ∝ n^{_signed(slope)} from {curve[-2 if bends else 0].size} to {curve[-1].size} structures"
+    power += f", n^{_signed(whole.exponent)} from {curve[0].size} on" if bends else ""
+    if slope < FLAT:
+        return [f"More data hardly help it under this budget ({power}): train longer, or take a larger model."]
+    gain = 1 - 2.0**-slope
+    text = f"Twice the data would lower its error by some {100 * gain:.0f} % ({power})"
     upper = (chosen.preset, chosen.l_max + 1, chosen.size)
     higher = next((group for group in groups if (group.preset, group.l_max, group.size) == upper), None)
     ratio = _ratio(higher, chosen, column) if higher is not None else None
@@ -169,7 +172,12 @@ def _more(chosen: Group, groups: Sequence[Group], column: str) -> list[str]:
         return [text + "."]
     step = f"l = {chosen.l_max + 1} {'lowers' if ratio < 1 else 'raises'} it by {100 * abs(1 - ratio):.0f} %"
     verdict = "more data help more than a higher l" if gain > 1 - ratio else "a higher l helps more than that"
-    return [f"{text}, {step}: {verdict}."]
+    return [f"{text}; {step}: {verdict}."]
+
+
+def _signed(exponent: float) -> str:
+    """The power of n, with its sign."""
+    return f"{-exponent:+.2f}".replace("-", "−")
 
 
 def _order(groups: Sequence[Group], models: Sequence[tuple[str, int]], best: Group, column: str) -> list[str]:

@@ -41,8 +41,8 @@ _COLUMNS = {
     "steps": "steps",
     "epochs": "epochs",
     "seconds": "training, s",
-    "seconds_per_epoch": "per epoch, s",
-    "microseconds_per_atom": "per atom, µs",
+    "seconds_per_epoch": "time per epoch, s",
+    "microseconds_per_atom": "time per atom, µs",
     "peak_memory_MiB": "peak memory, MiB",
     "remark": "remark",
 }

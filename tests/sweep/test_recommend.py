@@ -91,6 +91,14 @@ def test_a_flat_curve_asks_for_no_data() -> None:
     assert any("More data hardly help" in sentence and "n^+0.01" in sentence for sentence in found.sentences)
 
 
+def test_a_curve_that_flattens_is_judged_by_its_end() -> None:
+    """A steep beginning promises nothing: what counts is the slope between the last two sizes, and both are told."""
+    text = recommend(rows({("m", 1): {25: 40.0, 50: 20.0, 100: 19.8}})).sentences[2]
+    assert "More data hardly help" in text and "n^−0.01 from 50 to 100" in text and "n^−0.51 from 25 on" in text
+    text = recommend(rows({("m", 1): {25: 40.0, 50: 20.0, 100: 14.0}})).sentences[2]
+    assert "lower its error by some 30 %" in text and "n^−0.51 from 50 to 100" in text
+
+
 def test_the_order_may_depend_on_the_size() -> None:
     """A small set may want a small l."""
     found = recommend(rows({("m", 1): {50: 30.0, 100: 28.0}, ("m", 3): {50: 40.0, 100: 20.0}}))
