@@ -33,7 +33,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     available: int
     """Structures of the training part."""
     content: tuple[str, ...]
-    """sha256 of the data files."""
+    """sha256 of the data files and of presets of one's own."""
 
     @property
     def plan(self) -> Plan:
@@ -67,12 +67,18 @@ def open_folder(config: SweepConfig, threads: int) -> Started:
 
 def prepare(config: SweepConfig, threads: int) -> Started:
     """Everything that is known before the first training; nothing is written."""
-    content = tuple(digests([*config.data.files, *config.data.test]))
+    content = tuple(digests(_files(config)))
     parts = divide(config.data)
     used = settled(config, len(parts.valid), threads)
     started = Started(given=config, used=used, available=parts.available, content=content)
     assert started.plan.points
     return started
+
+
+def _files(config: SweepConfig) -> list[str]:
+    """Everything that is read, beside packaged presets."""
+    own = [preset for preset in config.presets if preset.endswith((".yaml", ".yml"))]
+    return [*config.data.files, *config.data.test, *own]
 
 
 def read_folder(folder: Path) -> Started:
@@ -87,9 +93,14 @@ def _require_same(started: Started, now: SweepConfig) -> None:
         for path, before, after in _differences(plain(started.given), plain(now), "")
         if path not in _BY_CONTENT
     ]
-    names = [*now.data.files, *now.data.test]
-    if all(Path(name).is_file() for name in names) and tuple(digests(names)) != started.content:
-        changes.append("data: the files have another content")
+    names = _files(now)
+    if len(names) != len(started.content):
+        changes.append(f"files: were {len(started.content)}, are {len(names)}")
+    else:
+        pairs = zip(names, started.content, strict=True)
+        there = [(name, before) for name, before in pairs if Path(name).is_file()]
+        changed = [name for name, before in there if digests([name]) != [before]]
+        changes += [f"{name}: has another content" for name in changed]
     if changes:
         raise ConfigError(
             f"{now.output}: was started with other settings ({'; '.join(changes)}); "

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mlanet.config import parse, to_data
+from mlanet.config import parse, preset_path, to_data
 from mlanet.errors import ConfigError
 from mlanet.models import LEIGNNConfig, MLANetConfig, ModelConfig, read_model_config
 from mlanet.nn.equivariant import natural_irreps
@@ -198,4 +198,5 @@ def settled(config: SweepConfig, structures: int, threads: int) -> SweepConfig:
         budget = msgspec.structs.replace(budget, validate_every=every)
     if run.threads is None:
         run = msgspec.structs.replace(run, threads=threads)
-    return msgspec.structs.replace(config, budget=budget, run=run)
+    presets = tuple(str(preset_path(one).resolve()) if Path(one).suffix else one for one in config.presets)
+    return msgspec.structs.replace(config, budget=budget, run=run, presets=presets)

@@ -124,9 +124,24 @@ def test_other_settings_are_refused(settings: Settings, tmp_path: Path, labelled
     same = {"files": [str(tmp_path / "copy.extxyz")]}
     assert sweep(settings(sizes=[4], data=same), here).done == 1
     ase.io.write(tmp_path / "copy.extxyz", crystals(21), format="extxyz")
-    with pytest.raises(ConfigError, match="the files have another content"):
+    with pytest.raises(ConfigError, match=r"copy\.extxyz: has another content"):
         sweep(settings(sizes=[4], data=same), here)
+    with pytest.raises(ConfigError, match="files: were 1, are 2"):
+        sweep(settings(sizes=[4], data={"files": [labelled, str(tmp_path / "copy.extxyz")]}), here)
+    Path(tmp_path / "copy.extxyz").unlink()  # the parts are kept in the sweep's folder
+    assert sweep(settings(sizes=[4], data=same), here).done == 1
     assert (tmp_path / "sweep/table.csv").read_bytes() == before
+
+
+def test_a_preset_of_ones_own_may_not_change(settings: Settings, tmp_path: Path, tiny: str, monkeypatch) -> None:
+    """Points before and after would be other models. Where the command is typed does not matter."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(Path(tiny).read_text())
+    monkeypatch.chdir(tmp_path)
+    assert sweep(settings(sizes=[4], presets=["mine.yaml"]), here).done == 1
+    mine.write_text(Path(tiny).read_text().replace("layers: 1", "layers: 2"))
+    with pytest.raises(ConfigError, match=r"mine\.yaml: has another content"):
+        sweep(settings(sizes=[4], presets=["mine.yaml"]), here)
 
 
 def test_a_foreign_or_busy_folder_is_refused(settings: Settings, tmp_path: Path) -> None:
