@@ -126,7 +126,7 @@ def test_other_settings_are_refused(settings: Settings, tmp_path: Path, labelled
     ase.io.write(tmp_path / "copy.extxyz", crystals(21), format="extxyz")
     with pytest.raises(ConfigError, match=r"copy\.extxyz: has another content"):
         sweep(settings(sizes=[4], data=same), here)
-    with pytest.raises(ConfigError, match="files: were 1, are 2"):
+    with pytest.raises(ConfigError, match="files: were 2, are 3"):
         sweep(settings(sizes=[4], data={"files": [labelled, str(tmp_path / "copy.extxyz")]}), here)
     Path(tmp_path / "copy.extxyz").unlink()  # the parts are kept in the sweep's folder
     assert sweep(settings(sizes=[4], data=same), here).done == 1
