@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MISSING = "–"
+LONG = 32
+"""Characters; a longer text in a table is folded."""
+
 DIGITS = 4
 """Significant digits of a float in a table; the whole number stands in its tooltip and decides the order."""
 
@@ -35,6 +38,7 @@ _STYLE = """
 body{margin:0 auto;max-width:68rem;padding:1rem clamp(.8rem,4vw,2.5rem) 4rem;background:var(--paper);color:var(--ink);
 font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 h1{font-size:1.7rem;line-height:1.25;margin:1rem 0 .3rem}h2{font-size:1.25rem;margin:2.4rem 0 .6rem}
+h1,h2{overflow-wrap:anywhere}
 p{max-width:46rem;overflow-wrap:anywhere;white-space:pre-line}.intro,figcaption,caption{color:var(--soft)}
 a{color:var(--link)}nav ul{margin:.4rem 0;padding-left:1.2rem;columns:14rem}
 dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15rem 1.2rem;margin:.6rem 0}
@@ -43,11 +47,12 @@ dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding-bottom:.4rem}
 th,td{padding:.3rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
-th{vertical-align:bottom;border-bottom:2px solid var(--line)}tbody tr:nth-child(even){background:var(--band)}
-td.n,th.n{text-align:right}td.n{white-space:nowrap}
+th{min-width:4.8rem;vertical-align:bottom;border-bottom:2px solid var(--line)}
+tbody tr:nth-child(even){background:var(--band)}
+td.n,th.n{text-align:right}td:not(.w){white-space:nowrap}td.w{min-width:16rem}
 th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outline:2px solid var(--link)}
 th[aria-sort=ascending] button::after{content:" \\25B4"}th[aria-sort=descending] button::after{content:" \\25BE"}
-figure{margin:1.2rem 0}figure img{display:block;max-width:100%;height:auto;background:#fff;padding:.6rem;
+figure{margin:1.2rem 0}figure img{display:block;max-width:max(100%,32rem);height:auto;background:#fff;padding:.6rem;
 border:1px solid var(--line);border-radius:6px}figcaption{margin-top:.4rem;max-width:46rem;font-size:.92rem}
 """
 
@@ -120,7 +125,7 @@ class Page:
         width, height = (round(96 * inches) for inches in figure.get_size_inches())
         words = escape(caption, quote=True)
         self._parts.append(
-            f'<figure><img src="{source}" alt="{words}" width="{width}" height="{height}">'
+            f'<figure><div class="scroll"><img src="{source}" alt="{words}" width="{width}" height="{height}"></div>'
             f"<figcaption>{words}</figcaption></figure>"
         )
 
@@ -172,9 +177,10 @@ def _cell(value: object, right: bool) -> str:
     if _missing(value):
         return f"<td{_class(right)}>{MISSING}</td>"
     shown = _shown(value)
+    kind = ' class="w"' if len(shown) > LONG else _class(right)
     whole = f"{value:.17g}" if isinstance(value, float) else str(value)
     hint = f' title="{whole}"' if isinstance(value, float) and whole != shown else ""
-    return f'<td{_class(right)} data-v="{escape(whole, quote=True)}"{hint}>{escape(shown)}</td>'
+    return f'<td{kind} data-v="{escape(whole, quote=True)}"{hint}>{escape(shown)}</td>'
 
 
 def _class(right: bool) -> str:

@@ -19,6 +19,7 @@ from mlanet.cli import (
     presets,
     profile,
     relax,
+    sweep,
     train,
     trajectory,
 )
@@ -59,6 +60,7 @@ app.command("exfoliate", rich_help_panel="Use a model")(exfoliate.exfoliate)
 app.command("check", rich_help_panel="Use a model")(check.check)
 app.command("info", rich_help_panel="Use a model")(info.info)
 app.command("train", rich_help_panel="Make a model")(train.train)
+app.command("sweep", rich_help_panel="Make a model")(sweep.sweep)
 app.add_typer(data.app, name="data", rich_help_panel="Make a model")
 app.command("presets", rich_help_panel="Make a model")(presets.presets)
 app.add_typer(profile.app, name="profile", rich_help_panel="This installation")

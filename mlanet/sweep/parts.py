@@ -1,0 +1,109 @@
+"""The data of a sweep, divided once: training, validation and test part as files that every point reads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ase.io.extxyz import write_extxyz
+
+from mlanet.data.dataset import group_of
+from mlanet.data.read import Frame, read_frames
+from mlanet.data.splits import group_split, random_split
+from mlanet.errors import DataError, OutputError
+from mlanet.sweep.config import SweepData
+
+
+class Parts(NamedTuple):
+    """Frames of the three parts, each in the order of the files."""
+
+    train: list[Frame]
+    valid: list[Frame]
+    test: list[Frame]
+
+    @property
+    def available(self) -> int:
+        """Training structures that a size can ask for; lone atoms come with every size and are not counted."""
+        return sum(not _alone(frame) for frame in self.train)
+
+
+def divide(data: SweepData) -> Parts:
+    """Read and divide by seed; lone atoms carry reference energies and stay in the training part.
+
+    Raises:
+        DataError: a file that cannot be read, or too few structures for three parts.
+    """
+    frames, groups = _read(data.files)
+    chosen = [index for index, frame in enumerate(frames) if not _alone(frame)]
+    test = _read(data.test)[0] if data.test else []
+    aside = [data.valid_fraction] if data.valid_fraction else []
+    aside += [] if data.test else [data.test_fraction]
+    sizes = [1 - sum(aside), *aside]
+    if data.split == "group":
+        divided = group_split([groups[index] for index in chosen], sizes, data.seed)
+    else:
+        divided = random_split(len(chosen), sizes, data.seed)
+    parts = [[frames[chosen[index]] for index in part] for part in divided]
+    lone = [frame for frame in frames if _alone(frame)]
+    valid = parts[1] if data.valid_fraction else []
+    return Parts(lone + parts[0], valid, test if data.test else parts[-1])
+
+
+def _read(files: Sequence[str]) -> tuple[list[Frame], list[str]]:
+    """All frames, and the group of each."""
+    frames, groups = [], []
+    for path in files:
+        for frame in read_frames(Path(path)):
+            frames.append(frame)
+            groups.append(group_of(frame, path))
+    if not frames:
+        raise DataError(f"{', '.join(files)}: no structures")
+    return frames, groups
+
+
+def _alone(frame: Frame) -> bool:
+    """Whether this is one atom in empty space."""
+    return len(frame.atoms) == 1 and not frame.atoms.pbc.any()
+
+
+def write_parts(parts: Parts, folder: Path) -> None:
+    """`train.extxyz`, `valid.extxyz`, `test.extxyz` in a new folder that appears with all of them or not at all.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    partial = folder.with_name(f"{folder.name}-{uuid.uuid4().hex}.partial")
+    try:
+        for left in folder.parent.glob(f"{folder.name}-*.partial"):
+            shutil.rmtree(left)
+        partial.mkdir(parents=True)
+        for name, frames in parts._asdict().items():
+            with open(partial / f"{name}.extxyz", "w", encoding="utf-8") as file:
+                for frame in frames:
+                    write_extxyz(file, [frame.atoms])
+                file.flush()
+                os.fsync(file.fileno())
+        partial.replace(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
+def digests(files: Sequence[str]) -> list[str]:
+    """sha256 of the content of each file.
+
+    Raises:
+        DataError: a file that cannot be read.
+    """
+    found = []
+    for path in files:
+        try:
+            with open(path, "rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return found
