@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import platform
-import subprocess
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,8 @@ from mlanet.data.splits import random_split
 from mlanet.graph import batch_graphs, batch_labels
 from mlanet.inference import predict
 from mlanet.metrics import Errors
+from mlanet.profiling import worker
+from mlanet.profiling.measurement import provenance
 from mlanet.training.config import TrainConfig
 from mlanet.training.trainer import train
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
@@ -158,16 +157,8 @@ def _one(options: argparse.Namespace, files: dict[str, Path], l_max: int, fracti
 
 def surroundings() -> dict[str, Any]:
     """Commit, hardware, date and versions of a row."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return {
-        "dtype": "float32",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "hardware": hardware,
-        "commit": commit.stdout.strip() or "unknown",
-        "date": date.today().isoformat(),
-    }
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return {"dtype": "float32", **worker.surroundings(device), **provenance()}
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,14 @@ def highest_resident() -> int:
         return highest if sys.platform == "darwin" else highest * 1024
 
 
+def resident() -> int:
+    """Bytes of this process that are in memory now; the most ever where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return highest_resident()
+
+
 def free_bytes(device: torch.device) -> int:
     """Bytes that a computation may still take: free memory of a GPU, or available memory of the machine."""
     if device.type == "cuda":
@@ -107,8 +116,6 @@ def free_bytes(device: torch.device) -> int:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) * 1024
     except (OSError, StopIteration):
-        import os
-
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

@@ -98,7 +98,7 @@ class Worker:
             found["allocated_bytes"], found["reserved_bytes"] = memory.allocated_bytes(run, self.device)
             return found
         _return_free_memory()
-        before = _resident()
+        before = memory.resident()
         memory.forget_highest_resident()
         run()
         run()
@@ -203,14 +203,6 @@ def _return_free_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):
         return
-
-
-def _resident() -> int:
-    """Bytes of this process in memory now."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return memory.highest_resident()
 
 
 def _atoms(data: dict[str, Any]) -> Atoms:

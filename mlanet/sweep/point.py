@@ -26,7 +26,7 @@ from mlanet.errors import ConfigError, MLANetError
 from mlanet.sweep.config import SweepConfig
 from mlanet.sweep.engines import FILE_ERROR, TERMINATED, WITH_PARENT
 from mlanet.sweep.folder import held, place_of, read_folder, read_result, write, write_result
-from mlanet.sweep.measure import PeakMemory, commit, microseconds_per_atom
+from mlanet.sweep.measure import PeakMemory, microseconds_per_atom
 from mlanet.sweep.plan import PARTS, Point, train_config
 from mlanet.sweep.table import DONE, Result, Row, failed
 from mlanet.training.config import TrainConfig
