@@ -20,6 +20,7 @@ from mlanet.data.atoms import MIN_DISTANCE, to_graph
 from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge
 from mlanet.errors import ConfigError, DataError, GeometryError
 from mlanet.graph import AtomicGraph
+from mlanet.kernels import use_kernels
 from mlanet.models import ModelConfig
 from mlanet.potential import Potential, require_species
 
@@ -50,9 +51,10 @@ class MLANetCalculator(Calculator):
         skin: Å. Neighbours are looked up within cutoff + skin, and again only when an atom has moved by more than
             skin/2 or anything else has changed. Results do not depend on it. For dynamics, 0.5 is a fair value.
         tabulated: read LEIGNN's radial filters from tables: faster where it has 64 or more radial functions.
+        kernels: "plain", "blocks" (memory by atoms, not edges) or "compiled" (faster too), for MLANet.
     Raises:
         CheckpointError: no such model, or a damaged file.
-        ConfigError: an unknown dtype or device, a negative skin, tables of a model that has none.
+        ConfigError: an unknown dtype or device, a negative skin, tables or kernels of a model that has none.
     """
 
     name = "mlanet"
@@ -66,6 +68,7 @@ class MLANetCalculator(Calculator):
         device: str = "cpu",
         skin: float = 0.0,
         tabulated: bool = False,
+        kernels: str = "plain",
     ) -> None:
         super().__init__()
         if dtype is not None and dtype not in DTYPES:
@@ -77,11 +80,13 @@ class MLANetCalculator(Calculator):
         self.potential = moved(potential, DTYPES[dtype] if dtype else None, device).eval().requires_grad_(False)
         if tabulated:
             self.potential.tabulated()
+        use_kernels(self.potential, kernels)
         self.parameters.update(
             model=type(potential.model).__name__ if isinstance(model, Potential) else os.fspath(model),
             dtype=str(self.potential.dtype).removeprefix("torch."),
             skin=float(skin),
             tabulated=tabulated,
+            kernels=kernels,
         )
         self._skin_list = _SkinList(self.potential, float(skin))
         self._lock = threading.RLock()

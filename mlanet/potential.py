@@ -106,6 +106,20 @@ class Potential(nn.Module):
         self.model.tabulate()
         return self.eval()
 
+    def with_kernels(self, kernels: str) -> Potential:
+        """Itself, its messages computed all at once (`plain`), in `blocks`, or `compiled` (docs/models/mlanet.md).
+
+        Raises:
+            ConfigError: a model or configuration that has only one way.
+        """
+        if kernels not in ("plain", "blocks", "compiled"):
+            raise ConfigError(f"kernels: '{kernels}' is none of plain, blocks, compiled")
+        if hasattr(self.model, "use_kernels"):
+            self.model.use_kernels(kernels)
+        elif kernels != "plain":
+            raise ConfigError(f"kernels: {kernels} is for MLANet; {type(self.model).__name__} has one way to compute")
+        return self
+
     def require_supported(self, graph: AtomicGraph) -> None:
         """Raise a typed error for a graph that this potential cannot answer."""
         if graph.cutoff < self.cutoff:

@@ -13,6 +13,8 @@ from mlanet.cli.output import (
     Dtype,
     Files,
     Json,
+    Kernel,
+    Kernels,
     MaxEdges,
     MaxMemory,
     Model,
@@ -36,6 +38,7 @@ def evaluate(
     max_memory: MaxMemory = None,
     dtype: Dtype = None,
     device: Device = "cpu",
+    kernels: Kernels = Kernel.plain,
 ) -> None:
     """Compare predictions with the labels in FILES: MAE and RMSE of energy, forces and stress, also by element.
 
@@ -46,7 +49,7 @@ def evaluate(
     from mlanet.workflows.model import open_model
 
     keys = label_keys(key or ())
-    potential = open_model(model, dtype=dtype and dtype.value, device=device)
+    potential = open_model(model, dtype=dtype and dtype.value, device=device, kernels=kernels.value)
     compared = progress(
         evaluate_files(potential, files, keys, max_edges=max_edges, max_memory=max_memory), "evaluating"
     )

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Kernel(enum.StrEnum):
+    """How the messages of an MLANet are computed."""
+
+    plain = "plain"
+    blocks = "blocks"
+    compiled = "compiled"
+
+
 class Precision(enum.StrEnum):
     """Floating-point type of a computation."""
 
@@ -41,6 +49,13 @@ MaxMemory = Annotated[
     typer.Option(
         help="GiB that a batch may need, forecast; on a GPU most of what is free if not given.",
         min=0.001,
+        rich_help_panel="Computing",
+    ),
+]
+Kernels = Annotated[
+    Kernel,
+    typer.Option(
+        help="Of MLANet: plain, blocks (least memory), compiled (the same, faster after a minute of compiling).",
         rich_help_panel="Computing",
     ),
 ]

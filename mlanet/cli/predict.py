@@ -13,6 +13,8 @@ from mlanet.cli.output import (
     Dtype,
     Files,
     Json,
+    Kernel,
+    Kernels,
     MaxEdges,
     MaxMemory,
     Model,
@@ -46,6 +48,7 @@ def predict(
     max_memory: MaxMemory = None,
     dtype: Dtype = None,
     device: Device = "cpu",
+    kernels: Kernels = Kernel.plain,
 ) -> None:
     """Predict energy, forces and stress of every structure in FILES.
 
@@ -60,7 +63,7 @@ def predict(
 
     require_formats(output, picture)
     refuse_overwriting((output, csv, picture), [*files, model_path(model)])
-    potential = open_model(model, dtype=dtype and dtype.value, device=device)
+    potential = open_model(model, dtype=dtype and dtype.value, device=device, kernels=kernels.value)
     predictions = written(predict_files(potential, files, max_edges=max_edges, max_memory=max_memory), output, csv)
     shown: list[Row] = []
     drawn: list[Predicted] = []

@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from mlanet.cli.output import Device, Dtype, Json, Model, Precision, note, print_json, print_pairs, progress
+from mlanet.cli.output import (
+    Device,
+    Dtype,
+    Json,
+    Kernel,
+    Kernels,
+    Model,
+    Precision,
+    note,
+    print_json,
+    print_pairs,
+    progress,
+)
 
 
 class Cell(enum.StrEnum):
@@ -45,6 +57,7 @@ def relax(
     json: Json = False,
     dtype: Dtype = Precision.float64,
     device: Device = "cpu",
+    kernels: Kernels = Kernel.plain,
 ) -> None:
     """Relax STRUCTURE: atoms, and with --cell also the cell. Exit status 1 if it does not converge."""
     from ase.io import write
@@ -62,7 +75,7 @@ def relax(
     if not frames:
         raise DataError(f"{structure}: has no frame")
     atoms = frames[0].atoms.copy()
-    atoms.calc = MLANetCalculator(model, dtype=dtype and dtype.value, device=device)
+    atoms.calc = MLANetCalculator(model, dtype=dtype and dtype.value, device=device, kernels=kernels.value)
     course = relaxation(atoms, cell=cell.value, pressure=pressure, fmax=fmax, steps=steps, method=method.value)
     last = list(progress(course, "relaxing"))[-1]
     result = summary(atoms, last)

@@ -13,9 +13,9 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from mlanet.errors import GeometryError
+from mlanet.errors import ConfigError, GeometryError
 from mlanet.graph import AtomicGraph, ModelOutput
-from mlanet.nn.dual_path import AttentionShape, InteractionLayer
+from mlanet.nn.dual_path import AttentionShape, DualPathAttention, InteractionLayer, Kernels
 from mlanet.nn.edges import Edges, pair_layout
 from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
 from mlanet.nn.equivariant import natural_irreps
@@ -24,6 +24,7 @@ from mlanet.nn.long_range import LongRange, LongRangeSettings
 from mlanet.nn.pooling import Structures, build_pooling
 from mlanet.nn.radial import BesselBasis, polynomial_envelope
 from mlanet.nn.repulsion import ScreenedRepulsion
+from mlanet.ops.fused import DEGREE_STEP
 from mlanet.statistics import Statistics
 
 
@@ -157,6 +158,29 @@ class MLANet(nn.Module):
         self.direct_stress = DirectStress(irreps) if config.forces == "direct" else None
 
     @property
+    def kernels(self) -> Kernels:
+        """How messages are computed: plain, blocks or compiled."""
+        return self._attentions()[0].kernels
+
+    def use_kernels(self, kernels: Kernels) -> None:
+        """Choose how messages are computed; the numbers stay the same but for rounding.
+
+        Raises:
+            ConfigError: for blocks or compiled, a configuration that has neither.
+        """
+        config = self.config
+        if kernels != "plain" and (config.message != "light" or config.attention != "tp_dot"):
+            raise ConfigError(
+                f"kernels: {kernels} needs message: light and attention: tp_dot, "
+                f"this model has {config.message} and {config.attention}"
+            )
+        for attention in self._attentions():
+            attention.kernels = kernels
+
+    def _attentions(self) -> list[DualPathAttention]:
+        return [one for one in self.layers.modules() if isinstance(one, DualPathAttention)]
+
+    @property
     def cutoff(self) -> float:
         """r_c, Å."""
         return self.config.cutoff
@@ -197,7 +221,7 @@ class MLANet(nn.Module):
 
     def _edges(self, graph: AtomicGraph, n_nodes: int) -> Edges:
         """Lengths and directions of all pairs, and what all layers derive from them."""
-        layout = pair_layout(graph.center, graph.neighbor, n_nodes)
+        layout = pair_layout(graph.center, graph.neighbor, n_nodes, 1 if self.kernels == "plain" else DEGREE_STEP)
         filler = graph.positions.new_tensor([2 * self.cutoff, 0.0, 0.0])
         vectors = layout.arrange(graph.edge_vectors(), filler)
         distance = torch.sqrt((vectors * vectors).sum(1))

@@ -11,7 +11,7 @@ equations are ours. The GATv2 form of z (arXiv 2105.14491) makes the ranking of 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from e3nn import o3
@@ -30,7 +30,12 @@ from mlanet.nn.equivariant import (
 from mlanet.nn.radial import RadialMLP
 from mlanet.nn.tensor_product import TensorProduct
 from mlanet.ops.attention import attention_ops
+from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
+from mlanet.ops.fused import Plan, fused_message
 from mlanet.ops.segment import enveloped_softmax
+
+Kernels = Literal["plain", "blocks", "compiled"]
+"""How messages are computed: all edges at once; block by block, which needs memory O(N); the same, compiled."""
 
 
 class AttentionShape(NamedTuple):
@@ -161,9 +166,17 @@ class DualPathAttention(nn.Module):
         n_radial = {"light": 2, "full": 1 if shape.combine == "sum" else 0}[shape.message]
         widths = (shape.radial_functions, shape.radial_hidden, n_radial * self.channels * self.n_degrees)
         self.radial = RadialMLP(*widths) if n_radial else None
+        self.kernels: Kernels = "plain"
+
+    def can_fuse(self, edges: Edges) -> bool:
+        """Whether the message can be computed in blocks: light, by query, key and Y, for a table of neighbours."""
+        shape = self.shape
+        return bool(edges.around.degree) and shape.message == "light" and shape.attention == "tp_dot"
 
     def forward(self, features: Tensor, edges: Edges) -> Tensor:
         """(N, M, C) -> (N, M, C)."""
+        if self.kernels != "plain" and self.can_fuse(edges):
+            return self._fused(features, edges)
         z = self.chemical(features[:, 0], edges)
         envelope = edges.envelope[:, None, None]
         attention = self._edge_weights(features, z, edges) * envelope
@@ -174,6 +187,39 @@ class DualPathAttention(nn.Module):
             geometric_gate = attention.expand_as(gates)
             chemical_gate = gates * (envelope / math.sqrt(self.shape.mean_neighbors))
         return self._messages(self.value(features), geometric_gate, chemical_gate, edges)
+
+    def _fused(self, features: Tensor, edges: Edges) -> Tensor:
+        """The same as `forward`, a few centers at a time."""
+        assert self.logits is not None and self.radial is not None
+        shape, n = self.shape, edges.around.n_centers
+        by_sum = shape.combine == "sum"
+        static = BlockShape(
+            self.n_degrees - 1, shape.heads, shape.key_dim, shape.mean_neighbors**-0.5 if by_sum else 0.0
+        )
+        inputs = BlockInputs(
+            sent=self.value(features),
+            key=self.logits.key(features),
+            near=self.chemical.neighbor(features[:, 0]),
+            query=self.logits.query(features),
+            here=self.chemical.center(features[:, 0]),
+            factor=1 + edges.coordination / shape.mean_neighbors,
+            envelope=edges.around.table(edges.envelope),
+            radial=edges.around.table(edges.radial),
+            harmonics=edges.around.table(edges.harmonics),
+        )
+        weights = BlockWeights(
+            chemical=self.chemical.radial.weights[0],
+            gates=self.gates.weight,
+            gates_bias=self.gates.bias,
+            logits=self.logits.weights.weight,
+            logits_bias=self.logits.weights.bias,
+            log_temperature=self.logits.log_temperature,
+            mlp=tuple(self.radial.weights),
+        )
+        if not self.training:  # nobody will ask for their gradients, so they need not be computed
+            weights = BlockWeights.of([one.detach() for one in weights.flat()])
+        plan = Plan.of(static, edges.neighbor.view(n, -1), self.kernels == "compiled")
+        return fused_message(plan, inputs, weights)
 
     def attention_weights(self, features: Tensor, edges: Edges) -> Tensor:
         """α (E, H) of the enveloped softmax with null key; Σ_j α < 1."""

@@ -42,10 +42,11 @@ class PairLayout(NamedTuple):
         return torch.cat([values, filler[None]]).index_select(0, self.slot)
 
 
-def pair_layout(center: Tensor, neighbor: Tensor, n_centers: int) -> PairLayout:
+def pair_layout(center: Tensor, neighbor: Tensor, n_centers: int, step: int = 1) -> PairLayout:
     """A table on a CPU when the centers have similar numbers of neighbours, else the sorted list itself.
 
-    On other devices always the list: its shape is known without asking the device.
+    On other devices always the list: its shape is known without asking the device. Rows per center of a table are
+    rounded up to a multiple of `step`.
     """
     plain = PairLayout(Neighborhoods(center, n_centers), neighbor, None)
     if center.device.type != "cpu" or not len(center):
@@ -54,6 +55,7 @@ def pair_layout(center: Tensor, neighbor: Tensor, n_centers: int) -> PairLayout:
     degree = int(counts.max())
     if not worth_a_table(n_centers, degree, len(center)):
         return plain
+    degree = -(-degree // step) * step
     column = torch.arange(degree)[None, :]
     first = (torch.cumsum(counts, 0) - counts)[:, None]
     slot = torch.where(column < counts[:, None], first + column, len(center)).flatten()

@@ -136,8 +136,8 @@ def require_known(models: Sequence[str], settings: Settings) -> None:
     for name in models:
         if _home(name, settings.peers)[0]:
             continue
-        if name.endswith(".safetensors"):
-            model_path(name)
+        if name.partition("@")[0].endswith(".safetensors"):
+            model_path(name.partition("@")[0])
         else:
             configuration(name)
 

@@ -93,11 +93,20 @@ class Own:
 def own(name: str, request: Request) -> Own:
     """A preset, a user's YAML (both `…:key=value,key=value` to change settings), or a model file.
 
-    A trained model keeps its weights and its species; a preset is drawn anew, from seed 0.
+    `@compiled` or `@blocks` at the end chooses the kernels. A trained model keeps its weights and its species; a preset
+    is drawn anew, from seed 0.
 
     Raises:
         ConfigError, CheckpointError: no such preset or file, or a setting that does not exist.
     """
+    name, _, kernels = name.partition("@")
+    found = _own(name, request)
+    found.module.with_kernels(kernels or "plain")
+    return found
+
+
+def _own(name: str, request: Request) -> Own:
+    """Without kernels."""
     from mlanet.potential import Potential
     from mlanet.statistics import Statistics
 
@@ -120,7 +129,7 @@ def configuration(name: str) -> Any:
     from mlanet.config import parse, preset_path, read_yaml, with_overrides
     from mlanet.models import ModelConfig
 
-    base, _, changes = name.partition(":")
+    base, _, changes = name.partition("@")[0].partition(":")
     data = with_overrides(read_yaml(preset_path(base)), _words(changes))
     return parse(data, ModelConfig, name)
 

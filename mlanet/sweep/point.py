@@ -23,6 +23,7 @@ from mlanet.checkpoint import load_state
 from mlanet.data.dataset import load_samples
 from mlanet.data.loader import Loader
 from mlanet.errors import ConfigError, MLANetError
+from mlanet.profiling.measurement import commit
 from mlanet.sweep.config import SweepConfig
 from mlanet.sweep.engines import FILE_ERROR, TERMINATED, WITH_PARENT
 from mlanet.sweep.folder import held, place_of, read_folder, read_result, write, write_result

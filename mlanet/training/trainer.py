@@ -20,6 +20,7 @@ from mlanet.errors import ConfigError, DivergedError
 from mlanet.forecast import Forecast, MemoryLimit
 from mlanet.graph import AtomicGraph, Labels, batch_graphs
 from mlanet.interruption import Signals
+from mlanet.kernels import use_kernels
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
 from mlanet.training.config import TrainConfig
@@ -108,7 +109,7 @@ class _Run:
         self.training, self.validation = load_split(config.data, starting_cutoff(config))
         potential, remarks = starting_potential(config, self.training)
         require_known(self.validation, potential.species)
-        self.potential: Potential = potential.to(device=processes.device)
+        self.potential: Potential = use_kernels(potential.to(device=processes.device), config.run.kernels)
         self.parameters = [one for one in self.potential.parameters() if one.requires_grad]
         self.averaged = Averaged(self.potential, config.optimizer.ema)
         settings = config.optimizer

@@ -5,21 +5,23 @@ from __future__ import annotations
 import torch
 
 from mlanet.checkpoint import load_model, model_path
+from mlanet.kernels import use_kernels
 from mlanet.potential import Potential
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
-def open_model(model: str, dtype: str | None = None, device: str = "cpu") -> Potential:
+def open_model(model: str, dtype: str | None = None, device: str = "cpu", kernels: str = "plain") -> Potential:
     """Load a packaged model or a model file.
 
     Args:
         model: name of a packaged model, or a path.
         dtype: "float32" or "float64"; None keeps what the model was saved in.
         device: "cpu", "cuda" or "cuda:N".
+        kernels: "plain", "blocks" or "compiled".
     Raises:
         CheckpointError: no such model, or a file that is corrupted or of another kind.
-        ConfigError: a device that this machine does not have.
+        ConfigError: a device that this machine, or kernels that this model does not have.
     """
     precision = None if dtype is None else PRECISIONS[dtype]
-    return load_model(model_path(model), dtype=precision, device=device)
+    return use_kernels(load_model(model_path(model), dtype=precision, device=device), kernels)

@@ -1,0 +1,160 @@
+"""The whole dual-path message of a few centers as one pure function of tensors, and its first and second derivatives.
+
+The same equations as `mlanet.nn.dual_path` writes with modules, for neighbourhood tables: n centers with D rows each.
+Being pure and of fixed shape, it can be traced and compiled with its derivatives (`mlanet.ops.fused`).
+
+Letters: M = (L+1)², C channels, H heads, K key width, R hidden width of z, B radial functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mlanet.ops.reference import split_degrees
+
+
+class BlockShape(NamedTuple):
+    """What the equations need to know besides the tensors; `chemical_scale` is n̄^{-1/2} of `combine: sum`, or 0."""
+
+    l_max: int
+    heads: int
+    key_dim: int
+    chemical_scale: float
+
+
+class BlockInputs(NamedTuple):
+    """Of n centers: what neighbours send, what centers hold, and the geometry of the edges.
+
+    - sent v_j (n, D, M, C) · key k_j (n, D, M, HK) · near B s_j (n, D, R)
+    - query q_i (n, M, HK) · here A s_i (n, R) · factor 1 + n_i/n̄ (n,)
+    - envelope u (n, D) · radial RBF (n, D, B) · harmonics Y (n, D, M)
+    """
+
+    sent: Tensor
+    key: Tensor
+    near: Tensor
+    query: Tensor
+    here: Tensor
+    factor: Tensor
+    envelope: Tensor
+    radial: Tensor
+    harmonics: Tensor
+
+
+N_GATHERED, N_INPUTS = 3, len(BlockInputs._fields)
+"""The first inputs are gathered from the neighbours; after all inputs come the weights."""
+
+
+class BlockWeights(NamedTuple):
+    """Weights of the edge networks, in the order in which they follow the inputs.
+
+    - chemical D (B, R) · gates W_g (C(L+1), R) and bias · logits (H(2L+2), R) and bias · log_temperature (H,)
+    - mlp: the layers of the radial network of φ and ψ, the last with 2 (L+1) C outputs
+    """
+
+    chemical: Tensor
+    gates: Tensor
+    gates_bias: Tensor
+    logits: Tensor
+    logits_bias: Tensor
+    log_temperature: Tensor
+    mlp: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, flat: Sequence[Tensor]) -> BlockWeights:
+        """From a flat sequence."""
+        return cls(*flat[:6], mlp=tuple(flat[6:]))  # type: ignore[misc,arg-type]
+
+    def flat(self) -> tuple[Tensor, ...]:
+        """As a flat sequence."""
+        return (*self[:6], *self.mlp)
+
+
+def message(shape: BlockShape, inputs: BlockInputs, weights: BlockWeights) -> Tensor:
+    """m (n, M, C): light messages of both paths, weighed by attention and gates, summed over the neighbours."""
+    n, degree, _, channels = inputs.sent.shape
+    n_degrees = shape.l_max + 1
+    ends = inputs.here[:, None] + inputs.near
+    z = functional.silu(ends + inputs.radial @ weights.chemical)
+    alpha = attention(shape, inputs, z, weights) * (inputs.factor[:, None] * inputs.envelope)[:, :, None]
+    alpha = alpha[:, :, None, :, None].expand(-1, -1, n_degrees, -1, channels // shape.heads)
+    gates = torch.sigmoid(z @ weights.gates.T + weights.gates_bias).view(alpha.shape)
+    geometric = alpha if shape.chemical_scale else alpha * gates
+    chemical = geometric
+    if shape.chemical_scale:
+        chemical = gates * (inputs.envelope * shape.chemical_scale)[:, :, None, None, None]
+    hidden = inputs.radial
+    for index, layer in enumerate(weights.mlp):
+        hidden = (functional.silu(hidden) if index else hidden) @ layer
+    phi, psi = hidden.view(n, degree, 2, n_degrees, channels).unbind(2)
+    own = chemical.reshape(phi.shape) * phi
+    along = geometric.reshape(psi.shape) * psi * inputs.sent[:, :, :1]
+    rows = [
+        (own[:, :, l, None] * sent + along[:, :, l, None] * direction[:, :, :, None]).sum(1)
+        for l, (sent, direction) in enumerate(zip(_split(inputs.sent), _split(inputs.harmonics), strict=True))  # noqa: E741
+    ]
+    return torch.cat(rows, dim=1)
+
+
+def attention(shape: BlockShape, inputs: BlockInputs, z: Tensor, weights: BlockWeights) -> Tensor:
+    """α (n, D, H) of the enveloped softmax with null key over the D rows of each center."""
+    n, degree, rows = inputs.harmonics.shape
+    query = inputs.query.view(n, rows, shape.heads, shape.key_dim)
+    key = inputs.key.view(n, degree, rows, shape.heads, shape.key_dim)
+    dots = _by_degree((key * query[:, None]).sum(4))
+    along = _by_degree(inputs.harmonics[:, :, :, None] * query.sum(3)[:, None])
+    scale = [(shape.key_dim * (2 * l + 1) * (shape.l_max + 1)) ** -0.5 for l in range(shape.l_max + 1)]  # noqa: E741
+    products = [dot * s for dot, s in zip([*dots, *along[1:]], [*scale, *scale[1:]], strict=True)]
+    weight = (z @ weights.logits.T + weights.logits_bias).view(n, degree, shape.heads, -1)
+    logits = weight[..., 0] + sum(weight[..., k + 1] * one for k, one in enumerate(products))
+    logits = logits * torch.exp(-weights.log_temperature)
+    # An edge that weighs nothing must not set the scale of the others: they would all underflow.
+    logits = torch.where(inputs.envelope[:, :, None] > 0, logits, torch.zeros_like(logits))
+    peak = logits.detach().amax(1).clamp(min=0)
+    strength = inputs.envelope[:, :, None] * torch.exp(logits - peak[:, None])
+    return strength / (torch.exp(-peak) + strength.sum(1))[:, None]
+
+
+def message_flat(shape: BlockShape, *tensors: Tensor) -> Tensor:
+    """`message` of inputs and weights in one sequence."""
+    return message(shape, BlockInputs(*tensors[:N_INPUTS]), BlockWeights.of(tensors[N_INPUTS:]))
+
+
+def gradient_flat(shape: BlockShape, wanted: int, up: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of <up, m> with respect to the first `wanted` of inputs and weights; up (n, M, C)."""
+    leaves = [one.detach().requires_grad_(index < wanted) for index, one in enumerate(tensors)]
+    with torch.enable_grad():
+        return torch.autograd.grad(message_flat(shape, *leaves), leaves[:wanted], up)
+
+
+def second_flat(shape: BlockShape, chosen: tuple[int, ...], up: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of Σ_k <a_k, g_k> with respect to `up` and to all inputs and weights.
+
+    - chosen: the k, places among inputs and weights · tensors: the a_k, then inputs and weights
+    g_k is what `gradient_flat` gives for k.
+    """
+    along, leaves = tensors[: len(chosen)], [one.detach().requires_grad_() for one in tensors[len(chosen) :]]
+    up = up.detach().requires_grad_()
+    with torch.enable_grad():
+        out = message_flat(shape, *leaves)
+        first = torch.autograd.grad(out, [leaves[k] for k in chosen], up, create_graph=True)
+        total = torch.stack([(one * a).sum() for one, a in zip(first, along, strict=True)]).sum()
+        return torch.autograd.grad(total, [up, *leaves], materialize_grads=True)
+
+
+def _split(values: Tensor) -> tuple[Tensor, ...]:
+    """(n, D, M, …) -> L+1 views (n, D, 2l+1, …)."""
+    l_max = math.isqrt(values.shape[2]) - 1
+    flat = split_degrees(values.flatten(0, 1), l_max)
+    return tuple(one.view(*values.shape[:2], *one.shape[1:]) for one in flat)
+
+
+def _by_degree(values: Tensor) -> list[Tensor]:
+    """(n, D, M, H) -> L+1 sums (n, D, H) over the components of each degree."""
+    return [one.sum(2) for one in _split(values)]
