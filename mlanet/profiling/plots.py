@@ -147,6 +147,32 @@ def stacked(rows: Sequence[Mapping[str, Any]], parts: Sequence[str], name: str, 
     return figure
 
 
+def roofline(operations: Sequence[Mapping[str, Any]], gb_per_s: float, gflop_per_s: float) -> Figure:
+    """Operations by floating-point work per byte and what they reach, under the machine's two ceilings.
+
+    The area of a mark is its share of the time; the dashed line is the least of bandwidth · intensity and the peak.
+    """
+    figure = new_figure(7.6, 4.4)
+    axes = figure.add_subplot()
+    style(axes)
+    shown = [one for one in operations if one["GFLOP_per_s"] > 0 and one["flop_per_byte"] > 0]
+    for index, one in enumerate(shown):
+        place = one["flop_per_byte"], one["GFLOP_per_s"]
+        axes.scatter(*place, s=20 + 900 * one["share"], color=SERIES[index % len(SERIES)], alpha=0.55)
+        if one["share"] > 0.01:
+            axes.annotate(one["operation"], place, textcoords="offset points", xytext=(5, 4), fontsize=8, color=INK)
+    low = min([0.02, *(0.5 * one["flop_per_byte"] for one in shown)])
+    ridge, high = gflop_per_s / gb_per_s, max([100.0, *(2 * one["flop_per_byte"] for one in shown)])
+    roof = [(x, min(gb_per_s * x, gflop_per_s)) for x in (low, ridge, max(high, 2 * ridge))]
+    axes.plot(*zip(*roof, strict=True), color=RED, linestyle="--", linewidth=1.2)
+    axes.annotate(f"{gb_per_s:.3g} GB/s", roof[0], textcoords="offset points", xytext=(4, 14), fontsize=8, color=RED)
+    axes.annotate(
+        f"{gflop_per_s:.3g} GFLOP/s", roof[1], textcoords="offset points", xytext=(8, 4), fontsize=8, color=RED
+    )
+    axes.set(xlabel="floating-point operations per byte", ylabel="GFLOP/s", xscale="log", yscale="log")
+    return figure
+
+
 def _lines(
     axes: Axes,
     rows: Sequence[Measurement],

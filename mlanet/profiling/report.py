@@ -119,6 +119,11 @@ def trace_report(path: Path, model: str, where: str, mode: str, found: Mapping[s
         if key == "layers":
             parts = [f"{phase}_ms" for phase in PHASES]
             page.picture(plots.stacked(rows[:15], parts, "layer", "ms"), "The innermost layer at work, in each pass.")
+        if key == "operations":
+            picture = plots.roofline(rows, ceilings["gb_per_s"], ceilings["gflop_per_s"])
+            page.picture(
+                picture, "Roofline: what each operation reaches under the ceilings of this machine; area is time."
+            )
         if rows:
             page.table(list(rows[0]), [list(row.values()) for row in rows])
     page.data("trace", dict(found))
