@@ -165,10 +165,8 @@ def roofline(operations: Sequence[Mapping[str, Any]], gb_per_s: float, gflop_per
     ridge, high = gflop_per_s / gb_per_s, max([100.0, *(2 * one["flop_per_byte"] for one in shown)])
     roof = [(x, min(gb_per_s * x, gflop_per_s)) for x in (low, ridge, max(high, 2 * ridge))]
     axes.plot(*zip(*roof, strict=True), color=RED, linestyle="--", linewidth=1.2)
-    axes.annotate(f"{gb_per_s:.3g} GB/s", roof[0], textcoords="offset points", xytext=(4, 14), fontsize=8, color=RED)
-    axes.annotate(
-        f"{gflop_per_s:.3g} GFLOP/s", roof[1], textcoords="offset points", xytext=(8, 4), fontsize=8, color=RED
-    )
+    for text, place, offset in ((f"{gb_per_s:.3g} GB/s", roof[0], 14), (f"{gflop_per_s:.3g} GFLOP/s", roof[1], 4)):
+        axes.annotate(text, place, textcoords="offset points", xytext=(6, offset), fontsize=8, color=RED)
     axes.set(xlabel="floating-point operations per byte", ylabel="GFLOP/s", xscale="log", yscale="log")
     return figure
 

@@ -79,6 +79,11 @@ def speed_report(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     page.write(path)
 
 
+ROOFLINE = (
+    "Roofline: what each operation reaches under the ceilings of this machine; area is time. What stands above the "
+    "slope was served by a cache."
+)
+
 PART_ORDER = (
     "neighbour list",
     *(f"infer: {name}" for name in PHASES),
@@ -121,9 +126,7 @@ def trace_report(path: Path, model: str, where: str, mode: str, found: Mapping[s
             page.picture(plots.stacked(rows[:15], parts, "layer", "ms"), "The innermost layer at work, in each pass.")
         if key == "operations":
             picture = plots.roofline(rows, ceilings["gb_per_s"], ceilings["gflop_per_s"])
-            page.picture(
-                picture, "Roofline: what each operation reaches under the ceilings of this machine; area is time."
-            )
+            page.picture(picture, ROOFLINE)
         if rows:
             page.table(list(rows[0]), [list(row.values()) for row in rows])
     page.data("trace", dict(found))
