@@ -139,8 +139,11 @@ def _time(plan: Plan, fleet: dict[str, Remote], rows: list[Measurement], watch: 
 
 
 def _memory(fleet: dict[str, Remote], rows: list[Measurement], watch: Watch) -> None:
-    """Peaks, after everything is warm; the smaller first."""
-    for row in watch(sorted(rows, key=lambda one: (one.atoms, one.mode)), "memory", len(rows)):
+    """Peaks, after everything is warm: model by model, the smaller first; a process ends with its last row."""
+    order = sorted(rows, key=lambda one: (one.model, one.atoms, one.mode))
+    for index, row in watch(list(enumerate(order)), "memory", len(rows)):
+        if index and order[index - 1].model != row.model and order[index - 1].model in fleet:
+            fleet[order[index - 1].model].close()
         if row.failure:
             continue
         answer = _attempt(fleet[row.model], "memory", key=row.system, mode=row.mode)
