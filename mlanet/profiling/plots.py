@@ -63,7 +63,7 @@ def against_degree(rows: Sequence[Measurement], system: str) -> Figure | None:
     if len({row.l_max for row in chosen}) < 2:
         return None
     modes = list(dict.fromkeys(row.mode for row in chosen))
-    figure = new_figure(9.4, 3.5 * len(modes))
+    figure = new_figure(11.4, 3.5 * len(modes))
     for line, mode in enumerate(modes):
         for column, (label, value) in enumerate((("ms", _ms), ("peak of tensors, MiB", _mib))):
             axes = figure.add_subplot(len(modes), 2, 2 * line + column + 1)
@@ -73,14 +73,14 @@ def against_degree(rows: Sequence[Measurement], system: str) -> Figure | None:
             axes.set(xlabel="l_max", ylabel=label)
             axes.set_title(f"{mode}, {system}", loc="left", fontweight="bold", color=INK, fontsize=10)
             if line == column == 0:
-                axes.legend(frameon=False, labelcolor=INK, fontsize=7.5)
+                _legend(figure, axes)
     return figure
 
 
 def against_atoms(rows: Sequence[Measurement]) -> Figure:
     """Time per atom and memory against atoms, one line for each model and mode; a cross where memory ended."""
     modes = list(dict.fromkeys(row.mode for row in rows))
-    figure = new_figure(9.4, 3.5 * len(modes))
+    figure = new_figure(11.4, 3.5 * len(modes))
     for line, mode in enumerate(modes):
         for column, (label, value) in enumerate((("µs per atom", _us), ("peak of tensors, MiB", _mib))):
             axes = figure.add_subplot(len(modes), 2, 2 * line + column + 1)
@@ -91,7 +91,7 @@ def against_atoms(rows: Sequence[Measurement]) -> Figure:
             axes.set(xlabel="atoms", ylabel=label, xscale="log", yscale="log")
             axes.set_title(mode, loc="left", fontweight="bold", color=INK, fontsize=10)
             if line == column == 0:
-                axes.legend(frameon=False, labelcolor=INK, fontsize=7.5)
+                _legend(figure, axes)
     return figure
 
 
@@ -169,6 +169,13 @@ def roofline(operations: Sequence[Mapping[str, Any]], gb_per_s: float, gflop_per
         axes.annotate(text, place, textcoords="offset points", xytext=(6, offset), fontsize=8, color=RED)
     axes.set(xlabel="floating-point operations per byte", ylabel="GFLOP/s", xscale="log", yscale="log")
     return figure
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Beside the panels, where it hides no line."""
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, labelcolor=INK, fontsize=8
+    )
 
 
 def _lines(
