@@ -69,8 +69,13 @@ def compare(
 
     settings = _settings(models, device, dtype, threads, limit, peers)
     known = _errors(errors, error_column)
-    rows = run(Plan(models, _systems(system), _modes(mode), rounds, settings), progress)
-    files = write_rows([row.flat() for row in rows], output, "compare", {"rounds": rounds})
+    plan = Plan(models, _systems(system), _modes(mode), rounds, settings)
+
+    def save(rows: list[Measurement]) -> list[Path]:
+        return write_rows([row.flat() for row in rows], output, "compare", {"rounds": rounds}) if rows else []
+
+    rows = run(plan, progress, save)
+    files = save(rows)
     page = output / "compare.html"
     compare_report(page, rows, known, error_column)
     _show(rows, [*files, page], json)

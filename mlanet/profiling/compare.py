@@ -37,22 +37,28 @@ class Plan:
     with_memory: bool = True
 
 
-def compare(plan: Plan, watch: Watch | None = None) -> list[Measurement]:
+def compare(
+    plan: Plan, watch: Watch | None = None, save: Callable[[list[Measurement]], object] | None = None
+) -> list[Measurement]:
     """One row for each model, system and mode. All models stay in their processes while rounds go A B C A B C ….
 
     Args:
         watch: wraps an iterable for a progress bar: watch(iterable, label, total).
+        save: is given the rows when all are timed, and at the end, also of a run that is interrupted.
     """
     watch = watch or (lambda things, *_: things)
+    save = save or (lambda _: None)
     fleet: dict[str, Remote] = {}
     rows: list[Measurement] = []
     try:
         for name in watch(plan.models, "building models", len(plan.models)):
             rows += _start(name, plan, fleet)
         _time(plan, fleet, rows, watch)
+        save(rows)
         if plan.with_memory:
             _memory(fleet, rows, watch)
     finally:
+        save(rows)
         for remote in fleet.values():
             remote.close()
     return rows
@@ -124,18 +130,20 @@ def _time(plan: Plan, fleet: dict[str, Remote], rows: list[Measurement], watch: 
     """Interleaved rounds over all rows; a row that fails is left out of the rounds that follow."""
     times: dict[int, list[float]] = {index: [] for index in range(len(rows))}
     steps = [(turn, index) for turn in range(WARM_UP + plan.rounds) for index in range(len(rows))]
-    for turn, index in watch(steps, "timing", len(steps)):
-        row = rows[index]
-        if row.failure:
-            continue
-        answer = _attempt(fleet[row.model], "time", key=row.system, mode=row.mode)
-        if "failure" in answer:
-            row.failure = answer["failure"]
-        elif turn >= WARM_UP:
-            times[index].append(answer["ms"])
-    for row, values in zip(rows, times.values(), strict=True):
-        if values and not row.failure:
-            row.add_times(values)
+    try:
+        for turn, index in watch(steps, "timing", len(steps)):
+            row = rows[index]
+            if row.failure:
+                continue
+            answer = _attempt(fleet[row.model], "time", key=row.system, mode=row.mode)
+            if "failure" in answer:
+                row.failure = answer["failure"]
+            elif turn >= WARM_UP:
+                times[index].append(answer["ms"])
+    finally:
+        for row, values in zip(rows, times.values(), strict=True):
+            if values and not row.failure:
+                row.add_times(values)
 
 
 def _memory(fleet: dict[str, Remote], rows: list[Measurement], watch: Watch) -> None:

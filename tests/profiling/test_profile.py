@@ -88,6 +88,21 @@ def test_a_comparison_measures_every_model_and_reports_every_failure(adapters: P
     assert times["infer", SMALL] == 1.0
 
 
+def test_an_interrupted_comparison_keeps_what_it_has() -> None:
+    """Stopped in the second round: the times of the first are saved."""
+    kept: list[list[Measurement]] = []
+
+    def stopped(things, label="", total=None):  # type: ignore[no-untyped-def]
+        for index, thing in enumerate(things):
+            if label == "timing" and index == 5:
+                raise KeyboardInterrupt
+            yield thing
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(Plan([SMALL], TINY, ["infer"], 9, Settings()), stopped, kept.append)
+    assert kept[-1][0].rounds == 2 and kept[-1][0].ms > 0
+
+
 def test_a_worker_that_is_killed_is_a_row() -> None:
     """The comparison goes on without it, and says that it was killed."""
     remote = started(SMALL, list(TINY.values()), Settings())
