@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -12,7 +12,7 @@ from unittest import mock
 
 import torch
 
-Key = TypeVar("Key", bound=Hashable)
+Key = TypeVar("Key")
 
 WARM_UP = 3
 """Calls before the first that counts: libraries load, caches fill, kernels are chosen."""
@@ -117,21 +117,15 @@ class Sample:
         return 0.5 * (self.quantile(0.8) - self.quantile(0.2)) / self.quantile(0.5)
 
 
-def interleaved(
-    calls: Mapping[Key, Callable[[], float]], rounds: int, warm_up: int = WARM_UP
-) -> Iterator[tuple[Key, float]]:
-    """(key, ms) of every call in every round A B C A B C …, so that a busy machine slows all alike.
+def interleaved(keys: Iterable[Key], rounds: int, warm_up: int = WARM_UP) -> list[tuple[bool, Key]]:
+    """(whether it counts, key) in rounds A B C A B C …, so that a busy machine slows all alike.
 
     Args:
-        calls: each returns its own milliseconds.
         rounds: that count.
-        warm_up: rounds before them, which are not reported.
+        warm_up: rounds before them, which do not.
     """
-    for index in range(warm_up + rounds):
-        for key, call in calls.items():
-            value = call()
-            if index >= warm_up:
-                yield key, value
+    keys = list(keys)
+    return [(turn >= warm_up, key) for turn in range(warm_up + rounds) for key in keys]
 
 
 def overhead(watch: Stopwatch, calls: int = 200) -> float:

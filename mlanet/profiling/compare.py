@@ -10,16 +10,12 @@ from typing import Any, TypeVar
 from ase import Atoms
 
 from mlanet.data.atoms import to_graph
-from mlanet.profiling.clock import WARM_UP
+from mlanet.profiling.clock import interleaved
 from mlanet.profiling.fleet import Remote, Settings, WorkerError, as_data
 from mlanet.profiling.measurement import Measurement, provenance
 
 T = TypeVar("T")
 Watch = Callable[..., Iterable[Any]]
-
-WARM_UP_ATOMS = 8
-MOST_SLOPE_ERROR = 0.05
-"""Models whose forces are farther from the energy's slope (direct heads) are marked, not refused."""
 
 
 @dataclass(frozen=True)
@@ -129,16 +125,16 @@ def _attempt(remote: Remote, do: str, **command: Any) -> dict[str, Any]:
 def _time(plan: Plan, fleet: dict[str, Remote], rows: list[Measurement], watch: Watch) -> None:
     """Interleaved rounds over all rows; a row that fails is left out of the rounds that follow."""
     times: dict[int, list[float]] = {index: [] for index in range(len(rows))}
-    steps = [(turn, index) for turn in range(WARM_UP + plan.rounds) for index in range(len(rows))]
+    steps = interleaved(range(len(rows)), plan.rounds)
     try:
-        for turn, index in watch(steps, "timing", len(steps)):
+        for counts, index in watch(steps, "timing", len(steps)):
             row = rows[index]
             if row.failure:
                 continue
             answer = _attempt(fleet[row.model], "time", key=row.system, mode=row.mode)
             if "failure" in answer:
                 row.failure = answer["failure"]
-            elif turn >= WARM_UP:
+            elif counts:
                 times[index].append(answer["ms"])
     finally:
         for row, values in zip(rows, times.values(), strict=True):
@@ -196,15 +192,15 @@ def phases(plan: Plan, watch: Watch | None = None) -> list[dict[str, Any]]:
             rows += _start(name, plan, fleet)
         cells = {(row.model, row.system): row for row in rows}
         found: dict[tuple[str, str], dict[str, list[float]]] = {key: {} for key in cells}
-        steps = [(turn, key) for turn in range(WARM_UP + plan.rounds) for key in cells]
-        for turn, key in watch(steps, "timing", len(steps)):
+        steps = interleaved(cells, plan.rounds)
+        for counts, key in watch(steps, "timing", len(steps)):
             row = cells[key]
             if row.failure:
                 continue
             ask = partial(_attempt, fleet[row.model], "phases", key=row.system)
             answer = ask(structures=[as_data(plan.systems[row.system])])
             row.failure = answer.get("failure", "")
-            if turn >= WARM_UP and not row.failure:
+            if counts and not row.failure:
                 for name, value in answer.items():
                     found[key].setdefault(name, []).append(value)
     finally:

@@ -24,7 +24,7 @@ import torch
 from ase import Atoms
 
 from mlanet import memory
-from mlanet.profiling.clock import Stopwatch, overhead
+from mlanet.profiling.clock import Stopwatch
 from mlanet.profiling.steps import Steps, slope_error
 from mlanet.profiling.subject import Request, Subject, own
 
@@ -118,10 +118,6 @@ class Worker:
 
         steps = self.loaded[key]
         return trace(steps.call(mode), self.subject.module, self.device, Path(path) if path else None)
-
-    def overhead(self) -> dict[str, Any]:
-        """Milliseconds of timing nothing."""
-        return {"ms": overhead(self.watch)}
 
 
 def adapted(model: str, path: Path, request: Request) -> Subject:
