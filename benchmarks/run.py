@@ -3,7 +3,7 @@
     python benchmarks/run.py                              # this CPU; minutes to hours, see the first line it prints
     python benchmarks/run.py --device cuda                # a GPU: also growth to the last atom that fits
     python benchmarks/run.py --quick --peers              # a minute: tiny models, no other packages
-    python benchmarks/run.py --peers mace nequip sevennet --systems LiCoO2:96 NaCl:216 --seconds 120
+    python benchmarks/run.py --peers mace nequip sevennet --systems LiCoO2:96 NaCl:216 --seconds 300
 
 MLANet at l = 1, 2, 3 (light messages with each of its kernels, and full ones), LEIGNN and other packages' models
 (`peers.py`; `environments.py` makes their environments) at equal channels and layers: energy, forces and stress, and a
@@ -178,7 +178,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, help="as LiCoO2:96, small before large, or files")
     parser.add_argument("--rounds", type=int, default=5, help="that count")
     parser.add_argument("--warm-up", type=int, default=WARM_UP, help="rounds before them")
-    parser.add_argument("--seconds", type=float, default=60.0, help="for a model on a system")
+    parser.add_argument("--seconds", type=float, default=120.0, help="for a model on a system")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--memory", type=float, help="GiB that a model may take; most of what is free if not given")
     parser.add_argument("--output", type=Path, default=Path("runs/everybody"))

@@ -127,8 +127,9 @@ def _attempt(remote: Remote, do: str, **command: Any) -> dict[str, Any]:
 def _time(plan: Plan, fleet: dict[str, Remote], rows: list[Measurement], watch: Watch) -> None:
     """Interleaved rounds over all rows; a row that fails is left out of the rounds that follow.
 
-    A model whose time is up keeps the rounds that it has.
+    A model whose time is up keeps the rounds that it has; a call that would take longer than what is left is not begun.
     """
+    lasted = dict.fromkeys(range(len(rows)), 0.0)
     times: dict[int, list[float]] = {index: [] for index in range(len(rows))}
     steps = interleaved(range(len(rows)), plan.rounds, plan.warm_up)
     try:
@@ -136,7 +137,12 @@ def _time(plan: Plan, fleet: dict[str, Remote], rows: list[Measurement], watch: 
             row = rows[index]
             if row.failure:
                 continue
-            answer = _attempt(fleet[row.model], "time", key=row.system, mode=row.mode)
+            remote = fleet[row.model]
+            if remote.left is not None and remote.left < lasted[index]:
+                row.failure = remote.too_slow()
+                continue
+            answer = _attempt(remote, "time", key=row.system, mode=row.mode)
+            lasted[index] = answer.get("seconds", 0.0)
             if "failure" in answer:
                 row.failure = answer["failure"]
             elif counts:

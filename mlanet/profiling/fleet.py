@@ -59,7 +59,7 @@ class Remote:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.left, self.too_slow = self.settings.limit_s, False
+        self.left, self.timed_out = self.settings.limit_s, False
         self.adapter, python = _home(self.name, self.settings.peers)
         root = str(Path(__file__).resolve().parents[2])
         here = os.environ | {"OMP_NUM_THREADS": str(self.settings.threads), "PYTHONWARNINGS": "ignore"}
@@ -108,8 +108,12 @@ class Remote:
         """Give it all of its time again."""
         self.left = self.settings.limit_s
 
+    def too_slow(self) -> str:
+        """The failure of a row whose time is up."""
+        return f"{TOO_SLOW}: > {self.settings.limit_s:g} s"
+
     def _end(self) -> None:
-        self.too_slow = True
+        self.timed_out = True
         self.process.kill()
 
     def _answer(self, do: str, command: dict[str, Any]) -> dict[str, Any]:
@@ -130,8 +134,8 @@ class Remote:
 
     def _ended(self) -> WorkerError:
         status = self.process.wait()
-        if self.too_slow:
-            return WorkerError(f"> {self.settings.limit_s:g} s", TOO_SLOW)
+        if self.timed_out:
+            return WorkerError(self.too_slow().partition(": ")[2], TOO_SLOW)
         if status == -9:
             return WorkerError("the process was killed, most likely for its memory", OUT_OF_MEMORY)
         return WorkerError(f"the process ended with status {status}; MLANET_WORKER_TRACEBACK=1 shows why", "ended")
