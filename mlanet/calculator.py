@@ -226,12 +226,12 @@ class _SkinList:
         """The same with all pairs of the list, those beyond the cutoff too."""
         if self._wide is None or not self._serves(atoms):
             self._wide, self._atoms = None, None
-            wide = to_graph(atoms, self.cutoff + self.skin)
+            wide = to_graph(atoms, self.cutoff + self.skin, device=self.device)
             require_species(wide.numbers, self.species)
             self.built += 1
             if self.skin == 0.0:
                 return wide
-            self._wide, self._atoms = wide.to(self.device), atoms.copy()
+            self._wide, self._atoms = wide, atoms.copy()
         positions = torch.tensor(atoms.positions, dtype=torch.float64, device=self._wide.positions.device)
         return dataclasses.replace(self._wide, positions=positions)
 
