@@ -107,13 +107,13 @@ class Potential(nn.Module):
         return self.eval()
 
     def with_kernels(self, kernels: str) -> Potential:
-        """Itself, its messages computed all at once (`plain`), in `blocks`, or `compiled` (docs/models/mlanet.md).
+        """Itself, its messages computed all at once (`plain`), in `blocks`, or `fused` (docs/models/mlanet.md).
 
         Raises:
             ConfigError: a model or configuration that has only one way.
         """
-        if kernels not in ("plain", "blocks", "compiled"):
-            raise ConfigError(f"kernels: '{kernels}' is none of plain, blocks, compiled")
+        if kernels not in ("plain", "blocks", "fused"):
+            raise ConfigError(f"kernels: '{kernels}' is none of plain, blocks, fused")
         if hasattr(self.model, "use_kernels"):
             self.model.use_kernels(kernels)
         elif kernels != "plain":

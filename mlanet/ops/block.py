@@ -1,7 +1,7 @@
 """The whole dual-path message of a few centers as one pure function of tensors, and its first and second derivatives.
 
 The same equations as `mlanet.nn.dual_path` writes with modules, for neighbourhood tables: n centers with D rows each.
-Being pure and of fixed shape, it can be traced and compiled with its derivatives (`mlanet.ops.fused`).
+It is the reference of the kernels (`mlanet.ops.attention`), and what they do where there are none for a machine.
 
 Letters: M = (L+1)², C channels, H heads, K key width, R hidden width of z, B radial functions.
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mlanet.ops.reference import split_degrees
+from mlanet.ops.rows import Rows
 
 
 class BlockShape(NamedTuple):
@@ -47,8 +48,8 @@ class BlockInputs(NamedTuple):
     harmonics: Tensor
 
 
-N_GATHERED, N_INPUTS = 3, len(BlockInputs._fields)
-"""The first inputs are gathered from the neighbours; after all inputs come the weights."""
+N_GATHERED, N_CENTER, N_INPUTS = 3, 6, len(BlockInputs._fields)
+"""The first inputs are gathered from neighbours, the next belong to centers, the last to edges; weights follow."""
 
 
 class BlockWeights(NamedTuple):
@@ -121,31 +122,24 @@ def attention(shape: BlockShape, inputs: BlockInputs, z: Tensor, weights: BlockW
     return strength / (torch.exp(-peak) + strength.sum(1))[:, None]
 
 
-def message_flat(shape: BlockShape, *tensors: Tensor) -> Tensor:
-    """`message` of inputs and weights in one sequence."""
-    return message(shape, BlockInputs(*tensors[:N_INPUTS]), BlockWeights.of(tensors[N_INPUTS:]))
+def message_of_rows(shape: BlockShape, rows: Rows, tensors: Sequence[Tensor]) -> Tensor:
+    """`message` of all centers at once: inputs by atom and by edge (`BlockInputs`), weights behind them.
 
-
-def gradient_flat(shape: BlockShape, wanted: int, up: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Gradients of <up, m> with respect to the first `wanted` of inputs and weights; up (n, M, C)."""
-    leaves = [one.detach().requires_grad_(index < wanted) for index, one in enumerate(tensors)]
-    with torch.enable_grad():
-        return torch.autograd.grad(message_flat(shape, *leaves), leaves[:wanted], up)
-
-
-def second_flat(shape: BlockShape, chosen: tuple[int, ...], up: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Gradients of Σ_k <a_k, g_k> with respect to `up` and to all inputs and weights.
-
-    - chosen: the k, places among inputs and weights · tensors: the a_k, then inputs and weights
-    g_k is what `gradient_flat` gives for k.
+    What faster operations are compared with. Needs memory of the size of the edges; edges with u = 0 are absent.
     """
-    along, leaves = tensors[: len(chosen)], [one.detach().requires_grad_() for one in tensors[len(chosen) :]]
-    up = up.detach().requires_grad_()
-    with torch.enable_grad():
-        out = message_flat(shape, *leaves)
-        first = torch.autograd.grad(out, [leaves[k] for k in chosen], up, create_graph=True)
-        total = torch.stack([(one * a).sum() for one, a in zip(first, along, strict=True)]).sum()
-        return torch.autograd.grad(total, [up, *leaves], materialize_grads=True)
+    counts = rows.start.diff()
+    n, degree = len(counts), max(1, int(counts.max())) if len(counts) else 1
+    column = torch.arange(degree, device=counts.device)
+    slot = torch.where(column < counts[:, None], rows.start[:-1, None] + column, len(rows.neighbor)).flatten()
+
+    def tabulated(values: Tensor) -> Tensor:
+        filled = torch.cat([values, values.new_zeros(1, *values.shape[1:])])
+        return filled.index_select(0, slot).view(n, degree, *values.shape[1:])
+
+    neighbor = tabulated(rows.neighbor)
+    by_atom, here, by_edge = tensors[:N_GATHERED], tensors[N_GATHERED:N_CENTER], tensors[N_CENTER:N_INPUTS]
+    inputs = [*(one[neighbor] for one in by_atom), *here, *map(tabulated, by_edge)]
+    return message(shape, BlockInputs(*inputs), BlockWeights.of(tensors[N_INPUTS:]))
 
 
 def _split(values: Tensor) -> tuple[Tensor, ...]:
