@@ -26,6 +26,7 @@ class Case:
     layers: tuple[int, ...] = (5,)
     chemical_scale: float = 0.0
     functions: int = 3
+    full: bool = False
 
 
 CASES = {
@@ -39,6 +40,9 @@ CASES = {
     "whole vectors": Case((9, 70, 130), 3, channels=32, heads=4, key_dim=4, hidden=32, layers=(16,), functions=8),
     "odd widths": Case((11, 3), 2, channels=20, heads=5, key_dim=3, hidden=7, layers=(9, 17)),
     "linear filters": Case((5, 2, 4), 2, layers=()),
+    "full l1": Case((5, 0, 4), 1, full=True),
+    "full l2": Case((3, 9), 2, channels=20, full=True),
+    "full l3": Case((3, 130), 3, channels=16, full=True),
     "three layers": Case((5, 2, 4), 1, layers=(4, 6, 5), chemical_scale=0.2),
 }
 
@@ -73,11 +77,12 @@ def message_problem(
     sizes = [(n, m, case.channels), (n, m, keys), (n, case.hidden), (n, m, keys), (n, case.hidden), (n,)]
     inputs = [draw(size, generator, dtype) for size in sizes] + [envelope_of(rows, generator, dtype)]
     inputs += [draw(size, generator, dtype) for size in ((edges, case.functions), (edges, m))]
-    widths = (case.functions, *case.layers, 2 * out)
+    shape = BlockShape(case.l_max, case.heads, case.key_dim, case.chemical_scale, case.full)
+    widths = (case.functions, *case.layers, shape.radial_groups * case.channels)
     sizes = [(case.functions, case.hidden), (out, case.hidden), (out,), (logits, case.hidden), (logits,), (case.heads,)]
     weights = [draw(size, generator, dtype) for size in (*sizes, *itertools.pairwise(widths))]
     weights = [(one.detach() * 0.3).requires_grad_() for one in weights]
-    return BlockShape(case.l_max, case.heads, case.key_dim, case.chemical_scale), rows, inputs, weights
+    return shape, rows, inputs, weights
 
 
 def derivatives(

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from mlanet.errors import ConfigError, KernelError
 from mlanet.kernels import use_kernels
-from mlanet.models import read_model_config
 from mlanet.ops.native import library
 from mlanet.ops.native.message import NativeMessage
 from mlanet.potential import Potential
@@ -92,10 +91,12 @@ def test_a_damaged_library(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None
         use_kernels(small(), "fused")
 
 
-@pytest.mark.parametrize(("name", "kernels"), [("mlanet_l2_full", "blocks"), ("leignn", "fused"), ("mlanet_l1", "x")])
+@pytest.mark.parametrize(
+    ("name", "kernels"), [("mlanet_l1:attention=gatv2", "blocks"), ("leignn", "fused"), ("mlanet_l1", "x")]
+)
 def test_kernels_that_a_model_has_not(name: str, kernels: str) -> None:
     """Are refused with what is missing; `auto` takes what there is."""
-    potential = Potential.build(read_model_config(name), Statistics.unit(SPECIES))
+    potential = Potential.build(configuration(name), Statistics.unit(SPECIES))
     with pytest.raises(ConfigError, match="kernels"):
         use_kernels(potential, kernels)
     use_kernels(potential, "auto")

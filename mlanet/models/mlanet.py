@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mlanet.errors import ConfigError, GeometryError
 from mlanet.graph import AtomicGraph, ModelOutput
-from mlanet.nn.dual_path import AttentionShape, DualPathAttention, InteractionLayer
+from mlanet.nn.dual_path import AttentionShape, DualPathAttention, InteractionLayer, can_be_fused
 from mlanet.nn.edges import Edges, pair_layout
 from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
 from mlanet.nn.equivariant import natural_irreps
@@ -170,10 +170,10 @@ class MLANet(nn.Module):
             ConfigError: for blocks or fused, a configuration that has neither.
         """
         config = self.config
-        if kernels != "plain" and (config.message != "light" or config.attention != "tp_dot"):
+        if kernels != "plain" and not can_be_fused(config.attention, config.message, config.combine):
             raise ConfigError(
-                f"kernels: {kernels} needs message: light and attention: tp_dot, "
-                f"this model has {config.message} and {config.attention}"
+                f"kernels: {kernels} needs attention: tp_dot, and combine: product with message: full; this model has "
+                f"attention: {config.attention}, message: {config.message} and combine: {config.combine}"
             )
         self.directions.kernels = kernels
         if isinstance(self.pooling, LocalPooling):

@@ -49,6 +49,11 @@ class AttentionShape(NamedTuple):
     combine: str
 
 
+def can_be_fused(attention: str, message: str, combine: str) -> bool:
+    """Whether there are kernels for these settings of a model."""
+    return attention == "tp_dot" and (message == "light" or combine == "product")
+
+
 class ChemicalPath(nn.Module):
     """z_ij = SiLU(A s_i + B s_j + D RBF(r)), invariant; the node parts are computed per atom and only gathered.
 
@@ -166,10 +171,17 @@ class DualPathAttention(nn.Module):
         self.kernels: Kernels = "plain"
 
     def can_fuse(self, edges: Edges) -> bool:
-        """Whether the message is one operation: light, by query, key and Y, with kernels for these edges."""
-        if self.kernels == "plain" or self.radial is None or self.shape.attention != "tp_dot":
+        """Whether the message is one operation: by query, key and Y, with kernels for these edges."""
+        shape = self.shape
+        if self.kernels == "plain" or not can_be_fused(shape.attention, shape.message, shape.combine):
             return False
-        return self.full is None and can_fuse(self.kernels, edges.around, edges.radial, len(self.radial.weights))
+        return can_fuse(self.kernels, edges.around, edges.radial, len(self._radial_layers()))
+
+    def _radial_layers(self) -> tuple[Tensor, ...]:
+        """Of φ and ψ, or of the paths."""
+        network = self.radial if self.full is None else self.full.radial
+        assert network is not None
+        return tuple(network.weights)
 
     def forward(self, features: Tensor, edges: Edges) -> Tensor:
         """(N, M, C) -> (N, M, C)."""
@@ -188,12 +200,10 @@ class DualPathAttention(nn.Module):
 
     def _fused(self, features: Tensor, edges: Edges) -> Tensor:
         """The same as `forward`, as one operation."""
-        assert self.logits is not None and self.radial is not None
+        assert self.logits is not None
         shape = self.shape
-        by_sum = shape.combine == "sum"
-        static = BlockShape(
-            self.n_degrees - 1, shape.heads, shape.key_dim, shape.mean_neighbors**-0.5 if by_sum else 0.0
-        )
+        chemical_scale = shape.mean_neighbors**-0.5 if shape.combine == "sum" else 0.0
+        static = BlockShape(self.n_degrees - 1, shape.heads, shape.key_dim, chemical_scale, self.full is not None)
         inputs = BlockInputs(
             sent=self.value(features),
             key=self.logits.key(features),
@@ -212,7 +222,7 @@ class DualPathAttention(nn.Module):
             logits=self.logits.weights.weight,
             logits_bias=self.logits.weights.bias,
             log_temperature=self.logits.log_temperature,
-            mlp=tuple(self.radial.weights),
+            mlp=self._radial_layers(),
         )
         if not self.training:  # nobody will ask for their gradients, so they need not be computed
             weights = BlockWeights.of([one.detach() for one in weights.flat()])

@@ -16,17 +16,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mlanet.ops.paths import full_values, paths
 from mlanet.ops.reference import split_degrees
 from mlanet.ops.rows import Rows
 
 
 class BlockShape(NamedTuple):
-    """What the equations need to know besides the tensors; `chemical_scale` is n̄^{-1/2} of `combine: sum`, or 0."""
+    """What the equations need to know besides the tensors.
+
+    - chemical_scale: n̄^{-1/2} of `combine: sum`, or 0 · full: tensor products on edges (`combine: product` only)
+    """
 
     l_max: int
     heads: int
     key_dim: int
     chemical_scale: float
+    full: bool = False
+
+    @property
+    def radial_groups(self) -> int:
+        """Outputs of the radial network over C: of φ and ψ for each degree, or one for each path."""
+        return len(paths(self.l_max)) if self.full else 2 * (self.l_max + 1)
 
 
 class BlockInputs(NamedTuple):
@@ -56,7 +66,7 @@ class BlockWeights(NamedTuple):
     """Weights of the edge networks, in the order in which they follow the inputs.
 
     - chemical D (B, R) · gates W_g (C(L+1), R) and bias · logits (H(2L+2), R) and bias · log_temperature (H,)
-    - mlp: the layers of the radial network of φ and ψ, the last with 2 (L+1) C outputs
+    - mlp: the layers of the radial network of φ and ψ, or of the paths, the last with `radial_groups` C outputs
     """
 
     chemical: Tensor
@@ -78,7 +88,7 @@ class BlockWeights(NamedTuple):
 
 
 def message(shape: BlockShape, inputs: BlockInputs, weights: BlockWeights) -> Tensor:
-    """m (n, M, C): light messages of both paths, weighed by attention and gates, summed over the neighbours."""
+    """m (n, M, C): messages of both paths, weighed by attention and gates, summed over the neighbours."""
     n, degree, _, channels = inputs.sent.shape
     n_degrees = shape.l_max + 1
     ends = inputs.here[:, None] + inputs.near
@@ -93,12 +103,17 @@ def message(shape: BlockShape, inputs: BlockInputs, weights: BlockWeights) -> Te
     hidden = inputs.radial
     for index, layer in enumerate(weights.mlp):
         hidden = (functional.silu(hidden) if index else hidden) @ layer
+    sent, harmonics = _split(inputs.sent), _split(inputs.harmonics)
+    if shape.full:
+        values = full_values(sent, hidden.view(n, degree, -1, channels), harmonics)
+        scales = geometric.reshape(n, degree, n_degrees, channels).unbind(2)
+        return torch.cat([(s[:, :, None] * v).sum(1) for s, v in zip(scales, values, strict=True)], dim=1)
     phi, psi = hidden.view(n, degree, 2, n_degrees, channels).unbind(2)
     own = chemical.reshape(phi.shape) * phi
     along = geometric.reshape(psi.shape) * psi * inputs.sent[:, :, :1]
     rows = [
-        (own[:, :, l, None] * sent + along[:, :, l, None] * direction[:, :, :, None]).sum(1)
-        for l, (sent, direction) in enumerate(zip(_split(inputs.sent), _split(inputs.harmonics), strict=True))  # noqa: E741
+        (own[:, :, l, None] * one + along[:, :, l, None] * direction[:, :, :, None]).sum(1)
+        for l, (one, direction) in enumerate(zip(sent, harmonics, strict=True))  # noqa: E741
     ]
     return torch.cat(rows, dim=1)
 

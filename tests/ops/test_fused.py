@@ -15,6 +15,7 @@ from mlanet.data.atoms import to_graph
 from mlanet.graph import batch_graphs
 from mlanet.memory import peak_bytes
 from mlanet.models import read_model_config
+from mlanet.nn.dual_path import can_be_fused
 from mlanet.ops import fused
 from mlanet.ops.block import message_of_rows
 from mlanet.ops.in_blocks import MessageInBlocks
@@ -129,7 +130,7 @@ def test_threads_change_nothing_but_rounding() -> None:
 FUSED = [
     name
     for name in preset_names()
-    if name.startswith("mlanet") and (c := read_model_config(name)).message == "light" and c.attention == "tp_dot"
+    if name.startswith("mlanet") and (c := read_model_config(name)) and can_be_fused(c.attention, c.message, c.combine)
 ]
 
 

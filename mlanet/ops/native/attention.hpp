@@ -16,10 +16,13 @@ template <class T, int P> struct Given {
     Array<T, P> sent, key, near, query, here, factor, envelope, radial, harmonics;
 };
 
+template <class T> struct Couplings;
+
 template <class T> struct Weights {
     Panels<T> chemical, chemical_back, gates, gates_back, logits, logits_back;
     const T *gates_bias, *logits_bias, *log_temperature;
     RadialWeights<T> radial;
+    const Couplings<T>* couplings;  // of full values only
 };
 
 // Where the gradients go, those of senders and weights to a place of each thread's own; `message` only for duals.
@@ -82,8 +85,10 @@ template <class T, int L, int P> class Neighborhood {
     Scalar envelope(int64_t e) const { return in.envelope.at(edge[e]); }
     int64_t functions() const { return functions_; }
 
-    // Gradients of the edges of center i that take no part.
-    void clear_absent(int64_t i, const Sums<T>& to) const {
+    // Zeros where gradients of center i will be added, and for its edges that take no part.
+    void clear(int64_t i, const Sums<T>& to) const {
+        for (int64_t k = 0; k < n * s.hidden; k += W) to_z.store(k, Lane{});
+        for (int64_t k = 0; k < n * functions_; k += W) to_basis.store(k, Lane{});
         for (int64_t e = graph_.start[i]; e < graph_.start[i + 1]; ++e) {
             if (in.envelope.v[e] > 0) continue;
             to.envelope[e] = 0;

@@ -13,7 +13,7 @@ struct RawWeights {
     const T *chemical, *gates, *gates_bias, *logits, *logits_bias, *log_temperature, *mlp[MAX_DEPTH];
 };
 
-void pack(const Sizes& s, const RawWeights& raw, Weights<T>& w) {
+void pack(const Sizes& s, const RawWeights& raw, const Couplings<T>* couplings, Weights<T>& w) {
     const int64_t gates = (L + 1) * s.channels, logits = s.heads * (2 * L + 2);
     w.chemical.pack(raw.chemical, s.hidden, 1, s.functions, s.hidden);
     w.chemical_back.pack(raw.chemical, 1, s.hidden, s.hidden, s.functions);
@@ -23,6 +23,7 @@ void pack(const Sizes& s, const RawWeights& raw, Weights<T>& w) {
     w.logits_back.pack(raw.logits, s.hidden, 1, logits, s.hidden);
     w.gates_bias = raw.gates_bias, w.logits_bias = raw.logits_bias, w.log_temperature = raw.log_temperature;
     w.radial.pack(s.depth, s.widths, raw.mlp);
+    w.couplings = couplings;
 }
 
 // Centers of each thread: contiguous, with about the same number of edges.
@@ -53,13 +54,19 @@ Sums<T> of_thread(const Sums<T>& all, const Sizes& s, int64_t t) {
     return own;
 }
 
-template <int P>
-void gradient(const Sizes& s, const Graph& graph, const Given<T, P>& given, const RawWeights& raw, const T* up,
+template <class Values, int P>
+void message(const Sizes& s, const Graph& graph, const Given<T, P>& given, const Weights<T>& weights, T* out) {
+    over_centers(s.centers, s.threads, graph.start, [&](int64_t, int64_t first, int64_t last) {
+        Message<Values> work(s, given, weights, graph);
+        for (int64_t i = first; i < last; ++i) work.message(i, out + i * M * s.channels);
+    });
+}
+
+template <class Values, int P>
+void gradient(const Sizes& s, const Graph& graph, const Given<T, P>& given, const Weights<T>& weights, const T* up,
               const Sums<T>& to) {
-    Weights<T> weights;
-    pack(s, raw, weights);
     over_centers(s.centers, s.threads, graph.start, [&](int64_t t, int64_t first, int64_t last) {
-        Message<T, L, P> work(s, given, weights, graph);
+        Message<Values> work(s, given, weights, graph);
         const Sums<T> own = of_thread(to, s, t);
         for (int64_t i = first; i < last; ++i) work.gradient(i, up + i * M * s.channels, own);
     });
@@ -97,23 +104,29 @@ extern "C" {
 
 int64_t mlanet_lanes() { return Lanes<T>::width; }
 
-void mlanet_message(const Sizes* s, const Graph* graph, const Given<T, 1>* given, const RawWeights* raw, T* out) {
+// Light values, or full ones if there are couplings.
+void mlanet_message(const Sizes* s, const Graph* graph, const Couplings<T>* couplings, const Given<T, 1>* given,
+                    const RawWeights* raw, T* out) {
     Weights<T> weights;
-    pack(*s, *raw, weights);
-    over_centers(s->centers, s->threads, graph->start, [&](int64_t, int64_t first, int64_t last) {
-        Message<T, L, 1> work(*s, *given, weights, *graph);
-        for (int64_t i = first; i < last; ++i) work.message(i, out + i * M * s->channels);
-    });
+    pack(*s, *raw, couplings, weights);
+    if (couplings) message<FullValues<T, L, 1>, 1>(*s, *graph, *given, weights, out);
+    else message<LightValues<T, L, 1>, 1>(*s, *graph, *given, weights, out);
 }
 
-void mlanet_message_gradient(const Sizes* s, const Graph* graph, const Given<T, 1>* given, const RawWeights* raw,
-                             const T* up, const Sums<T>* to) {
-    gradient<1>(*s, *graph, *given, *raw, up, *to);
+void mlanet_message_gradient(const Sizes* s, const Graph* graph, const Couplings<T>* couplings,
+                             const Given<T, 1>* given, const RawWeights* raw, const T* up, const Sums<T>* to) {
+    Weights<T> weights;
+    pack(*s, *raw, couplings, weights);
+    if (couplings) gradient<FullValues<T, L, 1>, 1>(*s, *graph, *given, weights, up, *to);
+    else gradient<LightValues<T, L, 1>, 1>(*s, *graph, *given, weights, up, *to);
 }
 
-void mlanet_message_tangent(const Sizes* s, const Graph* graph, const Given<T, 2>* given, const RawWeights* raw,
-                            const T* up, const Sums<T>* to) {
-    gradient<2>(*s, *graph, *given, *raw, up, *to);
+void mlanet_message_tangent(const Sizes* s, const Graph* graph, const Couplings<T>* couplings,
+                            const Given<T, 2>* given, const RawWeights* raw, const T* up, const Sums<T>* to) {
+    Weights<T> weights;
+    pack(*s, *raw, couplings, weights);
+    if (couplings) gradient<FullValues<T, L, 2>, 2>(*s, *graph, *given, weights, up, *to);
+    else gradient<LightValues<T, L, 2>, 2>(*s, *graph, *given, weights, up, *to);
 }
 
 void mlanet_directions(const DirectionSizes* s, const Graph* graph, const DirectionInputs<T, 1>* given,

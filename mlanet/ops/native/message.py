@@ -13,6 +13,7 @@ from mlanet.ops.block import N_GATHERED, N_INPUTS, BlockShape, BlockWeights, mes
 from mlanet.ops.native import library
 from mlanet.ops.native.calls import MAX_DEPTH, addresses, call, interleaved, joined, own_places, widths_field
 from mlanet.ops.native.padding import Widths, crop, pad
+from mlanet.ops.paths import couplings
 from mlanet.ops.rows import Rows
 
 N_WEIGHTS = len(BlockWeights._fields) - 1
@@ -31,12 +32,19 @@ class _Sizes(ctypes.Structure):
     ]
 
 
+class _Couplings(ctypes.Structure):
+    """As in full.hpp."""
+
+    _fields_ = [("count", ctypes.c_int64), *((name, ctypes.c_void_p) for name in ("entry", "row", "value"))]
+
+
 @dataclass(frozen=True)
 class NativeMessage:
-    """The dual-path message of all centers, light values (`mlanet.ops.block.message`), an `Operation`.
+    """The dual-path message of all centers (`mlanet.ops.block.message`), an `Operation`.
 
-    Cost per edge 2 (B R + B R' + R (L+1) C + 2 R' (L+1) C) FLOP for the networks of widths R and R', and 4 (L+1)² C
-    for the message. Memory O(N), and O(N) for each thread in the gradient.
+    Cost per edge 2 (B R + B R' + R (L+1) C + R' G C) FLOP for the networks of widths R and R', G = 2 (L+1) for light
+    values and the number of paths for full ones; then 4 (L+1)² C or, with paths (a, b, c), 2 Σ (2a+1) (2c+1) C for the
+    message. Memory O(N), and O(N) for each thread in the gradient.
     """
 
     shape: BlockShape
@@ -78,6 +86,7 @@ class _Run:
         self.operation, self.threads = operation, torch.get_num_threads()
         self.library = library.load(shape.l_max, tensors[0].dtype)
         self.widths = Widths.of(tensors, shape, self.library.mlanet_lanes())
+        self.couplings = _couplings(shape, tensors[0].dtype)
         padded = pad(tensors, self.widths, shape)
         self.inputs, self.weights = padded[:N_INPUTS], padded[N_INPUTS:]
         self.sizes = _Sizes(
@@ -102,6 +111,7 @@ class _Run:
             name,
             self.sizes,
             self.operation.rows,
+            self.couplings,
             addresses(inputs),
             addresses(self.weights),
             *arguments,
@@ -136,6 +146,14 @@ class _Sums:
             sums[1], sums[3] = sums[1].T, sums[3].T[: len(sums[4])]
             found += sums
         return tuple(crop(found, like, self.shape))
+
+
+def _couplings(shape: BlockShape, dtype: torch.dtype) -> object:
+    """Nothing for light values. The tensors live as long as the process."""
+    if not shape.full:
+        return None
+    table = couplings(shape.l_max, dtype)
+    return ctypes.byref(_Couplings(len(table.entry), *(one.data_ptr() for one in table)))
 
 
 def _as_in_kernel(run: _Run) -> list[Tensor]:

@@ -28,7 +28,7 @@ class Widths:
         mlp = BlockWeights.of(tensors[N_INPUTS:]).mlp
         channels = rounded_up(sent.shape[2], lanes)
         inner = [rounded_up(one.shape[1], lanes) for one in mlp[:-1]]
-        widths = (len(mlp[0]), *inner, 2 * (shape.l_max + 1) * channels)
+        widths = (len(mlp[0]), *inner, shape.radial_groups * channels)
         return cls(lanes, channels, rounded_up(key.shape[2], lanes), rounded_up(near.shape[1], lanes), widths)
 
 
@@ -55,7 +55,7 @@ def crop(tensors: Sequence[Tensor], like: Sequence[Tensor], shape: BlockShape) -
     gates = _cut_groups(given.gates.T, model.gates.T, groups).T
     bias = _cut_groups(given.gates_bias[None], model.gates_bias[None], groups)[0]
     rest = [_cut(given.logits, model.logits), given.logits_bias, given.log_temperature]
-    mlp = cropped_layers(given.mlp, model.mlp, 2 * groups)
+    mlp = cropped_layers(given.mlp, model.mlp, shape.radial_groups)
     return [*found, _cut(given.chemical, model.chemical), gates, bias, *rest, *mlp]
 
 
@@ -99,7 +99,8 @@ def _weights(weights: BlockWeights, widths: Widths, shape: BlockShape) -> list[T
     gates = wider(_grouped(weights.gates.T, groups, c).T, r)
     bias = _grouped(weights.gates_bias[None], groups, c)[0]
     rest = [wider(weights.logits, r), weights.logits_bias, weights.log_temperature]
-    return [wider(weights.chemical, r), gates, bias, *rest, *padded_layers(weights.mlp, 2 * groups, widths.lanes)]
+    mlp = padded_layers(weights.mlp, shape.radial_groups, widths.lanes)
+    return [wider(weights.chemical, r), gates, bias, *rest, *mlp]
 
 
 def _grouped(matrix: Tensor, groups: int, size: int) -> Tensor:

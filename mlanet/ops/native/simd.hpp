@@ -67,6 +67,12 @@ template <class T> INLINE void store(T* to, Vector<T> x) { std::memcpy(to, &x, s
 template <class T> INLINE Vector<T> splat(T x) { return x - Vector<T>{}; }
 template <class T> INLINE Dual<Vector<T>> splat(Dual<T> x) { return {splat(x.v), splat(x.d)}; }
 
+// A vector of dual numbers times one dual number.
+template <class T> INLINE Dual<Vector<T>> scaled(Dual<Vector<T>> a, Dual<T> b) {
+    return {a.v * b.v, a.v * b.d + a.d * b.v};
+}
+template <class T> INLINE Vector<T> scaled(Vector<T> a, T b) { return a * b; }
+
 template <class T> INLINE T total(Vector<T> x) {
     T sum = 0;
     T lanes[Lanes<T>::width];
