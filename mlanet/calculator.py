@@ -51,7 +51,7 @@ class MLANetCalculator(Calculator):
         skin: Å. Neighbours are looked up within cutoff + skin, and again only when an atom has moved by more than
             skin/2 or anything else has changed. Results do not depend on it. For dynamics, 0.5 is a fair value.
         tabulated: read LEIGNN's radial filters from tables: faster where it has 64 or more radial functions.
-        kernels: of MLANet, "fused" (fastest), "blocks" (memory by atoms, not edges), "plain"; "auto" takes the fastest.
+        kernels: "fused" (fastest), "blocks" (MLANet: memory by atoms, not edges), "plain"; "auto" takes the fastest.
     Raises:
         CheckpointError: no such model, or a damaged file.
         ConfigError: an unknown dtype or device, a negative skin, tables or kernels of a model that has none.

@@ -117,7 +117,7 @@ class Potential(nn.Module):
         if hasattr(self.model, "use_kernels"):
             self.model.use_kernels(kernels)
         elif kernels != "plain":
-            raise ConfigError(f"kernels: {kernels} is for MLANet; {type(self.model).__name__} has one way to compute")
+            raise ConfigError(f"kernels: {kernels}: {type(self.model).__name__} has one way to compute")
         return self
 
     def require_supported(self, graph: AtomicGraph) -> None:

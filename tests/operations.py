@@ -90,9 +90,9 @@ def derivatives(
 ) -> list[Tensor]:
     """Value, gradients of a loss on it, and of a loss on its gradients for the inputs, as force training needs them.
 
-    What the gradients say of an envelope that is 0 is left out: such an edge is absent.
+    What the gradients say of an envelope (or a number of a basis) that is 0 is left out: such an edge is absent.
     """
-    there = (inputs[envelope] > 0).to(inputs[envelope].dtype)
+    there = (inputs[envelope] != 0).to(inputs[envelope].dtype)
 
     def seen(found: Sequence[Tensor]) -> list[Tensor]:
         return [one * there if index == envelope else one for index, one in enumerate(found)]

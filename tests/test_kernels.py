@@ -92,7 +92,7 @@ def test_a_damaged_library(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "kernels"), [("mlanet_l1:attention=gatv2", "blocks"), ("leignn", "fused"), ("mlanet_l1", "x")]
+    ("name", "kernels"), [("mlanet_l1:attention=gatv2", "blocks"), ("leignn", "blocks"), ("mlanet_l1", "x")]
 )
 def test_kernels_that_a_model_has_not(name: str, kernels: str) -> None:
     """Are refused with what is missing; `auto` takes what there is."""

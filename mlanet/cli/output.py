@@ -56,7 +56,7 @@ MaxMemory = Annotated[
 Kernels = Annotated[
     Kernel,
     typer.Option(
-        help="Of MLANet: fused (C++, compiled once), blocks (as little memory) or plain; auto takes the fastest.",
+        help="fused (C++, compiled once), blocks (MLANet: as little memory) or plain; auto takes the fastest.",
         rich_help_panel="Computing",
     ),
 ]

@@ -30,12 +30,16 @@ Kernels = Literal["plain", "blocks", "fused"]
 """How messages are computed: all edges at once; block by block; by kernels written for the purpose."""
 
 
+def has_kernels(sample: Tensor) -> bool:
+    """Whether there are kernels for the device and the precision of such tensors."""
+    return sample.device.type == "cpu" and sample.dtype in library.REALS
+
+
 def can_fuse(kernels: Kernels, around: Neighborhoods, sample: Tensor, layers: int) -> bool:
     """Whether these kernels serve this layout of edges, device, precision, and depth of the radial network."""
     if kernels == "blocks":
         return bool(around.degree)
-    there = sample.device.type == "cpu" and sample.dtype in library.REALS
-    return kernels == "fused" and there and layers <= MAX_DEPTH
+    return kernels == "fused" and has_kernels(sample) and layers <= MAX_DEPTH
 
 
 def attention_message(

@@ -140,7 +140,7 @@ class RunConfig(_Strict, frozen=True):
     seed: WholeNumber = 0
     """Of the initial weights and of the order of batches."""
     kernels: Literal["auto", "plain", "blocks", "fused"] = "auto"
-    """Of MLANet: `fused` in C++, several times faster; `blocks` needs as little memory; `auto` takes the fastest."""
+    """`fused` in C++, several times faster; `blocks` (MLANet) needs as little memory; `auto` takes the fastest."""
     dtype: Literal["float32", "float64"] = "float32"
     """Of weights and forces; energies are summed in float64 always."""
     device: str = "auto"

@@ -1,5 +1,6 @@
 // What Python calls (mlanet/ops/native/calls.py): REAL and DEGREE are given when this file is compiled.
 #include "directions.hpp"
+#include "filtered.hpp"
 #include "message.hpp"
 #include "views.hpp"
 
@@ -98,6 +99,25 @@ void views_gradient(const ViewSizes& s, const Graph& graph, const ViewInputs<T, 
     });
 }
 
+void pack(const FilterSizes& s, const T* weight, RadialWeights<T>& weights) {
+    const int64_t widths[] = {s.functions, (s.vectors ? 3 : 2) * s.channels};
+    weights.pack(1, widths, &weight);
+}
+
+template <int P>
+void filtered_gradient(const FilterSizes& s, const Graph& graph, const FilterInputs<T, P>& given, const T* weight,
+                       const T* up, const FilterSums<T>& to) {
+    RadialWeights<T> weights;
+    pack(s, weight, weights);
+    over_centers(s.centers, s.threads, graph.start, [&](int64_t t, int64_t first, int64_t last) {
+        FilteredSum<T, P> work(s, given, weights, graph.neighbor, graph.start);
+        FilterSums<T> own = to;
+        own.sent += t * s.atoms * (s.vectors ? 5 : 2) * s.channels;
+        if (own.weight) own.weight += t * s.functions * weights.outputs();
+        for (int64_t i = first; i < last; ++i) work.gradient(i, up + i * 4 * s.channels, own);
+    });
+}
+
 }  // namespace
 
 extern "C" {
@@ -164,5 +184,25 @@ void mlanet_views_gradient(const ViewSizes* s, const Graph* graph, const ViewInp
 void mlanet_views_tangent(const ViewSizes* s, const Graph* graph, const ViewInputs<T, 2>* given, const T* up,
                           const ViewSums<T>* to) {
     views_gradient<2>(*s, *graph, *given, up, *to);
+}
+
+void mlanet_filtered(const FilterSizes* s, const Graph* graph, const FilterInputs<T, 1>* given, const T* weight,
+                     T* out) {
+    RadialWeights<T> weights;
+    pack(*s, weight, weights);
+    over_centers(s->centers, s->threads, graph->start, [&](int64_t, int64_t first, int64_t last) {
+        FilteredSum<T, 1> work(*s, *given, weights, graph->neighbor, graph->start);
+        for (int64_t i = first; i < last; ++i) work.value(i, out + i * 4 * s->channels);
+    });
+}
+
+void mlanet_filtered_gradient(const FilterSizes* s, const Graph* graph, const FilterInputs<T, 1>* given,
+                              const T* weight, const T* up, const FilterSums<T>* to) {
+    filtered_gradient<1>(*s, *graph, *given, weight, up, *to);
+}
+
+void mlanet_filtered_tangent(const FilterSizes* s, const Graph* graph, const FilterInputs<T, 2>* given,
+                             const T* weight, const T* up, const FilterSums<T>* to) {
+    filtered_gradient<2>(*s, *graph, *given, weight, up, *to);
 }
 }
