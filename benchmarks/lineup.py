@@ -47,15 +47,17 @@ def lineup(
     """Everybody, by degree, ours before the others.
 
     Args:
-        kernels: of MLANet with light messages; full ones have plain code only.
+        kernels: of our models; blocks are for MLANet with light messages only.
         accelerated: peers also with their kernels for GPUs.
     """
     found = []
+    others = [kernel for kernel in kernels if kernel != "blocks"]
     for degree in degrees:
         found += [Contender(_ours(degree, sizes, "", kernel), "mlanet", degree) for kernel in kernels]
-        found.append(Contender(_ours(degree, sizes, "message=full", "plain"), "mlanet full", degree))
+        found += [Contender(_ours(degree, sizes, "message=full", kernel), "mlanet full", degree) for kernel in others]
         if degree == 1:
-            found.append(Contender(f"leignn:channels={sizes.channels},layers={sizes.layers}", "leignn", 1))
+            leignn = f"leignn:channels={sizes.channels},layers={sizes.layers}"
+            found += [Contender(f"{leignn}@{kernel}", "leignn", 1) for kernel in others]
         for peer in peers:
             found += _peer(peer, degree, sizes, accelerated)
     return found

@@ -5,7 +5,7 @@
     python benchmarks/run.py --quick --peers              # a minute: tiny models, no other packages
     python benchmarks/run.py --peers mace nequip sevennet --systems LiCoO2:96 NaCl:216 --seconds 300
 
-MLANet at l = 1, 2, 3 (light messages with each of its kernels, and full ones), LEIGNN and other packages' models
+MLANet at l = 1, 2, 3 (light and full messages), LEIGNN, both with each of their kernels, and other packages' models
 (`peers.py`; `environments.py` makes their environments) at equal channels and layers: energy, forces and stress, and a
 training step, in interleaved rounds on the same structures. All models of a system are alive at once, some 0.5 GB each.
 
@@ -172,7 +172,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=PEERS_OF_GOALS, help="other packages")
     parser.add_argument("--degrees", nargs="+", type=int, choices=(1, 2, 3), default=(1, 2, 3))
-    parser.add_argument("--kernels", nargs="+", default=KERNELS, help="of MLANet")
+    parser.add_argument("--kernels", nargs="+", default=KERNELS, help="of our models")
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, help="as LiCoO2:96, small before large, or files")

@@ -52,7 +52,7 @@ class MLANetCalculator(Calculator):
         skin: Å. Neighbours are looked up within cutoff + skin, and again only when an atom has moved by more than
             skin/2 or anything else has changed. Results do not depend on it. For dynamics, 0.5 is a fair value.
         tabulated: read LEIGNN's radial filters from tables: faster where it has 64 or more radial functions.
-        kernels: "plain", "blocks" (memory by atoms, not edges) or "compiled" (faster too), for MLANet.
+        kernels: "fused" (fastest), "blocks" (MLANet: memory by atoms, not edges), "plain"; "auto" takes the fastest.
         capture: on a GPU, record a step once and replay it as a CUDA graph (docs/decisions/0013): for dynamics of some
             thousand atoms with a skin. Where that cannot be done a warning says why, and steps are computed one by one.
     Raises:
@@ -72,7 +72,7 @@ class MLANetCalculator(Calculator):
         device: str = "cpu",
         skin: float = 0.0,
         tabulated: bool = False,
-        kernels: str = "plain",
+        kernels: str = "auto",
         capture: bool = False,
     ) -> None:
         super().__init__()

@@ -53,3 +53,7 @@ class DivergedError(MLANetError):
     """A training whose loss or gradient is not finite any more, or a simulation that has exploded."""
 
     exit_status = 4
+
+
+class KernelError(MLANetError):
+    """Fast kernels that cannot be made or used on this machine; the plain computation always can."""

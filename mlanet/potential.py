@@ -107,17 +107,17 @@ class Potential(nn.Module):
         return self.eval()
 
     def with_kernels(self, kernels: str) -> Potential:
-        """Itself, its messages computed all at once (`plain`), in `blocks`, or `compiled` (docs/models/mlanet.md).
+        """Itself, its messages computed all at once (`plain`), in `blocks`, or `fused` (docs/models/mlanet.md).
 
         Raises:
             ConfigError: a model or configuration that has only one way.
         """
-        if kernels not in ("plain", "blocks", "compiled"):
-            raise ConfigError(f"kernels: '{kernels}' is none of plain, blocks, compiled")
+        if kernels not in ("plain", "blocks", "fused"):
+            raise ConfigError(f"kernels: '{kernels}' is none of plain, blocks, fused")
         if hasattr(self.model, "use_kernels"):
             self.model.use_kernels(kernels)
         elif kernels != "plain":
-            raise ConfigError(f"kernels: {kernels} is for MLANet; {type(self.model).__name__} has one way to compute")
+            raise ConfigError(f"kernels: {kernels}: {type(self.model).__name__} has one way to compute")
         return self
 
     def require_supported(self, graph: AtomicGraph) -> None:

@@ -25,7 +25,7 @@ MODELS += ("mlanet_l2:repulsion=zbl,charge=total", "leignn", "leignn:update=pain
 def there(name: str) -> tuple[Potential, AtomicGraph]:
     """A model and a crystal on the device without values."""
     crystal = system("LiCoO2:12")
-    subject = own(name, Request(species_of([crystal]), neighbours_of([crystal])))
+    subject = own(f"{name}@plain", Request(species_of([crystal]), neighbours_of([crystal])))
     return subject.module.to("meta"), subject.prepare([crystal]).to("meta")
 
 

@@ -99,9 +99,9 @@ def test_everything_against_everybody(tmp_path: Path) -> None:
     found = json.loads(document.read_text())
     rows = [Measurement.of(row) for row in found["rows"]]
     assert found["facts"]["complete"] == ["Si:8", "CO2:12"] and found["rows"][0] == first
-    assert [row.mode for row in rows] == ["infer", "train"] * 8
+    assert [row.mode for row in rows] == ["infer", "train"] * 12
     failed = [row for row in rows if row.failure]
-    assert all("nonsense" in row.model and "none of plain" in row.failure for row in failed) and len(failed) == 4
+    assert all("nonsense" in row.model and "none of plain" in row.failure for row in failed) and len(failed) == 12
     assert all(row.ms and row.tensor_MiB for row in rows if not row.failure)
     assert "painn l=1 takes no part" in output
     (floor,) = csv.DictReader((tmp_path / "floors.csv").open())
@@ -199,7 +199,7 @@ def test_the_floor_counts_what_torch_counts(degree: int) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     crystal = system("Si:64")
-    subject = own(f"mlanet_l{degree}:layers=1", Request(species_of([crystal]), neighbours_of([crystal])))
+    subject = own(f"mlanet_l{degree}:layers=1@plain", Request(species_of([crystal]), neighbours_of([crystal])))
     graph = subject.prepare([crystal])
     with torch.no_grad(), FlopCounterMode(depth=9, display=False) as counter:
         subject.module.model(graph)

@@ -38,7 +38,7 @@ def evaluate(
     max_memory: MaxMemory = None,
     dtype: Dtype = None,
     device: Device = "cpu",
-    kernels: Kernels = Kernel.plain,
+    kernels: Kernels = Kernel.auto,
 ) -> None:
     """Compare predictions with the labels in FILES: MAE and RMSE of energy, forces and stress, also by element.
 

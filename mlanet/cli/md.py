@@ -60,7 +60,7 @@ def md(
     ] = False,
     dtype: Dtype = None,
     device: Device = "cpu",
-    kernels: Kernels = Kernel.plain,
+    kernels: Kernels = Kernel.auto,
     capture: Capture = False,
 ) -> None:
     """Run molecular dynamics from STRUCTURE.

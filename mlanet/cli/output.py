@@ -19,9 +19,10 @@ T = TypeVar("T")
 class Kernel(enum.StrEnum):
     """How the messages of an MLANet are computed."""
 
+    auto = "auto"
     plain = "plain"
     blocks = "blocks"
-    compiled = "compiled"
+    fused = "fused"
 
 
 class Precision(enum.StrEnum):
@@ -55,7 +56,7 @@ MaxMemory = Annotated[
 Kernels = Annotated[
     Kernel,
     typer.Option(
-        help="Of MLANet: plain, blocks (least memory), compiled (the same, faster after a minute of compiling).",
+        help="fused (C++, compiled once), blocks (MLANet: as little memory) or plain; auto takes the fastest.",
         rich_help_panel="Computing",
     ),
 ]

@@ -48,7 +48,7 @@ def predict(
     max_memory: MaxMemory = None,
     dtype: Dtype = None,
     device: Device = "cpu",
-    kernels: Kernels = Kernel.plain,
+    kernels: Kernels = Kernel.auto,
 ) -> None:
     """Predict energy, forces and stress of every structure in FILES.
 

@@ -58,7 +58,7 @@ def relax(
     json: Json = False,
     dtype: Dtype = Precision.float64,
     device: Device = "cpu",
-    kernels: Kernels = Kernel.plain,
+    kernels: Kernels = Kernel.auto,
     capture: Capture = False,
 ) -> None:
     """Relax STRUCTURE: atoms, and with --cell also the cell. Exit status 1 if it does not converge."""

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.nn.edges import nearest, pair_layout
 from mlanet.nn.heads import EdgeStress, VectorForces
@@ -24,7 +25,9 @@ from mlanet.nn.radial import BesselBasis, GaussianBasis, polynomial_envelope
 from mlanet.nn.repulsion import ScreenedRepulsion
 from mlanet.nn.scalar_vector import Aggregate, Distribute, GatedUpdate, GlobalNode, Message, PaiNNUpdate, two_layers
 from mlanet.nn.spline import coefficients, rows_and_weights
+from mlanet.ops.attention import Kernels, has_kernels
 from mlanet.ops.filtered_sum import FilterEdges, pays_by_center
+from mlanet.ops.rows import Rows
 from mlanet.statistics import Statistics
 
 ENVELOPE_POWER = 5
@@ -140,6 +143,7 @@ class LEIGNN(nn.Module):
             EdgeStress(channels, basis_size(config)) if direct and config.direct_stress == "edge" else None
         )
         self.intervals = 0
+        self.kernels: Kernels = "plain"
         self.repulsion = ScreenedRepulsion(statistics) if config.repulsion == "zbl" else None
         self.long_range = None if config.long_range == "none" else LongRange(config, statistics, channels)
 
@@ -147,6 +151,16 @@ class LEIGNN(nn.Module):
     def cutoff(self) -> float:
         """D, Å."""
         return self.config.cutoff
+
+    def use_kernels(self, kernels: Kernels) -> None:
+        """Choose how messages are computed; the numbers stay the same but for rounding.
+
+        Raises:
+            ConfigError: for blocks, which this model has of its own in inference.
+        """
+        if kernels == "blocks":
+            raise ConfigError("kernels: blocks is for MLANet; LEIGNN has plain and fused")
+        self.kernels = kernels
 
     @property
     def conservative(self) -> bool:
@@ -208,6 +222,7 @@ class LEIGNN(nn.Module):
 
     def _edges(self, graph: AtomicGraph, n_nodes: int) -> FilterEdges:
         """Lengths, directions and basis of all pairs."""
+        by_kernel = self.kernels == "fused" and not self.intervals and has_kernels(graph.positions)
         layout = pair_layout(graph.center, graph.neighbor, n_nodes)
         filler = graph.positions.new_tensor([2 * self.cutoff, 0.0, 0.0])
         vectors = layout.arrange(graph.edge_vectors(), filler)
@@ -222,6 +237,9 @@ class LEIGNN(nn.Module):
             basis = torch.cat([basis, envelope[:, None]], dim=1)
         if self.config.filter_bias == "raw":
             basis = torch.cat([basis, (distance <= self.cutoff).to(basis.dtype)[:, None]], dim=1)
+        if by_kernel:
+            by_rows = Rows.of(layout.around, layout.neighbor)
+            return FilterEdges(layout.around, layout.neighbor, basis, direction, None, kernel_rows=by_rows)
         directed = None
         if pays_by_center(layout.around, basis.shape[1]):
             directed = (direction[:, :, None] * basis[:, None, :]).flatten(1)

@@ -15,16 +15,17 @@ from torch import Tensor, nn
 
 from mlanet.errors import ConfigError, GeometryError
 from mlanet.graph import AtomicGraph, ModelOutput
-from mlanet.nn.dual_path import AttentionShape, DualPathAttention, InteractionLayer, Kernels
+from mlanet.nn.dual_path import AttentionShape, DualPathAttention, InteractionLayer, can_be_fused
 from mlanet.nn.edges import Edges, pair_layout
 from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
 from mlanet.nn.equivariant import natural_irreps
 from mlanet.nn.heads import DirectForces, DirectStress
 from mlanet.nn.long_range import LongRange, LongRangeSettings
-from mlanet.nn.pooling import Structures, build_pooling
+from mlanet.nn.pooling import LocalPooling, Structures, build_pooling
 from mlanet.nn.radial import BesselBasis, polynomial_envelope
 from mlanet.nn.repulsion import ScreenedRepulsion
-from mlanet.ops.fused import DEGREE_STEP
+from mlanet.ops.attention import Kernels
+from mlanet.ops.rows import Rows
 from mlanet.statistics import Statistics
 
 
@@ -159,21 +160,24 @@ class MLANet(nn.Module):
 
     @property
     def kernels(self) -> Kernels:
-        """How messages are computed: plain, blocks or compiled."""
+        """How messages are computed: plain, blocks or fused."""
         return self._attentions()[0].kernels
 
     def use_kernels(self, kernels: Kernels) -> None:
         """Choose how messages are computed; the numbers stay the same but for rounding.
 
         Raises:
-            ConfigError: for blocks or compiled, a configuration that has neither.
+            ConfigError: for blocks or fused, a configuration that has neither.
         """
         config = self.config
-        if kernels != "plain" and (config.message != "light" or config.attention != "tp_dot"):
+        if kernels != "plain" and not can_be_fused(config.attention, config.message, config.combine):
             raise ConfigError(
-                f"kernels: {kernels} needs message: light and attention: tp_dot, "
-                f"this model has {config.message} and {config.attention}"
+                f"kernels: {kernels} needs attention: tp_dot, and combine: product with message: full; this model has "
+                f"attention: {config.attention}, message: {config.message} and combine: {config.combine}"
             )
+        self.directions.kernels = kernels
+        if isinstance(self.pooling, LocalPooling):
+            self.pooling.kernels = kernels
         for attention in self._attentions():
             attention.kernels = kernels
 
@@ -221,7 +225,7 @@ class MLANet(nn.Module):
 
     def _edges(self, graph: AtomicGraph, n_nodes: int) -> Edges:
         """Lengths and directions of all pairs, and what all layers derive from them."""
-        layout = pair_layout(graph.center, graph.neighbor, n_nodes, 1 if self.kernels == "plain" else DEGREE_STEP)
+        layout = pair_layout(graph.center, graph.neighbor, n_nodes)
         filler = graph.positions.new_tensor([2 * self.cutoff, 0.0, 0.0])
         vectors = layout.arrange(graph.edge_vectors(), filler)
         distance = torch.sqrt((vectors * vectors).sum(1))
@@ -230,7 +234,8 @@ class MLANet(nn.Module):
             list(range(self.config.l_max + 1)), vectors / distance[:, None], normalize=False, normalization="component"
         )
         coordination = layout.around.sum(envelope)
-        return Edges(layout.around, layout.neighbor, envelope, self.radial(distance, envelope), harmonics, coordination)
+        radial, rows = self.radial(distance, envelope), Rows.of(layout.around, layout.neighbor)
+        return Edges(layout.around, layout.neighbor, envelope, radial, harmonics, coordination, rows)
 
     def _embed(self, graph: AtomicGraph, species: Tensor, edges: Edges) -> Tensor:
         """h⁰: element and charge in the scalars, one look at the directions around in l > 0."""

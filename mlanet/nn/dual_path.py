@@ -11,7 +11,7 @@ equations are ours. The GATv2 form of z (arXiv 2105.14491) makes the ranking of 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from e3nn import o3
@@ -29,13 +29,10 @@ from mlanet.nn.equivariant import (
 )
 from mlanet.nn.radial import RadialMLP
 from mlanet.nn.tensor_product import TensorProduct
-from mlanet.ops.attention import attention_ops
+from mlanet.ops.attention import Kernels, attention_message, can_fuse
 from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
-from mlanet.ops.fused import Plan, fused_message
+from mlanet.ops.layouts import by_layout
 from mlanet.ops.segment import enveloped_softmax
-
-Kernels = Literal["plain", "blocks", "compiled"]
-"""How messages are computed: all edges at once; block by block, which needs memory O(N); the same, compiled."""
 
 
 class AttentionShape(NamedTuple):
@@ -50,6 +47,11 @@ class AttentionShape(NamedTuple):
     attention: str
     message: str
     combine: str
+
+
+def can_be_fused(attention: str, message: str, combine: str) -> bool:
+    """Whether there are kernels for these settings of a model."""
+    return attention == "tp_dot" and (message == "light" or combine == "product")
 
 
 class ChemicalPath(nn.Module):
@@ -105,7 +107,7 @@ class GeometricLogits(nn.Module):
 
     def _dots(self, query: Tensor, key: Tensor, edges: Edges) -> Tensor:
         """Invariant products of the query with what the edge offers, (E, H, number of products), of unit variance."""
-        ops, scale = attention_ops(edges.around), query.new_tensor(self.dot_scale)
+        ops, scale = by_layout(edges.around), query.new_tensor(self.dot_scale)
         if self.shape.attention == "fctp":
             key = self.edge_key(key, edges)
             return ops.degree_dots(query, key.unflatten(2, query.shape[2:]), edges.around) * scale
@@ -169,13 +171,21 @@ class DualPathAttention(nn.Module):
         self.kernels: Kernels = "plain"
 
     def can_fuse(self, edges: Edges) -> bool:
-        """Whether the message can be computed in blocks: light, by query, key and Y, for a table of neighbours."""
+        """Whether the message is one operation: by query, key and Y, with kernels for these edges."""
         shape = self.shape
-        return bool(edges.around.degree) and shape.message == "light" and shape.attention == "tp_dot"
+        if self.kernels == "plain" or not can_be_fused(shape.attention, shape.message, shape.combine):
+            return False
+        return can_fuse(self.kernels, edges.around, edges.radial, len(self._radial_layers()))
+
+    def _radial_layers(self) -> tuple[Tensor, ...]:
+        """Of φ and ψ, or of the paths."""
+        network = self.radial if self.full is None else self.full.radial
+        assert network is not None
+        return tuple(network.weights)
 
     def forward(self, features: Tensor, edges: Edges) -> Tensor:
         """(N, M, C) -> (N, M, C)."""
-        if self.kernels != "plain" and self.can_fuse(edges):
+        if self.can_fuse(edges):
             return self._fused(features, edges)
         z = self.chemical(features[:, 0], edges)
         envelope = edges.envelope[:, None, None]
@@ -189,13 +199,11 @@ class DualPathAttention(nn.Module):
         return self._messages(self.value(features), geometric_gate, chemical_gate, edges)
 
     def _fused(self, features: Tensor, edges: Edges) -> Tensor:
-        """The same as `forward`, a few centers at a time."""
-        assert self.logits is not None and self.radial is not None
-        shape, n = self.shape, edges.around.n_centers
-        by_sum = shape.combine == "sum"
-        static = BlockShape(
-            self.n_degrees - 1, shape.heads, shape.key_dim, shape.mean_neighbors**-0.5 if by_sum else 0.0
-        )
+        """The same as `forward`, as one operation."""
+        assert self.logits is not None
+        shape = self.shape
+        chemical_scale = shape.mean_neighbors**-0.5 if shape.combine == "sum" else 0.0
+        static = BlockShape(self.n_degrees - 1, shape.heads, shape.key_dim, chemical_scale, self.full is not None)
         inputs = BlockInputs(
             sent=self.value(features),
             key=self.logits.key(features),
@@ -203,9 +211,9 @@ class DualPathAttention(nn.Module):
             query=self.logits.query(features),
             here=self.chemical.center(features[:, 0]),
             factor=1 + edges.coordination / shape.mean_neighbors,
-            envelope=edges.around.table(edges.envelope),
-            radial=edges.around.table(edges.radial),
-            harmonics=edges.around.table(edges.harmonics),
+            envelope=edges.envelope,
+            radial=edges.radial,
+            harmonics=edges.harmonics,
         )
         weights = BlockWeights(
             chemical=self.chemical.radial.weights[0],
@@ -214,12 +222,11 @@ class DualPathAttention(nn.Module):
             logits=self.logits.weights.weight,
             logits_bias=self.logits.weights.bias,
             log_temperature=self.logits.log_temperature,
-            mlp=tuple(self.radial.weights),
+            mlp=self._radial_layers(),
         )
         if not self.training:  # nobody will ask for their gradients, so they need not be computed
             weights = BlockWeights.of([one.detach() for one in weights.flat()])
-        plan = Plan.of(static, edges.neighbor.view(n, -1), self.kernels == "compiled")
-        return fused_message(plan, inputs, weights)
+        return attention_message(self.kernels, static, edges.around, edges.rows, inputs, weights)
 
     def attention_weights(self, features: Tensor, edges: Edges) -> Tensor:
         """α (E, H) of the enveloped softmax with null key; Σ_j α < 1."""
@@ -240,7 +247,7 @@ class DualPathAttention(nn.Module):
     def _messages(self, value: Tensor, geometric_gate: Tensor, chemical_gate: Tensor, edges: Edges) -> Tensor:
         """Weigh and sum the values over the neighbours."""
         radial = None if self.radial is None else self.radial(edges.radial)
-        light_message = attention_ops(edges.around).light_message
+        light_message = by_layout(edges.around).light_message
         if self.full is None:
             assert radial is not None
             phi, psi = radial.unflatten(1, (2, self.n_degrees, self.channels)).unbind(1)

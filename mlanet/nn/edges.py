@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods
 
 MAX_PADDING = 1.6
@@ -18,6 +19,7 @@ class Edges(NamedTuple):
 
     - around: edges by center · neighbor (E,) · envelope u (E,) · radial RBF (E, B)
     - harmonics Y (E, (L+1)²), `component` normalised · coordination n_i = Σ_j u (N,)
+    - sorted_rows: the same edges as kernels read them
     """
 
     around: Neighborhoods
@@ -26,6 +28,12 @@ class Edges(NamedTuple):
     radial: Tensor
     harmonics: Tensor
     coordination: Tensor
+    sorted_rows: Rows | None = None
+
+    @property
+    def rows(self) -> Rows:
+        """The same edges as kernels read them."""
+        return self.sorted_rows or Rows.of(self.around, self.neighbor)
 
 
 class PairLayout(NamedTuple):
@@ -42,11 +50,10 @@ class PairLayout(NamedTuple):
         return torch.cat([values, filler[None]]).index_select(0, self.slot)
 
 
-def pair_layout(center: Tensor, neighbor: Tensor, n_centers: int, step: int = 1) -> PairLayout:
+def pair_layout(center: Tensor, neighbor: Tensor, n_centers: int) -> PairLayout:
     """A table on a CPU when the centers have similar numbers of neighbours, else the sorted list itself.
 
-    On other devices always the list: its shape is known without asking the device. Rows per center of a table are
-    rounded up to a multiple of `step`.
+    On other devices always the list: its shape is known without asking the device.
     """
     plain = PairLayout(Neighborhoods(center, n_centers), neighbor, None)
     if center.device.type != "cpu" or not len(center):
@@ -55,7 +62,6 @@ def pair_layout(center: Tensor, neighbor: Tensor, n_centers: int, step: int = 1)
     degree = int(counts.max())
     if not worth_a_table(n_centers, degree, len(center)):
         return plain
-    degree = -(-degree // step) * step
     column = torch.arange(degree)[None, :]
     first = (torch.cumsum(counts, 0) - counts)[:, None]
     slot = torch.where(column < counts[:, None], first + column, len(center)).flatten()

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from mlanet.nn.edges import Edges
 from mlanet.nn.radial import RadialMLP
-from mlanet.ops.reference import split_degrees
+from mlanet.ops.attention import Kernels, first_directions
+from mlanet.ops.directions import DirectionInputs
 
 
 class ChargeEmbedding(nn.Module):
@@ -42,12 +43,10 @@ class EdgeDegreeEmbedding(nn.Module):
         self.channels, self.l_max = irreps_out[0].mul, irreps_out.lmax
         self.factor = mean_neighbors**-0.5
         self.radial = RadialMLP(functions, hidden, self.channels * self.l_max)
+        self.kernels: Kernels = "plain"
 
     def forward(self, sender: Tensor, edges: Edges) -> Tensor:
         """(N, C) -> (N, (L+1)² − 1, C)."""
-        envelope = (self.factor * edges.envelope)[:, None, None]
-        weight = self.radial(edges.radial).unflatten(1, (self.l_max, self.channels)) * envelope
-        weight = weight * sender.index_select(0, edges.neighbor)[:, None, :]
-        directions = split_degrees(edges.harmonics, self.l_max)[1:]
-        blocks = [w[:, None, :] * y[:, :, None] for w, y in zip(weight.unbind(1), directions, strict=True)]
-        return edges.around.sum(torch.cat(blocks, dim=1))
+        inputs = DirectionInputs(sender, edges.envelope, edges.radial, edges.harmonics)
+        layers = tuple(self.radial.weights)
+        return first_directions(self.kernels, self.factor, edges.around, edges.rows, inputs, layers)

@@ -6,12 +6,14 @@ is not size-extensive; `local` keeps the three perspectives but takes each over 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mlanet.nn.edges import Edges
+from mlanet.ops.attention import Kernels, views
 from mlanet.ops.segment import segment_max, segment_mean, segment_sum
 
 
@@ -26,18 +28,6 @@ class Structures(NamedTuple):
 def readout(n_in: int, hidden: int) -> nn.Sequential:
     """Two-layer scalar network, n_in -> 1."""
     return nn.Sequential(nn.Linear(n_in, hidden), nn.SiLU(), nn.Linear(hidden, 1))
-
-
-def smooth_max(features: Tensor, edges: Edges) -> Tensor:
-    """log(1 + Σ_j u_ij e^{x_j}): a maximum over the neighbours that fades at the cutoff, 0 without neighbours.
-
-    - features (N, C) -> (N, C)
-    """
-    # An edge that weighs nothing must not set the scale of the others: they would all underflow.
-    sender = features.index_select(0, edges.neighbor) * (edges.envelope > 0)[:, None]
-    peak = edges.around.max(sender).clamp(min=0)
-    weight = edges.envelope[:, None] * torch.exp(sender - edges.around.spread(peak))
-    return peak + torch.log(torch.exp(-peak) + edges.around.sum(weight))
 
 
 class SumPooling(nn.Module):
@@ -62,14 +52,16 @@ class LocalPooling(nn.Module):
     def __init__(self, channels: int, mean_neighbors: float) -> None:
         super().__init__()
         self.mean_neighbors = mean_neighbors
+        self.kernels: Kernels = "plain"
         self.readout = readout(4 * channels, channels)
 
     def forward(self, scalars: Tensor, edges: Edges, structures: Structures) -> Tensor:
         """(N, C) -> (N,)."""
-        around = edges.around.sum(edges.envelope[:, None] * scalars.index_select(0, edges.neighbor))
+        l_max = math.isqrt(edges.harmonics.shape[1]) - 1
+        found = views(self.kernels, l_max, edges.around, edges.rows, scalars, edges.envelope)
+        around, highest = found.unbind(1)
         mean = around / (1 + edges.coordination)[:, None]
-        views = [scalars, around / self.mean_neighbors, mean, smooth_max(scalars, edges)]
-        return self.readout(torch.cat(views, dim=1))[:, 0]
+        return self.readout(torch.cat([scalars, around / self.mean_neighbors, mean, highest], dim=1))[:, 0]
 
 
 def structure_views(scalars: Tensor, structures: Structures) -> tuple[Tensor, Tensor, Tensor]:

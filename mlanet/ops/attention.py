@@ -1,13 +1,75 @@
-"""Which implementation of the attention's pieces serves which layout of edges; all compute what `reference` says."""
+"""The fused dual-path message: from node features, edge geometry and weights to what every center receives, as one
+operation with first and second derivatives, in memory of the size of the atoms.
+
+`mlanet.ops.block.message` says what it computes. Who computes it:
+
+- `blocks`: plain torch, a few centers at a time (`in_blocks`); for tables of neighbours
+- `fused`: C++ on CPUs (`native`)
+"""
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Literal
 
-from mlanet.ops import reference, table
+from torch import Tensor
+
+from mlanet.ops import fused
+from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
+from mlanet.ops.directions import DirectionInputs, directions
+from mlanet.ops.in_blocks import MessageInBlocks
+from mlanet.ops.native import library
+from mlanet.ops.native.calls import MAX_DEPTH
+from mlanet.ops.native.directions import NativeDirections
+from mlanet.ops.native.message import NativeMessage
+from mlanet.ops.native.views import NativeViews
+from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods
+from mlanet.ops.views import surroundings
+
+Kernels = Literal["plain", "blocks", "fused"]
+"""How messages are computed: all edges at once; block by block; by kernels written for the purpose."""
 
 
-def attention_ops(around: Neighborhoods) -> ModuleType:
-    """`table` for neighbourhood tables, `reference` for sorted edge lists: same functions, same values."""
-    return table if around.degree else reference
+def has_kernels(sample: Tensor) -> bool:
+    """Whether there are kernels for the device and the precision of such tensors."""
+    return sample.device.type == "cpu" and sample.dtype in library.REALS
+
+
+def can_fuse(kernels: Kernels, around: Neighborhoods, sample: Tensor, layers: int) -> bool:
+    """Whether these kernels serve this layout of edges, device, precision, and depth of the radial network."""
+    if kernels == "blocks":
+        return bool(around.degree)
+    return kernels == "fused" and has_kernels(sample) and layers <= MAX_DEPTH
+
+
+def attention_message(
+    kernels: Kernels, shape: BlockShape, around: Neighborhoods, rows: Rows, inputs: BlockInputs, weights: BlockWeights
+) -> Tensor:
+    """m (N, M, C); `inputs` as `BlockInputs`, but by atom (N, …) and by edge (E, …)."""
+    blocks = kernels == "blocks"
+    operation = MessageInBlocks(shape, rows, around.degree) if blocks else NativeMessage(shape, rows)
+    return fused.apply(operation, inputs, weights.flat())
+
+
+def first_directions(
+    kernels: Kernels,
+    factor: float,
+    around: Neighborhoods,
+    rows: Rows,
+    inputs: DirectionInputs,
+    layers: tuple[Tensor, ...],
+) -> Tensor:
+    """h⁰ (N, (L+1)² − 1, C) of degrees 1 … L, by kernels where there are some."""
+    if kernels != "fused" or not can_fuse(kernels, around, inputs.sender, len(layers)):
+        return directions(factor, around, rows.neighbor, inputs, layers)
+    l_max = round(inputs.harmonics.shape[1] ** 0.5) - 1
+    return fused.apply(NativeDirections(l_max, factor, rows), inputs, layers)
+
+
+def views(
+    kernels: Kernels, l_max: int, around: Neighborhoods, rows: Rows, features: Tensor, envelope: Tensor
+) -> Tensor:
+    """Weighed sum and smooth maximum of the neighbours' features (N, 2, C), by kernels where there are some."""
+    if kernels != "fused" or not can_fuse(kernels, around, features, 0):
+        return surroundings(features, envelope, rows.neighbor, around)
+    return fused.apply(NativeViews(l_max, rows), (features, envelope), ())

@@ -1,7 +1,7 @@
 """The whole dual-path message of a few centers as one pure function of tensors, and its first and second derivatives.
 
 The same equations as `mlanet.nn.dual_path` writes with modules, for neighbourhood tables: n centers with D rows each.
-Being pure and of fixed shape, it can be traced and compiled with its derivatives (`mlanet.ops.fused`).
+It is the reference of the kernels (`mlanet.ops.attention`), and what they do where there are none for a machine.
 
 Letters: M = (L+1)², C channels, H heads, K key width, R hidden width of z, B radial functions.
 """
@@ -16,16 +16,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mlanet.ops.paths import full_values, paths
 from mlanet.ops.reference import split_degrees
+from mlanet.ops.rows import Rows
 
 
 class BlockShape(NamedTuple):
-    """What the equations need to know besides the tensors; `chemical_scale` is n̄^{-1/2} of `combine: sum`, or 0."""
+    """What the equations need to know besides the tensors.
+
+    - chemical_scale: n̄^{-1/2} of `combine: sum`, or 0 · full: tensor products on edges (`combine: product` only)
+    """
 
     l_max: int
     heads: int
     key_dim: int
     chemical_scale: float
+    full: bool = False
+
+    @property
+    def radial_groups(self) -> int:
+        """Outputs of the radial network over C: of φ and ψ for each degree, or one for each path."""
+        return len(paths(self.l_max)) if self.full else 2 * (self.l_max + 1)
 
 
 class BlockInputs(NamedTuple):
@@ -47,15 +58,15 @@ class BlockInputs(NamedTuple):
     harmonics: Tensor
 
 
-N_GATHERED, N_INPUTS = 3, len(BlockInputs._fields)
-"""The first inputs are gathered from the neighbours; after all inputs come the weights."""
+N_GATHERED, N_CENTER, N_INPUTS = 3, 6, len(BlockInputs._fields)
+"""The first inputs are gathered from neighbours, the next belong to centers, the last to edges; weights follow."""
 
 
 class BlockWeights(NamedTuple):
     """Weights of the edge networks, in the order in which they follow the inputs.
 
     - chemical D (B, R) · gates W_g (C(L+1), R) and bias · logits (H(2L+2), R) and bias · log_temperature (H,)
-    - mlp: the layers of the radial network of φ and ψ, the last with 2 (L+1) C outputs
+    - mlp: the layers of the radial network of φ and ψ, or of the paths, the last with `radial_groups` C outputs
     """
 
     chemical: Tensor
@@ -77,7 +88,7 @@ class BlockWeights(NamedTuple):
 
 
 def message(shape: BlockShape, inputs: BlockInputs, weights: BlockWeights) -> Tensor:
-    """m (n, M, C): light messages of both paths, weighed by attention and gates, summed over the neighbours."""
+    """m (n, M, C): messages of both paths, weighed by attention and gates, summed over the neighbours."""
     n, degree, _, channels = inputs.sent.shape
     n_degrees = shape.l_max + 1
     ends = inputs.here[:, None] + inputs.near
@@ -92,12 +103,17 @@ def message(shape: BlockShape, inputs: BlockInputs, weights: BlockWeights) -> Te
     hidden = inputs.radial
     for index, layer in enumerate(weights.mlp):
         hidden = (functional.silu(hidden) if index else hidden) @ layer
+    sent, harmonics = _split(inputs.sent), _split(inputs.harmonics)
+    if shape.full:
+        values = full_values(sent, hidden.view(n, degree, -1, channels), harmonics)
+        scales = geometric.reshape(n, degree, n_degrees, channels).unbind(2)
+        return torch.cat([(s[:, :, None] * v).sum(1) for s, v in zip(scales, values, strict=True)], dim=1)
     phi, psi = hidden.view(n, degree, 2, n_degrees, channels).unbind(2)
     own = chemical.reshape(phi.shape) * phi
     along = geometric.reshape(psi.shape) * psi * inputs.sent[:, :, :1]
     rows = [
-        (own[:, :, l, None] * sent + along[:, :, l, None] * direction[:, :, :, None]).sum(1)
-        for l, (sent, direction) in enumerate(zip(_split(inputs.sent), _split(inputs.harmonics), strict=True))  # noqa: E741
+        (own[:, :, l, None] * one + along[:, :, l, None] * direction[:, :, :, None]).sum(1)
+        for l, (one, direction) in enumerate(zip(sent, harmonics, strict=True))  # noqa: E741
     ]
     return torch.cat(rows, dim=1)
 
@@ -121,31 +137,24 @@ def attention(shape: BlockShape, inputs: BlockInputs, z: Tensor, weights: BlockW
     return strength / (torch.exp(-peak) + strength.sum(1))[:, None]
 
 
-def message_flat(shape: BlockShape, *tensors: Tensor) -> Tensor:
-    """`message` of inputs and weights in one sequence."""
-    return message(shape, BlockInputs(*tensors[:N_INPUTS]), BlockWeights.of(tensors[N_INPUTS:]))
+def message_of_rows(shape: BlockShape, rows: Rows, tensors: Sequence[Tensor]) -> Tensor:
+    """`message` of all centers at once: inputs by atom and by edge (`BlockInputs`), weights behind them.
 
-
-def gradient_flat(shape: BlockShape, wanted: int, up: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Gradients of <up, m> with respect to the first `wanted` of inputs and weights; up (n, M, C)."""
-    leaves = [one.detach().requires_grad_(index < wanted) for index, one in enumerate(tensors)]
-    with torch.enable_grad():
-        return torch.autograd.grad(message_flat(shape, *leaves), leaves[:wanted], up)
-
-
-def second_flat(shape: BlockShape, chosen: tuple[int, ...], up: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Gradients of Σ_k <a_k, g_k> with respect to `up` and to all inputs and weights.
-
-    - chosen: the k, places among inputs and weights · tensors: the a_k, then inputs and weights
-    g_k is what `gradient_flat` gives for k.
+    What faster operations are compared with. Needs memory of the size of the edges; edges with u = 0 are absent.
     """
-    along, leaves = tensors[: len(chosen)], [one.detach().requires_grad_() for one in tensors[len(chosen) :]]
-    up = up.detach().requires_grad_()
-    with torch.enable_grad():
-        out = message_flat(shape, *leaves)
-        first = torch.autograd.grad(out, [leaves[k] for k in chosen], up, create_graph=True)
-        total = torch.stack([(one * a).sum() for one, a in zip(first, along, strict=True)]).sum()
-        return torch.autograd.grad(total, [up, *leaves], materialize_grads=True)
+    counts = rows.start.diff()
+    n, degree = len(counts), max(1, int(counts.max())) if len(counts) else 1
+    column = torch.arange(degree, device=counts.device)
+    slot = torch.where(column < counts[:, None], rows.start[:-1, None] + column, len(rows.neighbor)).flatten()
+
+    def tabulated(values: Tensor) -> Tensor:
+        filled = torch.cat([values, values.new_zeros(1, *values.shape[1:])])
+        return filled.index_select(0, slot).view(n, degree, *values.shape[1:])
+
+    neighbor = tabulated(rows.neighbor)
+    by_atom, here, by_edge = tensors[:N_GATHERED], tensors[N_GATHERED:N_CENTER], tensors[N_CENTER:N_INPUTS]
+    inputs = [*(one[neighbor] for one in by_atom), *here, *map(tabulated, by_edge)]
+    return message(shape, BlockInputs(*inputs), BlockWeights.of(tensors[N_INPUTS:]))
 
 
 def _split(values: Tensor) -> tuple[Tensor, ...]:

@@ -6,8 +6,9 @@ With a filter that is linear in its basis, λ_c(d) = Σ_k W_ck b_k(d), and û_ij
     vectors  w_i = Σ_j λ_a(d_ij) ∘ a_j û_ij + λ_v(d_ij) ∘ v_j
 
 `reference` is the meaning. `by_center` sums Σ_j b_k(d_ij) x_j first, one small matrix product per center, and applies W
-to the sums: no filter is ever stored for an edge. Both are twice differentiable. For inference, `blocked` does the same
-a few centers at a time; and λ(d) may be read from a spline's table, at a cost per edge that does not depend on K.
+to the sums: no filter is ever stored for an edge. `by_kernel` does all in C++. These three are twice differentiable.
+For inference, `blocked` sums by center a few centers at a time; and λ(d) may be read from a spline's table, at a cost
+per edge that does not depend on K.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mlanet.ops import fused
 from mlanet.ops.blocked import BlockedSum
+from mlanet.ops.native.filtered import NativeFilteredSum
+from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods
 
 ROWS_PER_FUNCTION = 1.5
@@ -30,6 +34,7 @@ class FilterEdges(NamedTuple):
     - around: edges by center · neighbor (E,) · basis b (E, K), vanishing at the cutoff · direction û (E, 3)
     - directed b_k û (E, 3K), component-major, where sums by center pay (`pays_by_center`), else None
     - rows (E, 4 or 5): of a table of λ, where filters are read from one; `basis` then holds the weight of each row
+    - kernel_rows: the same edges as kernels read them, where sums are by kernels
     """
 
     around: Neighborhoods
@@ -38,6 +43,7 @@ class FilterEdges(NamedTuple):
     direction: Tensor
     directed: Tensor | None
     rows: Tensor | None = None
+    kernel_rows: Rows | None = None
 
 
 class Senders(NamedTuple):
@@ -57,6 +63,8 @@ def filtered_sum(edges: FilterEdges, senders: Senders, weight: Tensor, *, twice:
     - weight W (2F or 3F, K): rows of λ_s, λ_a and, with vectors, λ_v; or a table (G, 2F or 3F) of their values
     - twice: whether second derivatives may be asked for, as training does
     """
+    if edges.kernel_rows is not None:
+        return by_kernel(edges.kernel_rows, edges, senders, weight)
     if edges.directed is None:
         return reference(edges, senders, weight)
     return by_center(edges, senders, weight) if twice else blocked(edges, senders, weight)
@@ -106,6 +114,15 @@ def by_center(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Ten
     scalars, carried = sums.split((width, 3 * width), dim=2)
     carried = carried.unflatten(2, (3, width)) * filters[2][:, None, :]
     return (scalars * filters[0]).sum(1), vectors + carried.sum(1)
+
+
+def by_kernel(rows: Rows, edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in C++, edge by edge, nothing of which is stored."""
+    sent = torch.stack([senders.scalars, senders.arrows], dim=1)
+    if senders.vectors is not None:
+        sent = torch.cat([sent, senders.vectors], dim=1)
+    received = fused.apply(NativeFilteredSum(rows), (sent, edges.basis, edges.direction), (weight,))
+    return received[:, 0], received[:, 1:]
 
 
 def blocked(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:

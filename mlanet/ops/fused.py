@@ -1,191 +1,131 @@
-"""The dual-path message of all centers, block by block: nothing of the size of the edges is kept.
+"""A custom function with first and second derivatives, from an operation that states three things: its value, its
+gradient, and how both change along a direction.
 
-A custom function with first and second derivatives. Forward: `block.message` of a few centers at a time. Backward:
-each block is computed again and differentiated; double backward likewise. What is gathered from the neighbours, z,
-logits, gates and weights live for one block only, in the cache. The blocks have one shape, so they can be compiled.
+The second derivative needs nothing else. What force training asks of a gradient g(x) = ∂<up, f(x; w)>/∂x is
+∂<a, g>/∂(up, x, w), and because the Hessian is symmetric that is the derivative along a of (f, ∂<up, f>/∂(x, w)).
+Nothing of the size of the edges is kept between the passes: what is needed is computed again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mlanet.ops import block
-from mlanet.ops.block import N_GATHERED, N_INPUTS, BlockShape, BlockWeights
 
-ROWS = 640
-"""Edges of a block, about: what is computed for them fits the second-level cache of current CPUs (measured)."""
+class Operation(Protocol):
+    """f(x; w), of `n_inputs` inputs x and of weights w that follow them in `tensors`."""
 
-DEGREE_STEP = 8
-"""Rows per center are rounded up to it, so that few shapes have to be compiled."""
+    @property
+    def n_inputs(self) -> int:
+        """Tensors before the weights."""
 
-N_CENTER = 3
-"""Inputs that belong to centers; those after them belong to edges."""
+    def value(self, tensors: Sequence[Tensor]) -> Tensor:
+        """f."""
+
+    def gradient(self, up: Tensor, tensors: Sequence[Tensor], with_weights: bool) -> tuple[Tensor, ...]:
+        """∂<up, f>/∂x, and ∂<up, f>/∂w behind it if asked for."""
+
+    def tangent(self, up: Tensor, along: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Derivatives of f, ∂<up, f>/∂x and ∂<up, f>/∂w along a change of x; up and w stay."""
+
+    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
+        """f in plain torch, differentiable to any order."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How one batch is cut into blocks.
+@dataclass
+class _Shared:
+    """What the two halves of one call know of each other: gradients for x that were computed with those for w."""
 
-    - neighbor (N, D): who sends · centers: of a block · compiled: whether blocks run compiled
-    """
+    up: Tensor | None = None
+    gradients: tuple[Tensor, ...] = ()
 
-    shape: BlockShape
-    neighbor: Tensor
-    centers: int
-    compiled: bool
-
-    @classmethod
-    def of(cls, shape: BlockShape, neighbor: Tensor, compiled: bool) -> Plan:
-        """Blocks of a power of two of centers, with about `ROWS` edges."""
-        n, degree = neighbor.shape
-        centers = 1 << max(0, (ROWS // degree).bit_length() - 1)
-        return cls(shape, neighbor, min(centers, 1 << (n - 1).bit_length()), compiled)
-
-    def blocks(self) -> list[tuple[int, int]]:
-        """First and last center of each."""
-        n = len(self.neighbor)
-        return [(start, min(n, start + self.centers)) for start in range(0, n, self.centers)]
-
-    def cut(self, tensors: Sequence[Tensor], start: int, stop: int) -> list[Tensor]:
-        """Inputs of one block: gathered from neighbours, or sliced; filled up with centers that have no neighbour."""
-        rows = self.neighbor[start:stop].flatten()
-        found = []
-        for index, one in enumerate(tensors):
-            gathered = index < N_GATHERED
-            piece = one.index_select(0, rows).unflatten(0, (stop - start, -1)) if gathered else one[start:stop]
-            found.append(self.filled(piece))
+    def take(self, up: Tensor) -> tuple[Tensor, ...]:
+        """Gradients for x and this `up`, if they are there; they are given away."""
+        known = self.up is not None and self.up.data_ptr() == up.data_ptr() and self.up.shape == up.shape
+        found = self.gradients if known else ()
+        self.up, self.gradients = None, ()
         return found
 
-    def filled(self, rows: Tensor) -> Tensor:
-        """(n, …) -> (centers, …), zeros behind."""
-        missing = self.centers - len(rows)
-        return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) if missing else rows
 
-    def run(self, name: str, static: tuple[Any, ...], arguments: Sequence[Any]) -> Any:
-        """A function of `block`, as it is or compiled."""
-        function = getattr(block, name)
-        if not self.compiled:
-            return function(*static, *arguments)
-        return KERNELS.run(function, static, arguments)
+def apply(operation: Operation, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """f(inputs; weights), twice differentiable in all of them.
 
-
-def fused_message(plan: Plan, inputs: Sequence[Tensor], weights: BlockWeights) -> Tensor:
-    """m (N, M, C) of all centers; `inputs` as `BlockInputs`, the gathered ones still by atom (N, …).
-
-    Twice differentiable in all inputs and weights. Memory O(N), computing about half as much again as without blocks.
+    Autograd does not tell a function which of its inputs a caller wants gradients of. So weights enter by a term of
+    their own, which is worth 0: forces, which ask for no gradient of weights, then never pay for one.
     """
-    found: Tensor = _Message.apply(plan, *inputs, *weights.flat())
-    return found
+    shared = _Shared()
+    fixed = [one.detach() for one in weights]
+    out: Tensor = _Value.apply(operation, shared, weights, *inputs, *fixed)
+    if not (torch.is_grad_enabled() and any(one.requires_grad for one in weights)):
+        return out
+    # Made after the other term, so its backward runs before and can leave gradients for it.
+    return out + _Weights.apply(operation, shared, out.shape, inputs, *[one.detach() for one in inputs], *weights)
 
 
-class _Message(torch.autograd.Function):
-    """The message."""
+class _Value(torch.autograd.Function):
+    """f, with gradients for x alone."""
 
     @staticmethod
-    def forward(ctx: Any, plan: Plan, *tensors: Tensor) -> Tensor:
-        ctx.plan = plan
-        ctx.save_for_backward(*tensors)
-        inputs, weights = tensors[:N_INPUTS], tensors[N_INPUTS:]
-        value = tensors[0]
-        out = value.new_empty(len(plan.neighbor), *value.shape[1:])
-        for start, stop in plan.blocks():
-            arguments = [*plan.cut(inputs, start, stop), *weights]
-            out[start:stop] = plan.run("message_flat", (plan.shape,), arguments)[: stop - start]
-        return out
+    def forward(ctx: Any, operation: Operation, shared: _Shared, weights: Sequence[Tensor], *tensors: Tensor) -> Tensor:
+        ctx.operation, ctx.shared, ctx.weights = operation, shared, weights
+        ctx.save_for_backward(*tensors[: operation.n_inputs])
+        return operation.value(tensors)
 
     @staticmethod
     def backward(ctx: Any, up: Tensor) -> tuple[Tensor | None, ...]:
-        wants_weights = any(ctx.needs_input_grad[1 + N_INPUTS :])
-        found = _Gradient.apply(ctx.plan, wants_weights, up, *ctx.saved_tensors)
-        return None, *found, *([None] * (len(ctx.saved_tensors) - len(found)))
+        tensors = [*ctx.saved_tensors, *ctx.weights]
+        if torch.is_grad_enabled():
+            found = _Gradient.apply(ctx.operation, up, *tensors)
+        else:
+            found = ctx.shared.take(up) or ctx.operation.gradient(up.contiguous(), tensors, False)
+        return None, None, None, *found, *([None] * len(ctx.weights))
+
+
+class _Weights(torch.autograd.Function):
+    """0, with the gradients for w."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, operation: Operation, shared: _Shared, shape: torch.Size, inputs: Sequence[Tensor], *tensors: Tensor
+    ) -> Tensor:
+        ctx.operation, ctx.shared, ctx.inputs = operation, shared, inputs
+        ctx.save_for_backward(*tensors)
+        return tensors[0].new_zeros(()).expand(shape)
+
+    @staticmethod
+    def backward(ctx: Any, up: Tensor) -> tuple[Tensor | None, ...]:
+        tensors, n = ctx.saved_tensors, ctx.operation.n_inputs
+        if torch.is_grad_enabled():  # nobody trains on gradients of weights, so plain torch will do
+            found = torch.autograd.grad(
+                ctx.operation.reference([*ctx.inputs, *tensors[n:]]), tensors[n:], up, create_graph=True
+            )
+        else:
+            to_all = ctx.operation.gradient(up.contiguous(), tensors, True)
+            ctx.shared.up, ctx.shared.gradients = up, to_all[:n]
+            found = to_all[n:]
+        return None, None, None, None, *([None] * n), *found
 
 
 class _Gradient(torch.autograd.Function):
-    """Its gradients with respect to inputs and, if wanted, weights."""
+    """∂<up, f>/∂x, differentiable once more."""
 
     @staticmethod
-    def forward(ctx: Any, plan: Plan, wants_weights: bool, up: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.plan = plan
+    def forward(ctx: Any, operation: Operation, up: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.operation = operation
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(up, *tensors)
-        inputs, weights = tensors[:N_INPUTS], tensors[N_INPUTS:]
-        wanted = len(tensors) if wants_weights else N_INPUTS
-        sums = _Sums(plan, [torch.zeros_like(one) for one in tensors[:wanted]])
-        for start, stop in plan.blocks():
-            arguments = [plan.filled(up[start:stop]), *plan.cut(inputs, start, stop), *weights]
-            sums.add(plan.run("gradient_flat", (plan.shape, wanted), arguments), start, stop)
-        return tuple(sums.totals)
+        return operation.gradient(up.contiguous(), tensors, False)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
-        plan: Plan = ctx.plan
         up, *tensors = ctx.saved_tensors
-        inputs, weights = tensors[:N_INPUTS], tensors[N_INPUTS:]
-        chosen = tuple(index for index, one in enumerate(along) if one is not None)
-        if not chosen:
-            return (None,) * (3 + len(tensors))
-        given = [torch.zeros_like(one) if a is None else a for one, a in zip(inputs, along, strict=False)]
-        of_weights = [along[k] for k in chosen if k >= N_INPUTS]
-        sums = _Sums(plan, [torch.zeros_like(one) for one in tensors])
-        to_up = torch.empty_like(up)
-        for start, stop in plan.blocks():
-            pieces = plan.cut(given, start, stop)
-            directions = [pieces[k] for k in chosen if k < N_INPUTS] + of_weights
-            arguments = [plan.filled(up[start:stop]), *directions, *plan.cut(inputs, start, stop), *weights]
-            first, *others = plan.run("second_flat", (plan.shape, chosen), arguments)
-            to_up[start:stop] = first[: stop - start]
-            sums.add(others, start, stop)
-        return None, None, to_up, *sums.totals
-
-
-@dataclass
-class _Sums:
-    """Gradients of blocks joined into gradients of everything."""
-
-    plan: Plan
-    totals: list[Tensor]
-
-    def add(self, pieces: Sequence[Tensor], start: int, stop: int) -> None:
-        """Gathered inputs are added to who sent them, rows put in their place, weights summed."""
-        rows = self.plan.neighbor[start:stop].flatten()
-        for index, (total, piece) in enumerate(zip(self.totals, pieces, strict=True)):
-            if index < N_GATHERED:
-                total.index_add_(0, rows, piece[: stop - start].flatten(0, 1))
-            elif index < N_INPUTS:
-                total[start:stop] = piece[: stop - start]
-            else:
-                total += piece
-
-
-@dataclass
-class Kernels:
-    """Compiled functions by what they compute and for which shapes; traced once with their derivatives inside."""
-
-    known: dict[tuple[Any, ...], Callable[..., Any]] = field(default_factory=dict)
-
-    def run(self, function: Callable[..., Any], static: tuple[Any, ...], arguments: Sequence[Tensor]) -> Any:
-        """Call the kernel for these shapes, making it if need be."""
-        key = (function.__name__, static, *((one.shape, one.dtype) for one in arguments))
-        if key not in self.known:
-            self.known[key] = self._made(function, static, arguments)
-        with torch.no_grad():
-            return self.known[key](*arguments)
-
-    def _made(self, function: Callable[..., Any], static: tuple[Any, ...], arguments: Sequence[Tensor]) -> Any:
-        from torch.fx.experimental.proxy_tensor import make_fx
-
-        example = [one.detach().clone() for one in arguments]
-        with torch.no_grad():
-            graph = make_fx(lambda *tensors: function(*static, *tensors))(*example)
-        return torch.compile(graph, dynamic=False)
-
-
-KERNELS = Kernels()
-"""Of this process."""
+        if all(one is None for one in along):
+            return (None,) * (2 + len(tensors))
+        given = [torch.zeros_like(x) if a is None else a.contiguous() for a, x in zip(along, tensors, strict=False)]
+        return None, *ctx.operation.tangent(up.contiguous(), given, tensors)

@@ -93,15 +93,17 @@ class Own:
 def own(name: str, request: Request) -> Own:
     """A preset, a user's YAML (both `…:key=value,key=value` to change settings), or a model file.
 
-    `@compiled` or `@blocks` at the end chooses the kernels. A trained model keeps its weights and its species; a preset
-    is drawn anew, from seed 0.
+    `@fused`, `@blocks` or `@plain` at the end chooses the kernels, the fastest if there is none. A trained model keeps
+    its weights and its species; a preset is drawn anew, from seed 0.
 
     Raises:
         ConfigError, CheckpointError: no such preset or file, or a setting that does not exist.
     """
+    from mlanet.kernels import use_kernels
+
     name, _, kernels = name.partition("@")
     found = _own(name, request)
-    found.module.with_kernels(kernels or "plain")
+    use_kernels(found.module, kernels or "auto")
     return found
 
 

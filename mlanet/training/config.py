@@ -139,8 +139,8 @@ class RunConfig(_Strict, frozen=True):
     """Made if missing; one that holds a run already is never overwritten."""
     seed: WholeNumber = 0
     """Of the initial weights and of the order of batches."""
-    kernels: Literal["plain", "blocks", "compiled"] = "plain"
-    """Of MLANet: all edges at once; `blocks` needs memory by atoms, not edges; `compiled` too, and is faster."""
+    kernels: Literal["auto", "plain", "blocks", "fused"] = "auto"
+    """`fused` in C++, several times faster; `blocks` (MLANet) needs as little memory; `auto` takes the fastest."""
     dtype: Literal["float32", "float64"] = "float32"
     """Of weights and forces; energies are summed in float64 always."""
     device: str = "auto"

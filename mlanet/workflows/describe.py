@@ -14,8 +14,9 @@ from ase.data import chemical_symbols
 
 from mlanet.checkpoint import model_path, packaged_models, read_model_header
 from mlanet.config import preset_names, to_data
-from mlanet.errors import CheckpointError
+from mlanet.errors import CheckpointError, KernelError
 from mlanet.models import build_model, read_model_config
+from mlanet.ops.native import library
 from mlanet.statistics import Statistics
 from mlanet.version import __version__
 
@@ -81,8 +82,18 @@ def installation() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "models": ", ".join(packaged_models()) or "none",
         "presets": ", ".join(preset_names()),
+        "fused kernels": _fused_kernels(),
         "a small computation": _small_computation(),
     }
+
+
+def _fused_kernels() -> str:
+    """Whether the kernels in C++ can be made, and with what."""
+    try:
+        library.load(1, torch.float32)
+        return f"work, made by {library.compiler()}"
+    except KernelError as error:
+        return f"not here: {error}"
 
 
 def _small_computation() -> str:

@@ -11,16 +11,17 @@ from mlanet.potential import Potential
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
-def open_model(model: str, dtype: str | None = None, device: str = "cpu", kernels: str = "plain") -> Potential:
+def open_model(model: str, dtype: str | None = None, device: str = "cpu", kernels: str = "auto") -> Potential:
     """Load a packaged model or a model file.
 
     Args:
         model: name of a packaged model, or a path.
         dtype: "float32" or "float64"; None keeps what the model was saved in.
         device: "cpu", "cuda" or "cuda:N".
-        kernels: "plain", "blocks" or "compiled".
+        kernels: "auto", "plain", "blocks" or "fused" (`mlanet.kernels.use_kernels`).
     Raises:
         CheckpointError: no such model, or a file that is corrupted or of another kind.
+        KernelError: kernels that cannot be made on this machine.
         ConfigError: a device that this machine, or kernels that this model does not have.
     """
     precision = None if dtype is None else PRECISIONS[dtype]

@@ -23,9 +23,10 @@ from mlanet.nn.pooling import (
     Structures,
     SumPooling,
     build_pooling,
-    smooth_max,
 )
 from mlanet.nn.radial import BesselBasis, RadialMLP, polynomial_envelope
+from mlanet.ops import attention
+from mlanet.ops.attention import Kernels
 from mlanet.ops.segment import Neighborhoods
 
 N, C, CUTOFF = 4, 3, 5.0
@@ -185,9 +186,14 @@ def test_stress_basis_is_orthonormal_and_symmetric() -> None:
     assert torch.einsum("kaa->k", matrices)[1:].abs().max() < 1e-14
 
 
+def smooth_max(x: Tensor, edges: Edges, kernels: Kernels = "plain") -> Tensor:
+    return attention.views(kernels, 1, edges.around, edges.rows, x, edges.envelope)[:, 1]
+
+
+@pytest.mark.parametrize("kernels", ["plain", "fused"])
 @pytest.mark.parametrize("degree", [0, 3])
 @pytest.mark.parametrize("size", [1.0, 300.0, 1e4])
-def test_smooth_max_with_padding(degree: int, size: float) -> None:
+def test_smooth_max_with_padding(degree: int, size: float, kernels: Kernels) -> None:
     """log(1 + Σ u eˣ) with value and two derivatives finite, whatever a row that weighs nothing points at."""
     n = 3
     neighbor, envelope = [1, 2, 0], [0.5, 1.0, 0.0]
@@ -195,7 +201,7 @@ def test_smooth_max_with_padding(degree: int, size: float) -> None:
         neighbor, envelope = neighbor * n, [*envelope, *[0.0] * 6]
     edges = hand_made(neighbor, envelope, n, degree)
     x = torch.tensor([[size], [-size], [0.3]], dtype=torch.float64, requires_grad=True)
-    found = smooth_max(x, edges)
+    found = smooth_max(x, edges, kernels)
     first = torch.autograd.grad(found.sum(), x, create_graph=True)[0]
     second = torch.autograd.grad(first.square().sum(), x)[0]
     assert all(t.isfinite().all() for t in (found, first, second))

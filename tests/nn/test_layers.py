@@ -21,11 +21,12 @@ from mlanet.nn.equivariant import (
     to_e3nn,
 )
 from mlanet.nn.heads import DirectForces, DirectStress, torque_correction
-from mlanet.nn.pooling import Structures, smooth_max
+from mlanet.nn.pooling import Structures
 from mlanet.nn.radial import BesselBasis, polynomial_envelope
 from mlanet.nn.tensor_product import TensorProduct
 from mlanet.ops import reference
 from mlanet.ops.segment import Neighborhoods
+from mlanet.ops.views import surroundings
 
 N, C = 4, 4
 
@@ -189,6 +190,5 @@ def test_smooth_max_approaches_the_maximum() -> None:
     values = torch.tensor([[1.0], [400.0], [-3.0]], dtype=torch.float64)
     around = Neighborhoods(torch.tensor([0, 0, 1]), 3)
     neighbor, weightless = torch.tensor([1, 2, 2]), torch.tensor([1.0, 1.0, 0.0]).double()
-    some = Edges(around, neighbor, weightless, weightless, weightless, weightless)
-    found = smooth_max(values, some)[:, 0]
+    found = surroundings(values, weightless, neighbor, around)[:, 1, 0]
     assert found[0].item() == pytest.approx(400.0) and found[1:].tolist() == [0.0, 0.0]

@@ -1,99 +1,158 @@
-"""The message in blocks is the message: values, first and second derivatives, in the function and in whole models."""
+"""Every way to compute a fused operation is its reference: values, first and second derivatives, whole models."""
 
 from __future__ import annotations
 
-import shutil
+import itertools
 
 import pytest
 import torch
+from operations import CASES, Case, assert_same, derivatives, draw, envelope_of, message_problem, rows_of
 from systems import SPECIES, slab, triclinic
 from torch import Tensor
 
 from mlanet.config import preset_names
 from mlanet.data.atoms import to_graph
-from mlanet.errors import ConfigError
-from mlanet.kernels import use_kernels
+from mlanet.graph import batch_graphs
 from mlanet.memory import peak_bytes
 from mlanet.models import read_model_config
+from mlanet.nn.dual_path import can_be_fused
 from mlanet.ops import fused
-from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights, message
-from mlanet.ops.fused import Plan, fused_message
+from mlanet.ops.block import message_of_rows
+from mlanet.ops.in_blocks import MessageInBlocks
+from mlanet.ops.native.directions import NativeDirections
+from mlanet.ops.native.filtered import NativeFilteredSum
+from mlanet.ops.native.message import NativeMessage
+from mlanet.ops.native.views import NativeViews
 from mlanet.potential import Potential
-from mlanet.profiling.subject import configuration
 from mlanet.profiling.systems import system
 from mlanet.statistics import Statistics
 
+TOLERANCES = [(torch.float64, 1e-12), (torch.float32, 3e-5)]
+"""float32: sums of up to 130 terms of a product, some hundred roundings."""
 
-def problem(l_max: int, chemical_scale: float) -> tuple[BlockShape, Tensor, list[Tensor], list[Tensor]]:
-    """Seven centers with four rows each, one of them without neighbours; cut into blocks of two."""
+
+@pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_native_message_is_the_message(case: Case, dtype: torch.dtype, tolerance: float) -> None:
+    """Through second derivatives."""
+    shape, rows, inputs, weights = message_problem(case, dtype)
+    wanted = derivatives(lambda: message_of_rows(shape, rows, [*inputs, *weights]), inputs, weights, 6)
+    native = NativeMessage(shape, rows)
+    assert_same(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 6), wanted, tolerance)
+
+
+@pytest.mark.parametrize("name", ["even", "even sum", "own images"])
+def test_message_in_blocks_is_the_message(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of tables, a few centers at a time."""
+    monkeypatch.setattr("mlanet.ops.in_blocks.ROWS", 8)
+    case = CASES[name]
+    shape, rows, inputs, weights = message_problem(case)
+    wanted = derivatives(lambda: message_of_rows(shape, rows, [*inputs, *weights]), inputs, weights, 6)
+    blocks = MessageInBlocks(shape, rows, case.degrees[0])
+    assert_same(derivatives(lambda: fused.apply(blocks, inputs, weights), inputs, weights, 6), wanted, 1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
+@pytest.mark.parametrize("layers", [(), (7,), (16, 5)])
+@pytest.mark.parametrize(("l_max", "channels"), [(1, 4), (2, 64), (3, 20)])
+def test_native_directions(l_max: int, channels: int, layers: tuple[int, ...], dtype: torch.dtype, tolerance: float):  # type: ignore[no-untyped-def]
+    """The first look at the directions, through second derivatives."""
     generator = torch.Generator().manual_seed(l_max)
-    n, degree, channels, heads, width, hidden, functions = 7, 4, 4, 2, 2, 3, 3
-    rows = (l_max + 1) ** 2
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
-
-    envelope = torch.rand(n, degree, generator=generator, dtype=torch.float64)
-    envelope[3], envelope[5, 2] = 0.0, 0.0
-    inputs = [draw(n, rows, channels), draw(n, rows, heads * width), draw(n, hidden)]
-    inputs += [draw(n, rows, heads * width), draw(n, hidden), draw(n)]
-    inputs += [envelope.requires_grad_(), draw(n, degree, functions), draw(n, degree, rows)]
-    out = channels * (l_max + 1)
-    weights = [draw(functions, hidden), draw(out, hidden), draw(out), draw(heads * (2 * l_max + 2), hidden)]
-    weights += [draw(heads * (2 * l_max + 2)), draw(heads), draw(functions, 5), draw(5, 2 * out)]
-    neighbor = torch.randint(n, (n, degree), generator=generator)
-    return BlockShape(l_max, heads, width, chemical_scale), neighbor, inputs, weights
+    rows = rows_of((0, 5, 80, 3, 130, 0), generator)
+    envelope, edges = envelope_of(rows, generator, dtype), len(rows.neighbor)
+    inputs = [draw((6, channels), generator, dtype), envelope]
+    inputs += [draw(size, generator, dtype) for size in ((edges, 5), (edges, (l_max + 1) ** 2))]
+    widths = (5, *layers, channels * l_max)
+    weights = [draw(size, generator, dtype) for size in itertools.pairwise(widths)]
+    native = NativeDirections(l_max, 0.3, rows)
+    wanted = derivatives(lambda: native.reference([*inputs, *weights]), inputs, weights, 1)
+    assert_same(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 1), wanted, tolerance)
 
 
-def at_once(shape: BlockShape, neighbor: Tensor, inputs: list[Tensor], weights: list[Tensor]) -> Tensor:
-    """Without blocks, differentiated by torch."""
-    gathered = [one[neighbor] for one in inputs[:3]]
-    return message(shape, BlockInputs(*gathered, *inputs[3:]), BlockWeights.of(weights))
+@pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
+@pytest.mark.parametrize("channels", [3, 64])
+def test_native_views(channels: int, dtype: torch.dtype, tolerance: float) -> None:
+    """Sum and smooth maximum of the neighbours, through second derivatives."""
+    generator = torch.Generator().manual_seed(channels)
+    rows = rows_of((0, 5, 80, 3, 130, 0), generator)
+    inputs = [draw((6, channels), generator, dtype), envelope_of(rows, generator, dtype)]
+    native = NativeViews(1, rows)
+    wanted = derivatives(lambda: native.reference(inputs), inputs, [], 1)
+    assert_same(derivatives(lambda: fused.apply(native, inputs, []), inputs, [], 1), wanted, tolerance)
 
 
-def in_blocks(shape: BlockShape, neighbor: Tensor, inputs: list[Tensor], weights: list[Tensor]) -> Tensor:
-    return fused_message(Plan(shape, neighbor, 2, False), inputs, BlockWeights.of(weights))
+@pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
+@pytest.mark.parametrize(("channels", "vectors"), [(3, True), (64, True), (20, False)])
+def test_native_filtered_sum(channels: int, vectors: bool, dtype: torch.dtype, tolerance: float) -> None:
+    """Scalars and vectors filtered by distance, through second derivatives; edges without a basis are absent."""
+    generator = torch.Generator().manual_seed(channels)
+    rows = rows_of((0, 5, 80, 3, 130, 0), generator)
+    edges = len(rows.neighbor)
+    basis = draw((edges, 7), generator, dtype).detach() * (torch.arange(edges) % 5 != 2)[:, None]
+    inputs = [draw((6, 5 if vectors else 2, channels), generator, dtype), basis.requires_grad_()]
+    inputs.append(draw((edges, 3), generator, dtype))
+    weights = [draw(((3 if vectors else 2) * channels, 7), generator, dtype)]
+    native = NativeFilteredSum(rows)
+    wanted = derivatives(lambda: native.reference([*inputs, *weights]), inputs, weights, 1)
+    assert_same(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 1), wanted, tolerance)
 
 
-@pytest.mark.parametrize("chemical_scale", [0.0, 0.3])
-@pytest.mark.parametrize("l_max", [1, 2, 3])
-def test_blocks_agree_through_second_derivatives(l_max: int, chemical_scale: float) -> None:
-    """A force-like loss on the first derivatives has the same gradients in all inputs and weights."""
-    shape, neighbor, inputs, weights = problem(l_max, chemical_scale)
-    results = []
-    for call in (at_once, in_blocks):
-        out = call(shape, neighbor, inputs, weights)
-        first = torch.autograd.grad(out.square().sum(), [*inputs, *weights], create_graph=True)
-        loss = out.sum() + sum(one.square().sum() for one in first)
-        results.append([out, *first, *torch.autograd.grad(loss, [*inputs, *weights])])
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(other, one, rtol=1e-11, atol=1e-11 * float(one.detach().abs().max()))
-
-
-def test_derivatives_are_those_of_the_values() -> None:
-    """Finite differences, first and second, through all blocks."""
-    shape, neighbor, inputs, weights = problem(1, 0.0)
-    tensors = [*inputs, *weights]
+def test_derivatives_of_the_native_message_are_those_of_its_values() -> None:
+    """Finite differences, first and second, of C++ against C++ (weights by the first only)."""
+    shape, rows, inputs, weights = message_problem(Case((3, 2), 1))
+    inputs = [*inputs[:6], (inputs[6].detach() * 0.5 + 0.25).requires_grad_(), *inputs[7:]]
+    native = NativeMessage(shape, rows)
 
     def call(*given: Tensor) -> Tensor:
-        return in_blocks(shape, neighbor, list(given[:9]), list(given[9:]))
+        return fused.apply(native, given[:9], given[9:] or weights)
 
-    smooth = [one.detach() if index == 6 else one for index, one in enumerate(tensors)]  # u = 0 is an edge of where()
-    assert torch.autograd.gradcheck(call, smooth, fast_mode=True)
-    assert torch.autograd.gradgradcheck(call, smooth, fast_mode=True)
+    assert torch.autograd.gradcheck(call, [*inputs, *weights], fast_mode=True)
+    assert torch.autograd.gradgradcheck(call, inputs, fast_mode=True)
+
+
+def test_gradients_of_weights_can_be_differentiated() -> None:
+    """A loss on gradients of weights, which nobody trains on, is right too; and a second backward gives the same."""
+    shape, rows, inputs, weights = message_problem(CASES["even"])
+    native, found = NativeMessage(shape, rows), []
+    for call in (
+        lambda: fused.apply(native, inputs, weights),
+        lambda: message_of_rows(shape, rows, [*inputs, *weights]),
+    ):
+        first = torch.autograd.grad(call().square().sum(), weights, create_graph=True)
+        loss = torch.stack([one.square().sum() for one in first]).sum()
+        slopes = list(torch.autograd.grad(loss, [*inputs, *weights]))
+        slopes[6] = slopes[6] * (inputs[6] > 0)  # an edge with u = 0 is absent
+        found.append(slopes)
+    assert_same(found[0], found[1], 1e-12)
+    out = fused.apply(native, inputs, weights)
+    once, twice = (torch.autograd.grad(out.square().sum(), weights, retain_graph=True) for _ in range(2))
+    assert_same(once, twice, 0.0)
+
+
+def test_threads_change_nothing_but_rounding() -> None:
+    """One, two and five threads, more than centers; each repeats to the bit."""
+    shape, rows, inputs, weights = message_problem(CASES["whole vectors"])
+    native, before, found = NativeMessage(shape, rows), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5, 5):
+            torch.set_num_threads(threads)
+            found.append(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 6))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert_same(other, found[0], 1e-13)
+    assert_same(found[3], found[2], 0.0)
 
 
 FUSED = [
     name
     for name in preset_names()
-    if name.startswith("mlanet") and (c := read_model_config(name)).message == "light" and c.attention == "tp_dot"
+    if name.startswith("leignn") or ((c := read_model_config(name)) and can_be_fused(c.attention, c.message, c.combine))
 ]
 
 
 def answers(potential: Potential, kernels: str) -> list[Tensor]:
     """Results and parameter gradients of a loss on all of them, on a crystal and a slab in one batch."""
-    from mlanet.graph import batch_graphs
-
     graph = batch_graphs([to_graph(atoms, potential.cutoff) for atoms in (triclinic(), slab())])
     found = potential.with_kernels(kernels).train()(graph)
     loss = found.energy.square().sum() + found.forces.square().sum() + found.stress.nan_to_num().square().sum()
@@ -101,18 +160,22 @@ def answers(potential: Potential, kernels: str) -> list[Tensor]:
     return [found.energy.detach(), found.forces.detach(), found.stress.nan_to_num().detach(), *slopes]
 
 
+@pytest.mark.parametrize("kernels", ["blocks", "fused"])
 @pytest.mark.parametrize("preset", FUSED)
-def test_models_give_the_same_in_blocks(preset: str) -> None:
+def test_models_give_the_same(preset: str, kernels: str) -> None:
     """Energy, forces, stress and every gradient of the weights, for every preset that can."""
     torch.manual_seed(0)
+    if kernels == "blocks" and preset.startswith("leignn"):
+        pytest.skip("LEIGNN has no blocks")
     potential = Potential.build(read_model_config(preset), Statistics.unit(SPECIES, 40.0)).double()
-    plain, blocks = (answers(potential, kernels) for kernels in ("plain", "blocks"))
-    for one, other in zip(plain, blocks, strict=True):
-        torch.testing.assert_close(other, one, rtol=0, atol=1e-10 * max(1.0, float(one.abs().max())))
+    plain, other = (answers(potential, name) for name in ("plain", kernels))
+    for one, found in zip(plain, other, strict=True):
+        torch.testing.assert_close(found, one, rtol=0, atol=1e-10 * max(1.0, float(one.abs().max())))
 
 
-def test_memory_does_not_grow_with_edges() -> None:
-    """Training a layer in blocks needs less than a third of the memory, and hardly more for twice the neighbours."""
+@pytest.mark.parametrize("kernels", ["blocks", "fused"])
+def test_memory_does_not_grow_with_edges(kernels: str) -> None:
+    """Training needs less than a third of the memory."""
     potential = Potential.build(read_model_config("mlanet_l2"), Statistics.unit((3, 8, 27), 75.0)).float()
     graph = to_graph(system("LiCoO2:48"), potential.cutoff).to(dtype=torch.float32)
 
@@ -122,50 +185,8 @@ def test_memory_does_not_grow_with_edges() -> None:
         potential.zero_grad(set_to_none=True)
 
     peaks = {}
-    for kernels in ("plain", "blocks"):
-        potential.with_kernels(kernels)
+    for name in ("plain", kernels):
+        potential.with_kernels(name)
         run()
-        peaks[kernels] = peak_bytes(run)
-    assert peaks["blocks"] < peaks["plain"] / 3
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-@pytest.mark.slow
-def test_compiled_kernels_are_checked_and_agree() -> None:
-    """Compiled for a small model: the comparison at the start, through the gradients of a training step, passes."""
-    torch.manual_seed(0)
-    config = configuration("mlanet_l1:irreps=8x0e+8x1o,layers=1,heads=2")
-    potential = Potential.build(config, Statistics.unit(SPECIES, 40.0)).double()
-    assert use_kernels(potential, "compiled").model.kernels == "compiled"
-
-
-def test_wrong_kernels_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels that give other numbers, or cannot be made, are an error that says so; the plain ones stay."""
-    potential = Potential.build(configuration("mlanet_l1:irreps=8x0e+8x1o,layers=1"), Statistics.unit(SPECIES)).double()
-
-    def wrong(self, function, static, arguments):  # type: ignore[no-untyped-def]
-        found = function(*static, *arguments)
-        return found * 1.001 if isinstance(found, Tensor) else found
-
-    monkeypatch.setattr(fused.Kernels, "run", wrong)
-    with pytest.raises(ConfigError, match="compiled gives other numbers than plain: energy differs"):
-        use_kernels(potential, "compiled")
-    assert potential.model.kernels == "plain"
-
-    def impossible(*_: object) -> None:
-        raise RuntimeError("no compiler")
-
-    monkeypatch.setattr(fused.Kernels, "run", impossible)
-    with pytest.raises(ConfigError, match=r"cannot be made here .*no compiler.* `blocks` needs none"):
-        use_kernels(potential, "compiled")
-    assert potential.model.kernels == "plain"
-
-
-@pytest.mark.parametrize(
-    ("name", "kernels"), [("mlanet_l2_full", "blocks"), ("leignn", "compiled"), ("mlanet_l1", "x")]
-)
-def test_kernels_that_a_model_has_not(name: str, kernels: str) -> None:
-    """Are refused with what is missing."""
-    potential = Potential.build(read_model_config(name), Statistics.unit(SPECIES))
-    with pytest.raises(ConfigError, match="kernels"):
-        potential.with_kernels(kernels)
+        peaks[name] = peak_bytes(run)
+    assert peaks[kernels] < peaks["plain"] / 3

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mlanet.ops import reference, table
-from mlanet.ops.attention import attention_ops
+from mlanet.ops.layouts import by_layout
 from mlanet.ops.problems import LARGE, SMALL, Inputs, Problem, as_table, draw
 from mlanet.ops.segment import Neighborhoods, enveloped_softmax, segment_max, segment_mean, segment_sum
 
@@ -160,7 +160,7 @@ def test_problems_are_what_they_say(problem: Problem) -> None:
 
 def test_layout_decides_the_implementation() -> None:
     """Tables are served by `table`, lists by `reference`; no edges, no table."""
-    assert attention_ops(draw(SMALL[0]).around) is reference
-    assert attention_ops(as_table(draw(SMALL[0]))[0].around) is table
+    assert by_layout(draw(SMALL[0]).around) is reference
+    assert by_layout(as_table(draw(SMALL[0]))[0].around) is table
     with pytest.raises(ValueError, match="no table"):
         as_table(draw(SMALL[-2]))

@@ -1,0 +1,54 @@
+"""How tensors get into and out of the C++ kernels: addresses, sizes, a place for each thread's sums."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlanet.ops.rows import Rows
+
+MAX_DEPTH = 4
+"""Layers of a radial network, as in radial.hpp."""
+
+
+class Graph(ctypes.Structure):
+    """As in attention.hpp."""
+
+    _fields_ = [("neighbor", ctypes.c_void_p), ("start", ctypes.c_void_p)]
+
+
+def widths_field(mlp: Sequence[int]) -> Any:
+    """Widths of a radial network in an array of fixed length."""
+    return (ctypes.c_int64 * (MAX_DEPTH + 1))(*mlp)
+
+
+def addresses(tensors: Sequence[Tensor | None]) -> Any:
+    """A structure of pointers, in the order of the fields that it stands for."""
+    return (ctypes.c_void_p * len(tensors))(*(None if one is None else one.data_ptr() for one in tensors))
+
+
+def interleaved(values: Sequence[Tensor], changes: Sequence[Tensor]) -> list[Tensor]:
+    """Each value with its derivative behind it, as dual numbers lie in `Array<T, 2>`."""
+    return [one for pair in zip(values, changes, strict=True) for one in pair]
+
+
+def call(library: ctypes.CDLL, name: str, sizes: ctypes.Structure, rows: Rows, *arguments: Any) -> None:
+    """Run a kernel; tensors among the arguments must be contiguous and live as long as the call."""
+    graph = Graph(rows.neighbor.data_ptr(), rows.start.data_ptr())
+    given = [ctypes.c_void_p(one.data_ptr()) if isinstance(one, Tensor) else one for one in arguments]
+    with torch.profiler.record_function(name):
+        getattr(library, name)(ctypes.byref(sizes), ctypes.byref(graph), *given)
+
+
+def own_places(threads: int, like: Sequence[Tensor]) -> list[Tensor]:
+    """Zeros (threads, …): each thread adds to its own, so sums depend on nothing but the number of threads."""
+    return [one.new_zeros(threads, *one.shape) for one in like]
+
+
+def joined(place: Tensor) -> Tensor:
+    """Σ over the threads."""
+    return place[0] if len(place) == 1 else torch.sum(place, 0)

@@ -1,0 +1,88 @@
+"""The tensor product of features with harmonics, path by path: which degrees couple, and with what coefficients."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from e3nn import o3
+from torch import Tensor
+
+Path = tuple[int, int, int]
+"""Degrees (a, b, c) of feature, harmonics and result."""
+
+
+def paths(l_max: int) -> list[Path]:
+    """All paths of natural parity between degrees 0 … l_max, a slowest.
+
+    >>> paths(1)
+    [(0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0)]
+    """
+    degrees = range(l_max + 1)
+    return [
+        (a, b, c)
+        for a in degrees
+        for b in degrees
+        for c in degrees
+        if abs(a - b) <= c <= a + b and (a + b + c) % 2 == 0
+    ]
+
+
+@functools.cache
+def coefficients(l_max: int) -> tuple[Tensor, ...]:
+    """K (2a+1, 2b+1, 2c+1), float64, of each path: Clebsch–Gordan coefficients √(2c+1) w3j over √(paths into c).
+
+    The normalisation of `e3nn.o3.TensorProduct`: components of unit variance give components of unit variance.
+    """
+    all_paths = paths(l_max)
+    into = [sum(c == degree for _, _, c in all_paths) for degree in range(l_max + 1)]
+    return tuple(o3.wigner_3j(a, b, c, dtype=torch.float64) * math.sqrt((2 * c + 1) / into[c]) for a, b, c in all_paths)
+
+
+class Couplings(NamedTuple):
+    """The coefficients that are not 0, sorted by entry: entry[k] gets value[k] · Y[row[k]].
+
+    Entries are the numbers (m_a, m_c) of all paths one after the other, rows those of the harmonics.
+    """
+
+    entry: Tensor
+    row: Tensor
+    value: Tensor
+
+
+@functools.cache
+def couplings(l_max: int, dtype: torch.dtype) -> Couplings:
+    """Of all paths, int32 and `dtype`."""
+    entries, rows, values, first = [], [], [], 0
+    for (a, b, c), table in zip(paths(l_max), coefficients(l_max), strict=True):
+        for m_a in range(2 * a + 1):
+            for m_c in range(2 * c + 1):
+                for m_b in range(2 * b + 1):
+                    value = float(table[m_a, m_b, m_c])
+                    if abs(value) > 1e-12:
+                        entries.append(first + m_a * (2 * c + 1) + m_c)
+                        rows.append(b * b + m_b)
+                        values.append(value)
+        first += (2 * a + 1) * (2 * c + 1)
+    kinds = torch.int32
+    return Couplings(
+        torch.tensor(entries, dtype=kinds), torch.tensor(rows, dtype=kinds), torch.tensor(values, dtype=dtype)
+    )
+
+
+def full_values(sent: Sequence[Tensor], weights: Tensor, harmonics: Sequence[Tensor]) -> list[Tensor]:
+    """V^c = Σ W_path ⊙ (v^a ⊗ Y^b)^c, in plain torch.
+
+    - sent v^a (…, 2a+1, C) and harmonics Y^b (…, 2b+1) by degree · weights (…, paths, C) -> V^c (…, 2c+1, C) by degree
+    """
+    l_max = len(sent) - 1
+    found: list[Tensor | None] = [None] * (l_max + 1)
+    for index, ((a, b, c), table) in enumerate(zip(paths(l_max), coefficients(l_max), strict=True)):
+        matrix = torch.einsum("...b,abc->...ac", harmonics[b], table.to(harmonics[b]))
+        one = torch.einsum("...ac,...ax->...cx", matrix, sent[a]) * weights[..., index, None, :]
+        before = found[c]
+        found[c] = one if before is None else before + one
+    return [one for one in found if one is not None]
