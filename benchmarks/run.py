@@ -71,6 +71,10 @@ class Run:
         sizes = Sizes(options.channels, options.layers)
         everybody = lineup(options.degrees, options.kernels, options.peers, sizes, self.on_gpu)
         self.contenders, self.absent = require_present(everybody, self.settings)
+        try:
+            self.systems = {where: system(where) for where in options.systems}
+        except (ValueError, OSError) as error:
+            raise ConfigError(str(error)) from None
         self.rows: list[Measurement] = []
         self.complete: list[str] = []
         self._go_on()
@@ -117,7 +121,7 @@ class Run:
 
         if tried:
             options = self.options
-            structures = {where: system(where)}
+            structures = {where: self.systems[where]}
             plan = Plan(tried, structures, MODES, options.rounds, self.settings, warm_up=options.warm_up)
             compare(plan, progress, save)
         self.complete.append(where)

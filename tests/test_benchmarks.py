@@ -108,6 +108,8 @@ def test_everything_against_everybody(tmp_path: Path) -> None:
     assert 0 < float(floor["floor_ms"]) < float(floor["ms"])
     assert "<h1>Goals" in (tmp_path / "goals.html").read_text()
 
+    unknown = subprocess.run([*command, "--systems", "Xx:5"], env=environment, capture_output=True, text=True)
+    assert unknown.returncode == 2 and "cannot run: system 'Xx:5': expected" in unknown.stderr
     again = subprocess.run([*command, "--rounds", "2"], env=environment, capture_output=True, text=True)
     assert again.returncode == 2 and "differs in rounds" in again.stderr
 
