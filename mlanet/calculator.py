@@ -15,11 +15,12 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from numpy.typing import NDArray
 
+from mlanet.capture import CaptureError, Replay
 from mlanet.checkpoint import copied, load_model, model_path, moved, rebuilt
 from mlanet.data.atoms import MIN_DISTANCE, to_graph
 from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge
 from mlanet.errors import ConfigError, DataError, GeometryError
-from mlanet.graph import AtomicGraph
+from mlanet.graph import AtomicGraph, Prediction
 from mlanet.kernels import use_kernels
 from mlanet.models import ModelConfig
 from mlanet.potential import Potential, require_species
@@ -52,9 +53,12 @@ class MLANetCalculator(Calculator):
             skin/2 or anything else has changed. Results do not depend on it. For dynamics, 0.5 is a fair value.
         tabulated: read LEIGNN's radial filters from tables: faster where it has 64 or more radial functions.
         kernels: "fused" (fastest), "blocks" (MLANet: memory by atoms, not edges), "plain"; "auto" takes the fastest.
+        capture: on a GPU, record a step once and replay it as a CUDA graph (docs/decisions/0013): for dynamics of some
+            thousand atoms with a skin. Where that cannot be done a warning says why, and steps are computed one by one.
     Raises:
         CheckpointError: no such model, or a damaged file.
-        ConfigError: an unknown dtype or device, a negative skin, tables or kernels of a model that has none.
+        ConfigError: an unknown dtype or device, a negative skin, tables or kernels of a model that has none, a capture
+            without a GPU.
     """
 
     name = "mlanet"
@@ -69,12 +73,15 @@ class MLANetCalculator(Calculator):
         skin: float = 0.0,
         tabulated: bool = False,
         kernels: str = "auto",
+        capture: bool = False,
     ) -> None:
         super().__init__()
         if dtype is not None and dtype not in DTYPES:
             raise ConfigError(f"dtype '{dtype}' is not supported; use {' or '.join(DTYPES)}")
         if not 0.0 <= skin < np.inf:
             raise ConfigError(f"skin must be zero or a positive number of Å, got {skin}")
+        if capture and torch.device(device).type != "cuda":
+            raise ConfigError(f"capture is for NVIDIA GPUs; device '{device}' is none")
         potential = copied(model) if isinstance(model, Potential) else load_model(model_path(model))
         # Weights without gradients: derivatives are taken of positions and strain only.
         self.potential = moved(potential, DTYPES[dtype] if dtype else None, device).eval().requires_grad_(False)
@@ -87,8 +94,10 @@ class MLANetCalculator(Calculator):
             skin=float(skin),
             tabulated=tabulated,
             kernels=kernels,
+            capture=capture,
         )
         self._skin_list = _SkinList(self.potential, float(skin))
+        self._replay = Replay(self.potential) if capture else None
         self._lock = threading.RLock()
         if not self.potential.conservative:
             warnings.warn(
@@ -140,11 +149,21 @@ class MLANetCalculator(Calculator):
             self.results = {}
             if list(properties) == ["stress"] and not _has_stress(self.atoms):
                 raise PropertyNotImplementedError("stress needs a periodic direction and a cell with a volume")
-            self.results = self._results(self._skin_list.graph(self.atoms))
+            self.results = self._results(self._predicted(self.atoms))
 
-    def _results(self, graph: AtomicGraph) -> dict[str, Any]:
+    def _predicted(self, atoms: Atoms) -> Prediction:
+        """What the model says, by replay where steps are captured; molecules have no images to pad their lists with."""
+        if self._replay is not None and atoms.cell.array.any():
+            try:
+                return self._replay(self._skin_list.wide(atoms))
+            except CaptureError as error:
+                self._replay = None
+                warnings.warn(f"{error}; steps are computed one by one", stacklevel=2)
+        prediction: Prediction = self.potential(self._skin_list.graph(atoms))
+        return prediction
+
+    def _results(self, prediction: Prediction) -> dict[str, Any]:
         """A prediction in ASE's words."""
-        prediction = self.potential(graph)
         energy = float(prediction.energy[0])
         forces = _numpy(prediction.forces)
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
@@ -164,7 +183,7 @@ class MLANetCalculator(Calculator):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_lock"]
+        del state["_lock"], state["_replay"]
         # Numbers instead of modules: building them anew is safe while other threads compute (see `copied`).
         if isinstance(self.potential.model.config, ModelConfig):
             weights = self.potential.state_dict()
@@ -177,6 +196,7 @@ class MLANetCalculator(Calculator):
             self.potential = rebuilt(*self.potential).requires_grad_(False)
             if self.parameters["tabulated"]:
                 self.potential.tabulated()
+        self._replay = Replay(self.potential) if self.parameters["capture"] else None
         self._lock = threading.RLock()
 
 
@@ -199,16 +219,21 @@ class _SkinList:
 
     def graph(self, atoms: Atoms) -> AtomicGraph:
         """The graph of `atoms` (without a calculator) within the potential's cutoff; raises as `to_graph`."""
+        wide = self.wide(atoms)
+        return wide if self.skin == 0.0 else self._narrow(wide, atoms)
+
+    def wide(self, atoms: Atoms) -> AtomicGraph:
+        """The same with all pairs of the list, those beyond the cutoff too."""
         if self._wide is None or not self._serves(atoms):
             self._wide, self._atoms = None, None
-            wide = to_graph(atoms, self.cutoff + self.skin)
+            wide = to_graph(atoms, self.cutoff + self.skin, device=self.device)
             require_species(wide.numbers, self.species)
             self.built += 1
             if self.skin == 0.0:
                 return wide
-            self._wide, self._atoms = wide.to(self.device), atoms.copy()
+            self._wide, self._atoms = wide, atoms.copy()
         positions = torch.tensor(atoms.positions, dtype=torch.float64, device=self._wide.positions.device)
-        return self._narrow(dataclasses.replace(self._wide, positions=positions), atoms)
+        return dataclasses.replace(self._wide, positions=positions)
 
     def _serves(self, atoms: Atoms) -> bool:
         """Whether the list is still complete; NaN positions are never served."""

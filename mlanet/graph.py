@@ -78,8 +78,9 @@ class AtomicGraph:
         return zeros.index_add(0, self.structure, torch.ones_like(self.structure))
 
     def volume(self) -> Tensor:
-        """(S,) Å³, |det cell| of the cell as given (zero for a molecule)."""
-        return torch.linalg.det(self.cell).abs()
+        """(S,) Å³, |a · (b × c)| of the cell as given (zero for a molecule)."""
+        a, b, c = self.cell.unbind(1)
+        return (a * torch.linalg.cross(b, c)).sum(1).abs()
 
     def size(self) -> Size:
         """What time and memory follow."""

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
+import torch
+
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "benchmarks"))
+
+import run as everybody  # noqa: E402
+from floors import cost  # noqa: E402
+from goals import FROM_ATOMS, Goal, Side, goals, judge, of_growth, of_kernels  # noqa: E402
+from lineup import Contender, Sizes, lineup  # noqa: E402
+
+from mlanet.nn.dual_path import DualPathAttention  # noqa: E402
+from mlanet.profiling.compare import neighbours_of, species_of  # noqa: E402
+from mlanet.profiling.measurement import Measurement  # noqa: E402
+from mlanet.profiling.subject import Request, configuration, own  # noqa: E402
+from mlanet.profiling.systems import system  # noqa: E402
 
 
 def test_accuracy_benchmark_runs_and_goes_on(tmp_path: Path) -> None:
@@ -54,3 +72,137 @@ def test_forecasts_are_judged(tmp_path: Path) -> None:
     with (tmp_path / "batches_cpu.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert row["exceeded"] == "0" and 0.2 < float(row["fullest"]) <= 1
+
+
+EVERYBODY = ["run.py", "--quick", "--peers", "--degrees", "1", "--kernels", "plain", "nonsense"]
+
+
+def test_everything_against_everybody(tmp_path: Path) -> None:
+    """Stopped after its first system, a run goes on with the second, keeps the first, and names goals it cannot judge.
+
+    Kernels that do not exist are rows with the reason. A folder with another run in it is not touched.
+    """
+    command = [sys.executable, str(ROOT / "benchmarks" / EVERYBODY[0]), *EVERYBODY[1:], "--output", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    document = tmp_path / "compare.json"
+    deadline = time.monotonic() + 240
+    while not (document.exists() and json.loads(document.read_text())["facts"]["complete"]):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and "goes on from" in said
+    first = json.loads(document.read_text())["rows"][0]
+
+    output = run(*EVERYBODY, "--output", str(tmp_path))
+    found = json.loads(document.read_text())
+    rows = [Measurement.of(row) for row in found["rows"]]
+    assert found["facts"]["complete"] == ["Si:8", "CO2:12"] and found["rows"][0] == first
+    assert [row.mode for row in rows] == ["infer", "train"] * 12
+    failed = [row for row in rows if row.failure]
+    assert all("nonsense" in row.model and "none of plain" in row.failure for row in failed) and len(failed) == 12
+    assert all(row.ms and row.tensor_MiB for row in rows if not row.failure)
+    assert "painn l=1 takes no part" in output
+    (floor,) = csv.DictReader((tmp_path / "floors.csv").open())
+    assert 0 < float(floor["floor_ms"]) < float(floor["ms"])
+    assert "<h1>Goals" in (tmp_path / "goals.html").read_text()
+
+    again = subprocess.run([*command, "--rounds", "2"], env=environment, capture_output=True, text=True)
+    assert again.returncode == 2 and "differs in rounds" in again.stderr
+
+
+def test_growth_of_a_gpu_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The part for GPUs, on this CPU and to 200 atoms: its tables are written and its goals judged."""
+    words = ["run.py", "--quick", "--peers", "--degrees", "2", "--kernels", "plain", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(everybody, "LARGEST", 200)
+    million, flat = everybody._growth(everybody.Run(everybody._options()))
+    assert (million.reached, million.worst, flat.reached) == ("no", 0.0, "not measured")
+    rows = list(csv.DictReader((tmp_path / "growth.csv").open()))
+    assert [row["atoms"] for row in rows] == ["96", "192"] and all(float(row["us_per_atom"]) > 0 for row in rows)
+    assert "Growth with atoms" in (tmp_path / "growth.html").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_a_run_on_one_says_so(tmp_path: Path) -> None:
+    """In a sentence, before anything is measured."""
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run("run.py", "--device", "cuda", "--output", str(tmp_path / "x"))
+    assert caught.value.returncode == 2 and "cannot run: device 'cuda': this machine has no" in caught.value.stderr
+    assert "Traceback" not in caught.value.stderr and not (tmp_path / "x").exists()
+
+
+def test_everybody_takes_part_at_equal_size() -> None:
+    """Channels, layers and degree reach every name, ours can be parsed, and no name stands twice."""
+    found = lineup((1, 2, 3), ("plain", "blocks"), ("mace", "painn", "tensornet"), Sizes(16, 2), accelerated=True)
+    names = [one.name for one in found]
+    assert len(names) == len(set(names)) == 3 * 3 + 1 + 3 * 2 + 2
+    assert names[0] == "mlanet_l1:irreps=16x0e+16x1o,layers=2@plain"
+    assert "mace:l_max=3,channels=16,layers=2,cueq=true" in names
+    for one in found:
+        if one.family.split()[0] in ("mlanet", "leignn"):
+            config = configuration(one.name)
+            assert (config.channels, config.layers) == (16, 2)
+            assert one.family == "leignn" or config.l_max == one.degree
+    assert lineup((2,), ("plain",), (), Sizes(), accelerated=False)[0].name == "mlanet_l2@plain"
+
+
+def rows_of(figures: dict[str, tuple[float | None, float | None]], where: str, atoms: int = 8) -> list[Measurement]:
+    found = []
+    for name, (ms, memory) in figures.items():
+        failure = "too slow: > 60 s" if ms is None else ""
+        found.append(Measurement(name, where, "infer", atoms, ms=ms, tensor_MiB=memory, failure=failure))
+    return found
+
+
+def test_goals_are_judged_by_the_worst_system() -> None:
+    """The fastest of our kernels counts, with its own memory; a system without a figure is named, not passed over."""
+    names = {"a@plain": "mlanet", "a@blocks": "mlanet", "m": "mace"}
+    line = [Contender(name, family, 3) for name, family in names.items()]
+    rows = rows_of({"a@plain": (8.0, 50.0), "a@blocks": (4.0, 90.0), "m": (80.0, 100.0)}, "s")
+    rows += rows_of({"a@plain": (5.0, 10.0), "a@blocks": (9.0, 1.0), "m": (55.0, 100.0)}, "t")
+    faster = Goal(Side("mace", 3), Side("mlanet", 3), "ms", "infer", 10.0, True)
+    leaner = Goal(Side("mlanet", 3), Side("mace", 3), "tensor_MiB", "infer", 0.125, False)
+    found = judge(faster, rows, line, {})
+    assert (found.worst, found.on, found.reached, found.missing) == (11.0, "t", "yes", "")
+    assert found.typical == pytest.approx((20 * 11) ** 0.5, abs=1e-3)
+    found = judge(leaner, rows, line, {})
+    assert (found.worst, found.on, found.reached) == (0.9, "s", "no")
+
+    rows += rows_of({"a@plain": (1.0, 1.0), "m": (None, None)}, "u")
+    assert judge(faster, rows, line, {}).missing == "u: mace l=3: too slow: > 60 s"
+    alone = judge(faster, rows[-2:], line, {})
+    assert (alone.reached, alone.worst) == ("not measured", None)
+    assert judge(faster, rows, line[:2], {"mace": "mace is not installed"}).missing == "mace is not installed"
+    assert {str(goal.over) for goal in goals(on_gpu=True)} >= {"mace cueq l=2", "nequip oeq l=3"}
+
+
+def test_goals_of_a_gpu_are_judged() -> None:
+    """A growth to 1.5 million atoms at constant time per atom, one that is neither, and layers off their floor."""
+    sizes = (96, FROM_ATOMS, 100_000, 1_500_000)
+    rows = [Measurement("m", f"x:{n}", "infer", n, ms=n * 1e-3, us_per_atom=max(1.0, 1000 / n)) for n in sizes]
+    assert [one.reached for one in of_growth("m", rows)] == ["yes", "yes"]
+    rows[2].us_per_atom = 1.4
+    rows[3].ms, rows[3].failure = None, "out of memory: x"
+    million, flat = of_growth("m", rows)
+    assert (million.reached, million.worst, flat.reached, flat.worst) == ("no", 0.1, "no", 1.4)
+    assert "out of memory" in flat.missing
+    layers = [{"model": "m", "system": "s", "layer": str(n), "of_floor": value} for n, value in enumerate((1.2, 2.5))]
+    (found,) = of_kernels(layers)
+    assert (found.worst, found.on, found.reached) == (2.5, "s, 1", "no")
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_the_floor_counts_what_torch_counts(degree: int) -> None:
+    """Floating-point operations of an attention layer's forward pass within a seventh of torch's count of products."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    crystal = system("Si:64")
+    subject = own(f"mlanet_l{degree}:layers=1@plain", Request(species_of([crystal]), neighbours_of([crystal])))
+    graph = subject.prepare([crystal])
+    with torch.no_grad(), FlopCounterMode(depth=9, display=False) as counter:
+        subject.module.model(graph)
+    (counted,) = (sum(one.values()) for name, one in counter.flop_counts.items() if name.endswith("0.attention"))
+    (layer,) = (one for one in subject.module.modules() if isinstance(one, DualPathAttention))
+    assert cost(layer, graph.n_atoms, graph.n_edges, 4).flops == pytest.approx(counted, rel=1 / 7)

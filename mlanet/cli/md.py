@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlanet.cli.output import Device, Dtype, Json, Kernel, Kernels, Model, note, print_json, print_pairs
+from mlanet.cli.output import Capture, Device, Dtype, Json, Kernel, Kernels, Model, note, print_json, print_pairs
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -61,6 +61,7 @@ def md(
     dtype: Dtype = None,
     device: Device = "cpu",
     kernels: Kernels = Kernel.auto,
+    capture: Capture = False,
 ) -> None:
     """Run molecular dynamics from STRUCTURE.
 
@@ -90,7 +91,7 @@ def md(
     }
     settings = parse(words, DynamicsSettings, "mlanet md")
     computing = {"skin": skin, "tabulated": tabulated, "dtype": dtype and dtype.value, "device": device}
-    computing["kernels"] = kernels.value
+    computing |= {"kernels": kernels.value, "capture": capture}
     summary = _run(_start(structure, repeat), model, settings, output, resume, computing, not json)
     if json:
         print_json({"model": model, "folder": output, **summary})

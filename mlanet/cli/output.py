@@ -60,6 +60,12 @@ Kernels = Annotated[
         rich_help_panel="Computing",
     ),
 ]
+Capture = Annotated[
+    bool,
+    typer.Option(
+        "--capture", help="On a GPU: record a step once and replay it, as a CUDA graph.", rich_help_panel="Computing"
+    ),
+]
 Dtype = Annotated[
     Precision | None,
     typer.Option(help="Precision; the model's own if not given.", rich_help_panel="Computing"),

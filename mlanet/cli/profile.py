@@ -27,7 +27,9 @@ Models = Annotated[
 ]
 Systems = Annotated[
     list[str],
-    typer.Option("--system", "-s", help="Crystal and atoms, as LiCoO2:96 (Si, Cu, NaCl, LiCoO2, bilayer), or a file."),
+    typer.Option(
+        "--system", "-s", help="Crystal and atoms, as LiCoO2:96 (Si, Cu, NaCl, LiCoO2, bilayer, CO2), or a file."
+    ),
 ]
 Rounds = Annotated[int, typer.Option(help="Interleaved rounds that count.", min=1)]
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder for CSV, JSON and the HTML report.")]
@@ -138,7 +140,7 @@ def memory(
 @app.command("scale")
 def scale(
     models: Models,
-    crystal: Annotated[str, typer.Option(help="Si, Cu, NaCl, LiCoO2 or bilayer.")] = "LiCoO2",
+    crystal: Annotated[str, typer.Option(help="Si, Cu, NaCl, LiCoO2, bilayer or CO2.")] = "LiCoO2",
     mode: Annotated[list[str], typer.Option(help="infer, train.")] = ["infer", "train"],  # noqa: B006
     max_atoms: Annotated[int, typer.Option(help="Largest system.", min=96)] = 100_000,
     max_seconds: Annotated[float, typer.Option(help="Stop growing when one call takes longer.", min=0.01)] = 20.0,

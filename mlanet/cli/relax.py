@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mlanet.cli.output import (
+    Capture,
     Device,
     Dtype,
     Json,
@@ -58,6 +59,7 @@ def relax(
     dtype: Dtype = Precision.float64,
     device: Device = "cpu",
     kernels: Kernels = Kernel.auto,
+    capture: Capture = False,
 ) -> None:
     """Relax STRUCTURE: atoms, and with --cell also the cell. Exit status 1 if it does not converge."""
     from ase.io import write
@@ -75,7 +77,9 @@ def relax(
     if not frames:
         raise DataError(f"{structure}: has no frame")
     atoms = frames[0].atoms.copy()
-    atoms.calc = MLANetCalculator(model, dtype=dtype and dtype.value, device=device, kernels=kernels.value)
+    atoms.calc = MLANetCalculator(
+        model, dtype=dtype and dtype.value, device=device, kernels=kernels.value, capture=capture
+    )
     course = relaxation(atoms, cell=cell.value, pressure=pressure, fmax=fmax, steps=steps, method=method.value)
     last = list(progress(course, "relaxing"))[-1]
     result = summary(atoms, last)

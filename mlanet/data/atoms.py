@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge, find_labels
-from mlanet.data.neighbors import NeighborList, neighbor_list
+from mlanet.data.neighbors_there import neighbor_tensors
 from mlanet.errors import DataError, GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, Labels, Prediction
 from mlanet.units import MAX_ATOMIC_NUMBER
@@ -43,6 +43,7 @@ def to_graph(
     where: str = "structure",
     charge: float | None = None,
     keys: LabelKeys = LabelKeys(),  # noqa: B008 - frozen
+    device: torch.device | str = "cpu",
 ) -> AtomicGraph:
     """One structure as a float64 graph with every pair within `cutoff`; the structure itself is left alone.
 
@@ -53,6 +54,7 @@ def to_graph(
         charge: total charge in e; else `keys.charge` of the structure's info, else its `total_charge` or `charge`,
             else 0.
         keys: where charges are found.
+        device: of the graph; on a GPU the neighbours of a large structure are looked up there.
     Raises:
         GeometryError: no atoms, NaN or infinity, a singular cell in a periodic direction, atoms nearer than 0.1 Å.
         UnsupportedElementError: a dummy atom or an impossible atomic number.
@@ -66,24 +68,25 @@ def to_graph(
     atoms = as_atoms(structure)
     require_sound(atoms, where)
     cell = np.asarray(atoms.cell.array, dtype=np.float64)
-    edges = neighbor_list(atoms.positions, cell, atoms.pbc, cutoff)
-    _require_apart(atoms.positions, cell, edges, where)
     total = find_charge(atoms, keys, where) if charge is None else float(charge)
     atomic = find_atomic_charges(atoms, keys, where)
-    return AtomicGraph(
-        positions=torch.tensor(atoms.positions, dtype=torch.float64),
-        numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
-        cell=torch.tensor(cell[None]),
-        pbc=torch.tensor(np.asarray(atoms.pbc, dtype=bool)[None]),
-        center=torch.from_numpy(edges.center),
-        neighbor=torch.from_numpy(edges.neighbor),
-        shift=torch.from_numpy(edges.shift),
-        structure=torch.zeros(len(atoms), dtype=torch.int64),
+    center, neighbor, shift = neighbor_tensors(atoms.positions, cell, atoms.pbc, cutoff, torch.device(device))
+    graph = AtomicGraph(
+        positions=torch.tensor(atoms.positions, dtype=torch.float64, device=device),
+        numbers=torch.tensor(atoms.numbers, dtype=torch.int64, device=device),
+        cell=torch.tensor(cell[None], device=device),
+        pbc=torch.tensor(np.asarray(atoms.pbc, dtype=bool)[None], device=device),
+        center=center,
+        neighbor=neighbor,
+        shift=shift,
+        structure=torch.zeros(len(atoms), dtype=torch.int64, device=device),
         n_structures=1,
         cutoff=float(cutoff),
-        charge=torch.tensor([total], dtype=torch.float64),
-        atomic_charges=None if atomic is None else torch.tensor(atomic),
+        charge=torch.tensor([total], dtype=torch.float64, device=device),
+        atomic_charges=None if atomic is None else torch.tensor(atomic, device=device),
     )
+    _require_apart(graph, where)
+    return graph
 
 
 def to_labels(atoms: Atoms, keys: LabelKeys = LabelKeys(), where: str = "structure") -> Labels:  # noqa: B008 - frozen
@@ -212,18 +215,17 @@ def _require_cell(cell: NDArray[np.float64], pbc: NDArray[np.bool_], where: str)
         )
 
 
-def _require_apart(positions: NDArray[np.float64], cell: NDArray[np.float64], edges: NeighborList, where: str) -> None:
-    """Refuse atoms that overlap, and name the nearest pair."""
-    if not len(edges.center):
+def _require_apart(graph: AtomicGraph, where: str) -> None:
+    """Refuse atoms of one structure that overlap, and name the nearest pair."""
+    if not graph.n_edges:
         return
-    vectors = positions[edges.neighbor] - positions[edges.center] + edges.shift @ cell
-    squared = np.einsum("ea,ea->e", vectors, vectors)
-    nearest = int(squared.argmin())
-    if squared[nearest] < MIN_DISTANCE**2:
-        i, j = int(edges.center[nearest]), int(edges.neighbor[nearest])
-        image = f" (image {edges.shift[nearest].tolist()})" if edges.shift[nearest].any() else ""
+    vectors = graph.positions[graph.neighbor] - graph.positions[graph.center] + graph.shift.double() @ graph.cell[0]
+    squared, nearest = vectors.square().sum(1).min(0)
+    if float(squared) < MIN_DISTANCE**2:
+        i, j, shift = int(graph.center[nearest]), int(graph.neighbor[nearest]), graph.shift[nearest].tolist()
+        image = f" (image {shift})" if any(shift) else ""
         raise GeometryError(
-            f"{where}: atoms {i} and {j}{image} overlap: {np.sqrt(squared[nearest]):.2e} Å apart, "
+            f"{where}: atoms {i} and {j}{image} overlap: {float(squared) ** 0.5:.2e} Å apart, "
             f"less than {MIN_DISTANCE} Å"
         )
 

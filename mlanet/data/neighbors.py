@@ -46,7 +46,7 @@ def neighbor_list(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff:
     positions = np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3)
     periodic = np.asarray(pbc, dtype=bool)
     box = np.where(periodic[:, None], np.asarray(cell, dtype=np.float64), 0.0)
-    basis = _compact_basis(box, periodic)
+    basis = compact_basis(box, periodic)
     search = vesin.NeighborList(cutoff=float(cutoff), full_list=True, n_threads=1)
     try:
         pairs, shift = search.compute(positions, np.ascontiguousarray(basis @ box), periodic, "PS")
@@ -56,7 +56,7 @@ def neighbor_list(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff:
     return _sorted(pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64), shift, len(positions))
 
 
-def _compact_basis(box: NDArray[np.float64], periodic: NDArray[np.bool_]) -> NDArray[np.int64]:
+def compact_basis(box: NDArray[np.float64], periodic: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The integer matrix M, det ±1, for which M · box has compact periodic vectors (usually the identity)."""
     if periodic.sum() < 2:
         return np.eye(3, dtype=np.int64)

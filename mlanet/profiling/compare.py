@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from ase import Atoms
 
 from mlanet.data.atoms import to_graph
-from mlanet.profiling.clock import interleaved
-from mlanet.profiling.fleet import Remote, Settings, WorkerError, as_data
+from mlanet.profiling.clock import WARM_UP, interleaved
+from mlanet.profiling.fleet import TOO_SLOW, Remote, Settings, WorkerError, as_data
 from mlanet.profiling.measurement import Measurement, provenance
 
 T = TypeVar("T")
@@ -22,7 +22,8 @@ Watch = Callable[..., Iterable[Any]]
 class Plan:
     """What a comparison measures.
 
-    - models: names · systems: name -> structure · modes: of `steps.MODES` · rounds: that count
+    - models: names · systems: name -> structure · modes: of `steps.MODES`
+    - rounds: that count, after warm_up rounds that do not
     """
 
     models: Sequence[str]
@@ -31,6 +32,7 @@ class Plan:
     rounds: int
     settings: Settings
     with_memory: bool = True
+    warm_up: int = WARM_UP
 
 
 def compare(
@@ -123,21 +125,32 @@ def _attempt(remote: Remote, do: str, **command: Any) -> dict[str, Any]:
 
 
 def _time(plan: Plan, fleet: dict[str, Remote], rows: list[Measurement], watch: Watch) -> None:
-    """Interleaved rounds over all rows; a row that fails is left out of the rounds that follow."""
+    """Interleaved rounds over all rows; a row that fails is left out of the rounds that follow.
+
+    A model whose time is up keeps the rounds that it has; a call that would take longer than what is left is not begun.
+    """
+    lasted = dict.fromkeys(range(len(rows)), 0.0)
     times: dict[int, list[float]] = {index: [] for index in range(len(rows))}
-    steps = interleaved(range(len(rows)), plan.rounds)
+    steps = interleaved(range(len(rows)), plan.rounds, plan.warm_up)
     try:
         for counts, index in watch(steps, "timing", len(steps)):
             row = rows[index]
             if row.failure:
                 continue
-            answer = _attempt(fleet[row.model], "time", key=row.system, mode=row.mode)
+            remote = fleet[row.model]
+            if remote.left is not None and remote.left < lasted[index]:
+                row.failure = remote.too_slow()
+                continue
+            answer = _attempt(remote, "time", key=row.system, mode=row.mode)
+            lasted[index] = answer.get("seconds", 0.0)
             if "failure" in answer:
                 row.failure = answer["failure"]
             elif counts:
                 times[index].append(answer["ms"])
     finally:
         for row, values in zip(rows, times.values(), strict=True):
+            if values and row.failure.startswith(TOO_SLOW):
+                row.failure = ""
             if values and not row.failure:
                 row.add_times(values)
 
@@ -148,6 +161,8 @@ def _memory(fleet: dict[str, Remote], rows: list[Measurement], watch: Watch) -> 
     for index, row in watch(list(enumerate(order)), "memory", len(rows)):
         if index and order[index - 1].model != row.model and order[index - 1].model in fleet:
             fleet[order[index - 1].model].close()
+        if row.model in fleet and (not index or order[index - 1].model != row.model):
+            fleet[row.model].renew()
         if row.failure:
             continue
         answer = _attempt(fleet[row.model], "memory", key=row.system, mode=row.mode)

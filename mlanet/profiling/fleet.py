@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +22,11 @@ from mlanet.profiling.subject import Request, configuration
 from mlanet.profiling.worker import adapter_table
 
 OUT_OF_MEMORY = "out of memory"
+TOO_SLOW = "too slow"
 
 
 class WorkerError(MLANetError):
-    """A command that a worker could not do; `kind` is "out of memory", "ended" or "error"."""
+    """A command that a worker could not do; `kind` is "out of memory", "too slow", "ended" or "error"."""
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
@@ -36,6 +39,7 @@ class Settings:
 
     - threads: of each model's process · limit_gib: memory that a process may take beyond its model, or None
     - peers: the adapter file for names that are not ours, or None
+    - limit_s: seconds that a process may work before it is ended, or None; see `Remote.renew`
     """
 
     device: str = "cpu"
@@ -43,6 +47,7 @@ class Settings:
     threads: int = 1
     limit_gib: float | None = None
     peers: Path | None = None
+    limit_s: float | None = None
 
 
 @dataclass
@@ -54,6 +59,7 @@ class Remote:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.left, self.timed_out = self.settings.limit_s, False
         self.adapter, python = _home(self.name, self.settings.peers)
         root = str(Path(__file__).resolve().parents[2])
         here = os.environ | {"OMP_NUM_THREADS": str(self.settings.threads), "PYTHONWARNINGS": "ignore"}
@@ -85,8 +91,32 @@ class Remote:
         """One command, one answer.
 
         Raises:
-            WorkerError: what the worker reports, or that it has ended (killed for memory, say).
+            WorkerError: what the worker reports, or that it has ended (killed for memory or time, say).
         """
+        started = time.perf_counter()
+        alarm = threading.Timer(self.left, self._end) if self.left is not None else None
+        if alarm is not None:
+            alarm.start()
+        try:
+            return self._answer(do, command)
+        finally:
+            if alarm is not None and self.left is not None:
+                alarm.cancel()
+                self.left = max(0.0, self.left - (time.perf_counter() - started))
+
+    def renew(self) -> None:
+        """Give it all of its time again."""
+        self.left = self.settings.limit_s
+
+    def too_slow(self) -> str:
+        """The failure of a row whose time is up."""
+        return f"{TOO_SLOW}: > {self.settings.limit_s:g} s"
+
+    def _end(self) -> None:
+        self.timed_out = True
+        self.process.kill()
+
+    def _answer(self, do: str, command: dict[str, Any]) -> dict[str, Any]:
         sender, receiver = self.process.stdin, self.process.stdout
         assert sender is not None and receiver is not None
         try:
@@ -104,6 +134,8 @@ class Remote:
 
     def _ended(self) -> WorkerError:
         status = self.process.wait()
+        if self.timed_out:
+            return WorkerError(self.too_slow().partition(": ")[2], TOO_SLOW)
         if status == -9:
             return WorkerError("the process was killed, most likely for its memory", OUT_OF_MEMORY)
         return WorkerError(f"the process ended with status {status}; MLANET_WORKER_TRACEBACK=1 shows why", "ended")

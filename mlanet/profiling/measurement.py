@@ -71,6 +71,12 @@ class Measurement:
         row = asdict(self)
         return {**{key: row[key] for key in row if key != "surroundings"}, **self.surroundings}
 
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Measurement:
+        """The row that `flat` made this of."""
+        own = {name: row[name] for name in COLUMNS}
+        return cls(**own, surroundings={name: value for name, value in row.items() if name not in own})
+
 
 COLUMNS = tuple(one.name for one in fields(Measurement) if one.name != "surroundings")
 

@@ -76,7 +76,7 @@ class Own:
         from mlanet.data.atoms import to_graph
         from mlanet.graph import batch_graphs
 
-        batch = batch_graphs([to_graph(atoms, self.cutoff) for atoms in structures])
+        batch = batch_graphs([to_graph(atoms, self.cutoff, device=self.device) for atoms in structures])
         return batch.to(self.device, self.module.dtype)
 
     def edges(self, inputs: AtomicGraph) -> int:

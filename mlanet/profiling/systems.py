@@ -77,10 +77,16 @@ def _bilayer() -> Atoms:
     return Atoms("C4", places, cell=[[2.46, 0, 0], [1.23, 2.1304, 0], [0, 0, 20]], pbc=[True, True, False])
 
 
+def _dry_ice() -> Atoms:
+    """Pa-3, four molecules of CO2: strong bonds inside, next to nothing between."""
+    return crystal(("C", "O"), [(0, 0, 0), (0.1185, 0.1185, 0.1185)], spacegroup=205, cellpar=[5.624] * 3 + [90] * 3)
+
+
 CRYSTALS = {
     "Si": lambda: bulk("Si", "diamond", a=5.43, cubic=True),
     "Cu": lambda: bulk("Cu", "fcc", a=3.61, cubic=True),
     "NaCl": lambda: bulk("NaCl", "rocksalt", a=5.64, cubic=True),
     "LiCoO2": _licoo2,
     "bilayer": _bilayer,
+    "CO2": _dry_ice,
 }

@@ -13,23 +13,23 @@ HUBER_DELTA = 0.01
 
 
 class Residuals:
-    """Differences prediction − label of one batch, selected by isfinite before subtracting.
+    """Differences prediction − label of one batch, 0 where there is no label.
 
-    A masked difference would still carry NaN into the gradient (0 · NaN); a selected one does not.
-    - energy (n,) eV/atom · forces (n,) eV/Å · stress (n,) eV/Å³: flat, labelled entries only
+    Both sides are set to 0 before they are subtracted: a difference that is masked afterwards would still carry NaN
+    into the gradient (0 · NaN). Labelled entries are not gathered, because a GPU would be asked for their number.
+    - energy (S,) eV/atom · forces (N, 3) eV/Å · stress (S, 3, 3) eV/Å³
     """
 
     def __init__(self, prediction: Prediction, labels: Labels, graph: AtomicGraph) -> None:
-        atoms = graph.atoms_per_structure()
-        has_energy, has_forces = labels.energy.isfinite(), labels.forces.isfinite()
-        has_stress = labels.stress.isfinite() & prediction.stress.detach().isfinite()
-        self.energy = (prediction.energy[has_energy] - labels.energy[has_energy]) / atoms[has_energy]
-        self.forces = prediction.forces[has_forces] - labels.forces[has_forces]
-        self.stress = prediction.stress[has_stress] - labels.stress[has_stress]
+        stress = labels.stress.isfinite() & prediction.stress.detach().isfinite()
+        self._known = labels.energy.isfinite(), labels.forces.isfinite(), stress
+        self.energy = _difference(self._known[0], prediction.energy, labels.energy) / graph.atoms_per_structure()
+        self.forces = _difference(self._known[1], prediction.forces, labels.forces)
+        self.stress = _difference(self._known[2], prediction.stress, labels.stress)
 
     def counts(self) -> Tensor:
-        """(3,) how many labelled entries there are."""
-        return torch.tensor([len(self.energy), len(self.forces), len(self.stress)], dtype=torch.float64)
+        """(3,) how many labelled entries there are, float64."""
+        return torch.stack([one.sum() for one in self._known]).double()
 
 
 def loss(residuals: Residuals, counts: Tensor, config: LossConfig, energy_factor: float = 1.0) -> Tensor:
@@ -37,11 +37,17 @@ def loss(residuals: Residuals, counts: Tensor, config: LossConfig, energy_factor
 
     - counts (3,): of energy, forces, stress entries over all processes
     """
-    n = counts.clamp(min=1).tolist()
+    n = counts.clamp(min=1)
     energy = _penalty(residuals.energy, config.kind).sum() * (config.energy * energy_factor / n[0])
     forces = _penalty(residuals.forces, config.kind).sum() * (config.forces / n[1])
     stress = _penalty(residuals.stress, config.kind).sum() * (config.stress / n[2])
     return energy + forces.double() + stress.double()
+
+
+def _difference(known: Tensor, prediction: Tensor, label: Tensor) -> Tensor:
+    """prediction − label where it is known, else 0, also in every derivative."""
+    zero = torch.zeros_like(label)
+    return torch.where(known, prediction, zero.to(prediction.dtype)) - torch.where(known, label, zero)
 
 
 def _penalty(residual: Tensor, kind: str) -> Tensor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from mlanet.checkpoint import save_model
 from mlanet.config import to_data, to_yaml
@@ -177,36 +178,37 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(here, fraction, config.optimizer, config.schedule)
         late = config.loss.late_energy_factor if fraction >= LATE else 1.0
-        value = self._backward(batch, late)
+        share = self.processes.sum(self._backward(batch, late))
         seconds = time.monotonic() - self.clock if self.processes.first else 0.0
-        shared = torch.tensor([value, signals.take_stop(), seconds, signals.take_save()], dtype=torch.float64)
-        shared = self.processes.sum_gradients(self.parameters, shared)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.optimizer.clip)
-        if not math.isfinite(float(shared[0])) or not math.isfinite(float(norm)):
+        told = torch.tensor([signals.take_stop(), seconds, signals.take_save()], dtype=torch.float64)
+        stop, seconds, save = self.processes.sum_gradients(self.parameters, told).tolist()
+        length = torch.nn.utils.clip_grad_norm_(self.parameters, config.optimizer.clip)
+        value, norm = torch.stack([share, length.double()]).tolist()  # the one place where a step waits for a GPU
+        if not math.isfinite(value) or not math.isfinite(norm):
             self._diverged()
         self.optimizer.step()
         here.step += 1
         here.batch += 1
-        here.seconds = float(shared[2])
-        here.loss_sum += float(shared[0])
+        here.seconds = seconds
+        here.loss_sum += value
         here.loss_steps += 1
         if here.batch >= self._length():
             here.epoch, here.batch = here.epoch + 1, 0
         self.averaged.update(self.potential, here.step)
-        return bool(shared[1]), bool(shared[3])
+        return bool(stop), bool(save)
 
-    def _backward(self, batch: tuple[AtomicGraph, Labels] | None, late: float) -> float:
-        """Gradients of this process's share of the loss; 0 for an empty step."""
+    def _backward(self, batch: tuple[AtomicGraph, Labels] | None, late: float) -> Tensor:
+        """Gradients of this process's share of the loss, and that share (), float64; 0 for an empty step."""
         self.optimizer.zero_grad(set_to_none=True)
         if batch is None:
             self.processes.sum(torch.zeros(3, dtype=torch.float64))
-            return 0.0
+            return torch.zeros((), dtype=torch.float64, device=self.processes.device)
         graph, labels = batch
         residuals = Residuals(self.potential(graph), labels, graph)
         counts = self.processes.sum(residuals.counts())
         value = loss(residuals, counts, self.config.loss, late)
         value.backward()
-        return float(value.detach())
+        return value.detach()
 
     def _fraction(self) -> float:
         """How much of the budget is spent, 0 to 1."""

@@ -1,0 +1,99 @@
+"""Who takes part in `benchmarks/run.py`: our models in all their degrees and kernels, and other packages' models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from peers import PEERS
+
+from mlanet.errors import ConfigError
+from mlanet.profiling.fleet import Settings, require_known
+
+ADAPTERS = Path(__file__).with_name("peers.py")
+KERNELS = ("plain", "blocks", "fused")
+FIXED_DEGREE = {"painn": 1, "tensornet": 2}
+"""Peers whose features have one highest degree and no option for it."""
+
+ACCELERATORS = {"mace": "cueq", "nequip": "oeq", "allegro": "cueq", "sevennet": "flash"}
+"""Kernels for NVIDIA GPUs that other packages can switch on."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model in the race.
+
+    - name: what `mlanet profile` calls it · degree: highest l of its features
+    - family: the same for all degrees and kernels: mlanet, mlanet full, leignn, mace, mace cueq, …
+    """
+
+    name: str
+    family: str
+    degree: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What all models have in common."""
+
+    channels: int = 64
+    layers: int = 3
+
+
+def lineup(
+    degrees: Sequence[int], kernels: Sequence[str], peers: Sequence[str], sizes: Sizes, accelerated: bool
+) -> list[Contender]:
+    """Everybody, by degree, ours before the others.
+
+    Args:
+        kernels: of our models; blocks are for MLANet with light messages only.
+        accelerated: peers also with their kernels for GPUs.
+    """
+    found = []
+    others = [kernel for kernel in kernels if kernel != "blocks"]
+    for degree in degrees:
+        found += [Contender(_ours(degree, sizes, "", kernel), "mlanet", degree) for kernel in kernels]
+        found += [Contender(_ours(degree, sizes, "message=full", kernel), "mlanet full", degree) for kernel in others]
+        if degree == 1:
+            leignn = f"leignn:channels={sizes.channels},layers={sizes.layers}"
+            found += [Contender(f"{leignn}@{kernel}", "leignn", 1) for kernel in others]
+        for peer in peers:
+            found += _peer(peer, degree, sizes, accelerated)
+    return found
+
+
+def require_present(contenders: Sequence[Contender], settings: Settings) -> tuple[list[Contender], dict[str, str]]:
+    """Those that can be started here, and for the families of the others why not."""
+    present, absent = [], {}
+    for one in contenders:
+        try:
+            require_known([one.name], settings)
+            present.append(one)
+        except ConfigError as error:
+            if one.family.split()[0] not in PEERS:
+                raise
+            absent[one.family] = str(error)
+    return present, absent
+
+
+def _ours(degree: int, sizes: Sizes, more: str, kernel: str) -> str:
+    """A preset, with what differs from it."""
+    changes = [more] if more else []
+    if sizes.channels != 64:
+        irreps = "+".join(f"{sizes.channels}x{l}{'eo'[l % 2]}" for l in range(degree + 1))  # noqa: E741
+        changes.append(f"irreps={irreps}")
+    if sizes.layers != 3:
+        changes.append(f"layers={sizes.layers}")
+    return f"mlanet_l{degree}{':' if changes else ''}{','.join(changes)}@{kernel}"
+
+
+def _peer(peer: str, degree: int, sizes: Sizes, accelerated: bool) -> list[Contender]:
+    options = [f"channels={sizes.channels}", f"layers={sizes.layers}"]
+    if peer in FIXED_DEGREE:
+        return [Contender(f"{peer}:{','.join(options)}", peer, degree)] if FIXED_DEGREE[peer] == degree else []
+    name = f"{peer}:{','.join([f'l_max={degree}', *options])}"
+    found = [Contender(name, peer, degree)]
+    if accelerated and peer in ACCELERATORS:
+        found.append(Contender(f"{name},{ACCELERATORS[peer]}=true", f"{peer} {ACCELERATORS[peer]}", degree))
+    return found
