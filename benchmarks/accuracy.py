@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from mlanet.checkpoint import load_model
 from mlanet.config import parse
@@ -125,7 +126,7 @@ def _one(options: argparse.Namespace, files: dict[str, Path], l_max: int, fracti
     n_train = len(load_samples([files["train"]], options.cutoff, require=("energy",)))
     model = {"model": "mlanet", "irreps": IRREPS[l_max].format(c=options.channels), "layers": options.layers}
     model |= {"cutoff": options.cutoff, "heads": 4, "key_dim": 4, "hidden": options.channels}
-    model |= {"radial_hidden": [options.channels], **dict(word.split("=") for word in options.model)}
+    model |= {key: yaml.safe_load(value) for key, value in (word.split("=") for word in options.model)}
     settings = {
         "data": {
             "train": [str(files["train"])],

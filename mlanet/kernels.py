@@ -15,11 +15,15 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 """Largest difference allowed, relative to the largest entry of the same tensor: some hundred roundings."""
 
 
+_compared: set[object] = set()
+"""Configuration, precision and device of potentials whose fused kernels were compared in this process."""
+
+
 def use_kernels(potential: Potential, kernels: str) -> Potential:
     """The potential with its kernels chosen; fused ones are compared with the plain ones before they are used.
 
     Compared are energy, forces, stress, and the gradients of a loss on all three with respect to every weight, on
-    one small batch. The first use on a machine compiles for some seconds.
+    one small batch, once for each configuration. The first use on a machine compiles for some seconds.
 
     Args:
         potential: is changed.
@@ -56,6 +60,9 @@ def _best(potential: Potential) -> Potential:
 
 def _compare(potential: Potential) -> None:
     """Raise if fused and plain kernels differ."""
+    subject = (potential.model.config, potential.dtype, potential.device)
+    if subject in _compared:
+        return
     fast, plain = _answers(potential), _answers(potential.with_kernels("plain"))
     potential.with_kernels("fused")
     tolerance = TOLERANCE[potential.dtype]
@@ -69,6 +76,7 @@ def _compare(potential: Potential) -> None:
                 f"kernels: fused gives other numbers than plain: {name} differs by {difference:.1e} of its largest "
                 f"entry (allowed: {tolerance:.0e}). Please report this, and use plain"
             )
+    _compared.add(subject)
 
 
 def _answers(potential: Potential) -> list[tuple[str, Tensor]]:

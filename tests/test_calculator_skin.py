@@ -95,8 +95,8 @@ def test_answers_are_neither_stale_nor_computed_twice(
     def computed() -> bool:
         before = len(calls)
         results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(), "stress": atoms.get_stress()}
-        fresh = MLANetCalculator(potential, dtype="float64")
         spent = len(calls) - before
+        fresh = MLANetCalculator(potential, dtype="float64")
         expected = numbers(atoms, fresh)
         assert_same(results, {name: expected[name] for name in results}, 1e-11)
         assert spent <= 1

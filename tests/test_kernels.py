@@ -26,6 +26,12 @@ def small() -> Potential:
     return Potential.build(config, Statistics.unit(SPECIES, 40.0)).double()
 
 
+@pytest.fixture(autouse=True)
+def unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has been compared in this process."""
+    monkeypatch.setattr("mlanet.kernels._compared", set())
+
+
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """A machine that has not compiled anything yet."""

@@ -16,7 +16,8 @@ from mlanet.config import preset_names
 from mlanet.data.atoms import to_graph
 from mlanet.graph import AtomicGraph, Prediction
 from mlanet.laws import LAWS, promised, run_laws
-from mlanet.models import LEIGNNConfig, ModelConfig, read_model_config
+from mlanet.models import LEIGNNConfig, MLANetConfig, ModelConfig, read_model_config
+from mlanet.nn.dual_path import can_be_fused
 from mlanet.nn.equivariant import natural_irreps
 from mlanet.potential import Potential
 from mlanet.statistics import Statistics
@@ -85,10 +86,24 @@ def drawn(config: ModelConfig) -> Potential:
     return potential
 
 
-@pytest.mark.parametrize("name", [*preset_names(), *EXTRA, *EXTRA_LEIGNN])
-def test_promised_laws_hold(name: str) -> None:
-    """All promised laws on all kinds of structures."""
-    broken = [one for one in run_laws(drawn(small(name)), SYSTEMS) if one.promised and not one.holds]
+def ways_to_compute() -> list[tuple[str, str]]:
+    """Every preset and variant with every kind of kernels that it has."""
+    found = []
+    for name in [*preset_names(), *EXTRA, *EXTRA_LEIGNN]:
+        config = small(name)
+        kernels = ["plain", "fused"]
+        if isinstance(config, MLANetConfig):
+            fusable = can_be_fused(config.attention, config.message, config.combine)
+            kernels = ["plain", *(["blocks", "fused"] if fusable else [])]
+        found += [(name, one) for one in kernels]
+    return found
+
+
+@pytest.mark.parametrize(("name", "kernels"), ways_to_compute())
+def test_promised_laws_hold(name: str, kernels: str) -> None:
+    """All promised laws on all kinds of structures, whatever computes them."""
+    potential = drawn(small(name)).with_kernels(kernels)
+    broken = [one for one in run_laws(potential, SYSTEMS) if one.promised and not one.holds]
     assert not broken, "\n".join(f"{one.law} {one.deviation:.1e} > {one.tolerance:.0e}: {one.detail}" for one in broken)
 
 

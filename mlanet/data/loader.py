@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
+from typing import TypeVar
 
 import numpy as np
 
@@ -99,3 +101,25 @@ class Loader:
         for indices in self.plan(epoch)[start * world + rank :: world]:
             chosen = [self.samples[index] for index in indices]
             yield batch_graphs([sample.graph for sample in chosen]), batch_labels([sample.labels for sample in chosen])
+
+
+T = TypeVar("T")
+
+
+def ahead(items: Iterator[T]) -> Generator[T, None, None]:
+    """The same items, each made by a thread of its own while the one before is worked on.
+
+    An error in making one is raised in its place. Never more than one item waits.
+
+    >>> list(ahead(iter("abc")))
+    ['a', 'b', 'c']
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="loader") as maker:
+        coming = maker.submit(next, items)
+        while True:
+            try:
+                item = coming.result()
+            except StopIteration:
+                return
+            coming = maker.submit(next, items)
+            yield item

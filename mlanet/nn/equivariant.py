@@ -13,6 +13,10 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from mlanet.nn.tensor_product import TensorProduct
+from mlanet.ops import fused
+from mlanet.ops.attention import Kernels, has_kernels
+from mlanet.ops.native.product import NativeProduct
+from mlanet.ops.products import product_paths
 
 
 def natural_irreps(channels: int, l_max: int) -> o3.Irreps:
@@ -148,21 +152,17 @@ class NodeProduct(nn.Module):
         super().__init__()
         self.irreps_in, self.irreps_out = irreps_in, irreps_out
         self.channels, self.l_out = irreps_in[0].mul, irreps_out.lmax
-        degrees = range(irreps_in.lmax + 1)
-        # Ordered by output, so that the weights of a product with fewer outputs are the first ones of this.
-        paths = [
-            (a, b, c, "uuu", True)
-            for c in range(self.l_out + 1)
-            for a in degrees
-            for b in degrees
-            if a <= b and c in range(b - a, a + b + 1, 2)
-        ]
+        self.kernels: Kernels = "plain"
+        paths = [(*path, "uuu", True) for path in product_paths(irreps_in.lmax, self.l_out)]
         product = natural_irreps(self.channels, self.l_out)
         self.product = TensorProduct(irreps_in, irreps_in, product, paths, own_weights=True)
         self.linear = Linear(product, irreps_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, (L_in+1)², C) -> (N, (L_out+1)², C)."""
+        if self.kernels == "fused" and has_kernels(x):
+            weight = self.product.product.weight.view(-1, self.channels)
+            return self.linear(fused.apply(NativeProduct(self.l_out), (x,), (weight,)))
         flat = to_e3nn(x)
         return self.linear(from_e3nn(self.product(flat, flat), self.channels, self.l_out))
 

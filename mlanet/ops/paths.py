@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import math
 from collections.abc import Sequence
@@ -15,31 +16,30 @@ Path = tuple[int, int, int]
 """Degrees (a, b, c) of feature, harmonics and result."""
 
 
-def paths(l_max: int) -> list[Path]:
+def paths(l_max: int) -> tuple[Path, ...]:
     """All paths of natural parity between degrees 0 … l_max, a slowest.
 
     >>> paths(1)
-    [(0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0)]
+    ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0))
     """
     degrees = range(l_max + 1)
-    return [
+    return tuple(
         (a, b, c)
         for a in degrees
         for b in degrees
         for c in degrees
         if abs(a - b) <= c <= a + b and (a + b + c) % 2 == 0
-    ]
+    )
 
 
 @functools.cache
-def coefficients(l_max: int) -> tuple[Tensor, ...]:
+def coefficients(paths: tuple[Path, ...]) -> tuple[Tensor, ...]:
     """K (2a+1, 2b+1, 2c+1), float64, of each path: Clebsch–Gordan coefficients √(2c+1) w3j over √(paths into c).
 
     The normalisation of `e3nn.o3.TensorProduct`: components of unit variance give components of unit variance.
     """
-    all_paths = paths(l_max)
-    into = [sum(c == degree for _, _, c in all_paths) for degree in range(l_max + 1)]
-    return tuple(o3.wigner_3j(a, b, c, dtype=torch.float64) * math.sqrt((2 * c + 1) / into[c]) for a, b, c in all_paths)
+    into = collections.Counter(c for _, _, c in paths)
+    return tuple(o3.wigner_3j(a, b, c, dtype=torch.float64) * math.sqrt((2 * c + 1) / into[c]) for a, b, c in paths)
 
 
 class Couplings(NamedTuple):
@@ -57,7 +57,7 @@ class Couplings(NamedTuple):
 def couplings(l_max: int, dtype: torch.dtype) -> Couplings:
     """Of all paths, int32 and `dtype`."""
     entries, rows, values, first = [], [], [], 0
-    for (a, b, c), table in zip(paths(l_max), coefficients(l_max), strict=True):
+    for (a, b, c), table in zip(paths(l_max), coefficients(paths(l_max)), strict=True):
         for m_a in range(2 * a + 1):
             for m_c in range(2 * c + 1):
                 for m_b in range(2 * b + 1):
@@ -80,7 +80,7 @@ def full_values(sent: Sequence[Tensor], weights: Tensor, harmonics: Sequence[Ten
     """
     l_max = len(sent) - 1
     found: list[Tensor | None] = [None] * (l_max + 1)
-    for index, ((a, b, c), table) in enumerate(zip(paths(l_max), coefficients(l_max), strict=True)):
+    for index, ((a, b, c), table) in enumerate(zip(paths(l_max), coefficients(paths(l_max)), strict=True)):
         matrix = torch.einsum("...b,abc->...ac", harmonics[b], table.to(harmonics[b]))
         one = torch.einsum("...ac,...ax->...cx", matrix, sent[a]) * weights[..., index, None, :]
         before = found[c]

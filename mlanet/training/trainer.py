@@ -15,7 +15,7 @@ from torch import Tensor
 from mlanet.checkpoint import save_model
 from mlanet.config import to_data, to_yaml
 from mlanet.data.audit import audit, audit_pair
-from mlanet.data.loader import Loader
+from mlanet.data.loader import Loader, ahead
 from mlanet.data.samples import Sample
 from mlanet.errors import ConfigError, DivergedError
 from mlanet.forecast import Forecast, MemoryLimit
@@ -149,9 +149,11 @@ class _Run:
         return self._finish(reason)
 
     def _epoch(self) -> Iterator[tuple[AtomicGraph, Labels] | None]:
-        """The rest of this epoch's batches; None where this process has none in the last step."""
-        here, world = self.progress, self.processes.world
-        batches = self.loader.batches(here.epoch, here.batch, self.processes.rank, world)
+        """The rest of this epoch's batches, on the device; None where this process has none in the last step."""
+        here, processes = self.progress, self.processes
+        place = (processes.device, self.potential.dtype)
+        loaded = self.loader.batches(here.epoch, here.batch, processes.rank, processes.world)
+        batches = ahead((graph.to(*place), labels.to(*place)) for graph, labels in loaded)
         for _ in range(here.batch, self._length()):
             yield next(batches, None)
 
@@ -202,8 +204,6 @@ class _Run:
             self.processes.sum(torch.zeros(3, dtype=torch.float64))
             return torch.zeros((), dtype=torch.float64, device=self.processes.device)
         graph, labels = batch
-        graph = graph.to(self.processes.device, self.potential.dtype)
-        labels = labels.to(self.processes.device, self.potential.dtype)
         residuals = Residuals(self.potential(graph), labels, graph)
         counts = self.processes.sum(residuals.counts())
         value = loss(residuals, counts, self.config.loss, late)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+
 import pytest
 import torch
 from ase import Atoms
@@ -10,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlanet.data.dataset import sample_of
-from mlanet.data.loader import Loader
+from mlanet.data.loader import Loader, ahead
 from mlanet.data.read import Frame
 from mlanet.data.samples import Sample
 from mlanet.errors import DataError
@@ -97,3 +100,29 @@ def test_impossible() -> None:
         Loader(SAMPLES, max_edges=0)
     with pytest.raises(ValueError, match="rank 2 of 2"):
         next(Loader(SAMPLES, max_edges=10).batches(0, rank=2, world=2))
+
+
+def test_one_batch_is_made_ahead() -> None:
+    """While an item is worked on one more is made, by another thread; an error comes in its place."""
+    made: list[tuple[int, str]] = []
+    done = threading.Event()
+
+    def items() -> Iterator[int]:
+        for k in range(3):
+            made.append((k, threading.current_thread().name))
+            done.set()
+            yield k
+        raise DataError("the fourth is damaged")
+
+    source = ahead(items())
+    for k in range(3):
+        assert next(source) == k
+        if k < 2:
+            assert done.wait(5) and [number for number, _ in made][-1] <= k + 1
+            done.clear()
+    with pytest.raises(DataError, match="the fourth"):
+        next(source)
+    assert [number for number, _ in made] == [0, 1, 2] and {name for _, name in made} == {"loader_0"}
+    left_early = ahead(iter(range(1000)))
+    assert next(left_early) == 0
+    left_early.close()

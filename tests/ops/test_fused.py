@@ -22,7 +22,9 @@ from mlanet.ops.in_blocks import MessageInBlocks
 from mlanet.ops.native.directions import NativeDirections
 from mlanet.ops.native.filtered import NativeFilteredSum
 from mlanet.ops.native.message import NativeMessage
+from mlanet.ops.native.product import NativeProduct
 from mlanet.ops.native.views import NativeViews
+from mlanet.ops.products import product_paths
 from mlanet.potential import Potential
 from mlanet.profiling.systems import system
 from mlanet.statistics import Statistics
@@ -95,6 +97,18 @@ def test_native_filtered_sum(channels: int, vectors: bool, dtype: torch.dtype, t
     native = NativeFilteredSum(rows)
     wanted = derivatives(lambda: native.reference([*inputs, *weights]), inputs, weights, 1)
     assert_same(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 1), wanted, tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
+@pytest.mark.parametrize(("l_in", "l_out", "channels"), [(1, 0, 3), (2, 2, 64), (3, 0, 20), (3, 3, 16)])
+def test_native_product(l_in: int, l_out: int, channels: int, dtype: torch.dtype, tolerance: float) -> None:
+    """Features times themselves, through second derivatives."""
+    generator = torch.Generator().manual_seed(l_in)
+    inputs = [draw((5, (l_in + 1) ** 2, channels), generator, dtype)]
+    weights = [draw((len(product_paths(l_in, l_out)), channels), generator, dtype)]
+    native = NativeProduct(l_out)
+    wanted = derivatives(lambda: native.reference([*inputs, *weights]), inputs, weights, 0)
+    assert_same(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 0), wanted, tolerance)
 
 
 def test_derivatives_of_the_native_message_are_those_of_its_values() -> None:

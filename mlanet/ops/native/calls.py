@@ -37,11 +37,16 @@ def interleaved(values: Sequence[Tensor], changes: Sequence[Tensor]) -> list[Ten
 
 
 def call(library: ctypes.CDLL, name: str, sizes: ctypes.Structure, rows: Rows, *arguments: Any) -> None:
-    """Run a kernel; tensors among the arguments must be contiguous and live as long as the call."""
+    """Run a kernel over edges; tensors among the arguments must be contiguous and live as long as the call."""
     graph = Graph(rows.neighbor.data_ptr(), rows.start.data_ptr())
+    run(library, name, sizes, ctypes.byref(graph), *arguments)
+
+
+def run(library: ctypes.CDLL, name: str, sizes: ctypes.Structure, *arguments: Any) -> None:
+    """Run a kernel, in view of torch's profiler."""
     given = [ctypes.c_void_p(one.data_ptr()) if isinstance(one, Tensor) else one for one in arguments]
     with torch.profiler.record_function(name):
-        getattr(library, name)(ctypes.byref(sizes), ctypes.byref(graph), *given)
+        getattr(library, name)(ctypes.byref(sizes), *given)
 
 
 def own_places(threads: int, like: Sequence[Tensor]) -> list[Tensor]:

@@ -2,6 +2,7 @@
 #include "directions.hpp"
 #include "filtered.hpp"
 #include "message.hpp"
+#include "product.hpp"
 #include "views.hpp"
 
 using namespace mlanet;
@@ -118,6 +119,23 @@ void filtered_gradient(const FilterSizes& s, const Graph& graph, const FilterInp
     });
 }
 
+// Nodes of each thread: contiguous.
+template <class Work> void over_nodes(int64_t nodes, int64_t threads, Work work) {
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int64_t t = 0; t < threads; ++t) work(t, nodes * t / threads, nodes * (t + 1) / threads);
+}
+
+template <int P>
+void product_gradient(const ProductSizes& s, const Terms<T>& terms, const T* weight, Array<T, P> features, const T* up,
+                      const ProductSums<T>& to) {
+    over_nodes(s.nodes, s.threads, [&](int64_t t, int64_t first, int64_t last) {
+        const NodeProduct<T, P> work(s, terms, features, weight);
+        ProductSums<T> own = to;
+        if (own.weight) own.weight += t * s.paths * s.channels;
+        for (int64_t i = first; i < last; ++i) work.gradient(i, up + i * s.rows_out * s.channels, own);
+    });
+}
+
 }  // namespace
 
 extern "C" {
@@ -204,5 +222,22 @@ void mlanet_filtered_gradient(const FilterSizes* s, const Graph* graph, const Fi
 void mlanet_filtered_tangent(const FilterSizes* s, const Graph* graph, const FilterInputs<T, 2>* given,
                              const T* weight, const T* up, const FilterSums<T>* to) {
     filtered_gradient<2>(*s, *graph, *given, weight, up, *to);
+}
+
+void mlanet_product(const ProductSizes* s, const Terms<T>* terms, const T* weight, const Array<T, 1>* features, T* out) {
+    over_nodes(s->nodes, s->threads, [&](int64_t, int64_t first, int64_t last) {
+        const NodeProduct<T, 1> work(*s, *terms, *features, weight);
+        for (int64_t i = first; i < last; ++i) work.product(i, out + i * s->rows_out * s->channels);
+    });
+}
+
+void mlanet_product_gradient(const ProductSizes* s, const Terms<T>* terms, const T* weight, const Array<T, 1>* features,
+                             const T* up, const ProductSums<T>* to) {
+    product_gradient<1>(*s, *terms, weight, *features, up, *to);
+}
+
+void mlanet_product_tangent(const ProductSizes* s, const Terms<T>* terms, const T* weight, const Array<T, 2>* features,
+                            const T* up, const ProductSums<T>* to) {
+    product_gradient<2>(*s, *terms, weight, *features, up, *to);
 }
 }

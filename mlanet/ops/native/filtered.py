@@ -108,7 +108,8 @@ class _Sums:
         self.sent = own_places(run.threads, run.inputs[:1])
         self.others = [torch.empty_like(one) for one in run.inputs[1:]]
         self.weight = own_places(run.threads, [run.weight]) if with_weights else []
-        self.places: list[Tensor | None] = [*self.sent, *self.others, *(self.weight or [None])]
+        last = self.weight[0] if with_weights else None
+        self.places: list[Tensor | None] = [*self.sent, *self.others, last]
 
     def result(self, like: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """In the sizes of `like`."""

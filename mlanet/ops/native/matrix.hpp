@@ -28,7 +28,7 @@ void tile(int64_t steps, const T* a, int64_t by_row, int64_t by_step, const T* b
         for (int q = 0; q < COLS; ++q) store<T>(c + r * c_row + q * W, sum[r][q]);
 }
 
-constexpr int TILE_ROWS = 6, TILE_COLS = 4;
+constexpr int TILE_ROWS = 6;  // with TILE_COLS vectors, as many sums as registers hold
 
 // All rows of one strip of COLS vectors.
 template <class T, int COLS>
@@ -54,12 +54,12 @@ void product(int64_t rows, int64_t steps, int64_t vectors, const T* a, int64_t b
              T* c, int64_t c_row, bool add) {
     constexpr int W = Lanes<T>::width;
     for (int64_t q = 0; q < vectors; q += TILE_COLS) {
-        const int64_t left = vectors - q;
-        const auto [b, b_row] = panel(q, left < TILE_COLS ? left : TILE_COLS);
+        const int64_t width = std::min<int64_t>(TILE_COLS, vectors - q);
+        const auto [b, b_row] = panel(q, width);
         T* to = c + q * W;
-        if (left >= 4) strip<T, 4>(rows, steps, a, by_row, by_step, b, b_row, to, c_row, add);
-        else if (left == 3) strip<T, 3>(rows, steps, a, by_row, by_step, b, b_row, to, c_row, add);
-        else if (left == 2) strip<T, 2>(rows, steps, a, by_row, by_step, b, b_row, to, c_row, add);
+        if (width == 4) strip<T, 4>(rows, steps, a, by_row, by_step, b, b_row, to, c_row, add);
+        else if (width == 3) strip<T, 3>(rows, steps, a, by_row, by_step, b, b_row, to, c_row, add);
+        else if (width == 2) strip<T, 2>(rows, steps, a, by_row, by_step, b, b_row, to, c_row, add);
         else strip<T, 1>(rows, steps, a, by_row, by_step, b, b_row, to, c_row, add);
     }
 }

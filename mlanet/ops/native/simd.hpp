@@ -1,4 +1,4 @@
-// Vectors of one cache line, and dual numbers over them: a kernel written once gives values or directional derivatives.
+// Vectors of the processor's own width, and dual numbers over them: a kernel written once gives values or directional derivatives.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -9,24 +9,35 @@
 
 namespace mlanet {
 
-typedef float Float16 __attribute__((vector_size(64)));
-typedef double Double8 __attribute__((vector_size(64)));
-typedef int32_t Int16 __attribute__((vector_size(64)));
-typedef int64_t Long8 __attribute__((vector_size(64)));
+// Wider vectors than the processor has would go through memory, twenty times slower.
+#if defined(__AVX512F__)
+constexpr int BYTES = 64, TILE_COLS = 4;
+#elif defined(__AVX__)
+constexpr int BYTES = 32, TILE_COLS = 2;
+#elif defined(__ARM_NEON)
+constexpr int BYTES = 16, TILE_COLS = 4;
+#else
+constexpr int BYTES = 16, TILE_COLS = 2;
+#endif
+
+typedef float Floats __attribute__((vector_size(BYTES)));
+typedef double Doubles __attribute__((vector_size(BYTES)));
+typedef int32_t Ints __attribute__((vector_size(BYTES)));
+typedef int64_t Longs __attribute__((vector_size(BYTES)));
 
 template <class T> struct Lanes;
 
 template <> struct Lanes<float> {
-    using Vector = Float16;
-    using Bits = Int16;
-    static constexpr int width = 16, mantissa = 23, bias = 127, terms = 7;
+    using Vector = Floats;
+    using Bits = Ints;
+    static constexpr int width = BYTES / 4, mantissa = 23, bias = 127, terms = 7;
     static constexpr float round = 12582912.0f, low = -87.0f, high = 88.0f, ln2 = 0.693359375f, rest = -2.12194440e-4f;
 };
 
 template <> struct Lanes<double> {
-    using Vector = Double8;
-    using Bits = Long8;
-    static constexpr int width = 8, mantissa = 52, bias = 1023, terms = 13;
+    using Vector = Doubles;
+    using Bits = Longs;
+    static constexpr int width = BYTES / 8, mantissa = 52, bias = 1023, terms = 13;
     static constexpr double round = 6755399441055744.0, low = -708.0, high = 709.0;
     static constexpr double ln2 = 6.93145751953125e-1, rest = 1.42860682030941723212e-6;
 };
