@@ -6,8 +6,11 @@ Tensors of the `meta` device have shapes and no values, so every question whose 
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from mlanet.graph import AtomicGraph, Labels
 from mlanet.potential import Potential
@@ -59,3 +62,21 @@ def test_a_question_would_be_seen() -> None:
     potential, graph = there("leignn_paper")
     with pytest.raises(NotImplementedError):
         potential(graph)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_nothing_is_sent_to_the_device(name: str) -> None:
+    """No tensor is made of Python numbers on the way: the host waits for such a copy, and no CUDA graph can hold it."""
+    potential, graph = there(name)
+    sent: list[str] = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if function.__name__ in ("tensor", "new_tensor", "as_tensor", "from_numpy"):
+                sent.append(f"{function.__name__} in {traceback.extract_stack()[-2].filename}")
+            return function(*args, **(kwargs or {}))
+
+    with Watch():
+        assert torch.tensor(0.0).ndim == 0 and sent.pop()  # it does see them
+        potential.train()(graph).forces.sum().backward()
+    assert not sent

@@ -224,8 +224,7 @@ class LEIGNN(nn.Module):
         """Lengths, directions and basis of all pairs."""
         by_kernel = self.kernels == "fused" and not self.intervals and has_kernels(graph.positions)
         layout = pair_layout(graph.center, graph.neighbor, n_nodes)
-        filler = graph.positions.new_tensor([2 * self.cutoff, 0.0, 0.0])
-        vectors = layout.arrange(graph.edge_vectors(), filler)
+        vectors = layout.arrange(graph.edge_vectors(), graph.positions.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))
         envelope = polynomial_envelope(distance, self.cutoff, ENVELOPE_POWER)
         direction = -vectors / distance[:, None]

@@ -227,8 +227,7 @@ class MLANet(nn.Module):
     def _edges(self, graph: AtomicGraph, n_nodes: int) -> Edges:
         """Lengths and directions of all pairs, and what all layers derive from them."""
         layout = pair_layout(graph.center, graph.neighbor, n_nodes)
-        filler = graph.positions.new_tensor([2 * self.cutoff, 0.0, 0.0])
-        vectors = layout.arrange(graph.edge_vectors(), filler)
+        vectors = layout.arrange(graph.edge_vectors(), graph.positions.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))
         envelope = polynomial_envelope(distance, self.cutoff)
         harmonics = o3.spherical_harmonics(

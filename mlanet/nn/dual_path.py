@@ -86,8 +86,6 @@ class GeometricLogits(nn.Module):
         geometric = {"tp_dot": 2 * self.l_max + 1, "fctp": self.l_max + 1, "gatv2": 0}[shape.attention]
         self.weights = nn.Linear(shape.hidden, shape.heads * (1 + geometric))
         self.log_temperature = nn.Parameter(torch.zeros(shape.heads))
-        # Plain numbers: a float32 buffer would stay rounded in a float64 model.
-        self.dot_scale = [(shape.key_dim * (2 * l + 1) * (irreps.lmax + 1)) ** -0.5 for l in range(irreps.lmax + 1)]  # noqa: E741
         if geometric:
             self.query, self.key = Linear(irreps, width), Linear(irreps, width)
         if shape.attention == "fctp":
@@ -107,7 +105,8 @@ class GeometricLogits(nn.Module):
 
     def _dots(self, query: Tensor, key: Tensor, edges: Edges) -> Tensor:
         """Invariant products of the query with what the edge offers, (E, H, number of products), of unit variance."""
-        ops, scale = by_layout(edges.around), query.new_tensor(self.dot_scale)
+        ops, degree = by_layout(edges.around), torch.arange(self.l_max + 1, dtype=query.dtype, device=query.device)
+        scale = (self.shape.key_dim * (self.l_max + 1) * (2 * degree + 1)).rsqrt()
         if self.shape.attention == "fctp":
             key = self.edge_key(key, edges)
             return ops.degree_dots(query, key.unflatten(2, query.shape[2:]), edges.around) * scale
