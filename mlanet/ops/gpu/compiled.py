@@ -65,7 +65,7 @@ def footprint(name: str, sizes: Sizes, dual: bool, capability: int, tile: int = 
     """Compile and ask the assembler."""
     tile, warps = tile or TILES[name][0], warps or TILES[name][1]
     target = GPUTarget("cuda", capability, 32)
-    options = {"num_warps": warps}
+    options = {"num_warps": warps, "num_stages": 1}
     made = triton.compile(source(name, replace(sizes, tile=tile), dual), target=target, options=options)
     registers, spilled = assembler_report(made.asm["cubin"])
     return Footprint(name, capability, dual, tile, warps, registers, spilled, made.metadata.shared)

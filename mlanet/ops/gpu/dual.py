@@ -28,15 +28,12 @@ def store(pointers, offsets, x, mask):
 
 
 @triton.jit
-def answer(pointer, offsets, x, mask):
-    """Write what was asked for: the slope where there is one, else the value."""
-    tl.store(pointer + offsets, x[len(x) - 1], mask)
-
-
-@triton.jit
-def answer_more(pointer, offsets, x, mask):
-    """Add to what an earlier kernel answered."""
-    tl.store(pointer + offsets, tl.load(pointer + offsets, mask, 0.0) + x[len(x) - 1], mask)
+def answer(pointer, offsets, x, mask, MORE: tl.constexpr):
+    """Write what was asked for: the slope where there is one, else the value; or add it to what was answered before."""
+    found = x[len(x) - 1]
+    if MORE:
+        found += tl.load(pointer + offsets, mask, 0.0)
+    tl.store(pointer + offsets, found, mask)
 
 
 @triton.jit

@@ -19,12 +19,12 @@ from mlanet.ops.rows import Rows
 
 TILES = {
     "attend": (16, 4),
-    "mix": (32, 4),
-    "edge_gradient": (32, 4),
+    "mix": (16, 4),
+    "edge_gradient": (16, 4),
     "logit_gradient": (16, 4),
-    "sent_gradient": (32, 4),
+    "sent_gradient": (16, 4),
     "key_gradient": (16, 4),
-    "channel_weight_gradient": (32, 4),
+    "channel_weight_gradient": (16, 4),
 }
 """Edges of a tile and warps of a program, by kernel."""
 
@@ -106,6 +106,11 @@ class Call:
         """N."""
         return len(self.rows.start) - 1
 
+    @property
+    def degrees(self) -> range:
+        """0 … L, each a kernel of its own: one for all is too long for the registers and for the compiler."""
+        return range(self.sizes.l_max + 1)
+
     def by_edge(self) -> tuple[Tensor, ...]:
         """Room (E, H) for a number."""
         return tuple(one.new_empty(len(self.rows.neighbor), self.sizes.heads) for one in self.x.envelope)
@@ -120,18 +125,19 @@ class Call:
         sizes = replace(self.sizes, tile=tile)
         device = self.x.sent[0].device
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            KERNELS[name][grid](self.x, self.w, *arguments, S=sizes, num_warps=warps, **constants)
+            KERNELS[name][grid](self.x, self.w, *arguments, S=sizes, num_warps=warps, num_stages=1, **constants)
 
     def attention(self) -> tuple[Tensor, ...]:
         """share (E, H): attention over envelope."""
         share = self.by_edge()
-        self.run("attend", (self.n,), *self.rows, share)
+        self.run("attend", (self.n, self.sizes.heads), *self.rows, share)
         return share
 
     def message(self, share: tuple[Tensor, ...]) -> Tensor:
         """m (N, M, C), or its slope."""
         out = torch.empty_like(self.x.sent[0])
-        self.run("mix", (self.n, self.sizes.heads), *self.rows, share, out)
+        for degree in self.degrees:
+            self.run("mix", (self.n, self.sizes.heads), *self.rows, share, out, DEGREE=degree)
         return out
 
     def gradient(self, share: tuple[Tensor, ...], up: Tensor, wants_weights: bool) -> tuple[Tensor, ...]:
@@ -141,7 +147,9 @@ class Call:
         sums = self.partial_sums(programs if wants_weights else 0)
         first = sums.mlp[0] if self.sizes.mlp else sums.mlp[-1]
         over = (*self.rows, self.n, share)
-        self.run("edge_gradient", (programs,), *over, up, pull, to, sums.chemical, first, WEIGHTS=wants_weights)
+        of_edges = (*over, up, pull, to, sums.chemical, first)
+        for degree in self.degrees:
+            self.run("edge_gradient", (programs,), *of_edges, DEGREE=degree, WEIGHTS=wants_weights)
         of_logits = (sums.chemical, sums.logits, sums.logits_bias, sums.log_temperature)
         self.run("logit_gradient", (programs,), *over, pull, push, to, *of_logits, WEIGHTS=wants_weights)
         near = self.sender_gradient(share, push, up, to)
@@ -161,9 +169,11 @@ class Call:
         """In what neighbours send: writes to.sent and to.key, gives that of near (N, R)."""
         senders_of = Senders.of(self.rows)
         order = (senders_of.order, senders_of.center, senders_of.start)
-        near = self.empty(self.n, self.sizes.heads + 1, self.sizes.hidden)
-        self.run("sent_gradient", (self.n, self.sizes.heads), *order, share, up, to, near)
-        self.run("key_gradient", (self.n,), *order, push, to, near)
+        near = self.empty(self.n, self.sizes.heads, self.sizes.hidden)
+        grid = (self.n, self.sizes.heads)
+        for degree in self.degrees:
+            self.run("sent_gradient", grid, *order, share, up, to, near, DEGREE=degree)
+        self.run("key_gradient", grid, *order, push, to, near)
         return near.sum(1)
 
     def channel_sums(self, share: tuple[Tensor, ...], up: Tensor) -> tuple[Tensor, ...]:
@@ -173,7 +183,7 @@ class Call:
         shapes = (self.weights.gates.shape, self.weights.gates_bias.shape, self.weights.mlp[-1].shape)
         out = tuple(self.empty(programs, *shape) for shape in shapes)
         over = (self.rows.neighbor, Senders.of(self.rows).center, n_edges, share, up, *out)
-        for degree in range(self.sizes.l_max + 1):
+        for degree in self.degrees:
             self.run("channel_weight_gradient", (programs, self.sizes.heads), *over, DEGREE=degree)
         return tuple(one.sum(0) for one in out)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mlanet.ops.block import BlockShape, BlockWeights
 
-WIDEST = {"channels of a head": 64, "key width of all heads": 128, "hidden width": 128, "radial functions": 64}
+WIDEST = {"channels of a head": 64, "key width of a head": 64, "hidden width": 128, "radial functions": 64}
 """Tiles of more than this do not fit the registers."""
 
 
@@ -72,11 +72,6 @@ class Sizes:
         return padded(self.width, 16)
 
     @property
-    def head_tile(self) -> int:
-        """H, padded."""
-        return padded(self.heads)
-
-    @property
     def key_tile(self) -> int:
         """K, padded."""
         return padded(self.key_dim)
@@ -100,7 +95,7 @@ def obstacle(shape: BlockShape, channels: int, weights: BlockWeights) -> str:
         return f"l_max is {shape.l_max}, and the kernels go up to 3"
     found = {
         "channels of a head": channels // shape.heads,
-        "key width of all heads": shape.heads * shape.key_dim,
+        "key width of a head": shape.key_dim,
         "hidden width": max(weights.chemical.shape[1], *(one.shape[0] for one in weights.mlp)),
         "radial functions": weights.chemical.shape[0],
     }

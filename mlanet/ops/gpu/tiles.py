@@ -66,12 +66,11 @@ def channel_offsets(atom, row, h, S: tl.constexpr):
 
 
 @triton.jit
-def key_offsets(atom, row, S: tl.constexpr):
-    """Where row m of keys or queries (N, M, H, K) is: offsets (·, H, K), and which exist."""
-    h = tl.arange(0, S.head_tile)[None, :, None]
-    k = tl.arange(0, S.key_tile)[None, None, :]
-    at = (atom[:, None, None] * S.rows + row) * (S.heads * S.key_dim) + h * S.key_dim + k
-    return at, (h < S.heads) & (k < S.key_dim)
+def key_offsets(atom, row, h, S: tl.constexpr):
+    """Where head h in row m of keys or queries (N, M, H, K) is: offsets (·, K), and which exist."""
+    k = tl.arange(0, S.key_tile)
+    at = (atom[:, None] * S.rows + row) * (S.heads * S.key_dim) + h * S.key_dim + k[None, :]
+    return at, (k < S.key_dim)[None, :]
 
 
 @triton.jit
@@ -89,9 +88,9 @@ def constant_channels(pointer, atom, row, h, S: tl.constexpr):
 
 
 @triton.jit
-def keys(pointers, atom, row, S: tl.constexpr):
-    """Row m of keys or queries, a number (·, H, K)."""
-    at, exists = key_offsets(atom, row, S)
+def keys(pointers, atom, row, h, S: tl.constexpr):
+    """Head h in row m of keys or queries, a number (·, K)."""
+    at, exists = key_offsets(atom, row, h, S)
     return load(pointers, at, exists)
 
 
@@ -232,76 +231,79 @@ def strengths(x, share, factor, u, e, here, h, S: tl.constexpr):
 
 
 @triton.jit
-def logit_matrix(w, term, S: tl.constexpr):
-    """Weight (H, R) and bias (H,) of one term of the logits, and where they are."""
-    h, r = tl.arange(0, S.head_tile), tl.arange(0, S.hidden_tile)
+def logit_weight(w, z, term: tl.constexpr, h, S: tl.constexpr):
+    """One weight (T,) of the logits of head h: first the bias, then one for each product."""
     row = h * (2 * S.l_max + 2) + term
-    exists = (h < S.heads)[:, None] & (r < S.hidden)[None, :]
-    weight = tl.load(w.logits + row[:, None] * S.hidden + r[None, :], exists, 0.0)
-    return weight, tl.load(w.logits_bias + row, h < S.heads, 0.0)
+    vector = logit_vector(w, term, h, S)
+    return shifted(total(scaled(z, vector[None, :]), 1), tl.load(w.logits_bias + row))
 
 
 @triton.jit
-def cooling(w, S: tl.constexpr):
-    """1 / temperature (H,)."""
-    h = tl.arange(0, S.head_tile)
-    return tl.exp(-tl.load(w.log_temperature + h, h < S.heads, 0.0))
+def logit_vector(w, term: tl.constexpr, h, S: tl.constexpr):
+    """What z is multiplied with for it (R,)."""
+    r = tl.arange(0, S.hidden_tile)
+    return tl.load(w.logits + (h * (2 * S.l_max + 2) + term) * S.hidden + r, r < S.hidden, 0.0)
 
 
 @triton.jit
-def key_product(x, i, j, degree: tl.constexpr, S: tl.constexpr):
-    """<k_j, q_i> of one degree (T, H), scaled."""
-    sums = mul(keys(x.key, j, degree * degree, S), keys(x.query, i, degree * degree, S))
-    for m in tl.static_range(degree * degree + 1, (degree + 1) * (degree + 1)):
-        sums = add(sums, mul(keys(x.key, j, m, S), keys(x.query, i, m, S)))
-    return scaled(total(sums, 2), (S.key_dim * (2 * degree + 1) * (S.l_max + 1)) ** -0.5)
+def logit_weights(w, z, h, S: tl.constexpr):
+    """All 2L+2 of them."""
+    L: tl.constexpr = S.l_max
+    found = ()
+    for term in tl.static_range(2 * L + 2):
+        found += (logit_weight(w, z, term, h, S),)
+    return found
 
 
 @triton.jit
-def direction_product(x, i, e, here, degree: tl.constexpr, S: tl.constexpr):
-    """<Y_ij, Σ_k q_i> of one degree (T, H), scaled."""
-    sums = plane(S.tile, S.head_tile, x.key)
+def cooling(w, h):
+    """1 / temperature of head h."""
+    return tl.exp(-tl.load(w.log_temperature + h))
+
+
+@triton.jit
+def key_product(x, i, j, degree: tl.constexpr, h, S: tl.constexpr):
+    """<k_j, q_i> of one degree (T,), scaled."""
+    sums = plane(S.tile, S.key_tile, x.key)
     for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
-        sums = add(sums, mul(wide(harmonic(x, e, here, m, S), 1), total(keys(x.query, i, m, S), 2)))
+        sums = add(sums, mul(keys(x.key, j, m, h, S), keys(x.query, i, m, h, S)))
+    return scaled(total(sums, 1), (S.key_dim * (2 * degree + 1) * (S.l_max + 1)) ** -0.5)
+
+
+@triton.jit
+def direction_product(x, i, e, here, degree: tl.constexpr, h, S: tl.constexpr):
+    """<Y_ij, Σ_k q_i> of one degree (T,), scaled."""
+    sums = line(S.tile, x.key)
+    for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
+        sums = add(sums, mul(harmonic(x, e, here, m, S), total(keys(x.query, i, m, h, S), 1)))
     return scaled(sums, (S.key_dim * (2 * degree + 1) * (S.l_max + 1)) ** -0.5)
 
 
 @triton.jit
-def products(x, i, j, e, here, S: tl.constexpr):
+def products(x, i, j, e, here, h, S: tl.constexpr):
     """All L+1 products with keys, then the L with directions: what the logits' weights multiply."""
     L: tl.constexpr = S.l_max
     found = ()
     for degree in tl.static_range(L + 1):
-        found += (key_product(x, i, j, degree, S),)
+        found += (key_product(x, i, j, degree, h, S),)
     for degree in tl.static_range(1, L + 1):
-        found += (direction_product(x, i, e, here, degree, S),)
+        found += (direction_product(x, i, e, here, degree, h, S),)
     return found
 
 
 @triton.jit
-def logit_weights(w, z, S: tl.constexpr):
-    """The 2L+2 weights (T, H) of the logits: first the bias, then one for each product."""
-    L: tl.constexpr = S.l_max
-    found = ()
-    for term in tl.static_range(2 * L + 2):
-        weight, bias = logit_matrix(w, term, S)
-        found += (shifted(total(scaled(wide(z, 1), weight[None, :, :]), 2), bias[None, :]),)
-    return found
-
-
-@triton.jit
-def logits(w, weights, terms, S: tl.constexpr):
-    """(w_0 + Σ_n w_n · product_n) / temperature (T, H)."""
+def logits(w, weights, terms, h, S: tl.constexpr):
+    """(w_0 + Σ_n w_n · product_n) / temperature (T,)."""
     L: tl.constexpr = S.l_max
     sums = weights[0]
     for n in tl.static_range(2 * L + 1):
         sums = add(sums, mul(weights[n + 1], terms[n]))
-    return scaled(sums, cooling(w, S)[None, :])
+    return scaled(sums, cooling(w, h))
 
 
 @triton.jit
 def weight_gradient(to_sum, terms, term: tl.constexpr):
-    """In the weight of one term (T, H); to_sum: in Σ_n w_n · product_n."""
+    """In the weight of one term (T,); to_sum: in Σ_n w_n · product_n."""
     if term == 0:
         return to_sum
     else:
@@ -309,18 +311,18 @@ def weight_gradient(to_sum, terms, term: tl.constexpr):
 
 
 @triton.jit
-def logit_ends(w, to_sum, terms, x, S: tl.constexpr):
+def logit_ends(x, w, to_sum, terms, h, S: tl.constexpr):
     """Gradient in z (T, R) through the weights of the logits."""
     L: tl.constexpr = S.l_max
     to_z = plane(S.tile, S.hidden_tile, x.near)
     for term in tl.static_range(2 * L + 2):
-        weight = logit_matrix(w, term, S)[0]
-        to_z = add(to_z, total(scaled(wide(weight_gradient(to_sum, terms, term), 2), weight[None, :, :]), 1))
+        to_weight = wide(weight_gradient(to_sum, terms, term), 1)
+        to_z = add(to_z, scaled(to_weight, logit_vector(w, term, h, S)[None, :]))
     return to_z
 
 
 @triton.jit
 def row_gradient(to_sum, weights, degree: tl.constexpr, DIRECTION: tl.constexpr, S: tl.constexpr):
-    """In <k_j, q_i> or <Y_ij, Σ q_i> of one degree (T, H)."""
-    scale: tl.constexpr = (S.key_dim * (2 * degree + 1) * (S.l_max + 1)) ** -0.5
-    return scaled(mul(to_sum, weights[degree + 1 + DIRECTION * S.l_max]), scale)
+    """In <k_j, q_i> or <Y_ij, Σ q_i> of one degree (T,)."""
+    factor: tl.constexpr = (S.key_dim * (2 * degree + 1) * (S.l_max + 1)) ** -0.5
+    return scaled(mul(to_sum, weights[degree + 1 + DIRECTION * S.l_max]), factor)
