@@ -13,10 +13,12 @@ from mlanet.ops.gpu.dual import (
     add,
     answer,
     kept,
+    line,
     load,
     matmul,
     mul,
     outer,
+    plane,
     scaled,
     silu,
     silu_slope,
@@ -24,11 +26,8 @@ from mlanet.ops.gpu.dual import (
     sub,
     total,
     wide,
-    line,
-    plane,
 )
 from mlanet.ops.gpu.tiles import (
-    atom_vector,
     channels,
     chemical_matrix,
     constant_channels,
@@ -72,7 +71,7 @@ def answer_radial(to, e, here, found, S: tl.constexpr, MORE: tl.constexpr):
     answer(to.radial, e[:, None] * S.radial + b[None, :], found, exists, MORE)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_centers"])
 def edge_gradient(
     x,
     w,
@@ -138,21 +137,19 @@ def edge_gradient(
 
 
 @triton.jit
-def head_sums(
-    x, w, share, up, pull, i, j, e, here, factor, u, z, rbf, S: tl.constexpr, DEGREE: tl.constexpr
-):
+def head_sums(x, w, share, up, pull, i, j, e, here, factor, u, z, rbf, S: tl.constexpr, DEGREE: tl.constexpr):
     """Sums over heads: gradients in z (T, R), hidden (T, hidden), u and factor (T,), and each Y_m (T,)."""
     hidden = filter_input(w, rbf, S)[0]
     to_z, to_hidden = plane(S.tile, S.hidden_tile, x.near), plane(S.tile, S.mlp_tile, x.near)
     to_u, to_factor = line(S.tile, x.near), line(S.tile, x.near)
     to_rows = ()
-    for m in tl.static_range(DEGREE * DEGREE, (DEGREE + 1) * (DEGREE + 1)):
+    for _ in tl.static_range(DEGREE * DEGREE, (DEGREE + 1) * (DEGREE + 1)):
         to_rows += (to_u,)
     for h in range(0, S.heads):
         strength, attention = strengths(x, share, factor, u, e, here, h, S)
         mixed = paths(w, z, hidden, strength, u, DEGREE, h, S)
         found = path_gradient(up, x, mixed, strength, u, i, j, e, here, DEGREE, h, S)
-        to_weight, to_gate, to_phi, to_psi, toward, more_u = found
+        to_weight, to_gate, to_phi, to_psi, _toward, more_u = found
         to_z = add(to_z, matmul(to_gate, tl.trans(gate_matrix(w, DEGREE, h, S)), S.precision))
         to_hidden = add(to_hidden, matmul(to_phi, tl.trans(filter_matrix(w, 0, DEGREE, h, S)), S.precision))
         to_hidden = add(to_hidden, matmul(to_psi, tl.trans(filter_matrix(w, 1, DEGREE, h, S)), S.precision))
@@ -177,7 +174,7 @@ def keep_pull(pull, offsets, found, here, DEGREE: tl.constexpr):
     store(pull, offsets, found, here)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_centers"])
 def logit_gradient(
     x,
     w,
@@ -201,7 +198,6 @@ def logit_gradient(
     - to_logits (programs, H (2L+2), R), to_bias (programs, H (2L+2)), to_temperature (programs, H): partial sums
     """
     program = tl.program_id(0)
-    L: tl.constexpr = S.l_max
     M: tl.constexpr = S.rows
     chemical = plane(S.radial_tile, S.hidden_tile, x.near)
     for h in range(0, S.heads):
@@ -212,7 +208,7 @@ def logit_gradient(
             mean = mean_pull(x, share, pull, first, last, h, S)
             to_here = line(S.hidden_tile, x.near)
             to_query = ()
-            for m in tl.static_range(M):
+            for _ in tl.static_range(M):
                 to_query += (line(S.key_tile, x.near),)
             for at in range(first, last, S.tile):
                 e = at + tl.arange(0, S.tile)
@@ -293,7 +289,7 @@ def no_weight_sums(x, S: tl.constexpr):
     """Zeros: 2L+2 vectors (R,), 2L+2 biases (1,), the log temperature (1,)."""
     L: tl.constexpr = S.l_max
     vectors, biases = (), ()
-    for term in tl.static_range(2 * L + 2):
+    for _ in tl.static_range(2 * L + 2):
         vectors += (line(S.hidden_tile, x.near),)
         biases += (line(1, x.near),)
     return vectors, biases, line(1, x.near)

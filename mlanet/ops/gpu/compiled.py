@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from mlanet.ops.gpu.launch import KERNELS, TILES
+from mlanet.ops.gpu.launch import KERNELS, WARPS
 from mlanet.ops.gpu.sizes import Sizes
 from mlanet.ops.gpu.tiles import Inputs, Weights
 
@@ -40,7 +39,7 @@ def source(name: str, sizes: Sizes, dual: bool) -> ASTSource:
     types |= dict.fromkeys(("neighbor", "start", "order", "center", "sent_start"), "*i64")
     types |= {"n_centers": "i32", "n_edges": "i32", "S": "constexpr", "WEIGHTS": "constexpr", "DEGREE": "constexpr"}
     signature = {one: types.get(one, "*fp32") for one in kernel.arg_names}
-    constants = {"S": sizes, "WEIGHTS": True, "DEGREE": sizes.l_max}
+    constants = {"S": sizes, "WEIGHTS": True, "DEGREE": sizes.l_max}  # the longest
     given = {(kernel.arg_names.index(one),): value for one, value in constants.items() if one in kernel.arg_names}
     return ASTSource(kernel, signature, given, pointers_aligned(signature))
 
@@ -61,14 +60,14 @@ def paths_to_pointers(kind: Any) -> list[tuple[int, ...]]:
     return [()] if str(kind).startswith("*") else []
 
 
-def footprint(name: str, sizes: Sizes, dual: bool, capability: int, tile: int = 0, warps: int = 0) -> Footprint:
+def footprint(name: str, sizes: Sizes, dual: bool, capability: int) -> Footprint:
     """Compile and ask the assembler."""
-    tile, warps = tile or TILES[name][0], warps or TILES[name][1]
+    warps = WARPS[name][dual]
     target = GPUTarget("cuda", capability, 32)
     options = {"num_warps": warps, "num_stages": 1}
-    made = triton.compile(source(name, replace(sizes, tile=tile), dual), target=target, options=options)
+    made = triton.compile(source(name, sizes, dual), target=target, options=options)
     registers, spilled = assembler_report(made.asm["cubin"])
-    return Footprint(name, capability, dual, tile, warps, registers, spilled, made.metadata.shared)
+    return Footprint(name, capability, dual, sizes.tile, warps, registers, spilled, made.metadata.shared)
 
 
 def assembler_report(cubin: bytes) -> tuple[int, int]:

@@ -58,6 +58,7 @@ def plane(ROWS: tl.constexpr, COLUMNS: tl.constexpr, pointers):
 
 @triton.jit
 def add(x, y):
+    """x + y."""
     if len(x) == 2:
         return x[0] + y[0], x[1] + y[1]
     else:
@@ -84,11 +85,13 @@ def scaled(x, constant):
 
 @triton.jit
 def sub(x, y):
+    """x - y."""
     return add(x, scaled(y, -1.0))
 
 
 @triton.jit
 def mul(x, y):
+    """x y."""
     if len(x) == 2:
         return x[0] * y[0], x[1] * y[0] + x[0] * y[1]
     else:
@@ -106,6 +109,7 @@ def kept(x, mask):
 
 @triton.jit
 def exp(x):
+    """e^x."""
     value = tl.exp(x[0])
     if len(x) == 2:
         return value, value * x[1]

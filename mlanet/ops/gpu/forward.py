@@ -11,16 +11,16 @@ from mlanet.ops.gpu.dual import (
     exp,
     inverse,
     kept,
+    line,
     load,
     mul,
+    plane,
     scaled,
     shifted,
     silu,
     store,
     total,
     wide,
-    line,
-    plane,
 )
 from mlanet.ops.gpu.tiles import (
     channel_offsets,
@@ -81,7 +81,7 @@ def mix(x, w, neighbor, start, share, out, S: tl.constexpr, DEGREE: tl.constexpr
     i = one(center)
     factor = load(x.factor, i, i >= 0)
     sums = ()
-    for m in tl.static_range(DEGREE * DEGREE, (DEGREE + 1) * (DEGREE + 1)):
+    for _ in tl.static_range(DEGREE * DEGREE, (DEGREE + 1) * (DEGREE + 1)):
         sums += (plane(S.tile, S.width_tile, x.sent),)
     for at in range(first, last, S.tile):
         e = at + tl.arange(0, S.tile)
@@ -92,7 +92,7 @@ def mix(x, w, neighbor, start, share, out, S: tl.constexpr, DEGREE: tl.constexpr
         hidden = filter_input(w, rbf, S)[0]
         u = envelope(x, e, here)[0]
         strength = strengths(x, share, factor, u, e, here, h, S)[0]
-        gate, phi, psi, geometric, chemical = paths(w, z, hidden, strength, u, DEGREE, h, S)
+        _gate, phi, psi, geometric, chemical = paths(w, z, hidden, strength, u, DEGREE, h, S)
         own, along = mul(phi, chemical), mul(mul(psi, geometric), channels(x.sent, j, 0, h, S))
         more = ()
         for m in tl.static_range(DEGREE * DEGREE, (DEGREE + 1) * (DEGREE + 1)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -17,16 +17,19 @@ from mlanet.ops.gpu.sizes import Sizes
 from mlanet.ops.gpu.tiles import Inputs, Weights
 from mlanet.ops.rows import Rows
 
-TILES = {
-    "attend": (16, 4),
-    "mix": (16, 4),
-    "edge_gradient": (16, 4),
-    "logit_gradient": (16, 4),
-    "sent_gradient": (16, 4),
-    "key_gradient": (16, 4),
-    "channel_weight_gradient": (16, 4),
+TILE = 16
+"""Edges at a time: what matrix products want at least, and what leaves registers for the rest."""
+
+WARPS = {
+    "attend": (4, 4),
+    "mix": (4, 4),
+    "edge_gradient": (4, 8),
+    "logit_gradient": (8, 8),
+    "sent_gradient": (4, 8),
+    "key_gradient": (4, 8),
+    "channel_weight_gradient": (4, 8),
 }
-"""Edges of a tile and warps of a program, by kernel."""
+"""Of a program, for values and with slopes; chosen by what spills (`compiled`)."""
 
 PROGRAMS = 512
 """At most so many programs share the centers when weights are summed: each keeps a sum of its own."""
@@ -99,7 +102,7 @@ class Call:
         x = Inputs(*(tuple(one.detach().contiguous() for one in pair) for pair in pairs))
         w = Weights(*weights[:6], weights.mlp[0], weights.mlp[-1])
         precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-        return cls(Sizes.of(shape, inputs, weights, 16, precision), rows, x, w, weights)
+        return cls(Sizes.of(shape, inputs, weights, TILE, precision), rows, x, w, weights)
 
     @property
     def n(self) -> int:
@@ -121,11 +124,10 @@ class Call:
 
     def run(self, name: str, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
         """One kernel: inputs, weights, arguments, sizes."""
-        tile, warps = TILES[name]
-        sizes = replace(self.sizes, tile=tile)
+        warps = WARPS[name][len(self.x.sent) - 1]
         device = self.x.sent[0].device
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            KERNELS[name][grid](self.x, self.w, *arguments, S=sizes, num_warps=warps, num_stages=1, **constants)
+            KERNELS[name][grid](self.x, self.w, *arguments, S=self.sizes, num_warps=warps, num_stages=1, **constants)
 
     def attention(self) -> tuple[Tensor, ...]:
         """share (E, H): attention over envelope."""

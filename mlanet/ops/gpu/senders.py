@@ -9,21 +9,20 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from mlanet.ops.gpu.backward import answer_matrix
 from mlanet.ops.gpu.dual import (
     add,
     answer,
+    line,
     load,
     matmul,
     mul,
     outer,
+    plane,
     scaled,
     silu,
     silu_slope,
     total,
     wide,
-    line,
-    plane,
 )
 from mlanet.ops.gpu.tiles import (
     channel_offsets,
@@ -62,7 +61,7 @@ def sent_gradient(x, w, order, center, sent_start, share, up, to, to_near, S: tl
     scalar = plane(S.tile, S.width_tile, x.sent)
     to_ends = line(S.hidden_tile, x.near)
     sums = ()
-    for m in tl.static_range(DEGREE * DEGREE, (DEGREE + 1) * (DEGREE + 1)):
+    for _ in tl.static_range(DEGREE * DEGREE, (DEGREE + 1) * (DEGREE + 1)):
         sums += (scalar,)
     for at in range(first, last, S.tile):
         place = at + tl.arange(0, S.tile)
@@ -113,7 +112,7 @@ def key_gradient(x, w, order, center, sent_start, push, to, to_near, S: tl.const
     L: tl.constexpr = S.l_max
     to_ends = line(S.hidden_tile, x.near)
     sums = ()
-    for m in tl.static_range(M):
+    for _ in tl.static_range(M):
         sums += (line(S.key_tile, x.near),)
     for at in range(first, last, S.tile):
         place = at + tl.arange(0, S.tile)
@@ -138,7 +137,7 @@ def key_gradient(x, w, order, center, sent_start, push, to, to_near, S: tl.const
     answer(to_near, (sender * S.heads + h) * S.hidden + r, to_ends, r < S.hidden, True)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_edges"])
 def channel_weight_gradient(
     x, w, neighbor, center, n_edges, share, up, to_gates, to_bias, to_last, S: tl.constexpr, DEGREE: tl.constexpr
 ):

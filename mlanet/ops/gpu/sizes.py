@@ -77,9 +77,7 @@ class Sizes:
         return padded(self.key_dim)
 
     @classmethod
-    def of(
-        cls, shape: BlockShape, inputs: Sequence[Tensor], weights: BlockWeights, tile: int, precision: str
-    ) -> Sizes:
+    def of(cls, shape: BlockShape, inputs: Sequence[Tensor], weights: BlockWeights, tile: int, precision: str) -> Sizes:
         """Read from the tensors of one call."""
         radial, hidden = weights.chemical.shape
         mlp = weights.mlp[0].shape[1] if len(weights.mlp) == 2 else 0

@@ -7,15 +7,30 @@ Tiles are padded to powers of two; weights and rows read 0 there, so that what i
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
 
-from mlanet.ops.gpu.dual import add, bell, kept, load, matmul, mul, scaled, shifted, sigmoid, silu, total, line, plane, wide
+from mlanet.ops.gpu.dual import (
+    add,
+    bell,
+    kept,
+    line,
+    load,
+    matmul,
+    mul,
+    plane,
+    scaled,
+    shifted,
+    sigmoid,
+    silu,
+    total,
+    wide,
+)
 
-Pointers = tuple
-"""Of values, or of values and directions."""
+Pointers = Any
+"""One of values, or two of values and directions, in a tuple; of answers a bare one."""
 
 
 class Inputs(NamedTuple):
@@ -35,14 +50,14 @@ class Inputs(NamedTuple):
 class Weights(NamedTuple):
     """As `block.BlockWeights`, one pointer each; first (B, hidden) is not read without a hidden layer."""
 
-    chemical: object
-    gates: object
-    gates_bias: object
-    logits: object
-    logits_bias: object
-    log_temperature: object
-    first: object
-    last: object
+    chemical: Any
+    gates: Any
+    gates_bias: Any
+    logits: Any
+    logits_bias: Any
+    log_temperature: Any
+    first: Any
+    last: Any
 
 
 @triton.jit
