@@ -164,8 +164,10 @@ class Call:
         return (*inputs, sums.chemical.sum(0), channel[0], channel[1], *others, *mlp)
 
     def partial_sums(self, programs: int) -> BlockWeights:
-        """Room for the gradients of the weights by program."""
-        return BlockWeights.of([self.empty(programs, *one.shape) for one in self.weights.flat()])
+        """Room for the gradients of the weights by program; none for those that `channel_sums` has."""
+        none = self.empty(0)
+        rooms = self.weights._replace(gates=none, gates_bias=none, mlp=(*self.weights.mlp[:-1], none))
+        return BlockWeights.of([self.empty(programs, *one.shape) for one in rooms.flat()])
 
     def sender_gradient(self, share: tuple[Tensor, ...], push: tuple[Tensor, ...], up: Tensor, to: Inputs) -> Tensor:
         """In what neighbours send: writes to.sent and to.key, gives that of near (N, R)."""
