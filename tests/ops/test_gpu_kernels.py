@@ -55,7 +55,7 @@ def test_kernels_in_single_precision() -> None:
     interpreted("uneven", 0.3, 1, "float32", "tangent")
 
 
-SPILLED_AT_MOST = 2048
+SPILLED_AT_MOST = 1024
 """Bytes of stack of a thread: they live in the first-level cache."""
 
 SHARED_AT_MOST = 99 * 1024
