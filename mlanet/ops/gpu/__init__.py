@@ -1,0 +1,66 @@
+"""Kernels in Triton of the dual-path message and its first and second derivatives, over a list of edges.
+
+`launch.message`, `launch.gradient`, `launch.tangent` are `block.message` and its derivatives for NVIDIA GPUs of
+capability 8.0 and later, in float32 or float64. They import triton, this module does not.
+
+**Files.** `dual` arithmetic on values with or without a slope · `tiles` what all kernels do with a tile of edges ·
+`forward`, `backward`, `senders` the kernels · `launch` runs them · `sizes` what they are compiled for · `compiled`
+registers and spills without a GPU.
+
+**Passes.** A program has a center (or a sender) and mostly a head, and walks its edges in tiles of 16.
+
+| kernel | programs | writes |
+|---|---|---|
+| `attend` | center, head | share = attention / u (E, H) |
+| `mix`, for each degree | center, head | message (N, M, C) |
+| `edge_gradient`, for each degree | centers | gradients of here, factor, u, RBF, Y; pull (E, H) in the attention |
+| `logit_gradient` | centers | push (E, H) in the logits; gradient of query; adds to here, u, RBF, Y |
+| `sent_gradient`, for each degree | sender, head | gradients of sent, of near by head |
+| `key_gradient` | sender, head | gradient of key; adds to near |
+| `channel_weight_gradient`, for each degree | groups of edges, head | gradients of gates and of the last layer |
+
+z, gates, φ and ψ are computed again in each pass from node features and RBF, two small matrix products a tile. What
+is kept of an edge is `share`, `pull` and `push`, 12 H bytes in float32 while a call lasts (48 for four heads, where
+RBF and Y of the edge hold 68 at l_max 2): less than computing the attention again from keys in each pass would read.
+One kernel for all degrees would fill the registers several times over and take minutes to compile.
+
+**No atomics.** Sums over a center's edges stay in its program. Sums over a sender's edges are made in the order of
+the senders, a permutation sorted once for a list. Weights are summed by program into a buffer and then over it. So
+the same inputs give the same bits.
+
+**Second derivatives.** The gradient of <a, ∇f> is the slope of ∇f along a. The same kernels on numbers with a slope
+(`dual`) give it, with that of the message for `up`.
+
+**Traffic of one edge,** bytes in float32, M = (L+1)² rows, C channels, H heads of key width K, R the width of z, B
+radial functions. Weights and what belongs to the center are read once a tile and stay in the first-level cache.
+
+| pass | gathered from the other atom | of the edge |
+|---|---|---|
+| `attend` | 4 (M H K + H R) | 4 H (B + M + 5) + 8 H |
+| `mix` | 4 (M + L + 1) C + 4 (L+1) H R | 4 (L+1) H (B + 2) + 4 H M + 8 (L+1) H |
+
+At L = 2, C = 64, H = 4, K = 8, R = 64, B = 8 the message gathers 2.2 + 6.1 kB and reads 0.4 + 0.7 kB of the edge. Of
+these 3.7 kB, sent, key and near, and 0.1 kB are distinct, which is the floor; the rest is read again, by head and
+degree, while it is in cache. Where features fit the second-level cache (ten thousand atoms), memory sees the 0.1 kB.
+Arithmetic: gates, φ and ψ are 6 R C (L+1) = 74 kflop; z and the hidden layer, computed for each head and degree with B
+padded to 16, another 49. So in full float32 the matrix products rule and not the traffic; `torch`'s
+`set_float32_matmul_precision("high")` puts them on tensor cores in TF32.
+
+No GPU has run the kernels yet: the interpreter proves the numbers, the compiler that they fit.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+
+from mlanet.ops.block import BlockShape, BlockWeights
+from mlanet.ops.gpu.sizes import obstacle
+
+
+def can_run(shape: BlockShape, channels: int, weights: BlockWeights, device: torch.device) -> bool:
+    """Whether the kernels can: triton, a GPU of capability 8.0 or later, sizes without `obstacle`."""
+    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0) and not obstacle(shape, channels, weights)

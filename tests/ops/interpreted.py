@@ -1,0 +1,134 @@
+"""Runs the GPU kernels in Triton's interpreter and compares them with `block.message` and torch's derivatives of it.
+
+A program of its own, because the interpreter must be chosen before triton is imported:
+`python interpreted.py PROBLEM CHEMICAL_SCALE HIDDEN_LAYERS float64|float32 [message|gradient|tangent]`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import torch
+from torch import Tensor
+from triton.runtime import interpreter
+
+from mlanet.ops import block
+from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
+from mlanet.ops.gpu import launch
+from mlanet.ops.problems import SMALL, Problem
+from mlanet.ops.rows import Rows
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
+"""Of the largest number of each tensor."""
+
+PROBLEMS = {one.name: one for one in (*SMALL, Problem("tiles", (37, 0, 3), 1, 6, 3, 2))}
+"""In the last, edges of one center fill more than two tiles, and nothing is a power of two."""
+
+launch.PROGRAMS, launch.EDGES_OF_PROGRAM = (
+    2,
+    16,
+)  # so that programs have several centers and tiles, and there are several
+
+
+class PatchedOnce(set[object]):
+    """Device functions whose modules are patched: the interpreter patches at each call, most of its time."""
+
+    def call(self, function: interpreter.InterpretedFunction, *arguments: object, **options: object) -> object:
+        if function.fn not in self:
+            self.add(function.fn)
+            interpreter._patch_lang(function.fn)
+        return function.rewrite()(*arguments, **options)
+
+
+PATCHED = PatchedOnce()
+interpreter.InterpretedFunction.__call__ = lambda self, *arguments, **options: PATCHED.call(self, *arguments, **options)
+
+
+def draw(problem: Problem, chemical_scale: float, layers: int) -> tuple[BlockShape, Rows, list[Tensor], list[Tensor]]:
+    """Seeded inputs by atom and by edge, one edge of envelope 0 among them, and weights."""
+    generator = torch.Generator().manual_seed(0)
+    n, e, m, c = problem.n_atoms, problem.n_edges, problem.rows, problem.channels
+    width, out, terms = (
+        problem.heads * problem.key_dim,
+        c * (problem.l_max + 1),
+        problem.heads * (2 * problem.l_max + 2),
+    )
+    hidden, functions, inside = 5, 3, 6
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    envelope = torch.rand(e, generator=generator, dtype=torch.float64)
+    envelope[1:2] = 0.0
+    inputs = [normal(n, m, c), normal(n, m, width), normal(n, hidden), normal(n, m, width), normal(n, hidden)]
+    inputs += [normal(n), envelope, normal(e, functions), normal(e, m)]
+    weights = [normal(functions, hidden), normal(out, hidden), normal(out), normal(terms, hidden), normal(terms)]
+    weights += [normal(problem.heads)]
+    weights += [normal(functions, inside), normal(inside, 2 * out)] if layers else [normal(functions, 2 * out)]
+    rows = Rows(torch.randint(n, (e,), generator=generator), torch.tensor((0, *problem.edges)).cumsum(0))
+    return BlockShape(problem.l_max, problem.heads, problem.key_dim, chemical_scale), rows, inputs, weights
+
+
+def reference(shape: BlockShape, rows: Rows, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """`block.message` of the list made a table: rows without an edge have envelope 0."""
+    counts = rows.start.diff()
+    place = torch.arange(max(1, int(counts.max())))[None, :]
+    exists, edge = place < counts[:, None], (rows.start[:-1, None] + place).clamp(max=max(0, len(rows.neighbor) - 1))
+    # One edge more, of zeros, so that a list without edges can be indexed too.
+    by_edge = [torch.cat([one, one.new_zeros(1, *one.shape[1:])]) for one in (rows.neighbor, *inputs[6:])]
+    edge = torch.where(exists, edge, len(rows.neighbor))
+    neighbor, *geometry = (one[edge] for one in by_edge)
+    gathered = [one[neighbor] for one in inputs[:3]]
+    return block.message(shape, BlockInputs(*gathered, *inputs[3:6], *geometry), BlockWeights.of(weights))
+
+
+def compare(what: str, found: Sequence[Tensor], wanted: Sequence[Tensor], dtype: torch.dtype) -> None:
+    """The same shapes and numbers, tensor by tensor; at least one number must not vanish where there are edges."""
+    for place, (one, other) in enumerate(zip(found, wanted, strict=True)):
+        assert one.shape == other.shape and one.dtype == dtype, (what, place, one.shape, other.shape, one.dtype)
+        scale = max(1.0, float(other.detach().abs().max())) if other.numel() else 1.0
+        wrong = float((one.double() - other.detach()).abs().max()) / scale if other.numel() else 0.0
+        assert wrong < TOLERANCE[dtype], f"{what}: tensor {place} differs by {wrong:.1e}"
+
+
+def main(name: str, chemical_scale: str, layers: str, precision: str, until: str = "tangent") -> None:
+    """Values, then first, then second derivatives."""
+    dtype = getattr(torch, precision)
+    shape, rows, inputs, weights = draw(PROBLEMS[name], float(chemical_scale), int(layers))
+    leaves = [one.requires_grad_() for one in (*inputs, *weights)]
+    given, fixed = [one.to(dtype) for one in inputs], BlockWeights.of([one.to(dtype) for one in weights])
+    present = (inputs[6] > 0).double()  # where the envelope is 0 its slope is left out
+
+    message = reference(shape, rows, inputs, weights)
+    compare("message", [launch.message(shape, rows, given, fixed)], [message], dtype)
+    assert message.abs().max() > 0 or not rows.neighbor.numel()
+
+    if until == "message":
+        return
+    up = torch.randn(message.shape, dtype=torch.float64).requires_grad_()
+    options = {"create_graph": True, "allow_unused": True, "materialize_grads": True}
+    first = list(torch.autograd.grad(message, leaves, up, **options))
+    wanted = [*first[:6], first[6] * present, *first[7:]]
+    found = launch.gradient(shape, rows, True, up.to(dtype), given, fixed)
+    compare("gradient", found, wanted, dtype)
+    inputs_only = launch.gradient(shape, rows, False, up.to(dtype), given, fixed)
+    compare("gradient of inputs", inputs_only, wanted[:9], dtype)
+
+    if until == "gradient":
+        return
+    along = [torch.randn(one.shape, dtype=torch.float64) for one in inputs]
+    along[6] *= present
+    total = torch.stack([(one * a).sum() for one, a in zip(first[:9], along, strict=True)]).sum()
+    second = list(torch.autograd.grad(total, [up, *leaves], allow_unused=True, materialize_grads=True))
+    second[7] = second[7] * present
+    directions = [one.to(dtype) for one in along]
+    compare("tangent", launch.tangent(shape, rows, up.to(dtype), directions, given, fixed), second, dtype)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main(*sys.argv[1:])

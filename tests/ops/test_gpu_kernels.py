@@ -1,0 +1,109 @@
+"""The GPU kernels give the numbers of `block.message` through second derivatives, and fit the GPUs they are made for.
+
+Neither needs a GPU: Triton interprets the kernels on the CPU, and compiles them for a GPU that is not there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from mlanet.ops.block import BlockShape, BlockWeights
+from mlanet.ops.gpu import can_run, obstacle
+from mlanet.ops.problems import SMALL
+from mlanet.ops.rows import Rows
+
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
+
+
+def interpreted(*arguments: object) -> None:
+    """A comparison in a process of its own, where the interpreter is chosen before triton is imported."""
+    program = Path(__file__).with_name("interpreted.py")
+    done = subprocess.run([sys.executable, program, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@needs_triton
+@pytest.mark.parametrize("name", ["one_edge", "no_edges"])
+def test_kernels_are_the_equations(name: str) -> None:
+    """The smallest problems, every derivative."""
+    interpreted(name, 0.0, 1, "float64")
+
+
+VARIANTS = [(one.name, (0.0, 0.3)[place % 2], (1, 1, 0)[place % 3]) for place, one in enumerate(SMALL)]
+VARIANTS += [("even_l2", 0.0, 0), ("one_atom_own_images", 0.0, 1), ("tiles", 0.3, 1), ("tiles", 0.0, 0)]
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "chemical_scale", "layers"), VARIANTS)
+def test_kernels_are_the_equations_everywhere(name: str, chemical_scale: float, layers: int) -> None:
+    """Every small problem, product and sum, with and without a hidden layer: message, gradient and its tangent."""
+    interpreted(name, chemical_scale, layers, "float64")
+
+
+@needs_triton
+@pytest.mark.slow
+def test_kernels_in_single_precision() -> None:
+    """float32 gives float32, to what it can hold."""
+    interpreted("uneven", 0.3, 1, "float32", "tangent")
+
+
+SPILLED_AT_MOST = 1024
+"""Bytes of stack of a thread: they live in the first-level cache."""
+
+SHARED_AT_MOST = 99 * 1024
+"""Bytes of a program: what the smallest of these GPUs (8.6, 8.9) has."""
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("dual", [False, True])
+@pytest.mark.parametrize(("capability", "l_max"), [(80, 1), (80, 2), (80, 3), (90, 1), (90, 2), (90, 3)])
+def test_kernels_compile_and_fit(capability: int, l_max: int, dual: bool) -> None:
+    """At the sizes people train with, in float32: machine code, shared memory that is there, few spilled registers."""
+    from mlanet.ops.gpu.compiled import footprint
+    from mlanet.ops.gpu.launch import KERNELS
+    from mlanet.ops.gpu.sizes import Sizes
+
+    sizes = Sizes(l_max, 64, 4, 8, 8, 64, 64, 0.0, 16, "ieee")
+    found = [footprint(name, sizes, dual, capability) for name in KERNELS]
+    assert all(one.registers > 0 for one in found)
+    assert not [one for one in found if one.shared > SHARED_AT_MOST or one.spilled > SPILLED_AT_MOST]
+
+
+def weights_like(radial: int, hidden: int, mlp: list[int], out: int, heads: int, l_max: int) -> BlockWeights:
+    widths = [radial, *mlp, 2 * out]
+    layers = [torch.zeros(a, b) for a, b in pairwise(widths)]
+    terms = heads * (2 * l_max + 2)
+    flat = [torch.zeros(radial, hidden), torch.zeros(out, hidden), torch.zeros(out), torch.zeros(terms, hidden)]
+    return BlockWeights.of([*flat, torch.zeros(terms), torch.zeros(heads), *layers])
+
+
+def test_sizes_without_a_kernel_are_told() -> None:
+    """Two hidden layers, l_max 4, one head of many channels, a wide key: each is named; usual sizes are not."""
+    usual = weights_like(8, 64, [64], 64 * 3, 4, 2)
+    assert obstacle(BlockShape(2, 4, 8, 0.0), 64, usual) == ""
+    assert "2 hidden layers" in obstacle(BlockShape(2, 4, 8, 0.0), 64, weights_like(8, 64, [64, 64], 64 * 3, 4, 2))
+    assert "l_max is 4" in obstacle(BlockShape(4, 4, 8, 0.0), 64, weights_like(8, 64, [64], 64 * 5, 4, 4))
+    assert "channels of a head: 128" in obstacle(BlockShape(2, 1, 8, 0.0), 128, weights_like(8, 64, [64], 384, 1, 2))
+    assert "key width of a head: 65" in obstacle(BlockShape(2, 4, 65, 0.0), 64, usual)
+    assert not can_run(BlockShape(2, 4, 8, 0.0), 64, usual, torch.device("cpu"))
+
+
+@needs_triton
+def test_edges_by_sender() -> None:
+    """The transposed order lists every edge once, by who sends, and is found once for a list."""
+    from mlanet.ops.gpu.launch import Senders
+
+    rows = Rows(torch.tensor([2, 0, 2, 1, 0]), torch.tensor([0, 2, 2, 5]))
+    found = Senders.of(rows)
+    assert found.center.tolist() == [0, 0, 2, 2, 2]
+    assert found.order.tolist() == [1, 4, 3, 0, 2] and found.start.tolist() == [0, 2, 3, 5]
+    assert Senders.of(rows) is found
