@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from mlanet.errors import ConfigError, KernelError
+from mlanet.errors import ConfigError, KernelError, MLANetError
 from mlanet.forecast import probe
 from mlanet.potential import Potential
 
@@ -27,8 +27,9 @@ def use_kernels(potential: Potential, kernels: str) -> Potential:
 
     Args:
         potential: is changed.
-        kernels: "plain", "blocks", "fused", or "auto": fused where the model and the machine have them, else plain;
-            a warning says why kernels that the model has cannot be used.
+        kernels: "plain", "blocks", "fused", or "auto": fused on a CPU where the model and the machine have them, else
+            plain, with a warning if kernels that the model has cannot be used. Those for GPUs have been proven in
+            Triton's interpreter and never been timed, so they are used only if asked for.
     Raises:
         ConfigError: kernels that the model has not, or that give other numbers.
         KernelError: they cannot be made here.
@@ -38,18 +39,25 @@ def use_kernels(potential: Potential, kernels: str) -> Potential:
     potential.with_kernels(kernels)
     if kernels == "fused":
         try:
+            if obstacle := potential.kernels_obstacle():
+                raise KernelError(f"kernels: fused: {obstacle}")
             _compare(potential)
-        except Exception:
+        except MLANetError:
             potential.with_kernels("plain")
             raise
+        except Exception as error:  # whatever a compiler or a driver raises
+            potential.with_kernels("plain")
+            raise KernelError(f"kernels: fused fail here: {type(error).__name__}: {error}") from error
     return potential
 
 
 def _best(potential: Potential) -> Potential:
-    """Fused where that is possible."""
+    """Fused where that is possible and known to be faster."""
     try:
         potential.with_kernels("fused")
     except ConfigError:
+        return potential.with_kernels("plain")
+    if potential.device.type != "cpu" or potential.kernels_obstacle():
         return potential.with_kernels("plain")
     try:
         return use_kernels(potential, "fused")

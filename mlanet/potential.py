@@ -120,6 +120,10 @@ class Potential(nn.Module):
             raise ConfigError(f"kernels: {kernels}: {type(self.model).__name__} has one way to compute")
         return self
 
+    def kernels_obstacle(self) -> str:
+        """Why the model has no fused kernels where it is and in its precision; empty if it has."""
+        return self.model.kernels_obstacle() if hasattr(self.model, "kernels_obstacle") else "the model has none"
+
     def require_supported(self, graph: AtomicGraph) -> None:
         """Raise a typed error for a graph that this potential cannot answer."""
         if graph.cutoff < self.cutoff:

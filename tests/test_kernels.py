@@ -97,6 +97,27 @@ def test_a_damaged_library(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None
         use_kernels(small(), "fused")
 
 
+def test_half_precision_has_no_kernels() -> None:
+    """Asked for, that is an error that says so; `auto` computes plainly."""
+    potential = small().bfloat16()
+    with pytest.raises(KernelError, match="float32 and float64, not bfloat16"):
+        use_kernels(potential, "fused")
+    assert use_kernels(potential, "auto").model.kernels == "plain"
+
+
+def test_kernels_that_crash_are_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a compiler or a driver raises; the plain ones stay."""
+
+    def crash(*_: object) -> Tensor:
+        raise RuntimeError("PTX was compiled with an unsupported toolchain")
+
+    monkeypatch.setattr(NativeMessage, "value", crash)
+    potential = small()
+    with pytest.raises(KernelError, match="fail here: RuntimeError: PTX was compiled"):
+        use_kernels(potential, "fused")
+    assert potential.model.kernels == "plain"
+
+
 @pytest.mark.parametrize(
     ("name", "kernels"), [("mlanet_l1:attention=gatv2", "blocks"), ("leignn", "blocks"), ("mlanet_l1", "x")]
 )

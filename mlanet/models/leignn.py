@@ -162,6 +162,11 @@ class LEIGNN(nn.Module):
             raise ConfigError("kernels: blocks is for MLANet; LEIGNN has plain and fused")
         self.kernels = kernels
 
+    def kernels_obstacle(self) -> str:
+        """Why fused kernels do not serve this model where it is and in its precision; empty if they do."""
+        there = has_kernels(self.embedding.weight)
+        return "" if there else "LEIGNN has fused kernels on CPUs only, for float32 and float64"
+
     @property
     def conservative(self) -> bool:
         """Whether forces are the gradient of the energy."""

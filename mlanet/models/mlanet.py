@@ -24,7 +24,7 @@ from mlanet.nn.long_range import LongRange, LongRangeSettings
 from mlanet.nn.pooling import LocalPooling, Structures, build_pooling
 from mlanet.nn.radial import BesselBasis, polynomial_envelope
 from mlanet.nn.repulsion import ScreenedRepulsion
-from mlanet.ops.attention import Kernels
+from mlanet.ops.attention import Kernels, obstacle
 from mlanet.ops.rows import Rows
 from mlanet.statistics import Statistics
 
@@ -181,6 +181,11 @@ class MLANet(nn.Module):
         for module in self.layers.modules():
             if isinstance(module, DualPathAttention | NodeProduct):
                 module.kernels = kernels
+
+    def kernels_obstacle(self) -> str:
+        """Why fused kernels do not serve this model where it is and in its precision; empty if they do."""
+        first = self._attentions()[0]
+        return obstacle(first.fused_shape(), first.value.weight, first.fused_weights())
 
     def _attentions(self) -> list[DualPathAttention]:
         return [one for one in self.layers.modules() if isinstance(one, DualPathAttention)]

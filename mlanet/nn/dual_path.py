@@ -169,22 +169,40 @@ class DualPathAttention(nn.Module):
         self.radial = RadialMLP(*widths) if n_radial else None
         self.kernels: Kernels = "plain"
 
-    def can_fuse(self, edges: Edges) -> bool:
+    def can_fuse(self, features: Tensor, edges: Edges) -> bool:
         """Whether the message is one operation: by query, key and Y, with kernels for these edges."""
         shape = self.shape
         if self.kernels == "plain" or not can_be_fused(shape.attention, shape.message, shape.combine):
             return False
-        return can_fuse(self.kernels, edges.around, edges.radial, len(self._radial_layers()))
+        return can_fuse(self.kernels, edges.around, self.fused_shape(), features, self.fused_weights())
 
-    def _radial_layers(self) -> tuple[Tensor, ...]:
-        """Of φ and ψ, or of the paths."""
+    def fused_shape(self) -> BlockShape:
+        """What the one operation knows besides tensors."""
+        shape = self.shape
+        chemical_scale = shape.mean_neighbors**-0.5 if shape.combine == "sum" else 0.0
+        return BlockShape(self.n_degrees - 1, shape.heads, shape.key_dim, chemical_scale, self.full is not None)
+
+    def fused_weights(self) -> BlockWeights:
+        """The weights that the one operation takes."""
         network = self.radial if self.full is None else self.full.radial
-        assert network is not None
-        return tuple(network.weights)
+        assert self.logits is not None and network is not None
+        weights = BlockWeights(
+            chemical=self.chemical.radial.weights[0],
+            gates=self.gates.weight,
+            gates_bias=self.gates.bias,
+            logits=self.logits.weights.weight,
+            logits_bias=self.logits.weights.bias,
+            log_temperature=self.logits.log_temperature,
+            mlp=tuple(network.weights),
+        )
+        if self.training:
+            return weights
+        # Nobody will ask for their gradients, so they need not be computed.
+        return BlockWeights.of([one.detach() for one in weights.flat()])
 
     def forward(self, features: Tensor, edges: Edges) -> Tensor:
         """(N, M, C) -> (N, M, C)."""
-        if self.can_fuse(edges):
+        if self.can_fuse(features, edges):
             return self._fused(features, edges)
         z = self.chemical(features[:, 0], edges)
         envelope = edges.envelope[:, None, None]
@@ -200,32 +218,19 @@ class DualPathAttention(nn.Module):
     def _fused(self, features: Tensor, edges: Edges) -> Tensor:
         """The same as `forward`, as one operation."""
         assert self.logits is not None
-        shape = self.shape
-        chemical_scale = shape.mean_neighbors**-0.5 if shape.combine == "sum" else 0.0
-        static = BlockShape(self.n_degrees - 1, shape.heads, shape.key_dim, chemical_scale, self.full is not None)
         inputs = BlockInputs(
             sent=self.value(features),
             key=self.logits.key(features),
             near=self.chemical.neighbor(features[:, 0]),
             query=self.logits.query(features),
             here=self.chemical.center(features[:, 0]),
-            factor=1 + edges.coordination / shape.mean_neighbors,
+            factor=1 + edges.coordination / self.shape.mean_neighbors,
             envelope=edges.envelope,
             radial=edges.radial,
             harmonics=edges.harmonics,
         )
-        weights = BlockWeights(
-            chemical=self.chemical.radial.weights[0],
-            gates=self.gates.weight,
-            gates_bias=self.gates.bias,
-            logits=self.logits.weights.weight,
-            logits_bias=self.logits.weights.bias,
-            log_temperature=self.logits.log_temperature,
-            mlp=self._radial_layers(),
-        )
-        if not self.training:  # nobody will ask for their gradients, so they need not be computed
-            weights = BlockWeights.of([one.detach() for one in weights.flat()])
-        return attention_message(self.kernels, static, edges.around, edges.rows, inputs, weights)
+        around, rows = edges.around, edges.rows
+        return attention_message(self.kernels, self.fused_shape(), around, rows, inputs, self.fused_weights())
 
     def attention_weights(self, features: Tensor, edges: Edges) -> Tensor:
         """α (E, H) of the enveloped softmax with null key; Σ_j α < 1."""

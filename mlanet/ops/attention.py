@@ -4,7 +4,7 @@ operation with first and second derivatives, in memory of the size of the atoms.
 `mlanet.ops.block.message` says what it computes. Who computes it:
 
 - `blocks`: plain torch, a few centers at a time (`in_blocks`); for tables of neighbours
-- `fused`: C++ on CPUs (`native`)
+- `fused`: C++ on CPUs (`native`), Triton on NVIDIA GPUs (`gpu`)
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from mlanet.ops import fused
+from mlanet.ops import fused, gpu
 from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
 from mlanet.ops.directions import DirectionInputs, directions
+from mlanet.ops.gpu.operation import GpuMessage
 from mlanet.ops.in_blocks import MessageInBlocks
 from mlanet.ops.native import library
 from mlanet.ops.native.calls import MAX_DEPTH
@@ -31,23 +32,40 @@ Kernels = Literal["plain", "blocks", "fused"]
 
 
 def has_kernels(sample: Tensor) -> bool:
-    """Whether there are kernels for the device and the precision of such tensors."""
+    """Whether tensors such as this are served by the kernels in C++."""
     return sample.device.type == "cpu" and sample.dtype in library.REALS
 
 
-def can_fuse(kernels: Kernels, around: Neighborhoods, sample: Tensor, layers: int) -> bool:
-    """Whether these kernels serve this layout of edges, device, precision, and depth of the radial network."""
+def can_fuse(kernels: Kernels, around: Neighborhoods, shape: BlockShape, sent: Tensor, weights: BlockWeights) -> bool:
+    """Whether these kernels serve such edges, sizes, device and precision."""
     if kernels == "blocks":
         return bool(around.degree)
-    return kernels == "fused" and has_kernels(sample) and layers <= MAX_DEPTH
+    return kernels == "fused" and not obstacle(shape, sent, weights)
+
+
+def obstacle(shape: BlockShape, sent: Tensor, weights: BlockWeights) -> str:
+    """Why there is no fused kernel for a message, in words; empty where there is one."""
+    if sent.dtype not in library.REALS:
+        return f"fused kernels are for float32 and float64, not {str(sent.dtype).removeprefix('torch.')}"
+    if sent.device.type == "cuda":
+        return gpu.obstacle_on(sent.device, shape, sent.shape[-1], weights)
+    if sent.device.type != "cpu":
+        return f"there are fused kernels for CPUs and CUDA, not for {sent.device.type}"
+    depth = len(weights.mlp)
+    return f"radial networks may have {MAX_DEPTH} layers, this has {depth}" if depth > MAX_DEPTH else ""
 
 
 def attention_message(
     kernels: Kernels, shape: BlockShape, around: Neighborhoods, rows: Rows, inputs: BlockInputs, weights: BlockWeights
 ) -> Tensor:
     """m (N, M, C); `inputs` as `BlockInputs`, but by atom (N, …) and by edge (E, …)."""
-    blocks = kernels == "blocks"
-    operation = MessageInBlocks(shape, rows, around.degree) if blocks else NativeMessage(shape, rows)
+    operation: fused.Operation
+    if kernels == "blocks":
+        operation = MessageInBlocks(shape, rows, around.degree)
+    elif inputs.sent.device.type == "cuda":
+        operation = GpuMessage(shape, rows)
+    else:
+        operation = NativeMessage(shape, rows)
     return fused.apply(operation, inputs, weights.flat())
 
 
@@ -60,7 +78,7 @@ def first_directions(
     layers: tuple[Tensor, ...],
 ) -> Tensor:
     """h⁰ (N, (L+1)² − 1, C) of degrees 1 … L, by kernels where there are some."""
-    if kernels != "fused" or not can_fuse(kernels, around, inputs.sender, len(layers)):
+    if kernels != "fused" or not has_kernels(inputs.sender) or len(layers) > MAX_DEPTH:
         return directions(factor, around, rows.neighbor, inputs, layers)
     l_max = round(inputs.harmonics.shape[1] ** 0.5) - 1
     return fused.apply(NativeDirections(l_max, factor, rows), inputs, layers)
@@ -70,6 +88,6 @@ def views(
     kernels: Kernels, l_max: int, around: Neighborhoods, rows: Rows, features: Tensor, envelope: Tensor
 ) -> Tensor:
     """Weighed sum and smooth maximum of the neighbours' features (N, 2, C), by kernels where there are some."""
-    if kernels != "fused" or not can_fuse(kernels, around, features, 0):
+    if kernels != "fused" or not has_kernels(features):
         return surroundings(features, envelope, rows.neighbor, around)
     return fused.apply(NativeViews(l_max, rows), (features, envelope), ())

@@ -59,8 +59,10 @@ from mlanet.ops.block import BlockShape, BlockWeights
 from mlanet.ops.gpu.sizes import obstacle
 
 
-def can_run(shape: BlockShape, channels: int, weights: BlockWeights, device: torch.device) -> bool:
-    """Whether the kernels can: triton, a GPU of capability 8.0 or later, sizes without `obstacle`."""
-    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
-        return False
-    return torch.cuda.get_device_capability(device) >= (8, 0) and not obstacle(shape, channels, weights)
+def obstacle_on(device: torch.device, shape: BlockShape, channels: int, weights: BlockWeights) -> str:
+    """Why the kernels cannot run: no triton, a GPU below capability 8.0, sizes that have none; empty if they can."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed (CUDA builds of PyTorch bring it)"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return f"{torch.cuda.get_device_name(device)} is below capability 8.0"
+    return obstacle(shape, channels, weights)

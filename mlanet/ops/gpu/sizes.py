@@ -87,6 +87,8 @@ class Sizes:
 
 def obstacle(shape: BlockShape, channels: int, weights: BlockWeights) -> str:
     """Why these sizes have no kernel, in words; empty where they have."""
+    if shape.full:
+        return "there are kernels for message: light only"
     if len(weights.mlp) > 2:
         return f"the radial network has {len(weights.mlp) - 1} hidden layers, and the kernels know none or one"
     if shape.l_max > 3:

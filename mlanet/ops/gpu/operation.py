@@ -1,0 +1,47 @@
+"""The dual-path message on GPUs as an operation (`mlanet.ops.fused.Operation`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from mlanet.ops.block import N_INPUTS, BlockShape, BlockWeights, message_of_rows
+from mlanet.ops.rows import Rows
+
+
+@dataclass(frozen=True)
+class GpuMessage:
+    """Light values, by the kernels in Triton (`mlanet.ops.gpu.launch`), which are imported when first run."""
+
+    shape: BlockShape
+    rows: Rows
+    n_inputs: int = field(default=N_INPUTS, init=False)
+
+    def value(self, tensors: Sequence[Tensor]) -> Tensor:
+        """m (N, M, C)."""
+        from mlanet.ops.gpu import launch
+
+        return launch.message(self.shape, self.rows, *_parted(tensors))
+
+    def gradient(self, up: Tensor, tensors: Sequence[Tensor], with_weights: bool) -> tuple[Tensor, ...]:
+        """See `Operation`."""
+        from mlanet.ops.gpu import launch
+
+        return launch.gradient(self.shape, self.rows, with_weights, up, *_parted(tensors))
+
+    def tangent(self, up: Tensor, along: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """See `Operation`."""
+        from mlanet.ops.gpu import launch
+
+        return launch.tangent(self.shape, self.rows, up, along, *_parted(tensors))
+
+    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
+        """In plain torch."""
+        return message_of_rows(self.shape, self.rows, tensors)
+
+
+def _parted(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], BlockWeights]:
+    """Inputs, and weights."""
+    return tensors[:N_INPUTS], BlockWeights.of(tensors[N_INPUTS:])
