@@ -54,7 +54,8 @@ class MLANetConfig(
     attention: Literal["tp_dot", "fctp", "gatv2", "none"] = "tp_dot"
     """How neighbours are weighed: query·key and query·Y; a full tensor product; scalars only; not at all."""
     message: Literal["light", "full"] = "light"
-    """`light` has no tensor product on edges; `full` has all of them (E-cost some 10 times at l_max 3)."""
+    """`light` has no tensor product on edges; `full` has all of them: smaller errors for 1 (l_max 1) to 2.5 times
+    (l_max 3) the time with fused kernels, 10 times without."""
     combine: Literal["product", "sum"] = "product"
     """Whether the chemical gate multiplies the attention or stands beside it."""
     node_product: Literal["none", "uuu"] = "uuu"

@@ -119,7 +119,7 @@ class GeometricLogits(nn.Module):
 class FullValue(nn.Module):
     """V_ij = uvu tensor product of v_j with Y(r̂), weights from the distance, all natural-parity paths.
 
-    - value (N, M, C) -> (E, M, C). e3nn `o3.TensorProduct`; the costly, most expressive message.
+    - value (N, M, C) -> (E, M, C). e3nn `o3.TensorProduct`; the most expressive message.
     """
 
     def __init__(self, irreps: o3.Irreps, shape: AttentionShape) -> None:
