@@ -161,6 +161,7 @@ def probe(potential: Potential, atoms: int, degree: int, share: float = 1.0) -> 
         n_structures=1,
         cutoff=potential.cutoff,
         charge=torch.zeros(1, dtype=torch.float64),
+        atomic_charges=torch.zeros(atoms, dtype=torch.float64),
     )
     return graph.to(potential.device, potential.dtype)
 

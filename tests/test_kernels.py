@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from systems import SPECIES
+from systems import SPECIES, triclinic
 from torch import Tensor
 
+from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError, KernelError
 from mlanet.kernels import use_kernels
 from mlanet.ops.native import library
@@ -84,6 +86,18 @@ def test_a_machine_without_a_compiler(
     assert not list(fresh.iterdir()) if fresh.exists() else True
 
 
+def test_a_compiler_with_arguments_and_a_user_without_a_home(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`CXX="g++ -pipe"` is run as a shell would; without a home the kernels are made in a private folder."""
+    monkeypatch.setenv("CXX", "g++ -pipe")
+    monkeypatch.delenv("MLANET_CACHE")
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert use_kernels(small(), "fused").model.kernels == "fused"
+
+
 def test_a_cache_that_cannot_be_used(fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A file in the place of the folder: the kernels are made in a private folder."""
     (tmp_path / "cache").write_text("")
@@ -95,6 +109,78 @@ def test_a_damaged_library(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(library, "_compile", lambda _compiler, _macros, place: place.write_text("not a library"))
     with pytest.raises(KernelError, match=r"kernels/\w+\.so cannot be loaded.*delete the file"):
         use_kernels(small(), "fused")
+
+
+@pytest.mark.parametrize("reference", [0.0, -2e4])
+def test_wrong_second_derivatives_are_refused(monkeypatch: pytest.MonkeyPatch, reference: float) -> None:
+    """In float32, however large the reference energies are."""
+    right = NativeMessage.tangent
+
+    def wrong(
+        self: NativeMessage, up: Tensor, along: Sequence[Tensor], tensors: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        return tuple(one * 1.01 for one in right(self, up, along, tensors))
+
+    monkeypatch.setattr(NativeMessage, "tangent", wrong)
+    statistics = Statistics(SPECIES, (reference,) * len(SPECIES), (1.0,) * len(SPECIES), 40.0)
+    torch.manual_seed(0)
+    potential = Potential.build(configuration("mlanet_l1:irreps=8x0e+8x1o,layers=1,heads=2"), statistics).float()
+    with pytest.raises(ConfigError, match="other numbers than plain: the gradient of"):
+        use_kernels(potential, "fused")
+    assert use_kernels(potential.requires_grad_(False), "fused").model.kernels == "fused", (
+        "inference does not need them"
+    )
+    with pytest.raises(ConfigError, match="other numbers"):
+        use_kernels(potential.requires_grad_(True), "fused")
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_kernels_can_be_chosen_where_nothing_is_differentiated(mode: type) -> None:
+    potential = small()
+    with mode():
+        assert use_kernels(potential, "auto").model.kernels == "fused"
+
+
+def test_models_of_charged_atoms_have_kernels_too() -> None:
+    potential = Potential.build(
+        configuration("mlanet_l1:irreps=8x0e+8x1o,layers=1,charge=atomic"), Statistics.unit(SPECIES)
+    )
+    assert use_kernels(potential, "auto").model.kernels == "fused"
+
+
+def test_autocast_computes_plainly() -> None:
+    """Fused kernels have one precision, so under autocast the plain ones answer."""
+    graph = to_graph(triclinic(), 5.0).to(dtype=torch.float32)
+    potential = small().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        plain, fused = (potential.with_kernels(one)(graph).energy for one in ("plain", "fused"))
+    assert torch.equal(plain, fused)
+
+
+def test_lists_of_pairs_of_any_layout() -> None:
+    """int32, and strided in memory: the same answer."""
+    graph = to_graph(triclinic(), 5.0)
+    potential = small().with_kernels("fused")
+    wanted = potential(graph).energy
+    strided = torch.stack([graph.neighbor, torch.zeros_like(graph.neighbor)], dim=1)[:, 0]
+    for neighbor in (strided, graph.neighbor.int()):
+        assert torch.equal(potential(dataclasses.replace(graph, neighbor=neighbor)).energy, wanted)
+
+
+def test_gradients_do_not_depend_on_training_mode() -> None:
+    """Weights get the gradients that plain kernels give, in evaluation too."""
+    graph = to_graph(triclinic(), 5.0)
+    potential, found = small(), []
+    for kernels in ("plain", "fused"):
+        potential.with_kernels(kernels).train()
+        potential.model.eval()
+        potential.zero_grad(set_to_none=True)
+        potential(graph).forces.square().sum().backward()
+        found.append([one.grad for one in potential.parameters()])
+    for one, other in zip(*found, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-9 * max(1.0, float(one.abs().max())))
 
 
 def test_half_precision_has_no_kernels() -> None:

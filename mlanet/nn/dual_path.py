@@ -186,7 +186,7 @@ class DualPathAttention(nn.Module):
         """The weights that the one operation takes."""
         network = self.radial if self.full is None else self.full.radial
         assert self.logits is not None and network is not None
-        weights = BlockWeights(
+        return BlockWeights(
             chemical=self.chemical.radial.weights[0],
             gates=self.gates.weight,
             gates_bias=self.gates.bias,
@@ -195,10 +195,6 @@ class DualPathAttention(nn.Module):
             log_temperature=self.logits.log_temperature,
             mlp=tuple(network.weights),
         )
-        if self.training:
-            return weights
-        # Nobody will ask for their gradients, so they need not be computed.
-        return BlockWeights.of([one.detach() for one in weights.flat()])
 
     def forward(self, features: Tensor, edges: Edges) -> Tensor:
         """(N, M, C) -> (N, M, C)."""

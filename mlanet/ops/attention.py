@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from mlanet.ops import fused, gpu
@@ -33,7 +34,8 @@ Kernels = Literal["plain", "blocks", "fused"]
 
 def has_kernels(sample: Tensor) -> bool:
     """Whether tensors such as this are served by the kernels in C++."""
-    return sample.device.type == "cpu" and sample.dtype in library.REALS
+    kind = sample.device.type
+    return kind == "cpu" and sample.dtype in library.REALS and not torch.is_autocast_enabled(kind)
 
 
 def can_fuse(kernels: Kernels, around: Neighborhoods, shape: BlockShape, sent: Tensor, weights: BlockWeights) -> bool:
@@ -47,6 +49,8 @@ def obstacle(shape: BlockShape, sent: Tensor, weights: BlockWeights) -> str:
     """Why there is no fused kernel for a message, in words; empty where there is one."""
     if sent.dtype not in library.REALS:
         return f"fused kernels are for float32 and float64, not {str(sent.dtype).removeprefix('torch.')}"
+    if torch.is_autocast_enabled(sent.device.type):
+        return "fused kernels compute in the precision of the weights, not under autocast"
     if sent.device.type == "cuda":
         return gpu.obstacle_on(sent.device, shape, sent.shape[-1], weights)
     if sent.device.type != "cpu":

@@ -42,12 +42,18 @@ class _Shared:
     """What the two halves of one call know of each other: gradients for x that were computed with those for w."""
 
     up: Tensor | None = None
+    version: int = 0
     gradients: tuple[Tensor, ...] = ()
 
+    def give(self, up: Tensor, gradients: tuple[Tensor, ...]) -> None:
+        """Leave gradients for x and this `up`."""
+        self.up, self.version, self.gradients = up, up._version, gradients
+
     def take(self, up: Tensor) -> tuple[Tensor, ...]:
-        """Gradients for x and this `up`, if they are there; they are given away."""
-        known = self.up is not None and self.up.data_ptr() == up.data_ptr() and self.up.shape == up.shape
-        found = self.gradients if known else ()
+        """Gradients for x and this `up`, unchanged since, if they are there; they are given away."""
+        was = self.up
+        known = was is not None and (was.data_ptr(), was.shape, was.stride()) == (up.data_ptr(), up.shape, up.stride())
+        found = self.gradients if known and up._version == self.version else ()
         self.up, self.gradients = None, ()
         return found
 
@@ -57,58 +63,69 @@ def apply(operation: Operation, inputs: Sequence[Tensor], weights: Sequence[Tens
 
     Autograd does not tell a function which of its inputs a caller wants gradients of. So weights enter by a term of
     their own, which is worth 0: forces, which ask for no gradient of weights, then never pay for one.
+
+    Raises:
+        TypeError: tensors of several types or devices.
     """
+    kinds = {(one.dtype, one.device) for one in (*inputs, *weights)}
+    if len(kinds) > 1:
+        named = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
+        raise TypeError(f"fused kernels need one precision and one device, got {named}")
     shared = _Shared()
-    fixed = [one.detach() for one in weights]
-    out: Tensor = _Value.apply(operation, shared, weights, *inputs, *fixed)
+    out: Tensor = _Value.apply(operation, shared, weights, *inputs)
     if not (torch.is_grad_enabled() and any(one.requires_grad for one in weights)):
         return out
     # Made after the other term, so its backward runs before and can leave gradients for it.
-    return out + _Weights.apply(operation, shared, out.shape, inputs, *[one.detach() for one in inputs], *weights)
+    return out + _Weights.apply(operation, shared, out.shape, inputs, *weights)
 
 
 class _Value(torch.autograd.Function):
-    """f, with gradients for x alone."""
+    """f, with gradients for x alone; the weights come in a list, where autograd does not see them."""
 
     @staticmethod
-    def forward(ctx: Any, operation: Operation, shared: _Shared, weights: Sequence[Tensor], *tensors: Tensor) -> Tensor:
-        ctx.operation, ctx.shared, ctx.weights = operation, shared, weights
-        ctx.save_for_backward(*tensors[: operation.n_inputs])
-        return operation.value(tensors)
+    def forward(ctx: Any, operation: Operation, shared: _Shared, weights: Sequence[Tensor], *inputs: Tensor) -> Tensor:
+        ctx.operation, ctx.shared = operation, shared
+        ctx.save_for_backward(*inputs, *weights)
+        return operation.value([*inputs, *weights])
 
     @staticmethod
     def backward(ctx: Any, up: Tensor) -> tuple[Tensor | None, ...]:
-        tensors = [*ctx.saved_tensors, *ctx.weights]
         if torch.is_grad_enabled():
-            found = _Gradient.apply(ctx.operation, up, *tensors)
+            found = _Gradient.apply(ctx.operation, up, *ctx.saved_tensors)
         else:
-            found = ctx.shared.take(up) or ctx.operation.gradient(up.contiguous(), tensors, False)
-        return None, None, None, *found, *([None] * len(ctx.weights))
+            found = ctx.shared.take(up) or ctx.operation.gradient(up.contiguous(), ctx.saved_tensors, False)
+        return None, None, None, *found
 
 
 class _Weights(torch.autograd.Function):
-    """0, with the gradients for w."""
+    """0, with the gradients for w; the inputs come in a list."""
 
     @staticmethod
     def forward(
-        ctx: Any, operation: Operation, shared: _Shared, shape: torch.Size, inputs: Sequence[Tensor], *tensors: Tensor
+        ctx: Any, operation: Operation, shared: _Shared, shape: torch.Size, inputs: Sequence[Tensor], *weights: Tensor
     ) -> Tensor:
-        ctx.operation, ctx.shared, ctx.inputs = operation, shared, inputs
-        ctx.save_for_backward(*tensors)
-        return tensors[0].new_zeros(()).expand(shape)
+        ctx.operation, ctx.shared = operation, shared
+        ctx.save_for_backward(*inputs, *weights)
+        return weights[0].new_zeros(()).expand(shape)
 
     @staticmethod
     def backward(ctx: Any, up: Tensor) -> tuple[Tensor | None, ...]:
         tensors, n = ctx.saved_tensors, ctx.operation.n_inputs
         if torch.is_grad_enabled():  # nobody trains on gradients of weights, so plain torch will do
-            found = torch.autograd.grad(
-                ctx.operation.reference([*ctx.inputs, *tensors[n:]]), tensors[n:], up, create_graph=True
-            )
+            found = _by_reference(ctx.operation, tensors, up)
         else:
             to_all = ctx.operation.gradient(up.contiguous(), tensors, True)
-            ctx.shared.up, ctx.shared.gradients = up, to_all[:n]
+            ctx.shared.give(up, to_all[:n])
             found = to_all[n:]
-        return None, None, None, None, *([None] * n), *found
+        return None, None, None, None, *found
+
+
+def _by_reference(operation: Operation, tensors: Sequence[Tensor], up: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients for w that can be differentiated to any order; None for weights that are not trained."""
+    weights = tensors[operation.n_inputs :]
+    asked = [one for one in weights if one.requires_grad]
+    given = iter(torch.autograd.grad(operation.reference(tensors), asked, up, create_graph=True))
+    return tuple(next(given) if one.requires_grad else None for one in weights)
 
 
 class _Gradient(torch.autograd.Function):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import collections
 import functools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
 from e3nn import o3
 from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Path = tuple[int, int, int]
 """Degrees (a, b, c) of feature, harmonics and result."""
@@ -32,7 +35,19 @@ def paths(l_max: int) -> tuple[Path, ...]:
     )
 
 
+def on_cpu(function: Callable[P, R]) -> Callable[P, R]:
+    """What is kept for the whole process is made on the CPU, and outside of inference mode."""
+
+    @functools.wraps(function)
+    def made(*arguments: P.args, **named: P.kwargs) -> R:
+        with torch.device("cpu"), torch.inference_mode(False):
+            return function(*arguments, **named)
+
+    return made
+
+
 @functools.cache
+@on_cpu
 def coefficients(paths: tuple[Path, ...]) -> tuple[Tensor, ...]:
     """K (2a+1, 2b+1, 2c+1), float64, of each path: Clebsch–Gordan coefficients √(2c+1) w3j over √(paths into c).
 
@@ -54,6 +69,7 @@ class Couplings(NamedTuple):
 
 
 @functools.cache
+@on_cpu
 def couplings(l_max: int, dtype: torch.dtype) -> Couplings:
     """Of all paths, int32 and `dtype`."""
     entries, rows, values, first = [], [], [], 0

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mlanet.ops.paths import Path, coefficients
+from mlanet.ops.paths import Path, coefficients, on_cpu
 
 
 def product_paths(l_in: int, l_out: int) -> tuple[Path, ...]:
@@ -44,6 +44,7 @@ class Terms(NamedTuple):
 
 
 @functools.cache
+@on_cpu
 def terms(l_in: int, l_out: int, dtype: torch.dtype) -> Terms:
     """Of all paths; the two orders of two rows of one degree are one term."""
     begin, found = [0], []

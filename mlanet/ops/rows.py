@@ -26,7 +26,7 @@ class Rows(NamedTuple):
         >>> Rows.of(Neighborhoods(torch.tensor([0, 0, 2]), 3), torch.tensor([1, 2, 0])).start.tolist()
         [0, 2, 2, 3]
         """
-        n = around.n_centers
+        n, neighbor = around.n_centers, neighbor.to(torch.int64).contiguous()
         if around.degree:
             return cls(neighbor, torch.arange(n + 1, device=neighbor.device) * around.degree)
         bounds = torch.arange(n + 1, device=neighbor.device)

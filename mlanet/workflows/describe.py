@@ -91,7 +91,7 @@ def _fused_kernels() -> str:
     """Whether the kernels in C++ can be made, and with what."""
     try:
         library.load(1, torch.float32)
-        return f"work, made by {library.compiler()}"
+        return f"work, made by {' '.join(library.compiler())}"
     except KernelError as error:
         return f"not here: {error}"
 

@@ -143,6 +143,43 @@ def test_gradients_of_weights_can_be_differentiated() -> None:
     assert_same(once, twice, 0.0)
 
 
+def test_gradients_are_never_stale() -> None:
+    """A second backward with the same, changed vector; memory is free after the last; changed weights are noticed."""
+    shape, rows, inputs, weights = message_problem(CASES["even"])
+    native = NativeMessage(shape, rows)
+    out = fused.apply(native, inputs, weights)
+    up = torch.ones_like(out)
+    torch.autograd.grad(out, weights, up, retain_graph=True)
+    up.zero_()
+    assert all(not one.any() for one in torch.autograd.grad(out, inputs, up, retain_graph=True))
+    with torch.no_grad():
+        weights[0].mul_(2.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(out.sum(), inputs)
+
+
+def test_some_weights_frozen() -> None:
+    """The others get theirs, also where gradients are differentiated."""
+    shape, rows, inputs, weights = message_problem(CASES["even"])
+    weights = [one.detach() if index % 2 else one for index, one in enumerate(weights)]
+    trained = [one for one in weights if one.requires_grad]
+    found = []
+    for call in (
+        lambda: fused.apply(NativeMessage(shape, rows), inputs, weights),
+        lambda: message_of_rows(shape, rows, [*inputs, *weights]),
+    ):
+        first = torch.autograd.grad(call().square().sum(), trained, create_graph=True)
+        found.append([*first, *torch.autograd.grad(first[0].square().sum(), trained)])
+    assert_same([one.detach() for one in found[0]], [one.detach() for one in found[1]], 1e-12)
+
+
+def test_mixed_precision_is_refused() -> None:
+    """Addresses would be read as numbers of another kind."""
+    shape, rows, inputs, weights = message_problem(CASES["even"])
+    with pytest.raises(TypeError, match="one precision and one device, got torch.float32 on cpu, torch.float64"):
+        fused.apply(NativeMessage(shape, rows), [inputs[0].float(), *inputs[1:]], weights)
+
+
 def test_threads_change_nothing_but_rounding() -> None:
     """One, two and five threads, more than centers; each repeats to the bit."""
     shape, rows, inputs, weights = message_problem(CASES["whole vectors"])

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -45,47 +46,47 @@ def load(l_max: int, dtype: torch.dtype) -> ctypes.CDLL:
         ) from error
 
 
-def compiler() -> str:
-    """Path of `$CXX`, g++, c++ or clang++.
+def compiler() -> tuple[str, ...]:
+    """`$CXX` with its arguments, or g++, c++ or clang++.
 
     Raises:
         KernelError: none of them is there.
     """
     named = os.environ.get("CXX")
-    for name in [named] if named else ["g++", "c++", "clang++"]:
-        found = shutil.which(name)
-        if found:
-            return found
+    for name, *arguments in [shlex.split(named)] if named else [["g++"], ["c++"], ["clang++"]]:
+        if found := shutil.which(name):
+            return found, *arguments
     raise KernelError(
         f"the C++ compiler CXX={named} is not there" if named else "no C++ compiler (g++, c++ or clang++) is there"
     )
 
 
-def _compile(found: str, macros: tuple[str, ...], place: Path) -> None:
+def _compile(found: tuple[str, ...], macros: tuple[str, ...], place: Path) -> None:
     """Into a file of its own first, so that a broken or a second compilation leaves nothing half done."""
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
         target = Path(folder) / "kernels.so"
-        command = [found, *FLAGS, *macros, str(SOURCES / "entry.cpp"), "-o", str(target)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise KernelError(f"{found} could not compile the kernels: {error}") from error
+        done = _run([*found, *FLAGS, *macros, str(SOURCES / "entry.cpp"), "-o", str(target)])
         if done.returncode:
             complaint = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])
-            raise KernelError(f"{found} could not compile the kernels: {complaint.strip()}")
+            raise KernelError(f"{' '.join(found)} could not compile the kernels: {complaint.strip()}")
         os.replace(target, place)
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelError(f"the C++ compiler {command[0]} does not run: {error}") from error
 
 
 def _cache() -> Path:
     """Where libraries are kept; a private folder of this process if the place cannot be written."""
-    place = Path(os.environ.get("MLANET_CACHE") or Path.home() / ".cache" / "mlanet") / "kernels"
-    try:
+    try:  # there may be no home, or no right to write there
+        place = Path(os.environ.get("MLANET_CACHE") or Path.home() / ".cache" / "mlanet") / "kernels"
         place.mkdir(parents=True, exist_ok=True)
-        if os.access(place, os.W_OK):
-            return place
-    except OSError:
-        pass
-    return _private()
+        return place if os.access(place, os.W_OK) else _private()
+    except (OSError, RuntimeError):
+        return _private()
 
 
 @functools.cache
@@ -93,9 +94,9 @@ def _private() -> Path:
     return Path(tempfile.mkdtemp(prefix="mlanet-kernels-"))
 
 
-def _fingerprint(found: str, macros: tuple[str, ...]) -> str:
+def _fingerprint(found: tuple[str, ...], macros: tuple[str, ...]) -> str:
     """Of everything that the machine code depends on; homes may be shared by machines of different processors."""
-    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+    version = " ".join(found) + _run([*found, "--version"]).stdout
     sources = [one.read_bytes() for one in sorted(SOURCES.glob("*.[hc]pp"))]
     text = "\n".join([version, *FLAGS, *macros, platform.machine(), _processor()])
     return hashlib.sha256(b"\0".join([text.encode(), *sources])).hexdigest()[:24]
