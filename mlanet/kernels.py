@@ -25,14 +25,14 @@ _compared: set[object] = set()
 
 
 def use_kernels(potential: Potential, kernels: str) -> Potential:
-    """The potential with its kernels chosen; fused ones are compared with the plain ones before they are used.
+    """The potential with its kernels chosen; fast ones are compared with the plain ones before they are used.
 
     Compared are energy, forces, stress, and the gradients of a loss on all three with respect to every weight, on
     one small batch, once for each configuration. The first use on a machine compiles for some seconds.
 
     Args:
         potential: is changed.
-        kernels: "plain", "blocks", "fused", or "auto": fused on a CPU where the model and the machine have them, else
+        kernels: "plain", "blocks", "fused", "cueq", or "auto": fused on a CPU where model and machine have them, else
             plain, with a warning if kernels that the model has cannot be used. Those for GPUs have been proven in
             Triton's interpreter and never been timed, so they are used only if asked for.
     Raises:
@@ -42,17 +42,17 @@ def use_kernels(potential: Potential, kernels: str) -> Potential:
     if kernels == "auto":
         return _best(potential)
     potential.with_kernels(kernels)
-    if kernels == "fused":
+    if kernels in ("fused", "cueq"):
         try:
-            if obstacle := potential.kernels_obstacle():
+            if kernels == "fused" and (obstacle := potential.kernels_obstacle()):
                 raise KernelError(f"kernels: fused: {obstacle}")
-            _compare(potential)
+            _compare(potential, kernels)
         except MLANetError:
             potential.with_kernels("plain")
             raise
         except Exception as error:  # whatever a compiler or a driver raises
             potential.with_kernels("plain")
-            raise KernelError(f"kernels: fused fail here: {type(error).__name__}: {error}") from error
+            raise KernelError(f"kernels: {kernels} fail here: {type(error).__name__}: {error}") from error
     return potential
 
 
@@ -71,14 +71,14 @@ def _best(potential: Potential) -> Potential:
         return potential
 
 
-def _compare(potential: Potential) -> None:
-    """Raise if fused and plain kernels differ."""
+def _compare(potential: Potential, kernels: str) -> None:
+    """Raise if these and the plain kernels differ."""
     trained = tuple(name for name, one in potential.named_parameters() if one.requires_grad)
-    subject = (potential.model.config, potential.dtype, potential.device, trained)
+    subject = (potential.model.config, potential.dtype, potential.device, trained, kernels)
     if subject in _compared:
         return
     fast, plain = _answers(potential), _answers(potential.with_kernels("plain"))
-    potential.with_kernels("fused")
+    potential.with_kernels(kernels)
     tolerance = TOLERANCE[potential.dtype]
     # What cancels to nothing, as the gradient of a bias may, is known only as well as what it is the difference of.
     least = 0.01 * max(float(one.abs().max()) for name, one in plain if name != "energy")
@@ -87,7 +87,7 @@ def _compare(potential: Potential) -> None:
         difference = float((one - other).abs().max()) / scale
         if not difference <= tolerance:
             raise ConfigError(
-                f"kernels: fused gives other numbers than plain: {name} differs by {difference:.1e} of its largest "
+                f"kernels: {kernels} gives other numbers than plain: {name} differs by {difference:.1e} of its largest "
                 f"entry (allowed: {tolerance:.0e}). Please report this, and use plain"
             )
     _compared.add(subject)

@@ -201,7 +201,9 @@ def test_the_floor_counts_what_torch_counts(degree: int) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     crystal = system("Si:64")
-    subject = own(f"mlanet_l{degree}:layers=1@plain", Request(species_of([crystal]), neighbours_of([crystal])))
+    subject = own(
+        f"mlanet_l{degree}:layers=1,radial_hidden=[64]@plain", Request(species_of([crystal]), neighbours_of([crystal]))
+    )
     graph = subject.prepare([crystal])
     with torch.no_grad(), FlopCounterMode(depth=9, display=False) as counter:
         subject.module.model(graph)

@@ -23,6 +23,7 @@ class Kernel(enum.StrEnum):
     plain = "plain"
     blocks = "blocks"
     fused = "fused"
+    cueq = "cueq"
 
 
 class Precision(enum.StrEnum):

@@ -156,10 +156,10 @@ class LEIGNN(nn.Module):
         """Choose how messages are computed; the numbers stay the same but for rounding.
 
         Raises:
-            ConfigError: for blocks, which this model has of its own in inference.
+            ConfigError: for those that are MLANet's.
         """
-        if kernels == "blocks":
-            raise ConfigError("kernels: blocks is for MLANet; LEIGNN has plain and fused")
+        if kernels not in ("plain", "fused"):
+            raise ConfigError(f"kernels: {kernels} is for MLANet; LEIGNN has plain and fused")
         self.kernels = kernels
 
     def kernels_obstacle(self) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mlanet.errors import ConfigError, GeometryError
 from mlanet.graph import AtomicGraph, ModelOutput
-from mlanet.nn.dual_path import AttentionShape, DualPathAttention, InteractionLayer, can_be_fused
+from mlanet.nn.dual_path import AttentionShape, DualPathAttention, FullValue, InteractionLayer, can_be_fused
 from mlanet.nn.edges import Edges, pair_layout
 from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
 from mlanet.nn.equivariant import NodeProduct, natural_irreps
@@ -171,7 +171,9 @@ class MLANet(nn.Module):
             ConfigError: for blocks or fused, a configuration that has neither.
         """
         config = self.config
-        if kernels != "plain" and not can_be_fused(config.attention, config.message, config.combine):
+        if kernels == "cueq" and config.message != "full" and config.attention != "fctp":
+            raise ConfigError("kernels: cueq is for tensor products on edges: message: full, or attention: fctp")
+        if kernels in ("blocks", "fused") and not can_be_fused(config.attention, config.message, config.combine):
             raise ConfigError(
                 f"kernels: {kernels} needs attention: tp_dot, and combine: product with message: full; this model has "
                 f"attention: {config.attention}, message: {config.message} and combine: {config.combine}"
@@ -180,7 +182,7 @@ class MLANet(nn.Module):
         if isinstance(self.pooling, LocalPooling):
             self.pooling.kernels = kernels
         for module in self.layers.modules():
-            if isinstance(module, DualPathAttention | NodeProduct):
+            if isinstance(module, DualPathAttention | NodeProduct | FullValue):
                 module.kernels = kernels
 
     def kernels_obstacle(self) -> str:

@@ -31,6 +31,7 @@ from mlanet.nn.radial import RadialMLP
 from mlanet.nn.tensor_product import TensorProduct
 from mlanet.ops.attention import Kernels, attention_message, can_fuse
 from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
+from mlanet.ops.cueq import full_product
 from mlanet.ops.layouts import by_layout
 from mlanet.ops.segment import enveloped_softmax
 
@@ -119,7 +120,7 @@ class GeometricLogits(nn.Module):
 class FullValue(nn.Module):
     """V_ij = uvu tensor product of v_j with Y(r̂), weights from the distance, all natural-parity paths.
 
-    - value (N, M, C) -> (E, M, C). e3nn `o3.TensorProduct`; the most expressive message.
+    - value (N, M, C) -> (E, M, C). e3nn `o3.TensorProduct`, or cuEquivariance's; the most expressive message.
     """
 
     def __init__(self, irreps: o3.Irreps, shape: AttentionShape) -> None:
@@ -135,9 +136,13 @@ class FullValue(nn.Module):
         harmonics = natural_irreps(1, irreps.lmax)
         self.product = TensorProduct(irreps, harmonics, irreps, paths, own_weights=False)
         self.radial = RadialMLP(shape.radial_functions, shape.radial_hidden, self.product.weight_numel)
+        self.kernels: Kernels = "plain"
 
     def forward(self, value: Tensor, edges: Edges) -> Tensor:
         """(N, M, C) -> (E, M, C)."""
+        if self.kernels == "cueq":
+            weights = self.radial(edges.radial).unflatten(1, (-1, value.shape[2]))
+            return full_product(value.index_select(0, edges.neighbor), weights, edges.harmonics)
         flat = to_e3nn(value).index_select(0, edges.neighbor)
         product = self.product(flat, edges.harmonics, self.radial(edges.radial))
         return from_e3nn(product, self.irreps_out[0].mul, self.irreps_out.lmax)
@@ -172,7 +177,7 @@ class DualPathAttention(nn.Module):
     def can_fuse(self, features: Tensor, edges: Edges) -> bool:
         """Whether the message is one operation: by query, key and Y, with kernels for these edges."""
         shape = self.shape
-        if self.kernels == "plain" or not can_be_fused(shape.attention, shape.message, shape.combine):
+        if self.kernels in ("plain", "cueq") or not can_be_fused(shape.attention, shape.message, shape.combine):
             return False
         return can_fuse(self.kernels, edges.around, self.fused_shape(), features, self.fused_weights())
 

@@ -28,8 +28,9 @@ from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods
 from mlanet.ops.views import surroundings
 
-Kernels = Literal["plain", "blocks", "fused"]
-"""How messages are computed: all edges at once; block by block; by kernels written for the purpose."""
+Kernels = Literal["plain", "blocks", "fused", "cueq"]
+"""How messages are computed: all edges at once; block by block; by kernels written for the purpose; or all edges at
+once with the tensor products of full messages by cuEquivariance."""
 
 
 def has_kernels(sample: Tensor) -> bool:

@@ -1,16 +1,14 @@
 """Runs the GPU kernels in Triton's interpreter and compares them with `block.message` and torch's derivatives of it.
 
 A program of its own, because the interpreter must be chosen before triton is imported:
-`python interpreted.py PROBLEM CHEMICAL_SCALE HIDDEN_LAYERS float64|float32 [message|gradient|tangent]`.
+`TRITON_INTERPRET=1 python interpreted.py PROBLEM CHEMICAL_SCALE HIDDEN_LAYERS float64|float32 [WHAT]`, with WHAT one of
+message, gradient and tangent.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
-
-os.environ["TRITON_INTERPRET"] = "1"
 
 import torch
 from torch import Tensor

@@ -6,6 +6,7 @@ Neither needs a GPU: Triton interprets the kernels on the CPU, and compiles them
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -25,7 +26,9 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 def interpreted(*arguments: object) -> None:
     """A comparison in a process of its own, where the interpreter is chosen before triton is imported."""
     program = Path(__file__).with_name("interpreted.py")
-    done = subprocess.run([sys.executable, program, *map(str, arguments)], capture_output=True, text=True)
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    command = [sys.executable, program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
