@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mlanet.capture import CaptureError, Replay
 from mlanet.checkpoint import copied, load_model, model_path, moved, rebuilt
+from mlanet.compiled import CompiledPotential, CompileError
 from mlanet.data.atoms import MIN_DISTANCE, to_graph
 from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge
 from mlanet.errors import ConfigError, DataError, GeometryError
@@ -55,6 +56,8 @@ class MLANetCalculator(Calculator):
         kernels: "fused" (fastest), "blocks" (MLANet: memory by atoms, not edges), "plain"; "auto" takes the fastest.
         capture: on a GPU, record a step once and replay it as a CUDA graph (docs/decisions/0013): for dynamics of some
             thousand atoms with a skin. Where that cannot be done a warning says why, and steps are computed one by one.
+        compiled: have torch compile the whole step, which takes a minute and pays in long runs, most for small cells.
+            Where that cannot be done a warning says why.
     Raises:
         CheckpointError: no such model, or a damaged file.
         ConfigError: an unknown dtype or device, a negative skin, tables or kernels of a model that has none, a capture
@@ -62,6 +65,8 @@ class MLANetCalculator(Calculator):
     """
 
     name = "mlanet"
+    _compiled: CompiledPotential | None
+    _replay: Replay | None
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "charges"]  # noqa: RUF012 - as in ASE
 
     def __init__(
@@ -74,6 +79,7 @@ class MLANetCalculator(Calculator):
         tabulated: bool = False,
         kernels: str = "auto",
         capture: bool = False,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         if dtype is not None and dtype not in DTYPES:
@@ -95,9 +101,10 @@ class MLANetCalculator(Calculator):
             tabulated=tabulated,
             kernels=kernels,
             capture=capture,
+            compiled=compiled,
         )
         self._skin_list = _SkinList(self.potential, float(skin))
-        self._replay = Replay(self.potential) if capture else None
+        self._prepare_steps()
         self._lock = threading.RLock()
         if not self.potential.conservative:
             warnings.warn(
@@ -152,15 +159,28 @@ class MLANetCalculator(Calculator):
             self.results = self._results(self._predicted(self.atoms))
 
     def _predicted(self, atoms: Atoms) -> Prediction:
-        """What the model says, by replay where steps are captured; molecules have no images to pad their lists with."""
+        """What the model says: by replay where steps are captured (molecules have no images to pad their lists with),
+        by a compiled program where there is one."""
         if self._replay is not None and atoms.cell.array.any():
             try:
                 return self._replay(self._skin_list.wide(atoms))
             except CaptureError as error:
                 self._replay = None
                 warnings.warn(f"{error}; steps are computed one by one", stacklevel=2)
-        prediction: Prediction = self.potential(self._skin_list.graph(atoms))
+        graph = self._skin_list.graph(atoms)
+        if self._compiled is not None:
+            try:
+                return self._compiled(graph)
+            except CompileError as error:
+                self._compiled = None
+                warnings.warn(f"{error}; steps are computed as they are", stacklevel=2)
+        prediction: Prediction = self.potential(graph)
         return prediction
+
+    def _prepare_steps(self) -> None:
+        """What computes steps, beside the potential itself."""
+        self._compiled = CompiledPotential(self.potential) if self.parameters["compiled"] else None
+        self._replay = Replay(self._compiled or self.potential) if self.parameters["capture"] else None
 
     def _results(self, prediction: Prediction) -> dict[str, Any]:
         """A prediction in ASE's words."""
@@ -183,7 +203,7 @@ class MLANetCalculator(Calculator):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_lock"], state["_replay"]
+        del state["_lock"], state["_replay"], state["_compiled"]
         # Numbers instead of modules: building them anew is safe while other threads compute (see `copied`).
         if isinstance(self.potential.model.config, ModelConfig):
             weights = self.potential.state_dict()
@@ -196,7 +216,7 @@ class MLANetCalculator(Calculator):
             self.potential = rebuilt(*self.potential).requires_grad_(False)
             if self.parameters["tabulated"]:
                 self.potential.tabulated()
-        self._replay = Replay(self.potential) if self.parameters["capture"] else None
+        self._prepare_steps()
         self._lock = threading.RLock()
 
 

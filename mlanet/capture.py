@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlanet.compiled import CompiledPotential
 from mlanet.errors import MLANetError
 from mlanet.graph import AtomicGraph, Prediction
-from mlanet.kernels import TOLERANCE
+from mlanet.parity import TOLERANCE, difference
 from mlanet.potential import Potential
 
 SPARE = 1.1
@@ -92,11 +93,11 @@ class Replay:
     fit. Its memory stays reserved.
 
     Args:
-        potential: in evaluation.
+        potential: in evaluation; or its compiled form.
         record: makes a replay of a step; another one than `cuda_graph` where there is no GPU, in tests.
     """
 
-    def __init__(self, potential: Potential, record: Callable[[Step], Step] = cuda_graph) -> None:
+    def __init__(self, potential: Potential | CompiledPotential, record: Callable[[Step], Step] = cuda_graph) -> None:
         self.potential, self._record = potential, record
         self.recordings = 0
         self._buffers: AtomicGraph | None = None
@@ -165,11 +166,10 @@ def _own(graph: AtomicGraph) -> AtomicGraph:
 
 def _compare(found: Prediction, expected: Prediction, tolerance: float) -> None:
     """Refuse a replay that says something else than the potential."""
-    for name in ("energy", "forces", "stress"):
-        one, other = getattr(found, name).nan_to_num(), getattr(expected, name).nan_to_num()
-        difference = float((one - other).abs().max()) / max(float(other.abs().max()), 1e-6)
-        if not difference <= tolerance:
-            raise CaptureError(
-                f"the replay of a step gives other numbers: {name} differs by {difference:.1e} of its largest entry "
-                f"(allowed: {tolerance:.0e})"
-            )
+    names = ("energy", "forces", "stress")
+    name, worst = difference([(name, getattr(found, name), getattr(expected, name)) for name in names])
+    if not worst <= tolerance:
+        raise CaptureError(
+            f"the replay of a step gives other numbers: {name} differs by {worst:.1e} of its largest entry "
+            f"(allowed: {tolerance:.0e})"
+        )

@@ -14,11 +14,8 @@ from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError, KernelError, MLANetError
 from mlanet.graph import AtomicGraph, batch_graphs
 from mlanet.ops.segment import segment_sum
+from mlanet.parity import TOLERANCE, difference
 from mlanet.potential import Potential
-
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
-"""Largest difference allowed, relative to the largest entry of the same tensor: some hundred roundings."""
-
 
 _compared: set[object] = set()
 """Configuration, precision and device of potentials whose fused kernels were compared in this process."""
@@ -82,14 +79,12 @@ def _compare(potential: Potential, kernels: str) -> None:
     tolerance = TOLERANCE[potential.dtype]
     # What cancels to nothing, as the gradient of a bias may, is known only as well as what it is the difference of.
     least = 0.01 * max(float(one.abs().max()) for name, one in plain if name != "energy")
-    for (name, one), (_, other) in zip(plain, fast, strict=True):
-        scale = max(float(one.abs().max()), least)
-        difference = float((one - other).abs().max()) / scale
-        if not difference <= tolerance:
-            raise ConfigError(
-                f"kernels: {kernels} gives other numbers than plain: {name} differs by {difference:.1e} of its largest "
-                f"entry (allowed: {tolerance:.0e}). Please report this, and use plain"
-            )
+    name, worst = difference([(name, other, one) for (name, one), (_, other) in zip(plain, fast, strict=True)], least)
+    if not worst <= tolerance:
+        raise ConfigError(
+            f"kernels: {kernels} gives other numbers than plain: {name} differs by {worst:.1e} of its largest "
+            f"entry (allowed: {tolerance:.0e}). Please report this, and use plain"
+        )
     _compared.add(subject)
 
 

@@ -89,8 +89,11 @@ class Potential(nn.Module):
         self.require_supported(graph)
         # A caller's inference mode would make tensors that no gradient can ever pass.
         with torch.inference_mode(False):
-            graph = graph.to(self.device, self.dtype)
-            prediction = self._differentiated(graph) if self.conservative else self._direct(graph)
+            return self.answer(graph.to(self.device, self.dtype))
+
+    def answer(self, graph: AtomicGraph) -> Prediction:
+        """`forward` of a graph that is known to be supported and is where the weights are, in their precision."""
+        prediction = self._differentiated(graph) if self.conservative else self._direct(graph)
         return prediction if self.training else prediction.detach()
 
     def tabulated(self) -> Potential:
@@ -193,10 +196,14 @@ def stress_from_virial(virial: Tensor, graph: AtomicGraph) -> Tensor:
     return _only_where_periodic(virial / safe[:, None, None], graph)
 
 
+def has_stress(graph: AtomicGraph) -> Tensor:
+    """(S,) bool: whether stress has a meaning, with a periodic direction and a volume."""
+    return graph.pbc.any(dim=1) & (graph.volume() > 0)
+
+
 def _only_where_periodic(stress: Tensor, graph: AtomicGraph) -> Tensor:
     """NaN for structures in which stress has no meaning."""
-    defined = graph.pbc.any(dim=1) & (graph.volume() > 0)
-    return torch.where(defined[:, None, None], stress, torch.full_like(stress, torch.nan))
+    return torch.where(has_stress(graph)[:, None, None], stress, torch.full_like(stress, torch.nan))
 
 
 def require_species(numbers: Tensor, species: tuple[int, ...]) -> None:

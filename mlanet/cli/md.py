@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlanet.cli.output import Capture, Device, Dtype, Json, Kernel, Kernels, Model, note, print_json, print_pairs
+from mlanet.cli.output import (
+    Capture,
+    Compiled,
+    Device,
+    Dtype,
+    Json,
+    Kernel,
+    Kernels,
+    Model,
+    note,
+    print_json,
+    print_pairs,
+)
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -62,6 +74,7 @@ def md(
     device: Device = "cpu",
     kernels: Kernels = Kernel.auto,
     capture: Capture = False,
+    compiled: Compiled = False,
 ) -> None:
     """Run molecular dynamics from STRUCTURE.
 
@@ -91,7 +104,7 @@ def md(
     }
     settings = parse(words, DynamicsSettings, "mlanet md")
     computing = {"skin": skin, "tabulated": tabulated, "dtype": dtype and dtype.value, "device": device}
-    computing |= {"kernels": kernels.value, "capture": capture}
+    computing |= {"kernels": kernels.value, "capture": capture, "compiled": compiled}
     summary = _run(_start(structure, repeat), model, settings, output, resume, computing, not json)
     if json:
         print_json({"model": model, "folder": output, **summary})

@@ -67,6 +67,12 @@ Capture = Annotated[
         "--capture", help="On a GPU: record a step once and replay it, as a CUDA graph.", rich_help_panel="Computing"
     ),
 ]
+Compiled = Annotated[
+    bool,
+    typer.Option(
+        "--compile", help="Compile the whole step, which takes a minute; for long runs.", rich_help_panel="Computing"
+    ),
+]
 Dtype = Annotated[
     Precision | None,
     typer.Option(help="Precision; the model's own if not given.", rich_help_panel="Computing"),

@@ -10,6 +10,7 @@ import typer
 
 from mlanet.cli.output import (
     Capture,
+    Compiled,
     Device,
     Dtype,
     Json,
@@ -60,6 +61,7 @@ def relax(
     device: Device = "cpu",
     kernels: Kernels = Kernel.auto,
     capture: Capture = False,
+    compiled: Compiled = False,
 ) -> None:
     """Relax STRUCTURE: atoms, and with --cell also the cell. Exit status 1 if it does not converge."""
     from ase.io import write
@@ -78,7 +80,12 @@ def relax(
         raise DataError(f"{structure}: has no frame")
     atoms = frames[0].atoms.copy()
     atoms.calc = MLANetCalculator(
-        model, dtype=dtype and dtype.value, device=device, kernels=kernels.value, capture=capture
+        model,
+        dtype=dtype and dtype.value,
+        device=device,
+        kernels=kernels.value,
+        capture=capture,
+        compiled=compiled,
     )
     course = relaxation(atoms, cell=cell.value, pressure=pressure, fmax=fmax, steps=steps, method=method.value)
     last = list(progress(course, "relaxing"))[-1]

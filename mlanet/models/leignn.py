@@ -180,7 +180,7 @@ class LEIGNN(nn.Module):
         ghosts = torch.arange(self.n_species if self.config.isolated_atom == "zero" else 0, device=graph.numbers.device)
         species = torch.cat([self.species_index[graph.numbers], ghosts])
         structures = _structures(graph, ghosts)
-        edges = self._edges(graph, len(species))
+        edges = self._edges(graph, species.shape[0])
         scalars, vectors = self._features(species, edges, structures)
         site = self.readout(scalars)[:, 0]
         if len(ghosts):
@@ -200,7 +200,7 @@ class LEIGNN(nn.Module):
         if self.long_range is None:
             return baseline, None
         n = graph.n_atoms
-        lone = scalars[n:][species[:n]] if len(scalars) > n else None
+        lone = scalars[n:][species[:n]] if scalars.shape[0] > n else None
         far, charges = self.long_range(scalars[:n], lone, graph)
         return far if baseline is None else baseline + far, charges
 

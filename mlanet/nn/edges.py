@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods
+from mlanet.ops.traced import is_tracing
 
 MAX_PADDING = 1.6
 """A table may have this many times the rows of the list before the list is cheaper (measured on two CPU cores)."""
@@ -53,10 +54,10 @@ class PairLayout(NamedTuple):
 def pair_layout(center: Tensor, neighbor: Tensor, n_centers: int) -> PairLayout:
     """A table on a CPU when the centers have similar numbers of neighbours, else the sorted list itself.
 
-    On other devices always the list: its shape is known without asking the device.
+    On other devices, and in a program that is traced, always the list: its shape is known without a question.
     """
     plain = PairLayout(Neighborhoods(center, n_centers), neighbor, None)
-    if center.device.type != "cpu" or not len(center):
+    if is_tracing() or center.device.type != "cpu" or not len(center):
         return plain
     counts = torch.bincount(center, minlength=n_centers)
     degree = int(counts.max())

@@ -77,7 +77,7 @@ class EdgeStress(nn.Module):
 
     def forward(self, scalars: Tensor, edges: FilterEdges, volume: Tensor, structures: Structures) -> Tensor:
         """-> (S, 3, 3), symmetric."""
-        n = len(structures.structure)
+        n = structures.structure.shape[0]
         pairs = edges.around.spread(self.center(scalars)) * self.neighbor(scalars).index_select(0, edges.neighbor)
         strength = (pairs * edge_filters(edges, self.filter if self.table is None else self.table)).sum(1)
         dyads = edges.direction[:, :, None] * edges.direction[:, None, :]

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mlanet.ops.traced import TracedOperation, is_tracing
+
 
 class Operation(Protocol):
     """f(x; w), of `n_inputs` inputs x and of weights w that follow them in `tensors`."""
@@ -23,6 +25,9 @@ class Operation(Protocol):
     @property
     def n_inputs(self) -> int:
         """Tensors before the weights."""
+
+    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
+        """A tensor of the shape and kind of f, whose numbers mean nothing."""
 
     def value(self, tensors: Sequence[Tensor]) -> Tensor:
         """f."""
@@ -52,10 +57,15 @@ class _Shared:
     def take(self, up: Tensor) -> tuple[Tensor, ...]:
         """Gradients for x and this `up`, unchanged since, if they are there; they are given away."""
         was = self.up
-        known = was is not None and (was.data_ptr(), was.shape, was.stride()) == (up.data_ptr(), up.shape, up.stride())
+        known = was is up or (was is not None and not is_tracing() and _place(was) == _place(up))
         found = self.gradients if known and up._version == self.version else ()
         self.up, self.gradients = None, ()
         return found
+
+
+def _place(one: Tensor) -> tuple[object, ...]:
+    """Where a tensor's numbers are."""
+    return one.data_ptr(), one.shape, one.stride()
 
 
 def apply(operation: Operation, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
@@ -72,6 +82,7 @@ def apply(operation: Operation, inputs: Sequence[Tensor], weights: Sequence[Tens
         named = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
         raise TypeError(f"fused kernels need one precision and one device, got {named}")
     shared = _Shared()
+    operation = TracedOperation(operation) if is_tracing() else operation
     out: Tensor = _Value.apply(operation, shared, weights, *inputs)
     if not (torch.is_grad_enabled() and any(one.requires_grad for one in weights)):
         return out

@@ -76,5 +76,5 @@ def node_product(features: Tensor, weight: Tensor, l_out: int) -> Tensor:
     path = torch.repeat_interleave(torch.arange(len(weight)), table.begin.diff().long()).to(features.device)
     row, first, second, value = (one.to(features.device) for one in table[1:])
     each = features[:, first.long()] * features[:, second.long()] * (weight[path] * value[:, None])
-    out = features.new_zeros(len(features), (l_out + 1) ** 2, features.shape[2])
+    out = features.new_zeros(features.shape[0], (l_out + 1) ** 2, features.shape[2])
     return out.index_add(1, row.long(), each)

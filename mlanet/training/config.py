@@ -141,6 +141,8 @@ class RunConfig(_Strict, frozen=True):
     """Of the initial weights and of the order of batches."""
     kernels: Literal["auto", "plain", "blocks", "fused", "cueq"] = "auto"
     """`fused` in C++, several times faster; `blocks` (MLANet) needs as little memory; `auto` takes the fastest."""
+    compiled: bool = False
+    """Have torch compile the whole step, second derivatives included: takes minutes, pays in long trainings."""
     dtype: Literal["float32", "float64"] = "float32"
     """Of weights and forces; energies are summed in float64 always."""
     device: str = "auto"

@@ -32,7 +32,7 @@ class Residuals:
         return torch.stack([one.sum() for one in self._known]).double()
 
 
-def loss(residuals: Residuals, counts: Tensor, config: LossConfig, energy_factor: float = 1.0) -> Tensor:
+def loss(residuals: Residuals, counts: Tensor, config: LossConfig, energy_factor: float | Tensor = 1.0) -> Tensor:
     """Σ_q λ_q / n_q Σ ρ(residual), n_q the counts of *all* processes; their losses then add up to the whole.
 
     - counts (3,): of energy, forces, stress entries over all processes

@@ -25,12 +25,12 @@ from mlanet.kernels import use_kernels
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
 from mlanet.training.config import TrainConfig
-from mlanet.training.loss import Residuals, loss
 from mlanet.training.processes import Processes
 from mlanet.training.report import Report, progress_bar, surroundings
 from mlanet.training.sets import fingerprint, load_split, require_known
 from mlanet.training.start import starting_cutoff, starting_potential
 from mlanet.training.state import Averaged, Origin, Progress, learning_rate, read_state, write_state
+from mlanet.training.step import Gradient
 
 MODEL, STATE = "model.safetensors", "checkpoint.safetensors"
 LATE = 0.8
@@ -112,6 +112,7 @@ class _Run:
         require_known(self.validation, potential.species)
         self.potential: Potential = use_kernels(potential.to(device=processes.device), config.run.kernels)
         self.parameters = [one for one in self.potential.parameters() if one.requires_grad]
+        self.gradient = Gradient(self.potential, self.parameters, config.loss, processes, compiled=config.run.compiled)
         self.averaged = Averaged(self.potential, config.optimizer.ema)
         settings = config.optimizer
         self.optimizer = torch.optim.AdamW(
@@ -200,15 +201,7 @@ class _Run:
     def _backward(self, batch: tuple[AtomicGraph, Labels] | None, late: float) -> Tensor:
         """Gradients of this process's share of the loss, and that share (), float64; 0 for an empty step."""
         self.optimizer.zero_grad(set_to_none=True)
-        if batch is None:
-            self.processes.sum(torch.zeros(3, dtype=torch.float64))
-            return torch.zeros((), dtype=torch.float64, device=self.processes.device)
-        graph, labels = batch
-        residuals = Residuals(self.potential(graph), labels, graph)
-        counts = self.processes.sum(residuals.counts())
-        value = loss(residuals, counts, self.config.loss, late)
-        value.backward()
-        return value.detach()
+        return self.gradient.nothing() if batch is None else self.gradient(*batch, late)
 
     def _fraction(self) -> float:
         """How much of the budget is spent, 0 to 1."""

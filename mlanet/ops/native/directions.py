@@ -36,6 +36,10 @@ class NativeDirections:
     rows: Rows
     n_inputs: int = field(default=N_INPUTS, init=False)
 
+    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
+        """See `Operation`."""
+        return tensors[0].new_empty(self.rows.start.shape[0] - 1, (self.l_max + 1) ** 2 - 1, tensors[0].shape[1])
+
     def value(self, tensors: Sequence[Tensor]) -> Tensor:
         """(N, (L+1)² − 1, C)."""
         run = _Run(self, tensors)

@@ -35,6 +35,10 @@ class NativeFilteredSum:
     rows: Rows
     n_inputs: int = field(default=3, init=False)
 
+    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
+        """See `Operation`."""
+        return tensors[0].new_empty(self.rows.start.shape[0] - 1, 4, tensors[0].shape[2])
+
     def value(self, tensors: Sequence[Tensor]) -> Tensor:
         """(N, 4, F)."""
         run = _Run(self, tensors)

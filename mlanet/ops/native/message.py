@@ -51,6 +51,10 @@ class NativeMessage:
     rows: Rows
     n_inputs: int = field(default=N_INPUTS, init=False)
 
+    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
+        """See `Operation`."""
+        return tensors[0].new_empty(self.rows.start.shape[0] - 1, *tensors[0].shape[1:])
+
     def value(self, tensors: Sequence[Tensor]) -> Tensor:
         """m (N, M, C)."""
         run = _Run(self, tensors)

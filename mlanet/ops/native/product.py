@@ -29,6 +29,10 @@ class NativeProduct:
     l_out: int
     n_inputs: int = field(default=1, init=False)
 
+    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
+        """See `Operation`."""
+        return tensors[0].new_empty(tensors[0].shape[0], (self.l_out + 1) ** 2, tensors[0].shape[2])
+
     def value(self, tensors: Sequence[Tensor]) -> Tensor:
         """(N, (l_out+1)², C)."""
         features, weight = self._wide(tensors)

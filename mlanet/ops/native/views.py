@@ -33,6 +33,10 @@ class NativeViews:
     rows: Rows
     n_inputs: int = field(default=2, init=False)
 
+    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
+        """See `Operation`."""
+        return tensors[0].new_empty(self.rows.start.shape[0] - 1, 2, tensors[0].shape[1])
+
     def value(self, tensors: Sequence[Tensor]) -> Tensor:
         """(N, 2, C)."""
         features, envelope = self._inputs(tensors)

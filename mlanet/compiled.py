@@ -1,0 +1,213 @@
+"""Whole steps, compiled by torch: energy, forces and stress as one program of fused loops.
+
+Autograd is traced away: a step is run once on tensors without numbers (`make_fx`), first and second derivatives
+included, and what is written down is plain tensor code for any number of atoms and pairs. `torch.compile` makes machine
+code of it. Kernels of our own stay what they are; what lies between them (norms, gates, matrix products, the walk of
+the gradients) loses its overhead. Compiling takes a minute or so, so this is for long runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlanet.errors import MLANetError
+from mlanet.graph import AtomicGraph, Prediction
+from mlanet.ops.traced import tracing
+from mlanet.parity import TOLERANCE, difference
+from mlanet.potential import Potential
+
+MANY = 2
+"""Sizes from here on are one kind: tracers take 0 and 1 for constants."""
+
+SIZES_KEPT = 4096
+"""Combinations of sizes whose program is remembered."""
+
+SIZES_CHECKED = 8
+"""Combinations of sizes for which a program's numbers are checked: torch may compile it anew for larger ones."""
+
+Function = Callable[..., Sequence[Tensor]]
+
+
+class CompileError(MLANetError):
+    """A step that cannot be compiled here, or whose program gives other numbers; the message says why."""
+
+
+class _Program:
+    """A function traced for one kind of sizes, compiled."""
+
+    def __init__(self, function: Function, tensors: Sequence[Tensor]) -> None:
+        from torch.fx.experimental.proxy_tensor import make_fx  # takes a second to import
+
+        with tracing():
+            traced = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*tensors)
+        traced.graph.eliminate_dead_code()
+        traced.recompile()
+        assert traced.shape_env is not None
+        self._shapes = traced.shape_env
+        self._inputs = [node.meta["val"] for node in traced.graph.nodes if node.op == "placeholder"]
+        self.run: Function = _machine_code(traced)
+        self.checked = 0
+
+    def serves(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether what the tracer took for granted (sizes that differ, sizes that agree) holds for these."""
+        return bool(self._shapes.evaluate_guards_for_args(self._inputs, list(tensors)))
+
+
+def _machine_code(traced: torch.fx.GraphModule) -> Function:
+    """The same, compiled by torch's Inductor when first called, again where it has to be."""
+    compiled: Function = torch.compile(traced, dynamic=True)
+    return compiled
+
+
+class Compiled:
+    """A function of tensors, compiled for each kind of sizes that comes; weights that it closes over may change.
+
+    Args:
+        function: tensors -> tensors, without a question that only numbers could answer.
+        check: is called with inputs and outputs for the first sizes of every program, and raises `CompileError` if they
+            are wrong.
+    """
+
+    def __init__(self, function: Function, check: Callable[[Sequence[Tensor], Sequence[Tensor]], None]) -> None:
+        self._function, self._check = function, check
+        self._programs: dict[object, list[_Program]] = {}
+        self._known: dict[object, _Program] = {}
+
+    @property
+    def programs(self) -> int:
+        """How many were compiled."""
+        return sum(map(len, self._programs.values()))
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The function's answer.
+
+        Raises:
+            CompileError: it cannot be traced or compiled, or gives other numbers.
+        """
+        kind = tuple((one.dtype, one.device, *one.shape) for one in tensors)
+        program = self._known.get(kind)
+        with torch.no_grad():
+            return program.run(*tensors) if program else self._first(kind, tensors)
+
+    def _first(self, kind: tuple[tuple[Any, ...], ...], tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The first answer for some sizes: by a program there is, or a new one, which is checked."""
+        coarse = tuple((dtype, device, *(min(size, MANY) for size in shape)) for dtype, device, *shape in kind)
+        programs = self._programs.setdefault(coarse, [])
+        try:
+            program = next((one for one in programs if one.serves(tensors)), None)
+            if program is None:
+                programs.append(program := _Program(self._function, tensors))
+            found = program.run(*tensors)
+        except Exception as error:  # whatever a tracer, a compiler or a driver raises
+            lines = str(error).strip().splitlines()
+            raise CompileError(
+                f"this step cannot be compiled ({type(error).__name__}: {lines[0] if lines else ''})"
+            ) from error
+        if program.checked < SIZES_CHECKED:
+            self._check(tensors, found)
+            program.checked += 1
+        if len(self._known) >= SIZES_KEPT:
+            self._known.clear()
+        self._known[kind] = program
+        return found
+
+
+class GraphTensors:
+    """Which fields of a graph are tensors, and a graph from them.
+
+    The number of structures is the length of the cells, which a tracer sees as a size.
+    """
+
+    def __init__(self, graph: AtomicGraph) -> None:
+        self.names = [one.name for one in dataclasses.fields(graph) if isinstance(getattr(graph, one.name), Tensor)]
+        self._like = graph
+
+    def take(self, graph: AtomicGraph) -> list[Tensor]:
+        """The tensors of a graph."""
+        return [getattr(graph, name) for name in self.names]
+
+    def give(self, tensors: Sequence[Tensor]) -> AtomicGraph:
+        """A graph of these tensors."""
+        named: dict[str, Any] = dict(zip(self.names, tensors, strict=True))
+        return dataclasses.replace(self._like, n_structures=named["cell"].shape[0], **named)
+
+
+class CompiledPotential:
+    """A potential in evaluation that answers by compiled programs, compared with it for the first sizes of each.
+
+    One program serves any number of atoms and pairs; batches of one structure and of several have one each. Graphs with
+    fewer than two atoms or pairs are answered by the potential itself. Later changes of its kernels, precision or
+    place are not seen.
+    """
+
+    def __init__(self, potential: Potential) -> None:
+        self.potential = potential
+        self._by_names: dict[tuple[str, ...], Compiled] = {}
+        self._outputs: list[str] = []
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.potential.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.potential.dtype
+
+    @property
+    def programs(self) -> int:
+        """How many were compiled."""
+        return sum(one.programs for one in self._by_names.values())
+
+    def __call__(self, graph: AtomicGraph) -> Prediction:
+        """As `Potential.forward`.
+
+        Raises:
+            CompileError: the step cannot be compiled, or gives other numbers.
+        """
+        potential = self.potential.eval()
+        if min(graph.n_atoms, graph.n_edges) < MANY:
+            return potential(graph)  # type: ignore[no-any-return]
+        potential.require_supported(graph)
+        graph = graph.to(self.device, self.dtype)
+        fields = GraphTensors(graph)
+        names = tuple(fields.names)
+        if names not in self._by_names:
+            self._by_names[names] = self._compiled(fields)
+        found = self._by_names[names](fields.take(graph))
+        return Prediction(**dict(zip(self._outputs, found, strict=True)))
+
+    def _compiled(self, fields: GraphTensors) -> Compiled:
+        """Energy, forces, stress and whatever else the potential says, as a function of a graph's tensors."""
+
+        def step(*tensors: Tensor) -> list[Tensor]:
+            answer = self.potential.answer(fields.give(tensors))
+            named = {one.name: getattr(answer, one.name) for one in dataclasses.fields(answer)}
+            self._outputs = [name for name, value in named.items() if value is not None]
+            return [value for value in named.values() if value is not None]
+
+        def check(tensors: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+            expected = self.potential(fields.give(tensors))
+            pairs = [(name, one, getattr(expected, name)) for name, one in zip(self._outputs, found, strict=True)]
+            require_same("a compiled step", pairs, TOLERANCE[self.dtype])
+
+        return Compiled(step, check)
+
+
+def require_same(what: str, pairs: Sequence[tuple[str, Tensor, Tensor]], tolerance: float, least: float = 1e-6) -> None:
+    """Refuse a program that says something else than what it was made of; `least` as in `difference`.
+
+    Raises:
+        CompileError: naming what differs, and by how much.
+    """
+    name, worst = difference(pairs, least)
+    if not worst <= tolerance:
+        raise CompileError(
+            f"{what} gives other numbers: {name} differs by {worst:.1e} of its largest entry (allowed: {tolerance:.0e})"
+        )

@@ -1,0 +1,122 @@
+"""The gradient of one batch's loss, computed as it stands or by a compiled program."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mlanet.compiled import MANY, Compiled, CompileError, GraphTensors, require_same
+from mlanet.errors import ConfigError
+from mlanet.graph import AtomicGraph, Labels
+from mlanet.parity import TOLERANCE
+from mlanet.potential import Potential, has_stress
+from mlanet.training.config import LossConfig
+from mlanet.training.loss import Residuals, loss
+from mlanet.training.processes import Processes
+
+
+class Gradient:
+    """Leaves the gradient of a batch's share of the loss in the weights.
+
+    A compiled program holds energy, forces, stress, the loss and its gradient, second derivatives included; for its
+    first sizes, loss and gradients are compared with those of the step as it stands. Where none can be made, a warning
+    says why, and training goes on without.
+
+    Args:
+        potential: in training.
+        parameters: the weights that are trained.
+        config: weights and form of the loss.
+        processes: that share the batch; entries with a label are counted over all of them.
+        compiled: whether to compile.
+    Raises:
+        ConfigError: to be compiled, for a model whose forces are no gradient.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        parameters: Sequence[nn.Parameter],
+        config: LossConfig,
+        processes: Processes,
+        *,
+        compiled: bool,
+    ) -> None:
+        if compiled and not potential.conservative:
+            raise ConfigError("run.compiled needs a model with `forces: gradient`")
+        self._potential, self._parameters = potential, parameters
+        self._config, self._processes = config, processes
+        self._compiles = compiled
+        self._programs: dict[tuple[str, ...], Compiled] = {}
+        self._used: list[int] = []
+
+    def __call__(self, graph: AtomicGraph, labels: Labels, energy_factor: float) -> Tensor:
+        """This process's share (), float64, of the loss; gradients were let go before. - graph, labels on the device"""
+        if self._compiles and min(graph.n_atoms, graph.n_edges) >= MANY:
+            counts = self._processes.sum(labelled(graph, labels))
+            try:
+                return self._by_program(graph, labels, counts, energy_factor)
+            except CompileError as error:
+                self._compiles = False
+                warnings.warn(f"{error}; training goes on without compiling", stacklevel=2)
+            return self._backward(Residuals(self._potential(graph), labels, graph), counts, energy_factor)
+        residuals = Residuals(self._potential(graph), labels, graph)
+        return self._backward(residuals, self._processes.sum(residuals.counts()), energy_factor)
+
+    def nothing(self) -> Tensor:
+        """The share of a process that has no batch in this step."""
+        self._processes.sum(torch.zeros(3, dtype=torch.float64))
+        return torch.zeros((), dtype=torch.float64, device=self._processes.device)
+
+    def _backward(self, residuals: Residuals, counts: Tensor, energy_factor: float) -> Tensor:
+        """Through autograd."""
+        value = loss(residuals, counts, self._config, energy_factor)
+        value.backward()
+        return value.detach()
+
+    def _by_program(self, graph: AtomicGraph, labels: Labels, counts: Tensor, energy_factor: float) -> Tensor:
+        """Through a compiled program."""
+        self._potential.require_supported(graph)
+        fields = GraphTensors(graph)
+        names = tuple(fields.names)
+        if names not in self._programs:
+            self._programs[names] = self._compiled(fields)
+        factor = torch.tensor(energy_factor, dtype=torch.float64).to(counts.device)
+        given = [*fields.take(graph), labels.energy, labels.forces, labels.stress, counts, factor]
+        value, *gradients = self._programs[names](given)
+        for index, gradient in zip(self._used, gradients, strict=True):
+            self._parameters[index].grad = gradient
+        return value
+
+    def _compiled(self, fields: GraphTensors) -> Compiled:
+        """The loss and its gradient as a function of tensors."""
+
+        def step(*tensors: Tensor) -> list[Tensor]:
+            *of_graph, energy, forces, stress, counts, factor = tensors
+            graph = fields.give(of_graph)
+            with torch.enable_grad():
+                residuals = Residuals(self._potential.answer(graph), Labels(energy, forces, stress), graph)
+                value = loss(residuals, counts, self._config, factor)
+                found = torch.autograd.grad(value, list(self._parameters), allow_unused=True)
+            self._used = [index for index, one in enumerate(found) if one is not None]
+            return [value.detach(), *(one for one in found if one is not None)]
+
+        def check(tensors: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+            expected = step(*tensors)
+            # What cancels to nothing, as the gradient of a bias may, is known as well as what it is the difference of.
+            least = 0.01 * max(float(one.abs().max()) for one in expected[1:])
+            names = ["the loss", *(f"gradient {index}" for index in self._used)]
+            require_same("a compiled step", list(zip(names, found, expected, strict=True)), self._tolerance(), least)
+
+        return Compiled(step, check)
+
+    def _tolerance(self) -> float:
+        return TOLERANCE[self._potential.dtype]
+
+
+def labelled(graph: AtomicGraph, labels: Labels) -> Tensor:
+    """(3,) how many entries of energy, forces and stress a conservative model is trained on, float64."""
+    stress = labels.stress.isfinite() & has_stress(graph)[:, None, None]
+    return torch.stack([labels.energy.isfinite().sum(), labels.forces.isfinite().sum(), stress.sum()]).double()
