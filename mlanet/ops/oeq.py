@@ -33,7 +33,8 @@ def full_message(
     Memory O(E · paths · C), for the weights.
 
     Raises:
-        KernelError: OpenEquivariance is not installed, there is no GPU, or the precision is none of its.
+        KernelError: OpenEquivariance is not installed, there is no GPU, the precision is none of its, or torch is told to be
+            deterministic.
     """
     results = torch.tensor([c for _, _, c in paths(gates.shape[1] - 1)], device=gates.device)
     return _convolve(sent, weights * gates.index_select(1, results), harmonics, around.center, neighbor)
@@ -53,6 +54,8 @@ def full_product(sent: Tensor, weights: Tensor, harmonics: Tensor) -> Tensor:
 
 def _convolve(sent: Tensor, weights: Tensor, harmonics: Tensor, center: Tensor, neighbor: Tensor) -> Tensor:
     """Σ over the edges of each center; as many centers as senders."""
+    if torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled():
+        raise KernelError("kernels: oeq sums in no fixed order, which deterministic algorithms do not allow")
     l_max, channels = round(sent.shape[1] ** 0.5) - 1, sent.shape[2]
     with torch.cuda.device_of(sent):
         convolution = _convolution(l_max, channels, sent.dtype, sent.device)

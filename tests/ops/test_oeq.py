@@ -183,6 +183,17 @@ def test_half_precision_is_not_among_its_own() -> None:
         use_kernels(potential("message=full").bfloat16(), "oeq")
 
 
+@pytest.mark.usefixtures("standing_in")
+def test_deterministic_runs_refuse_it() -> None:
+    """OpenEquivariance's compiled module does not ask."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        with pytest.raises(KernelError, match="oeq sums in no fixed order"):
+            use_kernels(potential("message=full"), "oeq")
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_light_messages_have_no_tensor_product() -> None:
     with pytest.raises(ConfigError, match="oeq is for tensor products on edges"):
         use_kernels(potential("message=light"), "oeq")
