@@ -33,11 +33,12 @@ def full_message(
     Memory O(E · paths · C), for the weights.
 
     Raises:
-        KernelError: OpenEquivariance is not installed, there is no GPU, the precision is none of its, or torch is told to be
-            deterministic.
+        KernelError: OpenEquivariance is not installed, there is no GPU, the precision is none of its, or torch is told to
+            be deterministic.
     """
-    results = torch.tensor([c for _, _, c in paths(gates.shape[1] - 1)], device=gates.device)
-    return _convolve(sent, weights * gates.index_select(1, results), harmonics, around.center, neighbor)
+    # Indices from the host would be copied in every call, which a CUDA graph does not allow.
+    of_paths = torch.stack([gates[:, c] for _, _, c in paths(gates.shape[1] - 1)], dim=1)
+    return _convolve(sent, weights * of_paths, harmonics, around.center, neighbor)
 
 
 def full_product(sent: Tensor, weights: Tensor, harmonics: Tensor) -> Tensor:
