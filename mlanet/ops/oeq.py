@@ -33,8 +33,8 @@ def full_message(
     Memory O(E · paths · C), for the weights.
 
     Raises:
-        KernelError: OpenEquivariance is not installed, there is no GPU, the precision is none of its, or torch is told to
-            be deterministic.
+        KernelError: OpenEquivariance is not installed, there is no GPU, the precision is none of its, or torch is told
+            to be deterministic.
     """
     # Indices from the host would be copied in every call, which a CUDA graph does not allow.
     of_paths = torch.stack([gates[:, c] for _, _, c in paths(gates.shape[1] - 1)], dim=1)
