@@ -115,8 +115,8 @@ class Potential(nn.Module):
         Raises:
             ConfigError: a model or configuration that has only one way.
         """
-        if kernels not in ("plain", "blocks", "fused", "cueq"):
-            raise ConfigError(f"kernels: '{kernels}' is none of plain, blocks, fused, cueq")
+        if kernels not in ("plain", "blocks", "fused", "cueq", "oeq"):
+            raise ConfigError(f"kernels: '{kernels}' is none of plain, blocks, fused, cueq, oeq")
         if hasattr(self.model, "use_kernels"):
             self.model.use_kernels(kernels)
         elif kernels != "plain":

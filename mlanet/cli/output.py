@@ -24,6 +24,7 @@ class Kernel(enum.StrEnum):
     blocks = "blocks"
     fused = "fused"
     cueq = "cueq"
+    oeq = "oeq"
 
 
 class Precision(enum.StrEnum):

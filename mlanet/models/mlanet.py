@@ -171,8 +171,8 @@ class MLANet(nn.Module):
             ConfigError: for blocks or fused, a configuration that has neither.
         """
         config = self.config
-        if kernels == "cueq" and config.message != "full" and config.attention != "fctp":
-            raise ConfigError("kernels: cueq is for tensor products on edges: message: full, or attention: fctp")
+        if kernels in ("cueq", "oeq") and config.message != "full" and config.attention != "fctp":
+            raise ConfigError(f"kernels: {kernels} is for tensor products on edges: message: full, or attention: fctp")
         if kernels in ("blocks", "fused") and not can_be_fused(config.attention, config.message, config.combine):
             raise ConfigError(
                 f"kernels: {kernels} needs attention: tp_dot, and combine: product with message: full; this model has "

@@ -29,9 +29,9 @@ from mlanet.nn.equivariant import (
 )
 from mlanet.nn.radial import RadialMLP
 from mlanet.nn.tensor_product import TensorProduct
+from mlanet.ops import cueq, oeq
 from mlanet.ops.attention import Kernels, attention_message, can_fuse
 from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
-from mlanet.ops.cueq import full_product
 from mlanet.ops.layouts import by_layout
 from mlanet.ops.segment import enveloped_softmax
 
@@ -120,7 +120,8 @@ class GeometricLogits(nn.Module):
 class FullValue(nn.Module):
     """V_ij = uvu tensor product of v_j with Y(r̂), weights from the distance, all natural-parity paths.
 
-    - value (N, M, C) -> (E, M, C). e3nn `o3.TensorProduct`, or cuEquivariance's; the most expressive message.
+    - value (N, M, C) -> (E, M, C). e3nn `o3.TensorProduct`, or cuEquivariance's or OpenEquivariance's; the most
+      expressive message.
     """
 
     def __init__(self, irreps: o3.Irreps, shape: AttentionShape) -> None:
@@ -140,12 +141,24 @@ class FullValue(nn.Module):
 
     def forward(self, value: Tensor, edges: Edges) -> Tensor:
         """(N, M, C) -> (E, M, C)."""
-        if self.kernels == "cueq":
-            weights = self.radial(edges.radial).unflatten(1, (-1, value.shape[2]))
-            return full_product(value.index_select(0, edges.neighbor), weights, edges.harmonics)
+        if self.kernels in ("cueq", "oeq"):
+            product = cueq.full_product if self.kernels == "cueq" else oeq.full_product
+            return product(value.index_select(0, edges.neighbor), self._weights(value, edges), edges.harmonics)
         flat = to_e3nn(value).index_select(0, edges.neighbor)
         product = self.product(flat, edges.harmonics, self.radial(edges.radial))
         return from_e3nn(product, self.irreps_out[0].mul, self.irreps_out.lmax)
+
+    def message(self, value: Tensor, gates: Tensor, edges: Edges) -> Tensor:
+        """Σ_j g_ij ⊙ V_ij: value (N, M, C) and gates (E, L+1, C) -> (N, M, C)."""
+        if self.kernels == "oeq":
+            weights = self._weights(value, edges)
+            return oeq.full_message(value, weights, gates, edges.harmonics, edges.neighbor, edges.around)
+        rows = torch.cat([gates[:, d : d + 1].expand(-1, 2 * d + 1, -1) for d in range(gates.shape[1])], dim=1)
+        return edges.around.sum(rows * self(value, edges))
+
+    def _weights(self, value: Tensor, edges: Edges) -> Tensor:
+        """Of every path, (E, paths, C)."""
+        return self.radial(edges.radial).unflatten(1, (-1, value.shape[2]))
 
 
 class DualPathAttention(nn.Module):
@@ -177,7 +190,7 @@ class DualPathAttention(nn.Module):
     def can_fuse(self, features: Tensor, edges: Edges) -> bool:
         """Whether the message is one operation: by query, key and Y, with kernels for these edges."""
         shape = self.shape
-        if self.kernels in ("plain", "cueq") or not can_be_fused(shape.attention, shape.message, shape.combine):
+        if self.kernels not in ("blocks", "fused") or not can_be_fused(shape.attention, shape.message, shape.combine):
             return False
         return can_fuse(self.kernels, edges.around, self.fused_shape(), features, self.fused_weights())
 
@@ -258,8 +271,7 @@ class DualPathAttention(nn.Module):
             phi, psi = radial.unflatten(1, (2, self.n_degrees, self.channels)).unbind(1)
             chemical, geometric = chemical_gate * phi, geometric_gate * psi
             return light_message(value, chemical, geometric, edges.harmonics, edges.neighbor, edges.around)
-        rows = torch.cat([geometric_gate[:, d : d + 1].expand(-1, 2 * d + 1, -1) for d in range(self.n_degrees)], dim=1)
-        message = edges.around.sum(rows * self.full(value, edges))
+        message = self.full.message(value, geometric_gate, edges)
         if radial is None:
             return message
         chemical = chemical_gate * radial.unflatten(1, (self.n_degrees, self.channels))

@@ -28,9 +28,9 @@ from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods
 from mlanet.ops.views import surroundings
 
-Kernels = Literal["plain", "blocks", "fused", "cueq"]
+Kernels = Literal["plain", "blocks", "fused", "cueq", "oeq"]
 """How messages are computed: all edges at once; block by block; by kernels written for the purpose; or all edges at
-once with the tensor products of full messages by cuEquivariance."""
+once with the tensor products of full messages by cuEquivariance or OpenEquivariance."""
 
 
 def has_kernels(sample: Tensor) -> bool:

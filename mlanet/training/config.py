@@ -139,7 +139,7 @@ class RunConfig(_Strict, frozen=True):
     """Made if missing; one that holds a run already is never overwritten."""
     seed: WholeNumber = 0
     """Of the initial weights and of the order of batches."""
-    kernels: Literal["auto", "plain", "blocks", "fused", "cueq"] = "auto"
+    kernels: Literal["auto", "plain", "blocks", "fused", "cueq", "oeq"] = "auto"
     """`fused` in C++, several times faster; `blocks` (MLANet) needs as little memory; `auto` takes the fastest."""
     compiled: bool = False
     """Have torch compile the whole step, second derivatives included: takes minutes, pays in long trainings."""
