@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlanet.errors import MLANetError
 from mlanet.graph import AtomicGraph, Prediction
@@ -198,6 +198,46 @@ class CompiledPotential:
             require_same("a compiled step", pairs, TOLERANCE[self.dtype])
 
         return Compiled(step, check)
+
+
+class CompiledGradient:
+    """The value of a loss and its gradient for the weights, by compiled programs, compared for the first sizes of each.
+
+    Args:
+        loss: tensors -> loss (); second derivatives of a potential may be in it.
+        parameters: the weights; those that the loss does not depend on get no gradient.
+        tolerance: of the gradients, relative to the largest entry of each.
+    """
+
+    def __init__(self, loss: Callable[..., Tensor], parameters: Sequence[nn.Parameter], tolerance: float) -> None:
+        self._loss, self._parameters, self._tolerance = loss, list(parameters), tolerance
+        self._used: list[nn.Parameter] = []
+        self._compiled = Compiled(self._step, self._check)
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The loss, detached; its gradient is left in the weights, in the place of what was there.
+
+        Raises:
+            CompileError: the step cannot be compiled, or gives other numbers.
+        """
+        value, *gradients = self._compiled(tensors)
+        for one, gradient in zip(self._used, gradients, strict=True):
+            one.grad = gradient
+        return value
+
+    def _step(self, *tensors: Tensor) -> list[Tensor]:
+        with torch.enable_grad():
+            value = self._loss(*tensors)
+            found = torch.autograd.grad(value, self._parameters, allow_unused=True)
+        self._used = [one for one, slope in zip(self._parameters, found, strict=True) if slope is not None]
+        return [value.detach(), *(slope for slope in found if slope is not None)]
+
+    def _check(self, tensors: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+        expected = self._step(*tensors)
+        # What cancels to nothing, as the gradient of a bias may, is known only as well as what it is the difference of.
+        least = 0.01 * max(float(one.abs().max()) for one in expected[1:])
+        names = ["the loss", *(f"gradient {index}" for index in range(len(expected) - 1))]
+        require_same("a compiled step", list(zip(names, found, expected, strict=True)), self._tolerance, least)
 
 
 def require_same(what: str, pairs: Sequence[tuple[str, Tensor, Tensor]], tolerance: float, least: float = 1e-6) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from mlanet.errors import ConfigError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -59,6 +61,19 @@ class Subject(Protocol):
         ...
 
 
+@runtime_checkable
+class CompilesGradient(Protocol):
+    """A subject with a compiled program for the gradient of `loss`."""
+
+    def gradient(self, inputs: Any) -> None:
+        """Leave the gradient in the parameters."""
+
+
+def loss(energy: Tensor, forces: Tensor, stress: Tensor) -> Tensor:
+    """What a timed training step minimises: the mean squares of energy per atom, forces and stress."""
+    return energy.square().mean() / forces.shape[0] ** 2 + forces.square().mean() + stress.square().mean()
+
+
 @dataclass(frozen=True)
 class Own:
     """One of this package's potentials as a subject."""
@@ -93,18 +108,26 @@ class Own:
 def own(name: str, request: Request) -> Own:
     """A preset, a user's YAML (both `…:key=value,key=value` to change settings), or a model file.
 
-    `@fused`, `@blocks` or `@plain` at the end chooses the kernels, the fastest if there is none. A trained model keeps
-    its weights and its species; a preset is drawn anew, from seed 0.
+    `@fused`, `@blocks` or `@plain` at the end chooses the kernels, the fastest if there is none; `+compile` behind that
+    has torch compile the whole step. A trained model keeps its weights and its species; a preset is drawn anew, from
+    seed 0.
 
     Raises:
         ConfigError, CheckpointError: no such preset or file, or a setting that does not exist.
     """
     from mlanet.kernels import use_kernels
 
-    name, _, kernels = name.partition("@")
+    name, _, way = name.partition("@")
+    kernels, _, compiled = way.partition("+")
+    if compiled not in ("", "compile"):
+        raise ConfigError(f"{name}@{way}: '+{compiled}' is unknown; there is +compile")
     found = _own(name, request)
     use_kernels(found.module, kernels or "auto")
-    return found
+    if not compiled:
+        return found
+    from mlanet.profiling.compiled import CompiledSubject
+
+    return CompiledSubject(found.module, found.device)
 
 
 def _own(name: str, request: Request) -> Own:

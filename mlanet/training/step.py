@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mlanet.compiled import MANY, Compiled, CompileError, GraphTensors, require_same
+from mlanet.compiled import MANY, CompiledGradient, CompileError, GraphTensors
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, Labels
 from mlanet.parity import TOLERANCE
@@ -49,8 +49,7 @@ class Gradient:
         self._potential, self._parameters = potential, parameters
         self._config, self._processes = config, processes
         self._compiles = compiled
-        self._programs: dict[tuple[str, ...], Compiled] = {}
-        self._used: list[int] = []
+        self._programs: dict[tuple[str, ...], CompiledGradient] = {}
 
     def __call__(self, graph: AtomicGraph, labels: Labels, energy_factor: float) -> Tensor:
         """This process's share (), float64, of the loss; gradients were let go before. - graph, labels on the device"""
@@ -85,35 +84,18 @@ class Gradient:
             self._programs[names] = self._compiled(fields)
         factor = torch.tensor(energy_factor, dtype=torch.float64).to(counts.device)
         given = [*fields.take(graph), labels.energy, labels.forces, labels.stress, counts, factor]
-        value, *gradients = self._programs[names](given)
-        for index, gradient in zip(self._used, gradients, strict=True):
-            self._parameters[index].grad = gradient
-        return value
+        return self._programs[names](given)
 
-    def _compiled(self, fields: GraphTensors) -> Compiled:
-        """The loss and its gradient as a function of tensors."""
+    def _compiled(self, fields: GraphTensors) -> CompiledGradient:
+        """The loss as a function of tensors."""
 
-        def step(*tensors: Tensor) -> list[Tensor]:
+        def of_batch(*tensors: Tensor) -> Tensor:
             *of_graph, energy, forces, stress, counts, factor = tensors
             graph = fields.give(of_graph)
-            with torch.enable_grad():
-                residuals = Residuals(self._potential.answer(graph), Labels(energy, forces, stress), graph)
-                value = loss(residuals, counts, self._config, factor)
-                found = torch.autograd.grad(value, list(self._parameters), allow_unused=True)
-            self._used = [index for index, one in enumerate(found) if one is not None]
-            return [value.detach(), *(one for one in found if one is not None)]
+            residuals = Residuals(self._potential.answer(graph), Labels(energy, forces, stress), graph)
+            return loss(residuals, counts, self._config, factor)
 
-        def check(tensors: Sequence[Tensor], found: Sequence[Tensor]) -> None:
-            expected = step(*tensors)
-            # What cancels to nothing, as the gradient of a bias may, is known as well as what it is the difference of.
-            least = 0.01 * max(float(one.abs().max()) for one in expected[1:])
-            names = ["the loss", *(f"gradient {index}" for index in self._used)]
-            require_same("a compiled step", list(zip(names, found, expected, strict=True)), self._tolerance(), least)
-
-        return Compiled(step, check)
-
-    def _tolerance(self) -> float:
-        return TOLERANCE[self._potential.dtype]
+        return CompiledGradient(of_batch, self._parameters, TOLERANCE[self._potential.dtype])
 
 
 def labelled(graph: AtomicGraph, labels: Labels) -> Tensor:

@@ -132,15 +132,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, seven: str, tmp_path: Path
 ) -> None:
     """The error names step and frames, the exit status is its own, and the checkpoint is the one before."""
-    import mlanet.training.trainer as trainer
+    import mlanet.training.step as step
 
-    right, calls = trainer.loss, []
+    right, calls = step.loss, []
 
     def wrong(*arguments: Any) -> torch.Tensor:
         calls.append(1)
         return right(*arguments) * (float("nan") if len(calls) == 6 else 1.0)
 
-    monkeypatch.setattr(trainer, "loss", wrong)
+    monkeypatch.setattr(step, "loss", wrong)
     with pytest.raises(DivergedError, match=r"step 5: .*seven\.extxyz.*last checkpoint is intact") as caught:
         train(settings(run={"checkpoint_every": 1}), progress=False)
     named = [f"frame {index}" for index in range(7) if f"frame {index}" in str(caught.value)]
