@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import threading
 import warnings
@@ -25,6 +26,7 @@ from mlanet.graph import AtomicGraph, Prediction
 from mlanet.kernels import use_kernels
 from mlanet.models import ModelConfig
 from mlanet.potential import Potential, require_species
+from mlanet.precision import MatmulCost, use_matmul
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 """Precisions of a calculator; energies are summed in float64 in both."""
@@ -58,13 +60,16 @@ class MLANetCalculator(Calculator):
             thousand atoms with a skin. Where that cannot be done a warning says why, and steps are computed one by one.
         compiled: have torch compile the whole step, which takes a minute and pays in long runs, most for small cells.
             Where that cannot be done a warning says why.
+        matmul: matrix products of a float32 model in fewer digits, "tf32" on GPUs or "bf16" on CPUs that have it; after
+            the first calculation `matmul_cost` says what that costs.
     Raises:
         CheckpointError: no such model, or a damaged file.
         ConfigError: an unknown dtype or device, a negative skin, tables or kernels of a model that has none, a capture
-            without a GPU.
+            without a GPU, digits that the device does not have.
     """
 
     name = "mlanet"
+    matmul_cost: MatmulCost | None = None
     _compiled: CompiledPotential | None
     _replay: Replay | None
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "charges"]  # noqa: RUF012 - as in ASE
@@ -80,6 +85,7 @@ class MLANetCalculator(Calculator):
         kernels: str = "auto",
         capture: bool = False,
         compiled: bool = False,
+        matmul: str = "float32",
     ) -> None:
         super().__init__()
         if dtype is not None and dtype not in DTYPES:
@@ -102,6 +108,7 @@ class MLANetCalculator(Calculator):
             kernels=kernels,
             capture=capture,
             compiled=compiled,
+            matmul=matmul,
         )
         self._skin_list = _SkinList(self.potential, float(skin))
         self._prepare_steps()
@@ -178,7 +185,8 @@ class MLANetCalculator(Calculator):
         return prediction
 
     def _prepare_steps(self) -> None:
-        """What computes steps, beside the potential itself."""
+        """What computes steps, and how."""
+        use_matmul(self.potential, self.parameters["matmul"], functools.partial(setattr, self, "matmul_cost"))
         self._compiled = CompiledPotential(self.potential) if self.parameters["compiled"] else None
         self._replay = Replay(self._compiled or self.potential) if self.parameters["capture"] else None
 

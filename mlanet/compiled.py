@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mlanet.errors import MLANetError
 from mlanet.graph import AtomicGraph, Prediction
+from mlanet.ops.digits import matrix_products
 from mlanet.ops.traced import tracing
 from mlanet.parity import TOLERANCE, difference
 from mlanet.potential import Potential
@@ -180,7 +181,8 @@ class CompiledPotential:
         names = tuple(fields.names)
         if names not in self._by_names:
             self._by_names[names] = self._compiled(fields)
-        found = self._by_names[names](fields.take(graph))
+        with matrix_products(potential.matmul):
+            found = self._by_names[names](fields.take(graph))
         return Prediction(**dict(zip(self._outputs, found, strict=True)))
 
     def _compiled(self, fields: GraphTensors) -> Compiled:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mlanet.errors import ConfigError, GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, ModelOutput, Prediction
 from mlanet.models import Model, ModelConfig, build_model
+from mlanet.ops.digits import matrix_products
 from mlanet.statistics import Statistics
 
 
@@ -42,6 +43,7 @@ class Potential(nn.Module):
         super().__init__()
         self.model = model
         self.statistics = statistics
+        self.matmul = "float32"
         index = torch.full((256,), -1, dtype=torch.int64)
         index[list(statistics.species)] = torch.arange(len(statistics.species))
         self.register_buffer("species_index", index, persistent=False)
@@ -88,7 +90,7 @@ class Potential(nn.Module):
         """
         self.require_supported(graph)
         # A caller's inference mode would make tensors that no gradient can ever pass.
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), matrix_products(self.matmul):
             return self.answer(graph.to(self.device, self.dtype))
 
     def answer(self, graph: AtomicGraph) -> Prediction:

@@ -10,11 +10,13 @@ import typer
 from mlanet.cli.data import Keys
 from mlanet.cli.output import (
     Device,
+    Digits,
     Dtype,
     Files,
     Json,
     Kernel,
     Kernels,
+    Matmul,
     MaxEdges,
     MaxMemory,
     Model,
@@ -39,6 +41,7 @@ def evaluate(
     dtype: Dtype = None,
     device: Device = "cpu",
     kernels: Kernels = Kernel.auto,
+    matmul: Matmul = Digits.float32,
 ) -> None:
     """Compare predictions with the labels in FILES: MAE and RMSE of energy, forces and stress, also by element.
 
@@ -49,7 +52,7 @@ def evaluate(
     from mlanet.workflows.model import open_model
 
     keys = label_keys(key or ())
-    potential = open_model(model, dtype=dtype and dtype.value, device=device, kernels=kernels.value)
+    potential = open_model(model, dtype and dtype.value, device, kernels.value, matmul.value, tell=note)
     compared = progress(
         evaluate_files(potential, files, keys, max_edges=max_edges, max_memory=max_memory), "evaluating"
     )

@@ -12,10 +12,12 @@ from mlanet.cli.output import (
     Capture,
     Compiled,
     Device,
+    Digits,
     Dtype,
     Json,
     Kernel,
     Kernels,
+    Matmul,
     Model,
     note,
     print_json,
@@ -75,6 +77,7 @@ def md(
     kernels: Kernels = Kernel.auto,
     capture: Capture = False,
     compiled: Compiled = False,
+    matmul: Matmul = Digits.float32,
 ) -> None:
     """Run molecular dynamics from STRUCTURE.
 
@@ -104,7 +107,7 @@ def md(
     }
     settings = parse(words, DynamicsSettings, "mlanet md")
     computing = {"skin": skin, "tabulated": tabulated, "dtype": dtype and dtype.value, "device": device}
-    computing |= {"kernels": kernels.value, "capture": capture, "compiled": compiled}
+    computing |= {"kernels": kernels.value, "capture": capture, "compiled": compiled, "matmul": matmul.value}
     summary = _run(_start(structure, repeat), model, settings, output, resume, computing, not json)
     if json:
         print_json({"model": model, "folder": output, **summary})
@@ -158,6 +161,8 @@ def _run(
             ms, ns = throughput(started, last - first, settings.timestep)
             text = f"{moment.time:.3f} ps · {moment.temperature:.0f} K · {moment.potential / len(atoms):.4f} eV/atom"
             bar.update(task, completed=last, description=text + (f" · {ms:.1f} ms/step" if last > first else ""))
+    if calculator.matmul_cost is not None:
+        note(str(calculator.matmul_cost))
     log = read_log(folder)
     target = None if settings.ensemble == "nve" else settings.temperature
     course(folder / "course.png", log, len(atoms), target)

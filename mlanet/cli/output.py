@@ -27,6 +27,14 @@ class Kernel(enum.StrEnum):
     oeq = "oeq"
 
 
+class Digits(enum.StrEnum):
+    """How matrix products are computed."""
+
+    float32 = "float32"
+    tf32 = "tf32"
+    bf16 = "bf16"
+
+
 class Precision(enum.StrEnum):
     """Floating-point type of a computation."""
 
@@ -59,6 +67,13 @@ Kernels = Annotated[
     Kernel,
     typer.Option(
         help="fused (C++, compiled once), blocks (MLANet: as little memory) or plain; auto takes the fastest.",
+        rich_help_panel="Computing",
+    ),
+]
+Matmul = Annotated[
+    Digits,
+    typer.Option(
+        help="Matrix products in fewer digits: tf32 (GPUs), bf16 (CPUs with AMX); what it costs is said.",
         rich_help_panel="Computing",
     ),
 ]

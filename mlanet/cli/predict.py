@@ -10,11 +10,13 @@ import typer
 
 from mlanet.cli.output import (
     Device,
+    Digits,
     Dtype,
     Files,
     Json,
     Kernel,
     Kernels,
+    Matmul,
     MaxEdges,
     MaxMemory,
     Model,
@@ -49,6 +51,7 @@ def predict(
     dtype: Dtype = None,
     device: Device = "cpu",
     kernels: Kernels = Kernel.auto,
+    matmul: Matmul = Digits.float32,
 ) -> None:
     """Predict energy, forces and stress of every structure in FILES.
 
@@ -63,7 +66,7 @@ def predict(
 
     require_formats(output, picture)
     refuse_overwriting((output, csv, picture), [*files, model_path(model)])
-    potential = open_model(model, dtype=dtype and dtype.value, device=device, kernels=kernels.value)
+    potential = open_model(model, dtype and dtype.value, device, kernels.value, matmul.value, tell=note)
     predictions = written(predict_files(potential, files, max_edges=max_edges, max_memory=max_memory), output, csv)
     shown: list[Row] = []
     drawn: list[Predicted] = []

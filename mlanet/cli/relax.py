@@ -12,10 +12,12 @@ from mlanet.cli.output import (
     Capture,
     Compiled,
     Device,
+    Digits,
     Dtype,
     Json,
     Kernel,
     Kernels,
+    Matmul,
     Model,
     Precision,
     note,
@@ -62,6 +64,7 @@ def relax(
     kernels: Kernels = Kernel.auto,
     capture: Capture = False,
     compiled: Compiled = False,
+    matmul: Matmul = Digits.float32,
 ) -> None:
     """Relax STRUCTURE: atoms, and with --cell also the cell. Exit status 1 if it does not converge."""
     from ase.io import write
@@ -86,9 +89,12 @@ def relax(
         kernels=kernels.value,
         capture=capture,
         compiled=compiled,
+        matmul=matmul.value,
     )
     course = relaxation(atoms, cell=cell.value, pressure=pressure, fmax=fmax, steps=steps, method=method.value)
     last = list(progress(course, "relaxing"))[-1]
+    if atoms.calc.matmul_cost is not None:
+        note(str(atoms.calc.matmul_cost))
     result = summary(atoms, last)
     if atoms.pbc.sum() == 2 and "stress_GPa" in result:
         result["sheet_stress_N_per_m"] = sheet_stress(atoms, atoms.get_stress()).tolist()

@@ -143,6 +143,8 @@ class RunConfig(_Strict, frozen=True):
     """`fused` in C++, several times faster; `blocks` (MLANet) needs as little memory; `auto` takes the fastest."""
     compiled: bool = False
     """Have torch compile the whole step, second derivatives included: takes minutes, pays in long trainings."""
+    matmul: Literal["float32", "tf32", "bf16"] = "float32"
+    """Matrix products of a float32 training: `tf32` on GPUs, `bf16` on CPUs with AMX; the log says what that costs."""
     dtype: Literal["float32", "float64"] = "float32"
     """Of weights and forces; energies are summed in float64 always."""
     device: str = "auto"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mlanet.compiled import MANY, CompiledGradient, CompileError, GraphTensors
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, Labels
+from mlanet.ops.digits import matrix_products
 from mlanet.parity import TOLERANCE
 from mlanet.potential import Potential, has_stress
 from mlanet.training.config import LossConfig
@@ -53,6 +54,11 @@ class Gradient:
 
     def __call__(self, graph: AtomicGraph, labels: Labels, energy_factor: float) -> Tensor:
         """This process's share (), float64, of the loss; gradients were let go before. - graph, labels on the device"""
+        with matrix_products(self._potential.matmul):
+            return self._share(graph, labels, energy_factor)
+
+    def _share(self, graph: AtomicGraph, labels: Labels, energy_factor: float) -> Tensor:
+        """By a program where there is one."""
         if self._compiles and min(graph.n_atoms, graph.n_edges) >= MANY:
             counts = self._processes.sum(labelled(graph, labels))
             try:

@@ -24,6 +24,7 @@ from mlanet.interruption import Signals
 from mlanet.kernels import use_kernels
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
+from mlanet.precision import MatmulCost, use_matmul
 from mlanet.training.config import TrainConfig
 from mlanet.training.processes import Processes
 from mlanet.training.report import Report, progress_bar, surroundings
@@ -128,6 +129,7 @@ class _Run:
                 self.folder / STATE, config, self.potential, self.averaged, self.optimizer, self.origin
             )
         self._announce(remarks, resume)
+        use_matmul(self.potential, config.run.matmul, self._announce_cost)
         processes.wait()
         self.clock = time.monotonic() - self.progress.seconds
 
@@ -287,6 +289,11 @@ class _Run:
             facts["warnings"] = list(dict.fromkeys(warnings))
         self.report.write("config.yaml", to_yaml(self.config))
         self.report.log("resumed" if resumed else "started", **facts)
+
+    def _announce_cost(self, cost: MatmulCost) -> None:
+        """What fewer digits cost in the first step."""
+        self.report.tell(str(cost))
+        self.report.log("matmul", text=str(cost))
 
     def _headline(self) -> str:
         """Step and the latest validation errors."""

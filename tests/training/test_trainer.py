@@ -145,7 +145,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         train(settings(run={"checkpoint_every": 1}), progress=False)
     named = [f"frame {index}" for index in range(7) if f"frame {index}" in str(caught.value)]
     assert 1 <= len(named) <= 2 and caught.value.exit_status != 0
-    monkeypatch.setattr(trainer, "loss", right)
+    monkeypatch.setattr(step, "loss", right)
     assert train(settings(run={"checkpoint_every": 1}), resume=True, progress=False).steps == 12
     assert all(bool(one.isfinite().all()) for one in load_model(tmp_path / "run/model.safetensors").parameters())
 
