@@ -176,6 +176,29 @@ def test_gradients_of_a_training_step(name: str, traced_only: None) -> None:
                 torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
+def test_a_training_step_compiled_for_good() -> None:
+    """Machine code in float32: loss and gradients of two batches, to what float32 holds."""
+    torch.manual_seed(0)
+    small = {**MLANET, "irreps": "4x0e+4x1o", "layers": 1, "hidden": 4}
+    potential = Potential.build(parse(small, ModelConfig, "test"), STATISTICS).with_kernels("fused").train()
+    parameters = list(potential.parameters())
+    by_program, as_it_stands = (
+        Gradient(potential, parameters, LossConfig(), Processes("cpu"), compiled=wanted) for wanted in (True, False)
+    )
+    for batch in ([crystal(1), molecule("CO2")], [molecule("CO"), crystal(2), crystal(1, 4)]):
+        given = graph(*batch).to(dtype=torch.float32)
+        slopes = []
+        for gradient in (by_program, as_it_stands):
+            potential.zero_grad(set_to_none=True)
+            value = gradient(given, labels(given).to(dtype=torch.float32), 1.0)
+            slopes.append([value, *(one.grad for one in parameters if one.grad is not None)])
+        largest = max(float(one.abs().max()) for one in slopes[1][1:])
+        assert len(slopes[0]) == len(slopes[1]) > 10 and largest > 1e-3
+        for one, other in zip(*slopes, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * largest)
+
+
 def test_training_goes_on_without(traced_only: None) -> None:
     """A model that cannot be traced: a warning, and the gradient all the same."""
     torch.manual_seed(0)

@@ -41,8 +41,8 @@ def full_product(sent: Tensor, weights: Tensor, harmonics: Tensor) -> Tensor:
     """
     edges, rows, channels = sent.shape
     l_max = round(rows**0.5) - 1
-    match = matched(l_max)
-    own = weights.index_select(1, match.path.to(weights.device)) * match.factor.to(weights)[:, None]
+    match = _matched_there(l_max, weights.dtype, weights.device)
+    own = weights.index_select(1, match.path) * match.factor[:, None]
     product = _product(l_max, channels, sent.dtype, sent.device)
     parts = product(sent.reshape(edges, -1), harmonics, own.reshape(edges, -1))
     parts = parts.view(edges, -1, channels)
@@ -86,6 +86,14 @@ def matched(l_max: int) -> Match:
     if sorted(order) != list(range(n)):
         raise KernelError("kernels: cueq: tensor products of this version of cuEquivariance have other paths")
     return Match(torch.tensor(order), torch.tensor(factors, dtype=torch.float64), tuple(degrees), tuple(firsts))
+
+
+@functools.cache
+def _matched_there(l_max: int, dtype: torch.dtype, device: torch.device) -> Match:
+    """The same on a device: a copy in each step would make the host wait, and no CUDA graph could hold it."""
+    with torch.inference_mode(False):
+        match = matched(l_max)
+        return match._replace(path=match.path.to(device), factor=match.factor.to(device, dtype))
 
 
 @functools.cache
