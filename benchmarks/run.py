@@ -5,9 +5,10 @@
     python benchmarks/run.py --quick --peers              # a minute: tiny models, no other packages
     python benchmarks/run.py --peers mace nequip sevennet --systems LiCoO2:96 NaCl:216 --seconds 300
 
-MLANet at l = 1, 2, 3 (light and full messages), LEIGNN, both with each of their kernels, and other packages' models
-(`peers.py`; `environments.py` makes their environments) at equal channels and layers: energy, forces and stress, and a
-training step, in interleaved rounds on the same structures. All models of a system are alive at once, some 0.5 GB each.
+MLANet at l = 1, 2, 3 (light and full messages), LEIGNN, both with each of their kernels (`fused+compile`: whole steps
+compiled too), and other packages' models (`peers.py`; `environments.py` makes their environments) at equal channels and
+layers: energy, forces and stress, and a training step, in interleaved rounds on the same structures. All models of a
+system are alive at once, some 0.5 GB each.
 
 After each system all figures (`compare.csv|json|html`) and the table of goals (`goals.csv|json|html`) are written,
 at the end the attention layers beside what the machine can do (`floors.csv|json`), on a GPU `growth.csv|json|html`.

@@ -216,6 +216,11 @@ class CompiledGradient:
         self._used: list[nn.Parameter] = []
         self._compiled = Compiled(self._step, self._check)
 
+    @property
+    def programs(self) -> int:
+        """How many were compiled."""
+        return self._compiled.programs
+
     def __call__(self, tensors: Sequence[Tensor]) -> Tensor:
         """The loss, detached; its gradient is left in the weights, in the place of what was there.
 

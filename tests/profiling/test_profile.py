@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from mlanet.errors import ConfigError
 from mlanet.profiling.compare import Plan, compare, memory, phases, started
@@ -13,6 +14,7 @@ from mlanet.profiling.measurement import Measurement
 from mlanet.profiling.plots import family, pareto_front
 from mlanet.profiling.report import ratios
 from mlanet.profiling.scale import growth, scale
+from mlanet.profiling.steps import Steps
 from mlanet.profiling.subject import Request, configuration, own
 from mlanet.profiling.systems import CRYSTALS, system
 
@@ -229,3 +231,22 @@ def test_lines_and_fronts_of_pictures() -> None:
     assert family("mlanet_l1") == family("mlanet_l3") == "mlanet"
     assert family("mace:l_max=1,channels=8") == family("mace:l_max=3,channels=8") != family("mace:l_max=1")
     assert pareto_front([(2.0, 1.0, "b"), (1.0, 2.0, "a"), (3.0, 1.5, "c")]) == [(1.0, 2.0, "a"), (2.0, 1.0, "b")]
+
+
+def test_compiled_steps_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`+compile`: the same answer and the same gradient by traced programs, and these are what a step calls."""
+    monkeypatch.setattr("mlanet.compiled._machine_code", lambda traced: traced)
+    request = Request((14,), 20.0, dtype="float64")
+    plain, compiled = own(f"{SMALL}@fused", request), own(f"{SMALL}@fused+compile", request)
+    slopes = []
+    for subject in (plain, compiled):
+        steps = Steps(subject, subject.prepare([system("Si:8")]))
+        steps.gradient()
+        slopes.append([one.grad for one in subject.module.parameters() if one.grad is not None])
+        slopes[-1] += list(subject.evaluate(steps.inputs, False))
+    assert len(slopes[0]) > 10
+    for one, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    assert {name: program.programs for name, program in compiled._programs.items()} == {"train": 1, "infer": 1}
+    with pytest.raises(ConfigError, match="there is \\+compile"):
+        own(f"{SMALL}@fused+captured", request)
