@@ -12,12 +12,15 @@ from mlanet.calculator import MLANetCalculator
 from mlanet.config import parse
 from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError
-from mlanet.graph import AtomicGraph, Prediction, batch_graphs
+from mlanet.graph import AtomicGraph, Labels, Prediction, batch_graphs
 from mlanet.models import ModelConfig
 from mlanet.ops.digits import matrix_products
 from mlanet.potential import Potential
 from mlanet.precision import MatmulCost, cost, use_matmul
 from mlanet.statistics import Statistics
+from mlanet.training.config import LossConfig
+from mlanet.training.processes import Processes
+from mlanet.training.step import Gradient
 
 MODEL = {"model": "mlanet", "irreps": "32x0e+32x1o", "layers": 2, "heads": 2, "hidden": 32, "cutoff": 4.0}
 
@@ -105,3 +108,19 @@ def test_a_processor_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlanet.precision._has_effect", lambda kind, device: False)
     with pytest.raises(ConfigError, match="computes such products in float32 whatever"):
         use_matmul(potential(), "bf16", print)
+
+
+@needs_bf16
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_training_says_it(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its first step, compiled or not; the gradient is that of fewer digits, backward too."""
+    monkeypatch.setattr("mlanet.compiled._machine_code", lambda traced: traced)
+    given, slopes, told = silicon().to(dtype=torch.float32), [], []
+    labels = Labels(torch.zeros(2, dtype=torch.float64), torch.zeros(24, 3), torch.zeros(2, 3, 3))
+    for kind in ("float32", "bf16"):
+        trained = use_matmul(potential().train(), kind, told.append)
+        parameters = list(trained.parameters())
+        Gradient(trained, parameters, LossConfig(), Processes("cpu"), compiled=compiled)(given, labels, 1.0)
+        slopes.append(torch.cat([one.grad.flatten() for one in parameters if one.grad is not None]))
+    apart = float((slopes[0] - slopes[1]).norm() / slopes[0].norm())
+    assert 1e-4 < apart < 0.5 and len(told) == 1 and torch.get_float32_matmul_precision() == "highest"

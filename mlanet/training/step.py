@@ -83,10 +83,11 @@ class Gradient:
 
     def _by_program(self, graph: AtomicGraph, labels: Labels, counts: Tensor, energy_factor: float) -> Tensor:
         """Through a compiled program."""
-        self._potential.require_supported(graph)
         fields = GraphTensors(graph)
         names = tuple(fields.names)
+        self._potential.require_supported(graph)
         if names not in self._programs:
+            self._potential(graph)  # by itself once, for those who watch its first answer (`mlanet.precision`)
             self._programs[names] = self._compiled(fields)
         factor = torch.tensor(energy_factor, dtype=torch.float64).to(counts.device)
         given = [*fields.take(graph), labels.energy, labels.forces, labels.stress, counts, factor]
