@@ -74,6 +74,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--l-max", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.25, 0.5, 1.0])
     parser.add_argument("--model", nargs="*", default=[], help="further model keys, e.g. combine=sum")
+    parser.add_argument("--run", nargs="*", default=[], help="further settings of the run, e.g. kernels=plain")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     if (options.file is None) != options.demo:
@@ -83,7 +84,7 @@ def _options() -> argparse.Namespace:
 
 def _key(options: argparse.Namespace, l_max: int, fraction: float) -> dict[str, Any]:
     """What tells one row from another."""
-    variant = " ".join(options.model) or "default"
+    variant = " ".join([*options.model, *(f"run.{word}" for word in options.run)]) or "default"
     values = (options.name, l_max, fraction, variant, options.seed, options.steps)
     return dict(zip(KEY, values, strict=True))
 
@@ -126,7 +127,7 @@ def _one(options: argparse.Namespace, files: dict[str, Path], l_max: int, fracti
     n_train = len(load_samples([files["train"]], options.cutoff, require=("energy",)))
     model = {"model": "mlanet", "irreps": IRREPS[l_max].format(c=options.channels), "layers": options.layers}
     model |= {"cutoff": options.cutoff, "heads": 4, "key_dim": 4, "hidden": options.channels}
-    model |= {key: yaml.safe_load(value) for key, value in (word.split("=") for word in options.model)}
+    model |= _settings(options.model)
     settings = {
         "data": {
             "train": [str(files["train"])],
@@ -137,7 +138,7 @@ def _one(options: argparse.Namespace, files: dict[str, Path], l_max: int, fracti
         "model": model,
         "optimizer": {"lr": options.lr},
         "budget": {"steps": options.steps, "max_structures": options.structures, "validate_every": options.steps // 2},
-        "run": {"folder": str(folder), "seed": options.seed, "device": options.device},
+        "run": {"folder": str(folder), "seed": options.seed, "device": options.device} | _settings(options.run),
     }
     start = time.perf_counter()
     result = train(parse(settings, TrainConfig, "accuracy"))
@@ -154,6 +155,11 @@ def _one(options: argparse.Namespace, files: dict[str, Path], l_max: int, fracti
     for kind, values in (("mae", errors.mae()), ("rmse", errors.rmse())):
         row |= {f"{q}_{kind}_{units[q]}": round(values[q] * factors[q], 4) if q in values else "" for q in units}
     return row | surroundings()
+
+
+def _settings(words: list[str]) -> dict[str, Any]:
+    """KEY=VALUE as YAML has them."""
+    return {key: yaml.safe_load(value) for key, value in (word.split("=") for word in words)}
 
 
 def surroundings() -> dict[str, Any]:
