@@ -181,9 +181,10 @@ def test_mixed_precision_is_refused() -> None:
         fused.apply(NativeMessage(shape, rows), [inputs[0].float(), *inputs[1:]], weights)
 
 
-def test_threads_change_nothing_but_rounding() -> None:
+@pytest.mark.parametrize("name", ["whole vectors", "gates of two"])
+def test_threads_change_nothing_but_rounding(name: str) -> None:
     """One, two and five threads, more than centers; each repeats to the bit."""
-    shape, rows, inputs, weights = message_problem(CASES["whole vectors"])
+    shape, rows, inputs, weights = message_problem(CASES[name])
     native, before, found = NativeMessage(shape, rows), torch.get_num_threads(), []
     try:
         for threads in (1, 2, 5, 5):
