@@ -48,7 +48,8 @@ def cost(layer: DualPathAttention, atoms: int, edges: int, itemsize: int) -> Cos
     rows, width = degrees**2, shape.heads * shape.key_dim
     sizes = (shape.radial_functions, *shape.radial_hidden, 2 * degrees * channels)
     networks = sum(a * b for a, b in pairwise(sizes))
-    networks += shape.hidden * (shape.radial_functions + degrees * channels + 2 * degrees * shape.heads)
+    of_z = degrees * channels // shape.gate_channels + 2 * degrees * shape.heads
+    networks += shape.hidden * (shape.radial_functions + of_z)
     dots = rows * (width + shape.heads)
     sums = 2 * degrees * channels + 2 * rows * channels
     node = rows * channels * (channels + 2 * width) + 2 * channels * shape.hidden

@@ -27,6 +27,7 @@ class Case:
     chemical_scale: float = 0.0
     functions: int = 3
     full: bool = False
+    gate_channels: int = 1
 
 
 CASES = {
@@ -44,6 +45,13 @@ CASES = {
     "full l2": Case((3, 9), 2, channels=20, full=True),
     "full l3": Case((3, 130), 3, channels=16, full=True),
     "three layers": Case((5, 2, 4), 1, layers=(4, 6, 5), chemical_scale=0.2),
+    "gates of two": Case((70, 0, 9), 2, channels=20, heads=5, gate_channels=2),
+    "gates of two, sum": Case((4,) * 6, 1, gate_channels=2, chemical_scale=0.3),
+    "gates of three": Case((5, 2), 1, channels=54, heads=3, gate_channels=3),
+    "gates of four": Case((9, 130), 3, channels=64, heads=4, hidden=32, layers=(), gate_channels=4),
+    "gates across heads": Case((3, 7), 2, channels=20, heads=10, gate_channels=4),
+    "full gates of two": Case((3, 70), 2, channels=20, full=True, gate_channels=2),
+    "full gates of four": Case((5, 0, 4), 3, channels=12, heads=3, full=True, gate_channels=4),
 }
 
 
@@ -72,15 +80,16 @@ def message_problem(
     """Shape, edges, inputs and weights of a message."""
     generator = torch.Generator().manual_seed(case.l_max)
     rows = rows_of(case.degrees, generator)
-    n, edges, m, out = len(case.degrees), len(rows.neighbor), (case.l_max + 1) ** 2, case.channels * (case.l_max + 1)
+    n, edges, m = len(case.degrees), len(rows.neighbor), (case.l_max + 1) ** 2
+    gates = (case.l_max + 1) * case.channels // case.gate_channels
     keys, logits = case.heads * case.key_dim, case.heads * (2 * case.l_max + 2)
     sizes = [(n, m, case.channels), (n, m, keys), (n, case.hidden), (n, m, keys), (n, case.hidden), (n,)]
     inputs = [draw(size, generator, dtype) for size in sizes] + [envelope_of(rows, generator, dtype)]
     inputs += [draw(size, generator, dtype) for size in ((edges, case.functions), (edges, m))]
-    shape = BlockShape(case.l_max, case.heads, case.key_dim, case.chemical_scale, case.full)
+    shape = BlockShape(case.l_max, case.heads, case.key_dim, case.chemical_scale, case.full, case.gate_channels)
     widths = (case.functions, *case.layers, shape.radial_groups * case.channels)
-    sizes = [(case.functions, case.hidden), (out, case.hidden), (out,), (logits, case.hidden), (logits,), (case.heads,)]
-    weights = [draw(size, generator, dtype) for size in (*sizes, *itertools.pairwise(widths))]
+    sizes = [(case.functions, case.hidden), (gates, case.hidden), (gates,), (logits, case.hidden), (logits,)]
+    weights = [draw(size, generator, dtype) for size in (*sizes, (case.heads,), *itertools.pairwise(widths))]
     weights = [(one.detach() * 0.3).requires_grad_() for one in weights]
     return shape, rows, inputs, weights
 

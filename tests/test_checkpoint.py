@@ -243,6 +243,22 @@ def test_signed_files_with_a_nonsense_content_are_refused(tmp_path: Path) -> Non
         load_state(tmp_path / "w.safetensors")
 
 
+def test_a_file_from_before_a_setting_means_its_default(tmp_path: Path) -> None:
+    """`gate_channels` came later: without it each channel has a gate; with it the weights are fewer."""
+    ours = potential()
+    save_model(ours, tmp_path / "m.safetensors")
+    header = json.loads(_metadata(tmp_path / "m.safetensors")["header"])
+    assert header["config"].pop("gate_channels") == 1
+    _sign(tmp_path / "old.safetensors", "model", json.dumps(header), dict(ours.state_dict()))
+    theirs = load_model(tmp_path / "old.safetensors")
+    assert theirs.model.config == CONFIG
+    assert_same_bits(ours.state_dict(), theirs.state_dict())
+    header["config"]["gate_channels"] = 4
+    _sign(tmp_path / "other.safetensors", "model", json.dumps(header), dict(ours.state_dict()))
+    with pytest.raises(CheckpointError, match="gates"):
+        load_model(tmp_path / "other.safetensors")
+
+
 def test_a_model_is_not_a_training_state(tmp_path: Path) -> None:
     """Taking one for the other is an error that says what the file is."""
     save_model(potential(), tmp_path / "m.safetensors")

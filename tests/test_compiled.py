@@ -33,6 +33,7 @@ LEIGNN = {"model": "leignn", "channels": 8, "layers": 2, "cutoff": 4.0}
 MODELS: dict[str, tuple[dict[str, object], str]] = {
     "plain": (MLANET, "plain"),
     "fused": (MLANET, "fused"),
+    "shared gates": ({**MLANET, "gate_channels": 4}, "fused"),
     "full, fused": ({**MLANET, "message": "full"}, "fused"),
     "sum, repulsion, total charge": ({**MLANET, "combine": "sum", "repulsion": "zbl", "charge": "total"}, "fused"),
     "l_max 3, radial network": ({**MLANET, "irreps": "4x0e+4x1o+4x2e+4x3o", "radial_hidden": [8]}, "fused"),

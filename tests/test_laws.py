@@ -29,6 +29,8 @@ EXTRA: dict[str, dict[str, Any]] = {
     "no_attention": {"attention": "none"},
     "sum": {"combine": "sum"},
     "full_sum": {"combine": "sum", "message": "full"},
+    "shared_gates": {"gate_channels": 4},
+    "full_shared_gates": {"gate_channels": 2, "message": "full"},
     "no_norm": {"norm": "none"},
     "extensive": {"pooling": "extensive"},
     "paper_pooling": {"pooling": "paper"},

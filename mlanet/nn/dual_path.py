@@ -1,6 +1,6 @@
 """The dual-path dynamic attention: a chemical path and a geometric path weigh every neighbour together.
 
-Chemical path   z_ij = SiLU(A s_i + B s_j + D RBF(r)),  gates g^{c,l} = sigmoid(W_g z)
+Chemical path   z_ij = SiLU(A s_i + B s_j + D RBF(r)),  gates g^{c,l} = sigmoid(W_g z), of one or several channels c
 Geometric path  a^h = aᵀz + Σ_l w^{qk}_{h,l}(z) <q_i^{h,l}, k_j^{h,l}> + Σ_{l>0} w^{qY}_{h,l}(z) <q_i^{h,l}, Y_l(r̂)>
 Weights         α^h = u e^{a/τ_h} / (1 + Σ_k u_ik e^{a_ik/τ_h})
 
@@ -31,7 +31,7 @@ from mlanet.nn.radial import RadialMLP
 from mlanet.nn.tensor_product import TensorProduct
 from mlanet.ops import cueq, oeq
 from mlanet.ops.attention import Kernels, attention_message, can_fuse
-from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
+from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights, each_channel
 from mlanet.ops.layouts import by_layout
 from mlanet.ops.segment import enveloped_softmax
 
@@ -48,6 +48,7 @@ class AttentionShape(NamedTuple):
     attention: str
     message: str
     combine: str
+    gate_channels: int = 1
 
 
 def can_be_fused(attention: str, message: str, combine: str) -> bool:
@@ -178,7 +179,7 @@ class DualPathAttention(nn.Module):
         self.irreps_in = self.irreps_out = irreps
         self.shape, self.channels, self.n_degrees = shape, irreps[0].mul, irreps.lmax + 1
         self.chemical = ChemicalPath(self.channels, shape.radial_functions, shape.hidden)
-        self.gates = nn.Linear(shape.hidden, self.channels * self.n_degrees)
+        self.gates = nn.Linear(shape.hidden, self.channels // shape.gate_channels * self.n_degrees)
         self.logits = None if shape.attention == "none" else GeometricLogits(irreps, shape)
         self.value = Linear(irreps, irreps)
         self.full = FullValue(irreps, shape) if shape.message == "full" else None
@@ -198,7 +199,8 @@ class DualPathAttention(nn.Module):
         """What the one operation knows besides tensors."""
         shape = self.shape
         chemical_scale = shape.mean_neighbors**-0.5 if shape.combine == "sum" else 0.0
-        return BlockShape(self.n_degrees - 1, shape.heads, shape.key_dim, chemical_scale, self.full is not None)
+        sizes = (self.n_degrees - 1, shape.heads, shape.key_dim)
+        return BlockShape(*sizes, chemical_scale, self.full is not None, shape.gate_channels)
 
     def fused_weights(self) -> BlockWeights:
         """The weights that the one operation takes."""
@@ -221,7 +223,8 @@ class DualPathAttention(nn.Module):
         z = self.chemical(features[:, 0], edges)
         envelope = edges.envelope[:, None, None]
         attention = self._edge_weights(features, z, edges) * envelope
-        gates = torch.sigmoid(self.gates(z)).unflatten(1, (self.n_degrees, self.channels))
+        gates = each_channel(torch.sigmoid(self.gates(z)), self.shape.gate_channels)
+        gates = gates.unflatten(1, (self.n_degrees, self.channels))
         if self.shape.combine == "product":
             geometric_gate = chemical_gate = attention * gates
         else:

@@ -25,6 +25,7 @@ class BlockShape(NamedTuple):
     """What the equations need to know besides the tensors.
 
     - chemical_scale: n̄^{-1/2} of `combine: sum`, or 0 · full: tensor products on edges (`combine: product` only)
+    - gate_channels G: neighbouring channels that share a gate; divides C
     """
 
     l_max: int
@@ -32,6 +33,7 @@ class BlockShape(NamedTuple):
     key_dim: int
     chemical_scale: float
     full: bool = False
+    gate_channels: int = 1
 
     @property
     def radial_groups(self) -> int:
@@ -65,7 +67,7 @@ N_GATHERED, N_CENTER, N_INPUTS = 3, 6, len(BlockInputs._fields)
 class BlockWeights(NamedTuple):
     """Weights of the edge networks, in the order in which they follow the inputs.
 
-    - chemical D (B, R) · gates W_g (C(L+1), R) and bias · logits (H(2L+2), R) and bias · log_temperature (H,)
+    - chemical D (B, R) · gates W_g ((L+1) C/G, R) and bias · logits (H(2L+2), R) and bias · log_temperature (H,)
     - mlp: the layers of the radial network of φ and ψ, or of the paths, the last with `radial_groups` C outputs
     """
 
@@ -95,7 +97,7 @@ def message(shape: BlockShape, inputs: BlockInputs, weights: BlockWeights) -> Te
     z = functional.silu(ends + inputs.radial @ weights.chemical)
     alpha = attention(shape, inputs, z, weights) * (inputs.factor[:, None] * inputs.envelope)[:, :, None]
     alpha = alpha[:, :, None, :, None].expand(-1, -1, n_degrees, -1, channels // shape.heads)
-    gates = torch.sigmoid(z @ weights.gates.T + weights.gates_bias).view(alpha.shape)
+    gates = each_channel(torch.sigmoid(z @ weights.gates.T + weights.gates_bias), shape.gate_channels).view(alpha.shape)
     geometric = alpha if shape.chemical_scale else alpha * gates
     chemical = geometric
     if shape.chemical_scale:
@@ -116,6 +118,11 @@ def message(shape: BlockShape, inputs: BlockInputs, weights: BlockWeights) -> Te
         for l, (one, direction) in enumerate(zip(sent, harmonics, strict=True))  # noqa: E741
     ]
     return torch.cat(rows, dim=1)
+
+
+def each_channel(gates: Tensor, gate_channels: int, dim: int = -1) -> Tensor:
+    """One for each channel, from one for each group of neighbouring channels."""
+    return gates if gate_channels == 1 else gates.repeat_interleave(gate_channels, dim=dim)
 
 
 def attention(shape: BlockShape, inputs: BlockInputs, z: Tensor, weights: BlockWeights) -> Tensor:

@@ -29,6 +29,9 @@ SMALL: dict[str, Any] = {"model": "mlanet", "irreps": "4x0e+4x1o", "layers": 2, 
         ({"irreps": "4x0e+4x1o+4x2e+4x3o+4x4e"}, "1, 2 or 3"),
         ({"irreps": "sixty-four"}, "cannot be read.*64x0e"),
         ({"heads": 3}, r"heads \(3\) must divide.*4"),
+        ({"gate_channels": 3}, r"gate_channels \(3\) must divide.*4"),
+        ({"gate_channels": 0}, "gate_channels must be positive"),
+        ({"gate_channels": 8}, r"gate_channels \(8\) must divide.*4"),
         ({"cutoff": -1.0}, "cutoff must be positive"),
         ({"cutoff": float("nan")}, "cutoff must be positive and finite"),
         ({"radial_hidden": [0]}, "radial_hidden: widths must be positive"),
@@ -71,6 +74,23 @@ def test_every_weight_learns(name: str) -> None:
     cancelled = {"model.pooling.readout.2.bias", "model.readout.2.bias"} if config.isolated_atom == "zero" else set()
     # Rounding leaves the cancelled bias a gradient of 1e-16 now and then.
     assert dead <= cancelled, sorted(dead)
+
+
+def test_groups_of_channels_share_a_gate() -> None:
+    """Two channels of a degree read one gate: weights for all, repeated, are the same model."""
+    config = parse(SMALL | {"gate_channels": 2}, MLANetConfig, "")
+    shared = Potential.build(config, Statistics.unit(SPECIES)).eval()
+    gates = [name for name in shared.state_dict() if ".attention.gates." in name]
+    assert [len(shared.state_dict()[name]) for name in gates] == [4] * 4  # two layers, two degrees of two
+    every = Potential.build(parse(SMALL, MLANetConfig, ""), Statistics.unit(SPECIES)).eval()
+    weights = {k: v.repeat_interleave(2, 0) if k in gates else v for k, v in shared.state_dict().items()}
+    every.load_state_dict(weights)
+    graph = to_graph(ethanol(), shared.cutoff)
+    torch.testing.assert_close(every(graph).forces, shared(graph).forces, rtol=0, atol=1e-6)
+    for name in gates[1::2]:
+        weights[name] = weights[name] + torch.arange(8)
+    every.load_state_dict(weights)
+    assert float((every(graph).forces - shared(graph).forces).abs().max()) > 1e-4
 
 
 def test_charge_changes_the_energy() -> None:

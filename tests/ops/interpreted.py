@@ -1,8 +1,8 @@
 """Runs the GPU kernels in Triton's interpreter and compares them with `block.message` and torch's derivatives of it.
 
 A program of its own, because the interpreter must be chosen before triton is imported:
-`TRITON_INTERPRET=1 python interpreted.py PROBLEM CHEMICAL_SCALE HIDDEN_LAYERS float64|float32 [WHAT]`, with WHAT one of
-message, gradient and tangent.
+`TRITON_INTERPRET=1 python interpreted.py PROBLEM CHEMICAL_SCALE HIDDEN_LAYERS float64|float32 [WHAT [GATE_CHANNELS]]`,
+with WHAT one of message, gradient and tangent.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ PATCHED = PatchedOnce()
 interpreter.InterpretedFunction.__call__ = lambda self, *arguments, **options: PATCHED.call(self, *arguments, **options)
 
 
-def draw(problem: Problem, chemical_scale: float, layers: int) -> tuple[BlockShape, Rows, list[Tensor], list[Tensor]]:
+def draw(
+    problem: Problem, chemical_scale: float, layers: int, gate_channels: int
+) -> tuple[BlockShape, Rows, list[Tensor], list[Tensor]]:
     """Seeded inputs by atom and by edge, one edge of envelope 0 among them, and weights."""
     generator = torch.Generator().manual_seed(0)
     n, e, m, c = problem.n_atoms, problem.n_edges, problem.rows, problem.channels
@@ -55,7 +57,7 @@ def draw(problem: Problem, chemical_scale: float, layers: int) -> tuple[BlockSha
         c * (problem.l_max + 1),
         problem.heads * (2 * problem.l_max + 2),
     )
-    hidden, functions, inside = 5, 3, 6
+    hidden, functions, inside, gates = 5, 3, 6, out // gate_channels
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
@@ -64,11 +66,12 @@ def draw(problem: Problem, chemical_scale: float, layers: int) -> tuple[BlockSha
     envelope[1:2] = 0.0
     inputs = [normal(n, m, c), normal(n, m, width), normal(n, hidden), normal(n, m, width), normal(n, hidden)]
     inputs += [normal(n), envelope, normal(e, functions), normal(e, m)]
-    weights = [normal(functions, hidden), normal(out, hidden), normal(out), normal(terms, hidden), normal(terms)]
+    weights = [normal(functions, hidden), normal(gates, hidden), normal(gates), normal(terms, hidden), normal(terms)]
     weights += [normal(problem.heads)]
     weights += [normal(functions, inside), normal(inside, 2 * out)] if layers else [normal(functions, 2 * out)]
     rows = Rows(torch.randint(n, (e,), generator=generator), torch.tensor((0, *problem.edges)).cumsum(0))
-    return BlockShape(problem.l_max, problem.heads, problem.key_dim, chemical_scale), rows, inputs, weights
+    shape = BlockShape(problem.l_max, problem.heads, problem.key_dim, chemical_scale, gate_channels=gate_channels)
+    return shape, rows, inputs, weights
 
 
 def reference(shape: BlockShape, rows: Rows, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
@@ -93,10 +96,12 @@ def compare(what: str, found: Sequence[Tensor], wanted: Sequence[Tensor], dtype:
         assert wrong < TOLERANCE[dtype], f"{what}: tensor {place} differs by {wrong:.1e}"
 
 
-def main(name: str, chemical_scale: str, layers: str, precision: str, until: str = "tangent") -> None:
+def main(
+    name: str, chemical_scale: str, layers: str, precision: str, until: str = "tangent", gate_channels: str = "1"
+) -> None:
     """Values, then first, then second derivatives."""
     dtype = getattr(torch, precision)
-    shape, rows, inputs, weights = draw(PROBLEMS[name], float(chemical_scale), int(layers))
+    shape, rows, inputs, weights = draw(PROBLEMS[name], float(chemical_scale), int(layers), int(gate_channels))
     leaves = [one.requires_grad_() for one in (*inputs, *weights)]
     given, fixed = [one.to(dtype) for one in inputs], BlockWeights.of([one.to(dtype) for one in weights])
     present = (inputs[6] > 0).double()  # where the envelope is 0 its slope is left out

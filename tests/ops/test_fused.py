@@ -26,6 +26,7 @@ from mlanet.ops.native.product import NativeProduct
 from mlanet.ops.native.views import NativeViews
 from mlanet.ops.products import product_paths
 from mlanet.potential import Potential
+from mlanet.profiling.subject import configuration
 from mlanet.profiling.systems import system
 from mlanet.statistics import Statistics
 
@@ -43,7 +44,7 @@ def test_native_message_is_the_message(case: Case, dtype: torch.dtype, tolerance
     assert_same(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 6), wanted, tolerance)
 
 
-@pytest.mark.parametrize("name", ["even", "even sum", "own images"])
+@pytest.mark.parametrize("name", ["even", "even sum", "own images", "gates of two, sum"])
 def test_message_in_blocks_is_the_message(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of tables, a few centers at a time."""
     monkeypatch.setattr("mlanet.ops.in_blocks.ROWS", 8)
@@ -180,9 +181,10 @@ def test_mixed_precision_is_refused() -> None:
         fused.apply(NativeMessage(shape, rows), [inputs[0].float(), *inputs[1:]], weights)
 
 
-def test_threads_change_nothing_but_rounding() -> None:
+@pytest.mark.parametrize("name", ["whole vectors", "gates of two"])
+def test_threads_change_nothing_but_rounding(name: str) -> None:
     """One, two and five threads, more than centers; each repeats to the bit."""
-    shape, rows, inputs, weights = message_problem(CASES["whole vectors"])
+    shape, rows, inputs, weights = message_problem(CASES[name])
     native, before, found = NativeMessage(shape, rows), torch.get_num_threads(), []
     try:
         for threads in (1, 2, 5, 5):
@@ -211,14 +213,22 @@ def answers(potential: Potential, kernels: str) -> list[Tensor]:
     return [found.energy.detach(), found.forces.detach(), found.stress.nan_to_num().detach(), *slopes]
 
 
+SHARED = ["mlanet_l1:gate_channels=4", "mlanet_l1:gate_channels=2,combine=sum", "mlanet_l2_full:gate_channels=4"]
+
+
 @pytest.mark.parametrize(
-    ("preset", "kernels"),
-    [(name, one) for name in FUSED for one in ("blocks", "fused") if one == "fused" or not name.startswith("leignn")],
+    ("name", "kernels"),
+    [
+        (name, one)
+        for name in [*FUSED, *SHARED]
+        for one in ("blocks", "fused")
+        if one == "fused" or not name.startswith("leignn")
+    ],
 )
-def test_models_give_the_same(preset: str, kernels: str) -> None:
-    """Energy, forces, stress and every gradient of the weights, for every preset that can."""
+def test_models_give_the_same(name: str, kernels: str) -> None:
+    """Energy, forces, stress and every gradient of the weights, for every preset that can and with shared gates."""
     torch.manual_seed(0)
-    potential = Potential.build(read_model_config(preset), Statistics.unit(SPECIES, 40.0)).double()
+    potential = Potential.build(configuration(name), Statistics.unit(SPECIES, 40.0)).double()
     plain, other = (answers(potential, name) for name in ("plain", kernels))
     for one, found in zip(plain, other, strict=True):
         torch.testing.assert_close(found, one, rtol=0, atol=1e-10 * max(1.0, float(one.abs().max())))

@@ -39,6 +39,12 @@ def test_kernels_are_the_equations(name: str) -> None:
     interpreted(name, 0.0, 1, "float64")
 
 
+@needs_triton
+def test_shared_gates_are_repeated() -> None:
+    """Their gradients are summed over the channels, through second derivatives."""
+    interpreted("one_edge", 0.3, 1, "float64", "tangent", 2)
+
+
 VARIANTS = [(one.name, (0.0, 0.3)[place % 2], (1, 1, 0)[place % 3]) for place, one in enumerate(SMALL)]
 VARIANTS += [("even_l2", 0.0, 0), ("one_atom_own_images", 0.0, 1), ("tiles", 0.3, 1), ("tiles", 0.0, 0)]
 

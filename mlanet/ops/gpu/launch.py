@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from mlanet.ops.block import BlockShape, BlockWeights
+from mlanet.ops.block import BlockShape, BlockWeights, each_channel
 from mlanet.ops.gpu import backward, forward, senders
 from mlanet.ops.gpu.sizes import Sizes
 from mlanet.ops.gpu.tiles import Inputs, Weights
@@ -86,6 +86,7 @@ class Call:
     x: Inputs
     w: Weights
     weights: BlockWeights
+    gate_channels: int
 
     @classmethod
     def of(
@@ -97,12 +98,16 @@ class Call:
         along: Sequence[Tensor] | None = None,
     ) -> Call:
         """Contiguous tensors; matrix products as precise as torch's own are asked to be."""
+        # The kernels know a gate for each channel only, so where groups share one its weights are repeated.
+        shared = (weights.gates, weights.gates_bias)
+        gates, bias = (each_channel(one, shape.gate_channels, dim=0) for one in shared)
+        weights = weights._replace(gates=gates, gates_bias=bias)
         weights = BlockWeights.of([one.detach().contiguous() for one in weights.flat()])
         pairs = zip(inputs, along, strict=True) if along is not None else ((one,) for one in inputs)
         x = Inputs(*(tuple(one.detach().contiguous() for one in pair) for pair in pairs))
         w = Weights(*weights[:6], weights.mlp[0], weights.mlp[-1])
         precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-        return cls(Sizes.of(shape, inputs, weights, TILE, precision), rows, x, w, weights)
+        return cls(Sizes.of(shape, inputs, weights, TILE, precision), rows, x, w, weights, shape.gate_channels)
 
     @property
     def n(self) -> int:
@@ -181,7 +186,10 @@ class Call:
         return near.sum(1)
 
     def channel_sums(self, share: tuple[Tensor, ...], up: Tensor) -> tuple[Tensor, ...]:
-        """Gradients of gates, their bias and the last layer of the radial network."""
+        """Gradients of gates, their bias and the last layer of the radial network.
+
+        Those of shared gates are sums over their channels.
+        """
         n_edges = len(self.rows.neighbor)
         programs = max(1, min(64, n_edges // EDGES_OF_PROGRAM))
         shapes = (self.weights.gates.shape, self.weights.gates_bias.shape, self.weights.mlp[-1].shape)
@@ -189,7 +197,8 @@ class Call:
         over = (self.rows.neighbor, Senders.of(self.rows).center, n_edges, share, up, *out)
         for degree in self.degrees:
             self.run("channel_weight_gradient", (programs, self.sizes.heads), *over, DEGREE=degree)
-        return tuple(one.sum(0) for one in out)
+        gates, bias, last = (one.sum(0) for one in out)
+        return *(one.unflatten(0, (-1, self.gate_channels)).sum(1) for one in (gates, bias)), last
 
 
 def message(shape: BlockShape, rows: Rows, inputs: Sequence[Tensor], weights: BlockWeights) -> Tensor:

@@ -4,9 +4,10 @@
 
 namespace mlanet {
 
-// Sizes; channels, keys (heads × key_dim) and hidden are filled up to whole vectors by the caller.
+// Sizes; channels, gates (of a degree), keys (heads × key_dim) and hidden are filled up to whole vectors by the caller.
 struct Sizes {
-    int64_t centers, atoms, channels, per_head, heads, key_dim, keys, hidden, functions, depth, widths[MAX_DEPTH + 1];
+    int64_t centers, atoms, channels, gates, gate_channels, per_head, heads, key_dim, keys, hidden, functions, depth;
+    int64_t widths[MAX_DEPTH + 1];
     double chemical_scale;
     int64_t threads;
 };

@@ -16,7 +16,7 @@ struct RawWeights {
 };
 
 void pack(const Sizes& s, const RawWeights& raw, const Couplings<T>* couplings, Weights<T>& w) {
-    const int64_t gates = (L + 1) * s.channels, logits = s.heads * (2 * L + 2);
+    const int64_t gates = (L + 1) * s.gates, logits = s.heads * (2 * L + 2);
     w.chemical.pack(raw.chemical, s.hidden, 1, s.functions, s.hidden);
     w.chemical_back.pack(raw.chemical, 1, s.hidden, s.hidden, s.functions);
     w.gates.pack(raw.gates, 1, s.hidden, s.hidden, gates);
@@ -49,8 +49,8 @@ Sums<T> of_thread(const Sums<T>& all, const Sizes& s, int64_t t) {
     auto move = [t](T*& place, int64_t size) { place = place ? place + t * size : place; };
     const int64_t logits = rounded_up(s.heads * (2 * L + 2), Lanes<T>::width);
     move(own.sent, s.atoms * M * s.channels), move(own.key, s.atoms * M * s.keys), move(own.near, s.atoms * s.hidden);
-    move(own.chemical, s.functions * s.hidden), move(own.gates, s.hidden * (L + 1) * s.channels);
-    move(own.gates_bias, (L + 1) * s.channels), move(own.logits, s.hidden * logits);
+    move(own.chemical, s.functions * s.hidden), move(own.gates, s.hidden * (L + 1) * s.gates);
+    move(own.gates_bias, (L + 1) * s.gates), move(own.logits, s.hidden * logits);
     move(own.logits_bias, s.heads * (2 * L + 2)), move(own.log_temperature, s.heads);
     for (int64_t k = 0; k < s.depth; ++k) move(own.mlp[k], s.widths[k] * s.widths[k + 1]);
     return own;

@@ -24,8 +24,8 @@ class _Sizes(ctypes.Structure):
     """As in attention.hpp."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("centers", "atoms", "channels", "per_head", "heads", "key_dim", "keys")),
-        *((name, ctypes.c_int64) for name in ("hidden", "functions", "depth")),
+        *((name, ctypes.c_int64) for name in ("centers", "atoms", "channels", "gates", "gate_channels", "per_head")),
+        *((name, ctypes.c_int64) for name in ("heads", "key_dim", "keys", "hidden", "functions", "depth")),
         ("widths", ctypes.c_int64 * (MAX_DEPTH + 1)),
         ("chemical_scale", ctypes.c_double),
         ("threads", ctypes.c_int64),
@@ -42,9 +42,9 @@ class _Couplings(ctypes.Structure):
 class NativeMessage:
     """The dual-path message of all centers (`mlanet.ops.block.message`), an `Operation`.
 
-    Cost per edge 2 (B R + B R' + R (L+1) C + R' G C) FLOP for the networks of widths R and R', G = 2 (L+1) for light
-    values and the number of paths for full ones; then 4 (L+1)² C or, with paths (a, b, c), 2 Σ (2a+1) (2c+1) C for the
-    message. Memory O(N), and O(N) for each thread in the gradient.
+    Cost per edge 2 (B R + B R' + R (L+1) C/G + R' F C) FLOP for the networks of widths R and R', gates of G channels,
+    F = 2 (L+1) for light values and the number of paths for full ones; then 4 (L+1)² C or, with paths (a, b, c),
+    2 Σ (2a+1) (2c+1) C for the message. Memory O(N), and O(N) for each thread in the gradient.
     """
 
     shape: BlockShape
@@ -97,6 +97,8 @@ class _Run:
             centers=len(operation.rows.start) - 1,
             atoms=len(tensors[0]),
             channels=self.widths.channels,
+            gates=self.widths.gates,
+            gate_channels=shape.gate_channels,
             per_head=tensors[0].shape[2] // shape.heads,
             heads=shape.heads,
             key_dim=shape.key_dim,

@@ -1,4 +1,4 @@
-"""Channels, keys and hidden widths filled up with zeros to whole vectors, which changes no number, and cut again."""
+"""Channels, gates, keys and hidden widths filled up with zeros to whole vectors, and cut again: changes no number."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from mlanet.ops.block import N_INPUTS, BlockShape, BlockWeights
 
 @dataclass(frozen=True)
 class Widths:
-    """Padded sizes: of vectors, channels C, keys H·K, hidden R, and of the layers of the radial network."""
+    """Padded sizes: of vectors, channels C, gates C/G of a degree, keys H·K, hidden R, layers of the radial network."""
 
     lanes: int
     channels: int
+    gates: int
     keys: int
     hidden: int
     mlp: tuple[int, ...]
@@ -29,7 +30,8 @@ class Widths:
         channels = rounded_up(sent.shape[2], lanes)
         inner = [rounded_up(one.shape[1], lanes) for one in mlp[:-1]]
         widths = (len(mlp[0]), *inner, shape.radial_groups * channels)
-        return cls(lanes, channels, rounded_up(key.shape[2], lanes), rounded_up(near.shape[1], lanes), widths)
+        gates = rounded_up(sent.shape[2] // shape.gate_channels, lanes)
+        return cls(lanes, channels, gates, rounded_up(key.shape[2], lanes), rounded_up(near.shape[1], lanes), widths)
 
 
 def pad(tensors: Sequence[Tensor], widths: Widths, shape: BlockShape) -> list[Tensor]:
@@ -95,9 +97,9 @@ def rounded_up(size: int, step: int) -> int:
 
 
 def _weights(weights: BlockWeights, widths: Widths, shape: BlockShape) -> list[Tensor]:
-    groups, c, r = shape.l_max + 1, widths.channels, widths.hidden
-    gates = wider(_grouped(weights.gates.T, groups, c).T, r)
-    bias = _grouped(weights.gates_bias[None], groups, c)[0]
+    degrees, r = shape.l_max + 1, widths.hidden
+    gates = wider(_grouped(weights.gates.T, degrees, widths.gates).T, r)
+    bias = _grouped(weights.gates_bias[None], degrees, widths.gates)[0]
     rest = [wider(weights.logits, r), weights.logits_bias, weights.log_temperature]
     mlp = padded_layers(weights.mlp, shape.radial_groups, widths.lanes)
     return [wider(weights.chemical, r), gates, bias, *rest, *mlp]
