@@ -146,7 +146,8 @@ class Run:
 
     def verdicts(self) -> list[Verdict]:
         """The goals between models."""
-        return [judge(goal, self.rows, self.contenders, self.absent) for goal in goals(self.on_gpu)]
+        wanted = goals(self.on_gpu, self.options.compiled_peers)
+        return [judge(goal, self.rows, self.contenders, self.absent) for goal in wanted]
 
     def fastest(self, degree: int) -> str:
         """Our light model of a degree with the kernels that were quickest on the system with the most atoms."""

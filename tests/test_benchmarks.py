@@ -159,6 +159,9 @@ def test_compiled_peers_take_part_when_asked() -> None:
     assert {one.family for one in more} == {f"{name} {mode}" for name, modes in COMPILED.items() for mode in modes}
     assert Contender("nequip:l_max=2,channels=16,layers=2,compile=true", "nequip compile", 2) in more
     assert len(found) == len(without) + len(more) == len({one.name for one in found})
+    extra = {str(goal) for goal in goals(False, compiled=True)} - {str(goal) for goal in goals(False)}
+    assert len(extra) == 2 * 3 + 2 * 2 and all("mace compile" in one or "nequip" in one for one in extra)
+    assert not [one for one in extra if "aoti" in one and "train" in one]
 
 
 def rows_of(figures: dict[str, tuple[float | None, float | None]], where: str, atoms: int = 8) -> list[Measurement]:
