@@ -82,8 +82,12 @@ def goals(on_gpu: bool, compiled: bool = False) -> list[Goal]:
         if on_gpu:
             rivals = [(l, 3.0, f"{name} {kernel}") for l in (2, 3) for name, kernel in ACCELERATORS.items()]  # noqa: E741
         elif compiled:
-            more = [(*rival, one) for rival in rivals for one in COMPILED.get(rival[2], ())]
-            rivals += [(*size, f"{name} {one}") for *size, name, one in more if one != "aoti" or mode == "infer"]
+            rivals += [
+                (l, factor, f"{name} {one}")
+                for l, factor, name in rivals  # noqa: E741
+                for one in COMPILED.get(name, ())
+                if one != "aoti" or mode == "infer"
+            ]
         for degree, factor, rival in rivals:
             found.append(Goal(Side(rival, degree), Side("mlanet", degree), "ms", mode, factor, True))
         if not on_gpu:
