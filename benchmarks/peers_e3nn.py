@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from peers import SIZES, Peer, Request, default_dtype, frozen, mode, need, options, pairs, results
+from peers import SIZES, Peer, Request, default_dtype, mode, need, options, pairs, results
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -68,7 +68,7 @@ def mace(given: dict[str, Any], request: Request) -> Peer:
 
     with default_dtype(request.dtype):
         module = (prepare(build) if chosen.compile else build)().to(request.device)
-    calls = {True: torch.compile(module), False: torch.compile(frozen(module))} if chosen.compile else {}
+    call = torch.compile(module) if chosen.compile else module  # with frozen weights its forces come out as zeros
 
     def inputs(structures: Sequence[Atoms]) -> dict[str, Tensor]:
         graph = pairs(structures, chosen.cutoff, request)
@@ -88,7 +88,6 @@ def mace(given: dict[str, Any], request: Request) -> Peer:
     def evaluate(inputs: dict[str, Tensor], training: bool) -> Results:
         positions = inputs["positions"].clone().requires_grad_()
         history = training or chosen.compile  # a compiled model can only be run with it
-        call = calls.get(training, module)
         found = call(inputs | {"positions": positions}, training=history, compute_force=True, compute_stress=True)
         return results(found["energy"], found["forces"], found["stress"], training)
 

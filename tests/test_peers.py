@@ -189,6 +189,7 @@ def test_derivatives(name: str, options: dict[str, object]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("name", "mode"), [(name, mode) for name, modes in COMPILED.items() for mode in modes])
 def test_compiled_modes_compute_the_same(name: str, mode: str) -> None:
     """Energy, forces and stress, and the gradient of a loss on all three, as without compilation: double precision,
