@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lineup import ACCELERATORS, Contender
+from lineup import ACCELERATORS, COMPILED, Contender
 
 from mlanet.profiling.measurement import Measurement
 
@@ -70,13 +70,24 @@ class Verdict:
         return asdict(self)
 
 
-def goals(on_gpu: bool) -> list[Goal]:
-    """Those between models; what a GPU shall do by itself is judged by `of_growth` and `of_kernels`."""
+def goals(on_gpu: bool, compiled: bool = False) -> list[Goal]:
+    """Those between models; what a GPU shall do by itself is judged by `of_growth` and `of_kernels`.
+
+    Args:
+        compiled: peers count in their compiled modes too; `aoti` has no training step.
+    """
     found = []
     for mode in ("infer", "train"):
         rivals = [(3, 10.0, "mace"), (3, 10.0, "nequip"), (2, 4.0, "mace"), (2, 4.0, "nequip"), (1, 1.0, "painn")]
         if on_gpu:
             rivals = [(l, 3.0, f"{name} {kernel}") for l in (2, 3) for name, kernel in ACCELERATORS.items()]  # noqa: E741
+        elif compiled:
+            rivals += [
+                (l, factor, f"{name} {one}")
+                for l, factor, name in rivals  # noqa: E741
+                for one in COMPILED.get(name, ())
+                if one != "aoti" or mode == "infer"
+            ]
         for degree, factor, rival in rivals:
             found.append(Goal(Side(rival, degree), Side("mlanet", degree), "ms", mode, factor, True))
         if not on_gpu:

@@ -19,6 +19,9 @@ FIXED_DEGREE = {"painn": 1, "tensornet": 2}
 ACCELERATORS = {"mace": "cueq", "nequip": "oeq", "allegro": "cueq", "sevennet": "flash"}
 """Kernels for NVIDIA GPUs that other packages can switch on."""
 
+COMPILED = {"mace": ("compile",), "nequip": ("compile", "aoti"), "allegro": ("compile", "aoti"), "esen": ("compile",)}
+"""Modes of other packages that have torch compile their models, on any device."""
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -42,13 +45,19 @@ class Sizes:
 
 
 def lineup(
-    degrees: Sequence[int], kernels: Sequence[str], peers: Sequence[str], sizes: Sizes, accelerated: bool
+    degrees: Sequence[int],
+    kernels: Sequence[str],
+    peers: Sequence[str],
+    sizes: Sizes,
+    accelerated: bool,
+    compiled: bool = False,
 ) -> list[Contender]:
     """Everybody, by degree, ours before the others.
 
     Args:
         kernels: of our models; blocks are for MLANet with light messages only.
         accelerated: peers also with their kernels for GPUs.
+        compiled: peers also in their compiled modes.
     """
     found = []
     others = [kernel for kernel in kernels if kernel != "blocks"]
@@ -59,7 +68,7 @@ def lineup(
             leignn = f"leignn:channels={sizes.channels},layers={sizes.layers}"
             found += [Contender(f"{leignn}@{kernel}", "leignn", 1) for kernel in others]
         for peer in peers:
-            found += _peer(peer, degree, sizes, accelerated)
+            found += _peer(peer, degree, sizes, _modes(peer, accelerated, compiled))
     return found
 
 
@@ -88,12 +97,15 @@ def _ours(degree: int, sizes: Sizes, more: str, kernel: str) -> str:
     return f"mlanet_l{degree}{':' if changes else ''}{','.join(changes)}@{kernel}"
 
 
-def _peer(peer: str, degree: int, sizes: Sizes, accelerated: bool) -> list[Contender]:
+def _modes(peer: str, accelerated: bool, compiled: bool) -> list[str]:
+    """Options that a peer takes part with besides none."""
+    kernels = [ACCELERATORS[peer]] if accelerated and peer in ACCELERATORS else []
+    return kernels + (list(COMPILED.get(peer, ())) if compiled else [])
+
+
+def _peer(peer: str, degree: int, sizes: Sizes, modes: Sequence[str]) -> list[Contender]:
     options = [f"channels={sizes.channels}", f"layers={sizes.layers}"]
     if peer in FIXED_DEGREE:
         return [Contender(f"{peer}:{','.join(options)}", peer, degree)] if FIXED_DEGREE[peer] == degree else []
     name = f"{peer}:{','.join([f'l_max={degree}', *options])}"
-    found = [Contender(name, peer, degree)]
-    if accelerated and peer in ACCELERATORS:
-        found.append(Contender(f"{name},{ACCELERATORS[peer]}=true", f"{peer} {ACCELERATORS[peer]}", degree))
-    return found
+    return [Contender(name, peer, degree), *(Contender(f"{name},{one}=true", f"{peer} {one}", degree) for one in modes)]

@@ -18,6 +18,7 @@ Unless a builder says otherwise its options are l_max=2, channels=64, layers=2 a
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
@@ -187,6 +188,14 @@ def mode(module: Any, training: bool) -> None:
     """Switch a module to training or back, only if need be."""
     if module.training != training:
         module.train(training)
+
+
+def frozen(module: Any) -> Any:
+    """A copy of a module on the same memory for its weights, but without history of them: for compiled inference."""
+    copied = copy.deepcopy(module)
+    for one, own in zip(copied.parameters(), module.parameters(), strict=True):
+        one.data = own.data
+    return copied.requires_grad_(False)
 
 
 def results(energy: Tensor, forces: Tensor, stress: Tensor, training: bool) -> Results:

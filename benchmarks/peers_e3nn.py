@@ -23,7 +23,8 @@ def mace(given: dict[str, Any], request: Request) -> Peer:
 
     Options beside the sizes: harmonics=0, their highest degree where it is not l_max (MACE-MP: 3); correlation=3,
     factors in the products of an atom's features; cueq, kernels of cuEquivariance (NVIDIA's own, not free software);
-    compile, torch.compile with forces and stress inside.
+    compile, the package's `mace.tools.compile.prepare` and torch.compile, forces and stress inside the graph; of its
+    own accord the package uses this in its calculator only. Compiled anew for a second size, then for all sizes.
     Unlike ours: symmetric products of all messages on an atom, no attention; the last layer keeps scalars only.
     """
     chosen = options(given, **SIZES, harmonics=0, correlation=3, cueq=False, compile=False)
@@ -67,7 +68,7 @@ def mace(given: dict[str, Any], request: Request) -> Peer:
 
     with default_dtype(request.dtype):
         module = (prepare(build) if chosen.compile else build)().to(request.device)
-    call = torch.compile(module) if chosen.compile else module
+    call = torch.compile(module) if chosen.compile else module  # with frozen weights its forces come out as zeros
 
     def inputs(structures: Sequence[Atoms]) -> dict[str, Tensor]:
         graph = pairs(structures, chosen.cutoff, request)
@@ -97,11 +98,14 @@ def nequip(given: dict[str, Any], request: Request) -> Peer:
     """NequIP (Batzner et al., Nat. Commun. 2022): nequip 0.19.1, MIT licence.
 
     Options beside the sizes: parity, features of both parities for each degree; oeq, kernels of OpenEquivariance (BSD);
-    compile, the package's own compilation for training, which wants two structures or more in a batch.
+    compile, the package's `compile_mode: compile`, a trace of energy and derivatives for all sizes given to
+    torch.compile, for inference and training; aoti, what `nequip-compile --mode aotinductor` makes, for inference only.
+    The package's compile leaves a batch of one structure uncompiled, so two atoms in a cell of their own ride along
+    with it here; their energy, forces and stress are cut off before the loss.
     Unlike ours: messages are summed without attention, and a gate follows each convolution; the package's presets have
     fewer channels for higher degrees.
     """
-    chosen = options(given, **SIZES, parity=False, oeq=False, compile=False)
+    chosen = options(given, **SIZES, parity=False, oeq=False, compile=False, aoti=False)
     if chosen.oeq:
         need(request, "nequip:oeq", "openequivariance", OEQ)
     from nequip.utils.global_state import set_global_state
@@ -127,7 +131,7 @@ def allegro(given: dict[str, Any], request: Request) -> Peer:
     are those of its scalars); parity; cueq, contractions by cuEquivariance (see mace); compile (see nequip).
     Unlike ours: features live on pairs of atoms and nothing is passed on, so that layers do not widen the reach.
     """
-    chosen = options(given, **SIZES, tensor_channels=0, parity=False, cueq=False, compile=False)
+    chosen = options(given, **SIZES, tensor_channels=0, parity=False, cueq=False, compile=False, aoti=False)
     if chosen.cueq:
         need(request, "allegro:cueq", "cuequivariance_ops_torch", CUEQ)
     from nequip.utils.global_state import set_global_state
@@ -173,12 +177,12 @@ def _nequip_peer(module: Any, chosen: SimpleNamespace, request: Request) -> Peer
     from nequip.data import AtomicDataDict as Keys
 
     module = module.to(request.device)
+    ahead = _NequipAhead(module) if chosen.aoti else None
 
-    def inputs(structures: Sequence[Atoms]) -> dict[str, Tensor]:
-        if chosen.compile and len(structures) < 2:
-            raise ValueError("nequip and allegro compile for two structures or more and run one structure uncompiled")
-        graph = pairs(structures, chosen.cutoff, request)
-        return {
+    def inputs(structures: Sequence[Atoms]) -> tuple[dict[str, Tensor], int]:
+        alone = chosen.compile and len(structures) == 1
+        graph = pairs([*structures, _companion(structures[0])] if alone else structures, chosen.cutoff, request)
+        data = {
             Keys.POSITIONS_KEY: graph.positions,
             Keys.CELL_KEY: graph.cell,
             Keys.EDGE_INDEX_KEY: torch.stack([graph.center, graph.neighbor]),
@@ -187,13 +191,90 @@ def _nequip_peer(module: Any, chosen: SimpleNamespace, request: Request) -> Peer
             Keys.BATCH_KEY: graph.structure,
             Keys.NUM_NODES_KEY: graph.atoms,
         }
+        return data, COMPANIONS if alone else 0
 
-    def evaluate(inputs: dict[str, Tensor], training: bool) -> Results:
-        mode(module, training)
-        found = module(inputs | {key: inputs[key].clone() for key in (Keys.POSITIONS_KEY, Keys.CELL_KEY)})
-        return results(found[Keys.TOTAL_ENERGY_KEY], found[Keys.FORCE_KEY], found[Keys.STRESS_KEY], training)
+    def evaluate(inputs: tuple[dict[str, Tensor], int], training: bool) -> Results:
+        data, extra = inputs
+        mode(module, training or chosen.compile)  # one trace serves both: that of training keeps its history
+        data = data | {key: data[key].clone() for key in (Keys.POSITIONS_KEY, Keys.CELL_KEY)}
+        if ahead is not None:
+            if training:
+                raise RuntimeError("aoti: nequip-compile is for inference; compile is the package's way in training")
+            found = ahead(data)
+        else:
+            found = _nequip_call(module, data, training)
+        values = [found[key] for key in (Keys.TOTAL_ENERGY_KEY, Keys.FORCE_KEY, Keys.STRESS_KEY)]
+        if extra:
+            values = [values[0][:-1], values[1][:-extra], values[2][:-1]]
+        return results(*values, training)
 
-    return Peer(module, chosen.cutoff, inputs, lambda inputs: inputs[Keys.EDGE_INDEX_KEY].shape[1], evaluate)
+    def edges(inputs: tuple[dict[str, Tensor], int]) -> int:
+        return int(inputs[0][Keys.EDGE_INDEX_KEY].shape[1]) - inputs[1]
+
+    return Peer(module, chosen.cutoff, inputs, edges, evaluate)
+
+
+COMPANIONS = 2
+"""Atoms, and pairs, of the structure that rides along where a compiled model wants a batch of two."""
+
+
+def _companion(structure: Atoms) -> Atoms:
+    """Two atoms 1.5 Å apart in empty space, of the first element at hand."""
+    from ase import Atoms
+
+    return Atoms(structure.numbers[[0, 0]], [[0.0, 0.0, 0.0], [1.5, 0.0, 0.0]], cell=[9.0, 9.0, 9.0])
+
+
+def _nequip_call(module: Any, data: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
+    """The module; once it is compiled, inference keeps no history (the trace has its derivatives inside)."""
+    import torch
+
+    compiled = getattr(module, "_compiled_cache", ({},))[0]
+    with torch.set_grad_enabled(training or not compiled):
+        return module(data)  # type: ignore[no-any-return]
+
+
+class _NequipAhead:
+    """What `nequip-compile --mode aotinductor` does to a model, with its targets `ase` (one structure) and `batch`.
+
+    Compiled at the first call with the weights of that moment, for all numbers of atoms and pairs.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self.ready: dict[str, Any] = {}
+
+    def __call__(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+        from nequip.data import AtomicDataDict as Keys
+
+        target = "ase" if len(data[Keys.NUM_NODES_KEY]) == 1 else "batch"
+        if target not in self.ready:
+            self.ready[target] = self._compile(target, dict(data))
+        return self.ready[target](data)  # type: ignore[no-any-return]
+
+    def _compile(self, target: str, data: dict[str, Tensor]) -> Any:
+        import tempfile
+
+        import torch
+        from nequip.nn.compile import DictInputOutputWrapper
+        from nequip.scripts._compile_utils import COMPILE_TARGET_DICT
+        from nequip.utils.aot import aot_export_model
+
+        rules = COMPILE_TARGET_DICT[target]
+        sizes = {name: torch.export.Dim(f"num_{name}s", min=2) for name in ("graph", "node", "edge")}
+        fields = rules["input"], rules["output"]
+        with tempfile.TemporaryDirectory() as folder:
+            path = f"{folder}/model.nequip.pt2"
+            aot_export_model(
+                model=copy.deepcopy(self.module),
+                device=data[fields[0][0]].device,
+                input_fields=fields[0],
+                output_fields=fields[1],
+                data=rules["data_settings"](data),
+                batch_map=rules["batch_map_settings"](sizes),
+                output_path=path,
+            )
+            return DictInputOutputWrapper(torch._inductor.aoti_load_package(path), *fields)
 
 
 def sevennet(given: dict[str, Any], request: Request) -> Peer:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from peers import SIZES, Pairs, Peer, Request, mode, options, pairs, results
+from peers import SIZES, Pairs, Peer, Request, frozen, mode, options, pairs, results
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -168,12 +169,13 @@ def _given_pairs() -> Any:
 def esen(given: dict[str, Any], request: Request) -> Peer:
     """eSEN (Fu et al., ICML 2025), as the eSCN-MD backbone with an energy head: fairchem-core 2.24.0, MIT licence.
 
-    Options beside the sizes: m_max=2, the highest order kept in a pair's frame (never above l_max). The package's
-    Triton kernels, for inference of merged l_max=2 models only, are left out.
+    Options beside the sizes: m_max=2, the highest order kept in a pair's frame (never above l_max); compile,
+    torch.compile with dynamic shapes as in the package's `InferenceSettings(compile=True)`, which is for inference
+    only. The package's Triton kernels, for inference of merged l_max=2 models only, are left out.
     Unlike ours: features are rotated into the frame of each pair, where the convolution is one over SO(2), and are
     normalised in each layer; total charge and spin enter as embeddings (zero here).
     """
-    chosen = options(given, **SIZES, m_max=2)
+    chosen = options(given, **SIZES, m_max=2, compile=False)
     import torch
     from fairchem.core.datasets.atomic_data import AtomicData
     from fairchem.core.models.uma.escn_md import MLP_EFS_Head, eSCNMDBackbone
@@ -200,6 +202,7 @@ def esen(given: dict[str, Any], request: Request) -> Peer:
     )
     module = torch.nn.ModuleDict({"backbone": backbone, "head": MLP_EFS_Head(backbone, wrap_property=False)})
     module = module.to(request.device, getattr(torch, request.dtype))
+    call = _esen_compiled(module) if chosen.compile else functools.partial(_esen_call, module)
 
     def inputs(structures: Sequence[Atoms]) -> Any:
         graph = pairs(structures, chosen.cutoff, request)
@@ -222,11 +225,27 @@ def esen(given: dict[str, Any], request: Request) -> Peer:
         )
 
     def evaluate(inputs: Any, training: bool) -> Results:
+        if chosen.compile and training:
+            raise RuntimeError("esen:compile is for inference: fairchem compiles no training step")
         mode(module, training)
         data = copy.copy(inputs)  # the model writes into what it is given
         data.__keys__ = set(inputs.__keys__)
         data.pos, data.cell = inputs.pos.clone(), inputs.cell.clone()
-        found = module["head"](data, module["backbone"](data))
+        found = call(data)
         return results(found["energy"], found["forces"], found["stress"], training)
 
     return Peer(module, chosen.cutoff, inputs, lambda inputs: inputs.edge_index.shape[1], evaluate)
+
+
+def _esen_call(module: Any, data: Any) -> Any:
+    return module["head"](data, module["backbone"](data))
+
+
+def _esen_compiled(module: Any) -> Callable[[Any], Any]:
+    """As in `MLIPPredictUnit`: frozen weights, no symbolic numbers but sizes."""
+    import torch
+
+    torch._dynamo.config.recompile_limit = 32
+    torch._dynamo.config.specialize_float = True
+    fixed = frozen(module).eval()
+    return torch.compile(lambda data: _esen_call(fixed, data), dynamic=True)

@@ -4,6 +4,7 @@
     python benchmarks/run.py --device cuda                # a GPU: also growth to the last atom that fits
     python benchmarks/run.py --quick --peers              # a minute: tiny models, no other packages
     python benchmarks/run.py --peers mace nequip sevennet --systems LiCoO2:96 NaCl:216 --seconds 300
+    python benchmarks/run.py --compiled-peers --seconds 1800      # them also compiled by torch, minutes for each
 
 MLANet at l = 1, 2, 3 (light and full messages), LEIGNN, both with each of their kernels (`fused+compile`: whole steps
 compiled too), and other packages' models (`peers.py`; `environments.py` makes their environments) at equal channels and
@@ -70,7 +71,7 @@ class Run:
         )
         self.on_gpu = options.device.startswith("cuda")
         sizes = Sizes(options.channels, options.layers)
-        everybody = lineup(options.degrees, options.kernels, options.peers, sizes, self.on_gpu)
+        everybody = lineup(options.degrees, options.kernels, options.peers, sizes, self.on_gpu, options.compiled_peers)
         self.contenders, self.absent = require_present(everybody, self.settings)
         try:
             self.systems = {where: system(where) for where in options.systems}
@@ -146,7 +147,8 @@ class Run:
 
     def verdicts(self) -> list[Verdict]:
         """The goals between models."""
-        return [judge(goal, self.rows, self.contenders, self.absent) for goal in goals(self.on_gpu)]
+        wanted = goals(self.on_gpu, self.options.compiled_peers)
+        return [judge(goal, self.rows, self.contenders, self.absent) for goal in wanted]
 
     def fastest(self, degree: int) -> str:
         """Our light model of a degree with the kernels that were quickest on the system with the most atoms."""
@@ -176,6 +178,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="tiny models and cells, one round: does it run at all?")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=PEERS_OF_GOALS, help="other packages")
+    parser.add_argument("--compiled-peers", action="store_true", help="them also in their packages' compiled modes")
     parser.add_argument("--degrees", nargs="+", type=int, choices=(1, 2, 3), default=(1, 2, 3))
     parser.add_argument("--kernels", nargs="+", default=KERNELS, help="of our models")
     parser.add_argument("--channels", type=int, default=64)

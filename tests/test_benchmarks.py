@@ -20,7 +20,8 @@ sys.path.append(str(ROOT / "benchmarks"))
 import run as everybody  # noqa: E402
 from floors import cost  # noqa: E402
 from goals import FROM_ATOMS, Goal, Side, goals, judge, of_growth, of_kernels  # noqa: E402
-from lineup import Contender, Sizes, lineup  # noqa: E402
+from lineup import COMPILED, Contender, Sizes, lineup  # noqa: E402
+from peers import PEERS  # noqa: E402
 
 from mlanet.nn.dual_path import DualPathAttention  # noqa: E402
 from mlanet.profiling.compare import neighbours_of, species_of  # noqa: E402
@@ -148,6 +149,19 @@ def test_everybody_takes_part_at_equal_size() -> None:
             assert (config.channels, config.layers) == (16, 2)
             assert one.family == "leignn" or config.l_max == one.degree
     assert lineup((2,), ("plain",), (), Sizes(), accelerated=False)[0].name == "mlanet_l2@plain"
+
+
+def test_compiled_peers_take_part_when_asked() -> None:
+    """Each in every compiled mode that its package has, as a family of its own; all options are ones that exist."""
+    found = lineup((1, 2), ("plain",), list(PEERS), Sizes(16, 2), accelerated=False, compiled=True)
+    without = lineup((1, 2), ("plain",), list(PEERS), Sizes(16, 2), accelerated=False)
+    more = [one for one in found if one not in without]
+    assert {one.family for one in more} == {f"{name} {mode}" for name, modes in COMPILED.items() for mode in modes}
+    assert Contender("nequip:l_max=2,channels=16,layers=2,compile=true", "nequip compile", 2) in more
+    assert len(found) == len(without) + len(more) == len({one.name for one in found})
+    extra = {str(goal) for goal in goals(False, compiled=True)} - {str(goal) for goal in goals(False)}
+    assert len(extra) == 2 * 3 + 2 * 2 and all("mace compile" in one or "nequip" in one for one in extra)
+    assert not [one for one in extra if "aoti" in one and "train" in one]
 
 
 def rows_of(figures: dict[str, tuple[float | None, float | None]], where: str, atoms: int = 8) -> list[Measurement]:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
 
 from environments import ENVIRONMENTS, python, steps  # noqa: E402
+from lineup import COMPILED  # noqa: E402
 from peers import PEERS, Request  # noqa: E402
 
 SMALL = {"channels": 8, "layers": 2, "cutoff": 4.0}
@@ -96,6 +97,53 @@ report["reached"] = sum(reached) / len(reached)
 print("REPORT" + json.dumps(report))
 """
 
+COMPARISON = """
+import json, sys, warnings
+warnings.filterwarnings("ignore")
+import numpy as np, torch
+from ase import Atoms
+from ase.build import bulk
+from peers import PEERS, Request
+
+name, mode, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+torch.set_num_threads(1)
+request = Request((3, 8, 27), 40.0, "cpu", "float64")
+models = []
+for more in ({}, {mode: True}):
+    torch.manual_seed(1)
+    models.append(PEERS[name].build(options | more, request))
+models[1].module.load_state_dict(models[0].module.state_dict())
+
+def crystal(repeats):
+    found = bulk("LiO", "rocksalt", a=4.2, cubic=True).repeat((1, 1, repeats))
+    found.positions += np.random.default_rng(1).normal(scale=0.1, size=found.positions.shape)
+    return found
+
+def derivatives(peer, inputs):
+    peer.module.zero_grad()
+    energy, forces, stress = peer.evaluate(inputs, True)
+    (energy.square().sum() + forces.square().sum() + 1e4 * stress.square().sum()).backward()
+    weights = [one.grad.reshape(-1) for one in peer.module.parameters() if one.grad is not None]
+    return energy.detach(), forces.detach(), stress.detach(), torch.cat(weights)
+
+def apart(here, there):
+    return max(float((a - b).abs().max() / a.abs().max()) for a, b in zip(here, there, strict=True))
+
+report = {"edges": [], "infer": [], "train": []}
+for structures in ([crystal(1)], [crystal(2)]):
+    given = [peer.prepare(structures) for peer in models]
+    report["edges"].append([peer.edges(one) for peer, one in zip(models, given)])
+    values = [peer.evaluate(one, False) for peer, one in zip(models, given)]
+    report["infer"].append(apart(*values))
+    report["history"] = any(one.requires_grad for one in values[1])
+    try:
+        report["train"].append(apart(*(derivatives(peer, one) for peer, one in zip(models, given))))
+    except RuntimeError as error:
+        report["refused"] = str(error)
+        assert "is for inference" in str(error), error
+print("REPORT" + json.dumps(report))
+"""
+
 
 def interpreter(name: str) -> str:
     """The interpreter that has a peer's packages; without one the test is skipped."""
@@ -138,6 +186,22 @@ def test_derivatives(name: str, options: dict[str, object]) -> None:
         assert np.abs(here).min() > 1e-6, law
         assert np.abs(there - here).max() < 1e-5 * np.abs(here).max(), law
     assert report["reached"] > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("name", "mode"), [(name, mode) for name, modes in COMPILED.items() for mode in modes])
+def test_compiled_modes_compute_the_same(name: str, mode: str) -> None:
+    """Energy, forces and stress, and the gradient of a loss on all three, as without compilation: double precision,
+    1e-8 of the largest value. One structure at a time, in two sizes; what is for inference says so in training."""
+    options = {"channels": 4, "layers": 2, "cutoff": 4.0, "l_max": 1}
+    report = json.loads(child(interpreter(name), COMPARISON, name, mode, json.dumps(options)).split("REPORT")[1])
+    assert all(plain == compiled > 12 for plain, compiled in report["edges"])
+    assert not report["history"] and len(report["infer"]) == 2 and max(report["infer"]) < 1e-8
+    if name == "esen" or mode == "aoti":
+        assert not report["train"] and "is for inference" in report["refused"]
+    else:
+        assert len(report["train"]) == 2 and max(report["train"]) < 1e-8
 
 
 def test_table_is_light() -> None:
