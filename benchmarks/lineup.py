@@ -19,7 +19,7 @@ FIXED_DEGREE = {"painn": 1, "tensornet": 2}
 ACCELERATORS = {"mace": "cueq", "nequip": "oeq", "allegro": "cueq", "sevennet": "flash"}
 """Kernels for NVIDIA GPUs that other packages can switch on."""
 
-COMPILED = {"mace": ("compile",), "nequip": ("compile", "aoti"), "allegro": ("compile", "aoti"), "esen": ("compile",)}
+COMPILED = {"mace": ("compile",), "nequip": ("compile", "aoti"), "esen": ("compile",)}
 """Modes of other packages that have torch compile their models, on any device."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -121,17 +122,17 @@ def nequip(given: dict[str, Any], request: Request) -> Peer:
         module = modify(modifiers=[{"modifier": "enable_OpenEquivariance"}], model=target | arguments)
     else:
         module = NequIPGNNModel(**arguments)
-    return _nequip_peer(module, chosen, request)
+    return _nequip_peer(module, chosen, request, ahead=chosen.aoti)
 
 
 def allegro(given: dict[str, Any], request: Request) -> Peer:
     """Allegro (Musaelian et al., Nat. Commun. 2023): nequip-allegro 0.8.3 on nequip 0.19.1, MIT licence.
 
     Options beside the sizes: tensor_channels=0, of the tensors of a pair, where they are not half the channels (which
-    are those of its scalars); parity; cueq, contractions by cuEquivariance (see mace); compile (see nequip).
+    are those of its scalars); parity; cueq, contractions by cuEquivariance (see mace); compile (see nequip; not tried).
     Unlike ours: features live on pairs of atoms and nothing is passed on, so that layers do not widen the reach.
     """
-    chosen = options(given, **SIZES, tensor_channels=0, parity=False, cueq=False, compile=False, aoti=False)
+    chosen = options(given, **SIZES, tensor_channels=0, parity=False, cueq=False, compile=False)
     if chosen.cueq:
         need(request, "allegro:cueq", "cuequivariance_ops_torch", CUEQ)
     from nequip.utils.global_state import set_global_state
@@ -172,12 +173,12 @@ def _nequip_arguments(chosen: SimpleNamespace, request: Request) -> dict[str, An
     }
 
 
-def _nequip_peer(module: Any, chosen: SimpleNamespace, request: Request) -> Peer:
+def _nequip_peer(module: Any, chosen: SimpleNamespace, request: Request, ahead: bool = False) -> Peer:
     import torch
     from nequip.data import AtomicDataDict as Keys
 
     module = module.to(request.device)
-    ahead = _NequipAhead(module) if chosen.aoti else None
+    call = _NequipAhead(module) if ahead else functools.partial(_nequip_call, module)
 
     def inputs(structures: Sequence[Atoms]) -> tuple[dict[str, Tensor], int]:
         alone = chosen.compile and len(structures) == 1
@@ -197,12 +198,7 @@ def _nequip_peer(module: Any, chosen: SimpleNamespace, request: Request) -> Peer
         data, extra = inputs
         mode(module, training or chosen.compile)  # one trace serves both: that of training keeps its history
         data = data | {key: data[key].clone() for key in (Keys.POSITIONS_KEY, Keys.CELL_KEY)}
-        if ahead is not None:
-            if training:
-                raise RuntimeError("aoti: nequip-compile is for inference; compile is the package's way in training")
-            found = ahead(data)
-        else:
-            found = _nequip_call(module, data, training)
+        found = call(data, training)
         values = [found[key] for key in (Keys.TOTAL_ENERGY_KEY, Keys.FORCE_KEY, Keys.STRESS_KEY)]
         if extra:
             values = [values[0][:-1], values[1][:-extra], values[2][:-1]]
@@ -244,9 +240,11 @@ class _NequipAhead:
         self.module = module
         self.ready: dict[str, Any] = {}
 
-    def __call__(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, data: dict[str, Tensor], training: bool) -> dict[str, Tensor]:
         from nequip.data import AtomicDataDict as Keys
 
+        if training:
+            raise RuntimeError("aoti: nequip-compile is for inference; compile is the package's way in training")
         target = "ase" if len(data[Keys.NUM_NODES_KEY]) == 1 else "batch"
         if target not in self.ready:
             self.ready[target] = self._compile(target, dict(data))
