@@ -56,7 +56,7 @@ class MLANetCalculator(Calculator):
             skin/2 or anything else has changed. Results do not depend on it. For dynamics, 0.5 is a fair value.
         tabulated: read LEIGNN's radial filters from tables: faster where it has 64 or more radial functions.
         kernels: "fused" (fastest), "blocks" (MLANet: memory by atoms, not edges), "plain"; "auto" takes the fastest.
-        capture: on a GPU, record a step once and replay it as a CUDA graph (docs/decisions/0013): for dynamics of some
+        capture: on a GPU, record a step once and replay it as a CUDA graph (docs/decisions/0014): for dynamics of some
             thousand atoms with a skin. Where that cannot be done a warning says why, and steps are computed one by one.
         compiled: have torch compile the whole step, which takes a minute and pays in long runs, most for small cells.
             Where that cannot be done a warning says why.
@@ -224,6 +224,7 @@ class MLANetCalculator(Calculator):
             self.potential = rebuilt(*self.potential).requires_grad_(False)
             if self.parameters["tabulated"]:
                 self.potential.tabulated()
+            use_kernels(self.potential, self.parameters["kernels"])
         self._prepare_steps()
         self._lock = threading.RLock()
 

@@ -214,11 +214,13 @@ def copied(potential: Potential) -> Potential:
     """A copy with weights of its own, in evaluation mode, of the same type and on the same device.
 
     A known model is built anew, since `copy.deepcopy` of e3nn's generated code patches torch for all threads meanwhile
-    (torch.fx traces it), and another thread's forward pass would fail. torch's random state is left alone.
+    (torch.fx traces it), and another thread's forward pass would fail. torch's random state is left alone. The copy
+    computes with the same kernels.
     """
     if not isinstance(potential.model.config, ModelConfig):
         return copy.deepcopy(potential).eval()
-    return rebuilt(potential.model.config, potential.statistics, potential.state_dict())
+    found = rebuilt(potential.model.config, potential.statistics, potential.state_dict())
+    return found.with_kernels(getattr(potential.model, "kernels", "plain"))
 
 
 def rebuilt(config: ModelConfig, statistics: Statistics, weights: Mapping[str, Tensor]) -> Potential:

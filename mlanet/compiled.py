@@ -9,6 +9,7 @@ the gradients) loses its overhead. Compiling takes a minute or so, so this is fo
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,6 +32,12 @@ SIZES_KEPT = 4096
 SIZES_CHECKED = 8
 """Combinations of sizes for which a program's numbers are checked: torch may compile it anew for larger ones."""
 
+PROGRAMS_AT_MOST = 4
+"""Of one kind of sizes; more means that every size needs its own, which is no way to go on."""
+
+TURNS = threading.RLock()
+"""Torch's tracer is one for a process: while it is at work, no thread may run compiled code."""
+
 Function = Callable[..., Sequence[Tensor]]
 
 
@@ -49,14 +56,26 @@ class _Program:
         traced.graph.eliminate_dead_code()
         traced.recompile()
         assert traced.shape_env is not None
+        inputs = [node.meta["val"] for node in traced.graph.nodes if node.op == "placeholder"]
         self._shapes = traced.shape_env
-        self._inputs = [node.meta["val"] for node in traced.graph.nodes if node.op == "placeholder"]
-        self.run: Function = _machine_code(traced)
+        self._granted = self._shapes.produce_guards_expression(inputs)
+        self._code: Function = _machine_code(traced)
         self.checked = 0
 
     def serves(self, tensors: Sequence[Tensor]) -> bool:
         """Whether what the tracer took for granted (sizes that differ, sizes that agree) holds for these."""
-        return bool(self._shapes.evaluate_guards_for_args(self._inputs, list(tensors)))
+        return not self._granted or bool(self._shapes.evaluate_guards_expression(self._granted, list(tensors)))
+
+    def run(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The function's answer; torch compiles when it has to.
+
+        Raises:
+            CompileError: it cannot.
+        """
+        try:
+            return self._code(*tensors)
+        except Exception as error:  # whatever a compiler or a driver raises
+            raise _cannot(error) from error
 
 
 def _machine_code(traced: torch.fx.GraphModule) -> Function:
@@ -92,32 +111,49 @@ class Compiled:
         """
         kind = tuple((one.dtype, one.device, *one.shape) for one in tensors)
         program = self._known.get(kind)
-        with torch.no_grad():
-            return program.run(*tensors) if program else self._first(kind, tensors)
+        with TURNS, torch.no_grad():
+            return program.run(tensors) if program else self._first(kind, tensors)
 
     def _first(self, kind: tuple[tuple[Any, ...], ...], tensors: Sequence[Tensor]) -> Sequence[Tensor]:
         """The first answer for some sizes: by a program there is, or a new one, which is checked."""
         coarse = tuple((dtype, device, *(min(size, MANY) for size in shape)) for dtype, device, *shape in kind)
         programs = self._programs.setdefault(coarse, [])
-        try:
-            program = next((one for one in programs if one.serves(tensors)), None)
-            if program is None:
-                programs.append(program := _Program(self._function, tensors))
+        program = next((one for one in programs if one.serves(tensors)), None)
+        if program is None:
+            programs.append(program := self._traced(tensors, len(programs)))
+        if program.checked < SIZES_CHECKED:
             with matrix_products("float32"):  # fewer digits would hide what is wrong
-                checked = program.run(*tensors) if program.checked < SIZES_CHECKED else None
-        except Exception as error:  # whatever a tracer, a compiler or a driver raises
-            lines = str(error).strip().splitlines()
-            raise CompileError(
-                f"this step cannot be compiled ({type(error).__name__}: {lines[0] if lines else ''})"
-            ) from error
-        if checked is not None:
-            with matrix_products("float32"):
-                self._check(tensors, checked)
+                self._check(tensors, program.run(tensors))
             program.checked += 1
         if len(self._known) >= SIZES_KEPT:
             self._known.clear()
         self._known[kind] = program
-        return program.run(*tensors)
+        return program.run(tensors)
+
+    def _traced(self, tensors: Sequence[Tensor], before: int) -> _Program:
+        """One program more, of a kind of sizes that has some `before`."""
+        if before >= PROGRAMS_AT_MOST:
+            raise CompileError(f"this step cannot be compiled: {before} programs do not serve all numbers of atoms")
+        try:
+            return _Program(self._function, tensors)
+        except Exception as error:  # whatever a tracer raises
+            raise _cannot(error) from error
+
+
+def _cannot(error: Exception) -> CompileError:
+    """In one line."""
+    lines = str(error).strip().splitlines()
+    return CompileError(f"this step cannot be compiled ({type(error).__name__}: {lines[0] if lines else ''})")
+
+
+def require_compilable(potential: Potential) -> None:
+    """Refuse kernels that a traced step does not have.
+
+    Raises:
+        CompileError: blocks, which need a table of neighbours.
+    """
+    if getattr(potential.model, "kernels", "plain") == "blocks":
+        raise CompileError("this step cannot be compiled: kernels: blocks need a table of neighbours")
 
 
 class GraphTensors:
@@ -181,9 +217,11 @@ class CompiledPotential:
         graph = graph.to(self.device, self.dtype)
         fields = GraphTensors(graph)
         names = tuple(fields.names)
-        if names not in self._by_names:
-            self._by_names[names] = self._compiled(fields)
-        with matrix_products(potential.matmul):
+        with torch.inference_mode(False), matrix_products(potential.matmul):
+            if names not in self._by_names:
+                require_compilable(potential)
+                potential(graph)  # by itself once, for those who watch its first answer (`mlanet.precision`)
+                self._by_names[names] = self._compiled(fields)
             found = self._by_names[names](fields.take(graph))
         return Prediction(**dict(zip(self._outputs, found, strict=True)))
 
@@ -197,7 +235,7 @@ class CompiledPotential:
             return [value for value in named.values() if value is not None]
 
         def check(tensors: Sequence[Tensor], found: Sequence[Tensor]) -> None:
-            expected = self.potential(fields.give(tensors))
+            expected = self.potential.answer(fields.give(tensors))
             pairs = [(name, one, getattr(expected, name)) for name, one in zip(self._outputs, found, strict=True)]
             require_same("a compiled step", pairs, TOLERANCE[self.dtype])
 

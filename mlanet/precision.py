@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, Prediction
-from mlanet.ops.digits import matrix_products
+from mlanet.ops.digits import fewer_digits_are_used, matrix_products
 from mlanet.potential import Potential
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
@@ -76,6 +76,7 @@ def use_matmul(potential: Potential, kind: str, tell: Callable[[MatmulCost], Non
     potential.matmul = kind
     if kind == "float32":
         return potential
+    fewer_digits_are_used()
 
     def compare(_: nn.Module, given: tuple[AtomicGraph], found: Prediction) -> None:
         watched.remove()

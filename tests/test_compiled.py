@@ -27,6 +27,8 @@ from mlanet.training.config import LossConfig
 from mlanet.training.processes import Processes
 from mlanet.training.step import Gradient
 
+pytestmark = pytest.mark.filterwarnings("error:(this step|a compiled step)")
+
 STATISTICS = Statistics((6, 8, 14), (-10.0, -3.0, -20.0), (1.0, 1.5, 1.0), 12.0)
 MLANET = {"model": "mlanet", "irreps": "8x0e+8x1o+8x2e", "layers": 2, "heads": 2, "hidden": 8, "cutoff": 4.0}
 LEIGNN = {"model": "leignn", "channels": 8, "layers": 2, "cutoff": 4.0}
@@ -200,6 +202,31 @@ def test_a_training_step_compiled_for_good() -> None:
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * largest)
 
 
+def test_blocks_are_not_compiled(traced_only: None) -> None:
+    """They need a table of neighbours; computing them plainly would take the memory they were chosen to save."""
+    torch.manual_seed(0)
+    potential = Potential.build(parse(MLANET, ModelConfig, "test"), STATISTICS).with_kernels("blocks")
+    with pytest.raises(CompileError, match="blocks need a table"):
+        CompiledPotential(potential.eval())(graph(crystal(1)))
+    gradient = Gradient(potential.train(), list(potential.parameters()), LossConfig(), Processes("cpu"), compiled=True)
+    with pytest.warns(UserWarning, match="blocks need a table .* goes on without"):
+        given = graph(crystal(1)).to(dtype=torch.float32)
+        gradient(given, labels(given).to(dtype=torch.float32), 1.0)
+
+
+def test_a_size_that_is_frozen(traced_only: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program for each size is no way to go on: after a few it is given up, in words."""
+    potential = build("plain")
+    answer = potential.answer
+    monkeypatch.setattr(potential, "answer", lambda given: (len(given.positions), answer(given))[1])
+    step = CompiledPotential(potential)
+    for repeat in range(1, 5):
+        step(graph(crystal(repeat)))
+    assert step.programs == 4
+    with pytest.raises(CompileError, match="4 programs do not serve"):
+        step(graph(crystal(5)))
+
+
 def test_training_goes_on_without(traced_only: None) -> None:
     """A model that cannot be traced: a warning, and the gradient all the same."""
     torch.manual_seed(0)
@@ -221,7 +248,9 @@ def test_dynamics(traced_only: None) -> None:
         courses.append(atoms.positions.copy())
     np.testing.assert_allclose(courses[0], courses[1], atol=1e-9)
     assert np.abs(courses[0] - crystal(1).positions).max() > 1e-3
+    assert atoms.calc._compiled is not None and atoms.calc._compiled.programs == 1
     again = pickle.loads(pickle.dumps(atoms.calc))
+    assert again.potential.model.kernels == "fused"
     assert again.get_potential_energy(atoms) == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from ase.build import bulk
@@ -44,6 +45,7 @@ def cpu_has_bf16() -> bool:
     return not torch.equal(rounded, one @ one.T)
 
 
+pytestmark = pytest.mark.filterwarnings("error:(this step|a compiled step)")
 needs_bf16 = pytest.mark.skipif(not cpu_has_bf16(), reason="needs a CPU with bf16 products")
 
 
@@ -76,6 +78,20 @@ def test_a_calculator_says_it() -> None:
     again = pickle.loads(pickle.dumps(atoms.calc))
     assert (again.get_forces(atoms) == forces).all() and again.parameters["matmul"] == "bf16"
     assert MLANetCalculator(potential()).matmul_cost is None
+
+
+@needs_bf16
+def test_a_compiled_calculator_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its program is compared in float32 and run in bf16."""
+    monkeypatch.setattr("mlanet.compiled._machine_code", lambda traced: traced)
+    atoms = bulk("Si", "diamond", a=5.43, cubic=True)
+    atoms.rattle(0.1, seed=1)
+    exact = MLANetCalculator(potential()).get_forces(atoms)
+    atoms.calc = MLANetCalculator(potential(), kernels="plain", matmul="bf16", compiled=True)
+    apart = np.abs(atoms.get_forces() - exact).max()
+    assert atoms.calc._compiled is not None and atoms.calc._compiled.programs == 1
+    assert atoms.calc.matmul_cost is not None
+    assert 0.2 < 1e3 * apart / atoms.calc.matmul_cost.forces < 5
 
 
 def test_what_the_cost_is() -> None:

@@ -49,7 +49,7 @@ def full_product(sent: Tensor, weights: Tensor, harmonics: Tensor) -> Tensor:
     Raises:
         KernelError: as `full_message`.
     """
-    each = torch.arange(len(sent), device=sent.device)
+    each = torch.arange(sent.shape[0], device=sent.device)
     return _convolve(sent, weights, harmonics, each, each)
 
 

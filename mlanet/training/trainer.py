@@ -24,7 +24,7 @@ from mlanet.interruption import Signals
 from mlanet.kernels import use_kernels
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
-from mlanet.precision import MatmulCost, use_matmul
+from mlanet.precision import MatmulCost, require_matmul, use_matmul
 from mlanet.training.config import TrainConfig
 from mlanet.training.processes import Processes
 from mlanet.training.report import Report, progress_bar, surroundings
@@ -112,6 +112,7 @@ class _Run:
         potential, remarks = starting_potential(config, self.training)
         require_known(self.validation, potential.species)
         self.potential: Potential = use_kernels(potential.to(device=processes.device), config.run.kernels)
+        require_matmul(config.run.matmul, self.potential.dtype, processes.device)
         self.parameters = [one for one in self.potential.parameters() if one.requires_grad]
         self.gradient = Gradient(self.potential, self.parameters, config.loss, processes, compiled=config.run.compiled)
         self.averaged = Averaged(self.potential, config.optimizer.ema)

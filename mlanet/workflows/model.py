@@ -28,7 +28,7 @@ def open_model(
         model: name of a packaged model, or a path.
         dtype: "float32" or "float64"; None keeps what the model was saved in.
         device: "cpu", "cuda" or "cuda:N".
-        kernels: "auto", "plain", "blocks" or "fused" (`mlanet.kernels.use_kernels`).
+        kernels: "auto", "plain", "blocks", "fused", "cueq" or "oeq" (`mlanet.kernels.use_kernels`).
         matmul: "float32", "tf32" or "bf16" (`mlanet.precision`).
         tell: is told once what fewer digits cost.
     Raises:

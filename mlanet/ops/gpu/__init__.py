@@ -43,8 +43,8 @@ At L = 2, C = 64, H = 4, K = 8, R = 64, B = 8 the message gathers 2.2 + 6.1 kB a
 these 3.7 kB, sent, key and near, and 0.1 kB are distinct, which is the floor; the rest is read again, by head and
 degree, while it is in cache. Where features fit the second-level cache (ten thousand atoms), memory sees the 0.1 kB.
 Arithmetic: gates, φ and ψ are 6 R C (L+1) = 74 kflop; z and the hidden layer, computed for each head and degree with B
-padded to 16, another 49. So in full float32 the matrix products rule and not the traffic; `torch`'s
-`set_float32_matmul_precision("high")` puts them on tensor cores in TF32.
+padded to 16, another 49. So in full float32 the matrix products rule and not the traffic; `--matmul tf32`
+(`mlanet.precision`) puts them on tensor cores.
 
 No GPU has run the kernels yet: the interpreter proves the numbers, the compiler that they fit.
 """
