@@ -58,7 +58,7 @@ class _Program:
         assert traced.shape_env is not None
         inputs = [node.meta["val"] for node in traced.graph.nodes if node.op == "placeholder"]
         self._shapes = traced.shape_env
-        self._granted = self._shapes.produce_guards_expression(inputs)
+        self._granted = self._shapes.produce_guards_expression(inputs, ignore_static=False)
         self._code: Function = _machine_code(traced)
         self.checked = 0
 

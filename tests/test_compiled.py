@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -126,14 +127,33 @@ def test_what_is_too_small_or_unknown(traced_only: None) -> None:
         step(graph(bulk("Fe", cubic=True)))
 
 
-def test_wrong_numbers_are_refused(traced_only: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that differs is not used."""
-    potential = build("plain")
-    step = CompiledPotential(potential)
-    answer = potential.answer
-    monkeypatch.setattr(potential, "answer", lambda given: answer(given).map(lambda one: one * 1.001))
-    monkeypatch.setattr(Potential, "forward", lambda self, given: answer(given))
+    monkeypatch.setattr(
+        compiled, "_machine_code", lambda traced: lambda *given: [1.001 * one for one in traced(*given)]
+    )
     with pytest.raises(CompileError, match=r"differs by 1\.0e-03"):
+        CompiledPotential(build("plain"))(graph(crystal(1)))
+
+
+def test_a_compiler_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it raises, and whenever, becomes words."""
+    calls = []
+
+    def code(traced: torch.fx.GraphModule) -> Callable[..., Sequence[Tensor]]:
+        def run(*given: Tensor) -> Sequence[Tensor]:
+            calls.append(1)
+            if len(calls) > 2:
+                raise RuntimeError("no space left on device")
+            found: Sequence[Tensor] = traced(*given)
+            return found
+
+        return run
+
+    monkeypatch.setattr(compiled, "_machine_code", code)
+    step = CompiledPotential(build("leignn, fused"))
+    step(graph(crystal(1)))
+    with pytest.raises(CompileError, match="RuntimeError: no space left on device"):
         step(graph(crystal(1)))
 
 
