@@ -10,29 +10,36 @@ import time
 import pytest
 
 from mlanet import __version__
+from mlanet.cli.main import app
 
-HEAVY = ("torch", "numpy", "ase", "e3nn", "matplotlib", "pymatgen")
-COMMANDS = [
-    [],
-    ["predict"],
-    ["evaluate"],
-    ["check"],
-    ["info"],
-    ["train"],
-    ["presets"],
-    ["doctor"],
-    ["data"],
-    ["data", "check"],
-    ["data", "split"],
-    ["data", "convert"],
-]
+HEAVY = ("torch", "numpy", "scipy", "ase", "e3nn", "matplotlib", "pymatgen", "pydantic")
+
+
+def every_command() -> list[list[str]]:
+    """The words of every command and group of commands there is, `[]` for `mlanet` itself."""
+    words = [[], *([command.name] for command in app.registered_commands)]
+    for group in app.registered_groups:
+        words += [[group.name], *([group.name, command.name] for command in group.typer_instance.registered_commands)]
+    return words
+
+
+def seconds_of_a_loop() -> float:
+    """Processor time of two million additions, best of three: a tenth of a second on a machine of 2020."""
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        total = 0
+        for number in range(2_000_000):
+            total += number
+        times.append(time.process_time() - start)
+    return min(times)
 
 
 def test_help_imports_nothing_heavy() -> None:
     """No help page waits for torch, numpy or ASE."""
     program = (
         "import sys\nfrom mlanet.cli.main import main\n"
-        f"for words in {COMMANDS!r}:\n    assert main([*words, '--help']) == 0, words\n"
+        f"for words in {every_command()!r}:\n    assert main([*words, '--help']) == 0, words\n"
         f"sys.exit(','.join(name for name in {HEAVY!r} if name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -41,15 +48,14 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("command", [[], ["train"]])
 def test_help_takes_less_than_half_a_second(command: list[str]) -> None:
-    """Processor time of `mlanet --help` and `mlanet train --help`, best of three."""
+    """Processor time of `mlanet --help` and `mlanet train --help`, best of five; slower machines get more of it."""
     times = []
-    for _ in range(3):
+    for _ in range(5):
         start = os.times()
         subprocess.run([sys.executable, "-m", "mlanet", *command, "--help"], capture_output=True, check=True)
         end = os.times()
         times.append(end.children_user + end.children_system - start.children_user - start.children_system)
-        time.sleep(0.01)
-    assert min(times) < 0.5
+    assert min(times) < 0.5 * max(1.0, seconds_of_a_loop() / 0.1)
 
 
 def test_version(mlanet) -> None:
