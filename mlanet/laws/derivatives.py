@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from ase import Atoms
 
-from mlanet.laws.law import Law, ask, periodic
+from mlanet.laws.law import Law, ask, ask_all, periodic
 from mlanet.potential import Potential
 
 STEPS = (3e-4, 6e-5, 1.2e-5)
@@ -35,24 +35,42 @@ def _refined(
     return run
 
 
-def _fourth_order(energies: list[float], h: float) -> float:
-    """dE/dx from E(−2h), E(−h), E(h), E(2h)."""
-    return (energies[0] - 8 * energies[1] + 8 * energies[2] - energies[3]) / (12 * h)
+def _displaced(atoms: Atoms, atom: int, axis: int, h: float) -> list[Atoms]:
+    """With one atom at −2h, −h, h and 2h along an axis."""
+    found = []
+    for step in (-2, -1, 1, 2):
+        found.append(atoms.copy())
+        found[-1].positions[atom, axis] += step * h
+    return found
+
+
+def _strained(atoms: Atoms, a: int, b: int, h: float) -> list[Atoms]:
+    """Under strains of −2h, −h, h and 2h, half in each of ab and ba."""
+    found = []
+    for step in (-2, -1, 1, 2):
+        strain = np.eye(3)
+        strain[a, b] += 0.5 * step * h
+        strain[b, a] += 0.5 * step * h
+        found.append(atoms.copy())
+        found[-1].set_cell(atoms.cell.array @ strain)
+        found[-1].positions = atoms.positions @ strain
+    return found
+
+
+def _fourth_order(values: np.ndarray, h: float) -> np.ndarray:
+    """d/dx of each row (…, 4) of values at −2h, −h, h and 2h."""
+    slopes: np.ndarray = values @ np.array([1.0, -8.0, 8.0, -1.0]) / (12 * h)
+    return slopes
 
 
 def forces(potential: Potential, atoms: Atoms, h: float) -> float:
     """|F + ∂E/∂R| / max(1, |F|) on up to four atoms, all directions."""
-    given, worst = ask(potential, atoms).forces, 0.0
+    given = ask(potential, atoms).forces
     chosen = np.random.default_rng(0).permutation(len(atoms))[:4]
-    for atom in chosen:
-        for axis in range(3):
-            energies = []
-            for step in (-2, -1, 1, 2):
-                moved = atoms.copy()
-                moved.positions[atom, axis] += step * h
-                energies.append(ask(potential, moved).energy)
-            worst = max(worst, abs(given[atom, axis] + _fourth_order(energies, h)))
-    return worst / max(1.0, float(np.abs(given).max(initial=0.0)))
+    moved = [one for atom in chosen for axis in range(3) for one in _displaced(atoms, atom, axis, h)]
+    energies = np.array([one.energy for one in ask_all(potential, moved)])
+    slopes = _fourth_order(energies.reshape(-1, 3, 4), h)
+    return float(np.abs(given[chosen] + slopes).max(initial=0.0)) / max(1.0, float(np.abs(given).max(initial=0.0)))
 
 
 def stress(potential: Potential, atoms: Atoms, h: float) -> float | None:
@@ -60,19 +78,11 @@ def stress(potential: Potential, atoms: Atoms, h: float) -> float | None:
     if not periodic(atoms):
         return None
     virial = ask(potential, atoms).stress * abs(np.linalg.det(atoms.cell.array))
-    worst = 0.0
-    for a, b in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)):
-        energies = []
-        for step in (-2, -1, 1, 2):
-            strain = np.eye(3)
-            strain[a, b] += 0.5 * step * h
-            strain[b, a] += 0.5 * step * h
-            deformed = atoms.copy()
-            deformed.set_cell(atoms.cell.array @ strain)
-            deformed.positions = atoms.positions @ strain
-            energies.append(ask(potential, deformed).energy)
-        worst = max(worst, abs(virial[a, b] - _fourth_order(energies, h)))
-    return worst / max(1.0, float(np.abs(virial).max()))
+    rows, columns = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]
+    deformed = [one for a, b in zip(rows, columns, strict=True) for one in _strained(atoms, a, b, h)]
+    energies = np.array([one.energy for one in ask_all(potential, deformed)])
+    slopes = _fourth_order(energies.reshape(-1, 4), h)
+    return float(np.abs(virial[rows, columns] - slopes).max()) / max(1.0, float(np.abs(virial).max()))
 
 
 def net_force(potential: Potential, atoms: Atoms) -> float:
@@ -108,16 +118,9 @@ def reciprocity(potential: Potential, atoms: Atoms, h: float) -> float | None:
     """∂F_i/∂R_j = ∂F_j/∂R_i on a pair of atoms: the Hessian is symmetric, over its largest entry."""
     if len(atoms) < 2:
         return None
-    columns = []
-    for atom in (0, 1):
-        for axis in range(3):
-            ends = []
-            for step in (-2, -1, 1, 2):
-                moved = atoms.copy()
-                moved.positions[atom, axis] += step * h
-                ends.append(ask(potential, moved).forces[:2].ravel())
-            columns.append((ends[0] - 8 * ends[1] + 8 * ends[2] - ends[3]) / (12 * h))
-    hessian = np.array(columns)
+    moved = [one for atom in (0, 1) for axis in range(3) for one in _displaced(atoms, atom, axis, h)]
+    ends = np.array([one.forces[:2].ravel() for one in ask_all(potential, moved)])
+    hessian = _fourth_order(ends.reshape(6, 4, 6).swapaxes(1, 2), h)
     return float(np.abs(hessian - hessian.T).max()) / max(1.0, float(np.abs(hessian).max()))
 
 

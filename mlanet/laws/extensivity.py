@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import make_supercell
 
-from mlanet.laws.law import Law, ask
+from mlanet.laws.law import Law, ask, ask_all
 from mlanet.potential import Potential
 
 
@@ -51,19 +51,19 @@ def vacuum(potential: Potential, atoms: Atoms) -> float | None:
     free = ~atoms.pbc
     larger = atoms.copy()
     larger.set_cell(atoms.cell.array * np.where(free, 3.0, 1.0)[:, None])
-    return abs(ask(potential, larger).energy - ask(potential, atoms).energy) / max(
-        1.0, abs(ask(potential, atoms).energy)
-    )
+    given = ask(potential, atoms).energy
+    return abs(ask(potential, larger).energy - given) / max(1.0, abs(given))
 
 
 def lone_atom(potential: Potential, atoms: Atoms) -> float:
     """|E − E₀| and |F| of each element's lone atom."""
-    statistics, worst = potential.statistics, 0.0
-    for number in sorted(set(atoms.numbers.tolist())):
-        given = ask(potential, Atoms([number], positions=[[0.0, 0.0, 0.0]]))
-        reference = statistics.references[statistics.species.index(number)]
-        worst = max(worst, abs(given.energy - reference), float(np.abs(given.forces).max()))
-    return worst
+    statistics = potential.statistics
+    numbers = sorted(set(atoms.numbers.tolist()))
+    found = ask_all(potential, [Atoms([number], positions=[[0.0, 0.0, 0.0]]) for number in numbers])
+    return max(
+        max(abs(one.energy - statistics.references[statistics.species.index(number)]), float(np.abs(one.forces).max()))
+        for number, one in zip(numbers, found, strict=True)
+    )
 
 
 LAWS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,12 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlanet.data.atoms import to_graph
+from mlanet.graph import Prediction, batch_graphs
+from mlanet.inference import split
 from mlanet.potential import Potential
+
+ATOMS_TOGETHER = 256
+"""Atoms of a batch of small changes to one structure: enough to keep a core busy, little to keep in memory."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,21 @@ class Answer:
 
 def ask(potential: Potential, atoms: Atoms) -> Answer:
     """Evaluate one structure."""
-    prediction = potential(to_graph(atoms, potential.cutoff))
+    return _answer(potential(to_graph(atoms, potential.cutoff)))
+
+
+def ask_all(potential: Potential, structures: Sequence[Atoms]) -> list[Answer]:
+    """Evaluate many structures, `ATOMS_TOGETHER` atoms or one structure at a time."""
+    answers: list[Answer] = []
+    together = max(1, ATOMS_TOGETHER // max(map(len, structures), default=1))
+    for first in range(0, len(structures), together):
+        batch = batch_graphs([to_graph(one, potential.cutoff) for one in structures[first : first + together]])
+        answers += map(_answer, split(potential(batch), batch))
+    return answers
+
+
+def _answer(prediction: Prediction) -> Answer:
+    """The answer for a batch of one structure."""
     return Answer(
         float(prediction.energy[0]),
         prediction.forces.double().numpy(),

@@ -5,30 +5,26 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 
-from mlanet.laws.law import Law, ask
+from mlanet.laws.law import Answer, Law, ask
 from mlanet.potential import Potential
 
 WINDOW = 1e-7
 """Å on either side of the cutoff."""
 
 
-def _jump(potential: Potential, before: Atoms, after: Atoms, moved: int, direction: np.ndarray) -> float:
-    """What a step of 2·WINDOW changes beyond what the force explains, in E (eV) and F (eV/Å)."""
-    a, b = ask(potential, before), ask(potential, after)
-    work = -0.5 * float((a.forces[moved] + b.forces[moved]) @ direction) * 2 * WINDOW
-    return abs(b.energy - a.energy - work)
+def _jump(before: Answer, after: Answer, moved: int, direction: np.ndarray) -> float:
+    """What a step of 2·WINDOW changes beyond what the force explains, in E (eV)."""
+    work = -0.5 * float((before.forces[moved] + after.forces[moved]) @ direction) * 2 * WINDOW
+    return abs(after.energy - before.energy - work)
 
 
 def last_neighbour(potential: Potential, atoms: Atoms) -> float:
     """A dimer pulled across the cutoff: |ΔE| beyond what the force explains, eV, or |ΔF| in units of 10⁻³ eV/Å."""
-    number, rc = int(atoms.numbers[0]), potential.cutoff
-    inside, outside = (
-        Atoms([number, int(atoms.numbers[-1])], positions=[[0, 0, 0], [rc + side * WINDOW, 0, 0]]) for side in (-1, 1)
-    )
-    a, b = ask(potential, inside), ask(potential, outside)
-    return max(
-        _jump(potential, inside, outside, 1, np.array([1.0, 0.0, 0.0])), 1e-3 * float(np.abs(a.forces - b.forces).max())
-    )
+    numbers = [int(atoms.numbers[0]), int(atoms.numbers[-1])]
+    places = [[[0, 0, 0], [potential.cutoff + side * WINDOW, 0, 0]] for side in (-1, 1)]
+    inside, outside = (ask(potential, Atoms(numbers, positions=place)) for place in places)
+    step = _jump(inside, outside, 1, np.array([1.0, 0.0, 0.0]))
+    return max(step, 1e-3 * float(np.abs(inside.forces - outside.forces).max()))
 
 
 def leaving_neighbour(potential: Potential, atoms: Atoms) -> float:
@@ -40,8 +36,9 @@ def leaving_neighbour(potential: Potential, atoms: Atoms) -> float:
     ends = []
     for side in (-1, 1):
         probe.positions[0] = cluster.positions[centre] + direction * (potential.cutoff + side * WINDOW)
-        ends.append(cluster + probe)
-    return _jump(potential, ends[0], ends[1], len(cluster), direction)
+        ends.append(ask(potential, cluster + probe))
+    before, after = ends
+    return _jump(before, after, len(cluster), direction)
 
 
 LAWS = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from ase import Atoms
 from ase.build import make_supercell
@@ -10,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from mlanet.data.atoms import to_graph
 from mlanet.graph import batch_graphs
 from mlanet.inference import split
-from mlanet.laws.law import Answer, Law, ask, difference, periodic
+from mlanet.laws.law import Answer, Law, ask, ask_all, difference, periodic
 from mlanet.potential import Potential
 
 TOLERANCE = 1e-10
@@ -22,38 +24,44 @@ BASES = (
 """Unimodular: the same lattice with skewed vectors, and twice left-handed."""
 
 
-def _turned(potential: Potential, atoms: Atoms, matrix: np.ndarray) -> float:
-    """Deviation of E, F and σ from E, F Qᵀ and Q σ Qᵀ."""
-    other = atoms.copy()
-    other.set_cell(atoms.cell.array @ matrix.T)
-    other.positions = atoms.positions @ matrix.T
-    before, after = ask(potential, atoms), ask(potential, other)
-    expected = Answer(before.energy, before.forces @ matrix.T, matrix @ before.stress @ matrix.T, before.sites)
-    return difference(expected, after)
+def _turned(potential: Potential, atoms: Atoms, matrices: Sequence[np.ndarray]) -> float:
+    """Largest deviation of E, F and σ from E, F Qᵀ and Q σ Qᵀ."""
+    others = []
+    for matrix in matrices:
+        others.append(atoms.copy())
+        others[-1].set_cell(atoms.cell.array @ matrix.T)
+        others[-1].positions = atoms.positions @ matrix.T
+    given, *found = ask_all(potential, [atoms, *others])
+    return max(
+        difference(Answer(given.energy, given.forces @ q.T, q @ given.stress @ q.T, given.sites), one)
+        for q, one in zip(matrices, found, strict=True)
+    )
+
+
+def _rewritten(potential: Potential, atoms: Atoms, others: Sequence[Atoms]) -> float:
+    """Largest deviation of what should be the same."""
+    given, *found = ask_all(potential, [atoms, *others])
+    return max(difference(given, one) for one in found)
 
 
 def rotation(potential: Potential, atoms: Atoms) -> float:
     """Proper rotations."""
-    turns = Rotation.random(4, random_state=0).as_matrix()
-    return max(_turned(potential, atoms, turn) for turn in turns)
+    return _turned(potential, atoms, list(Rotation.random(4, random_state=0).as_matrix()))
 
 
 def inversion(potential: Potential, atoms: Atoms) -> float:
     """Inversion and a mirror: enantiomers have the same energy."""
     mirror = Rotation.random(random_state=1).as_matrix() @ np.diag([1.0, 1.0, -1.0])
-    return max(_turned(potential, atoms, -np.eye(3)), _turned(potential, atoms, mirror))
+    return _turned(potential, atoms, [-np.eye(3), mirror])
 
 
 def translation(potential: Potential, atoms: Atoms) -> float:
     """By a fraction of an Å, by 1000 Å, and by 100 lattice vectors."""
-    before = ask(potential, atoms)
     moves = [np.array([0.3, -0.7, 0.2]), np.array([1000.0, -300.0, 70.0]), 100 * atoms.cell.array.sum(axis=0)]
-    worst = 0.0
-    for move in moves:
-        other = atoms.copy()
+    others = [atoms.copy() for _ in moves]
+    for other, move in zip(others, moves, strict=True):
         other.positions += move
-        worst = max(worst, difference(before, ask(potential, other)))
-    return worst
+    return _rewritten(potential, atoms, others)
 
 
 def permutation(potential: Potential, atoms: Atoms) -> float:
@@ -70,23 +78,17 @@ def wrapping(potential: Potential, atoms: Atoms) -> float | None:
     shifts = np.random.default_rng(1).integers(-5, 6, (len(atoms), 3)) * atoms.pbc
     other = atoms.copy()
     other.positions += shifts @ atoms.cell.array
-    return difference(ask(potential, atoms), ask(potential, other))
+    return _rewritten(potential, atoms, [other])
 
 
 def cell_choice(potential: Potential, atoms: Atoms) -> float | None:
     """Another basis of the same lattice, skewed, and a left-handed one."""
     if not atoms.pbc.all():
         return None
-    before, worst = ask(potential, atoms), 0.0
-    for basis in (
-        [[1, 1, 0], [0, 1, 0], [0, -1, 1]],
-        [[0, 1, 0], [1, 0, 0], [0, 0, 1]],
-        [[-1, 0, 0], [0, 1, 0], [0, 2, 1]],
-    ):
-        other = atoms.copy()
+    others = [atoms.copy() for _ in BASES]
+    for other, basis in zip(others, BASES, strict=True):
         other.set_cell(np.array(basis) @ atoms.cell.array)
-        worst = max(worst, difference(before, ask(potential, other)))
-    return worst
+    return _rewritten(potential, atoms, others)
 
 
 def batching(potential: Potential, atoms: Atoms) -> float:
