@@ -23,7 +23,7 @@ from mlanet.training.config import LossConfig
 from mlanet.training.processes import Processes
 from mlanet.training.step import Gradient
 
-MODEL = {"model": "mlanet", "irreps": "32x0e+32x1o", "layers": 2, "heads": 2, "hidden": 32, "cutoff": 4.0}
+MODEL = {"model": "mlanet", "irreps": "32x0e+32x1o", "layers": 1, "heads": 2, "hidden": 32, "cutoff": 4.0}
 
 
 def potential(dtype: torch.dtype = torch.float32) -> Potential:
