@@ -81,9 +81,11 @@ def assert_same(found: Prediction, expected: Prediction, tolerance: float = 1e-1
             torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "products on edges"])
 def test_one_program_for_all_sizes(name: str, traced_only: None) -> None:
-    """Crystals of 8 to 24 atoms by one program, batches with molecules by another; all as the potential itself."""
+    """Crystals of 8 to 24 atoms by one program, batches with molecules by another; all as the potential itself.
+
+    Products on edges, which are slow to trace, are traced for gradients only, which is more."""
     potential = build(name)
     step = CompiledPotential(potential)
     for repeat in (2, 1, 3):

@@ -42,6 +42,8 @@ EXTRA: dict[str, dict[str, Any]] = {
     "both": {"long_range": "both", "c6": "learned", "charge_sum": "total", "charge": "total", "smearing": 1.0},
 }
 """Switches that no preset turns, on a small l_max 2 model."""
+OUTSIDE = {"extensive", "paper_pooling", "sum_pooling", "free_atom", "charged", "direct", "zbl", "both"}
+"""Those of them that do not reach into the layers, where blocks are."""
 EXTRA_LEIGNN: dict[str, dict[str, Any]] = {
     "leignn_unbiased": {"filter_bias": "none"},
     "leignn_raw_bias": {"filter_bias": "raw"},
@@ -96,7 +98,8 @@ def ways_to_compute() -> list[tuple[str, str]]:
         kernels = ["plain", "fused"]
         if isinstance(config, MLANetConfig):
             fusable = can_be_fused(config.attention, config.message, config.combine)
-            kernels = ["plain", *(["blocks", "fused"] if fusable else [])]
+            blocks = [] if name in OUTSIDE else ["blocks"]
+            kernels = ["plain", *([*blocks, "fused"] if fusable else [])]
         found += [(name, one) for one in kernels]
     return found
 
