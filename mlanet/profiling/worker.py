@@ -28,6 +28,9 @@ from mlanet.profiling.clock import Stopwatch
 from mlanet.profiling.steps import Steps, slope_error
 from mlanet.profiling.subject import Request, Subject, own
 
+WAKING = 500.0
+"""ms. A process that has waited for its turn finds cold caches and threads asleep, which longer calls do not feel."""
+
 
 class Worker:
     """The commands; each returns what goes into the answer."""
@@ -71,8 +74,10 @@ class Worker:
         return {"slope_error": slope_error(self.subject, [_atoms(one) for one in structures])}
 
     def time(self, key: str, mode: str) -> dict[str, Any]:
-        """Milliseconds of one call."""
-        return {"ms": self.watch.time(self.loaded[key].call(mode))}
+        """Milliseconds of one call; of a second one where the first is short, since that also wakes the process."""
+        run = self.loaded[key].call(mode)
+        ms = self.watch.time(run)
+        return {"ms": ms if ms > WAKING else self.watch.time(run)}
 
     def phases(self, key: str, structures: list[dict[str, Any]]) -> dict[str, Any]:
         """Milliseconds of the neighbour list, of the parts of inference and of those of a training step."""

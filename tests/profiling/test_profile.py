@@ -111,7 +111,7 @@ def test_an_interrupted_comparison_keeps_what_it_has() -> None:
 
 def test_a_model_that_is_too_slow_is_ended_and_keeps_what_it_has(adapters: Path) -> None:
     """One sleeps while it is checked, one in the fourth of its rounds; neither harms the model beside them."""
-    at_once, later = "springs:sleeps_in_call=2", "springs:sleeps_in_call=7"  # three calls check the slope
+    at_once, later = "springs:sleeps_in_call=2", "springs:sleeps_in_call=10"  # three check the slope, two a round
     settings = Settings(peers=adapters, limit_s=10.0)
     rows = compare(Plan([at_once, later, "springs"], TINY, ["infer"], 4, settings, warm_up=1))
     assert rows[0].failure == "too slow: > 10 s" and rows[0].ms is None
