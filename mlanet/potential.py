@@ -5,8 +5,9 @@ Everything above this file (trainer, calculator, command line, laws) sees only a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ class Potential(nn.Module):
     from one `autograd.grad`. Models with direct heads: F = mean(scale) f_i and σ = stress_scale · s.
 
     In training mode the prediction keeps its history (second derivatives for a force loss); in evaluation mode it is
-    detached. Cost of the derivatives: about one further forward pass.
+    detached, and weights are constants. Cost of the derivatives: about one further forward pass.
 
     Args:
         model: anything with `config`, `cutoff`, `conservative` and `forward(graph) -> ModelOutput`.
@@ -95,8 +96,11 @@ class Potential(nn.Module):
 
     def answer(self, graph: AtomicGraph) -> Prediction:
         """`forward` of a graph that is known to be supported and is where the weights are, in their precision."""
-        prediction = self._differentiated(graph) if self.conservative else self._direct(graph)
-        return prediction if self.training else prediction.detach()
+        answer = self._differentiated if self.conservative else self._direct
+        if self.training:
+            return answer(graph)
+        with constants(self):
+            return answer(graph).detach()
 
     def tabulated(self) -> Potential:
         """Itself, for inference only from now on, with its radial filters read from tables (docs/models/leignn.md).
@@ -182,6 +186,22 @@ class Potential(nn.Module):
         super()._apply(fn, recurse)
         self._restore_constants()
         return self
+
+
+@contextlib.contextmanager
+def constants(module: nn.Module) -> Iterator[None]:
+    """Weights without history meanwhile, so that nothing is kept for gradients in them that nobody can ask for.
+
+    It would be a third of the memory that energy, forces and stress need.
+    """
+    trained = [one for one in module.parameters() if one.requires_grad]
+    try:
+        for one in trained:
+            one.requires_grad_(False)
+        yield
+    finally:
+        for one in trained:
+            one.requires_grad_(True)
 
 
 def deformed(graph: AtomicGraph, strain: Tensor) -> AtomicGraph:

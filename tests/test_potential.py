@@ -16,6 +16,7 @@ from mlanet.config import parse, preset_names
 from mlanet.data.atoms import to_graph
 from mlanet.errors import GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, batch_graphs
+from mlanet.memory import peak_bytes
 from mlanet.models import ModelConfig, read_model_config
 from mlanet.potential import Potential, deformed, stress_from_virial
 from mlanet.statistics import Statistics
@@ -135,6 +136,17 @@ def test_history_only_in_training(forces: str) -> None:
             continue
         assert mine.requires_grad and not other.requires_grad
         assert torch.allclose(mine.detach(), other, atol=1e-13)
+
+
+def test_evaluation_keeps_nothing_for_gradients_of_weights() -> None:
+    """It needs as little memory as with weights that were never to be trained, and leaves them as they were."""
+    potential, crystal = build().eval(), graph(triclinic())
+    fixed = potential.model.embedding.weight.requires_grad_(False)
+    potential(crystal)
+    needed = peak_bytes(lambda: potential(crystal))
+    assert [one for one in potential.parameters() if not one.requires_grad] == [fixed]
+    history = peak_bytes(lambda: potential.train()(crystal))
+    assert needed == peak_bytes(lambda: potential.eval().requires_grad_(False)(crystal)) < history
 
 
 def test_evaluation_within_no_grad() -> None:
