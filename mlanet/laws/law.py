@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mlanet.data.atoms import to_graph
 from mlanet.graph import Prediction, batch_graphs
@@ -57,7 +58,7 @@ class Answer:
 
 def ask(potential: Potential, atoms: Atoms) -> Answer:
     """Evaluate one structure."""
-    return _answer(potential(to_graph(atoms, potential.cutoff)))
+    return answer(potential(to_graph(atoms, potential.cutoff)))
 
 
 def ask_all(potential: Potential, structures: Sequence[Atoms]) -> list[Answer]:
@@ -66,12 +67,13 @@ def ask_all(potential: Potential, structures: Sequence[Atoms]) -> list[Answer]:
     together = max(1, ATOMS_TOGETHER // max(map(len, structures), default=1))
     for first in range(0, len(structures), together):
         batch = batch_graphs([to_graph(one, potential.cutoff) for one in structures[first : first + together]])
-        answers += map(_answer, split(potential(batch), batch))
+        answers += map(answer, split(potential(batch), batch))
     return answers
 
 
-def _answer(prediction: Prediction) -> Answer:
-    """The answer for a batch of one structure."""
+def answer(prediction: Prediction) -> Answer:
+    """A prediction for one structure, from any device."""
+    prediction = prediction.map(Tensor.cpu)
     return Answer(
         float(prediction.energy[0]),
         prediction.forces.double().numpy(),

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from mlanet.data.atoms import to_graph
 from mlanet.graph import batch_graphs
 from mlanet.inference import split
-from mlanet.laws.law import Answer, Law, ask, ask_all, difference, periodic
+from mlanet.laws.law import Answer, Law, answer, ask, ask_all, difference, periodic
 from mlanet.potential import Potential
 
 TOLERANCE = 1e-10
@@ -98,8 +98,7 @@ def batching(potential: Potential, atoms: Atoms) -> float:
     graphs = [to_graph(one, potential.cutoff) for one in (larger, company, atoms)]
     batch = batch_graphs(graphs)
     last = split(potential(batch), batch)[-1]
-    together = Answer(float(last.energy[0]), last.forces.numpy(), last.stress[0].numpy(), last.atomic_energies.numpy())
-    return difference(ask(potential, atoms), together)
+    return difference(ask(potential, atoms), answer(last))
 
 
 def repetition(potential: Potential, atoms: Atoms) -> float:
