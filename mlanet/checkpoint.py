@@ -26,7 +26,7 @@ from torch import Tensor
 from mlanet.config import parse, suggestion, to_data
 from mlanet.errors import CheckpointError, ConfigError
 from mlanet.files import write_whole
-from mlanet.models import ModelConfig
+from mlanet.models import ModelConfig, as_written
 from mlanet.potential import Potential
 from mlanet.statistics import Statistics
 
@@ -343,7 +343,7 @@ def _model_header(file: _File, path: str | os.PathLike[str]) -> ModelHeader:
         _require_schema(data["schema_version"], path)
         text = msgspec.convert(data, _ModelText)
         numbers = {name: getattr(text.statistics, name) for name in text.statistics.__struct_fields__}
-        config = parse(text.config, ModelConfig, str(path))
+        config = parse(as_written(text.config), ModelConfig, str(path))
         statistics = Statistics(**numbers)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: its header is not that of {_EXPECTED[MODEL]}: {error}") from None

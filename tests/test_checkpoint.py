@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from ase.io import read
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ from mlanet.checkpoint import (
     save_state,
 )
 from mlanet.config import parse
+from mlanet.data.atoms import to_graph
 from mlanet.errors import CheckpointError, ConfigError
 from mlanet.models import ModelConfig
 from mlanet.potential import Potential
@@ -257,6 +259,17 @@ def test_a_file_from_before_a_setting_means_its_default(tmp_path: Path) -> None:
     _sign(tmp_path / "other.safetensors", "model", json.dumps(header), dict(ours.state_dict()))
     with pytest.raises(CheckpointError, match="gates"):
         load_model(tmp_path / "other.safetensors")
+
+
+def test_the_packaged_model_stays_what_it_is() -> None:
+    """It was written before `pooling_bound`; its energies, eV in double precision, are those of that day."""
+    potential = load_model(model_path("elemental"), dtype=torch.float64)
+    assert potential.model.config.pooling_bound is None
+    examples = Path(mlanet.__file__).parent / "examples"
+    wanted = {"si.cif": -42.90080942300982, "li.POSCAR": -30.0901154432994, "mo.extxyz": -173.3519460018324}
+    for name, energy in wanted.items():
+        graph = to_graph(read(examples / name), potential.cutoff)
+        assert float(potential(graph).energy[0]) == pytest.approx(energy, abs=1e-9)
 
 
 def test_a_model_is_not_a_training_state(tmp_path: Path) -> None:

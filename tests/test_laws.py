@@ -134,6 +134,16 @@ UNPROMISED = [
 ]
 
 
+@pytest.mark.parametrize("name", ["mlanet_l1", "mlanet_l2", "mlanet_l3", "mlanet_l2_full", "leignn"])
+def test_neighbours_come_and_go_smoothly_at_full_width(name: str) -> None:
+    """Wide random networks have large features, and a large feature must not make a cliff of the cutoff."""
+    torch.manual_seed(0)
+    potential = Potential.build(read_model_config(name), STATISTICS).double().eval()
+    smooth = [law for law in LAWS if law.name in ("last neighbour", "leaving neighbour")]
+    results = list(run_laws(potential, {"ethanol": ethanol()}, smooth))
+    assert len(results) == 2 and all(one.holds for one in results), results
+
+
 @pytest.mark.parametrize(("name", "law"), UNPROMISED)
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="the mode does not promise this law")
 def test_unpromised_laws_are_broken(name: str, law: str) -> None:

@@ -11,7 +11,7 @@ from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, Prediction, batch_graphs
 from mlanet.kernels import use_kernels
-from mlanet.laws import LAWS, run_laws
+from mlanet.laws import run_laws
 from mlanet.memory import allocated_bytes
 from mlanet.potential import Potential
 from mlanet.profiling.subject import Request, configuration, own
@@ -70,14 +70,9 @@ def test_fused_kernels_repeat_to_the_bit(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mlanet_l1", "mlanet_l2", "mlanet_l3", "leignn"])
 def test_promised_laws_hold(name: str) -> None:
-    """By fused kernels, on every kind of structure.
-
-    Not asked is how a lone pair parts: untrained features of this width reach 20, and the smooth maximum of such a
-    neighbour fades within 10⁻³ Å of the cutoff, on any device.
-    """
+    """All of them, by fused kernels, on every kind of structure."""
     potential = use_kernels(built(name).to(GPU), "fused")
-    asked = [law for law in LAWS if law.name != "last neighbour"]
-    broken = [one for one in run_laws(potential, SYSTEMS, asked) if one.promised and not one.holds]
+    broken = [one for one in run_laws(potential, SYSTEMS) if one.promised and not one.holds]
     assert not broken, [(one.law, one.deviation, one.detail) for one in broken]
 
 

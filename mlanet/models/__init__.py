@@ -54,6 +54,15 @@ def build_model(config: ModelConfig, statistics: Statistics) -> MLANet | LEIGNN:
     return MLANet(config, statistics)
 
 
+def as_written(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration in a model file, with what keys mean that were not there yet when it was written."""
+    return BEFORE.get(config.get("model", ""), {}) | config
+
+
+BEFORE: dict[str, dict[str, Any]] = {"mlanet": {"pooling_bound": None}}
+"""By model: keys whose default is another than what models did before them."""
+
+
 def read_model_config(name: str | Path) -> ModelConfig:
     """A preset's name or the path of a user's YAML -> a configuration.
 
@@ -73,6 +82,7 @@ __all__ = [
     "ModelConfig",
     "Statistics",
     "Tensor",
+    "as_written",
     "build_model",
     "read_model_config",
 ]

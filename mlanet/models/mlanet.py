@@ -67,6 +67,9 @@ class MLANetConfig(
     """Equivariant RMS norm of what attention and node product see; keeps sizes of order one at any depth."""
     pooling: Literal["local", "sum", "extensive", "paper"] = "local"
     """How atoms make an energy; only `local` and `sum` are extensive, additive and local."""
+    pooling_bound: float | None = 3.0
+    """b of `local`, which sees neighbours through b tanh(x/b), so that they leave as slowly as their envelope; null:
+    without bound, as models from before this key (docs/physics.md)."""
     isolated_atom: Literal["zero", "free"] = "zero"
     """`zero`: a lone neutral atom has exactly its reference energy E₀ (modes `local` and `sum`)."""
     forces: Literal["gradient", "direct"] = "gradient"
@@ -88,6 +91,8 @@ class MLANetConfig(
         for name in ("layers", "heads", "key_dim", "radial_functions", "hidden", "gate_channels", "cutoff"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        if self.pooling_bound is not None and not 0 < self.pooling_bound < math.inf:
+            raise ValueError(f"pooling_bound must be positive and finite, or null, got {self.pooling_bound}")
         if any(width <= 0 for width in self.radial_hidden):
             raise ValueError(f"radial_hidden: widths must be positive, got {list(self.radial_hidden)}")
         if channels % self.heads:
@@ -160,7 +165,7 @@ class MLANet(nn.Module):
         self.radial = BesselBasis(config.radial_functions, config.cutoff)
         self.directions = EdgeDegreeEmbedding(irreps, config.radial_functions, config.radial_hidden, mean_neighbors)
         self.layers = nn.ModuleList(_layers(config, irreps, mean_neighbors))
-        self.pooling = build_pooling(config.pooling, config.channels, mean_neighbors)
+        self.pooling = build_pooling(config.pooling, config.channels, mean_neighbors, config.pooling_bound)
         self.repulsion = ScreenedRepulsion(statistics) if config.repulsion == "zbl" else None
         self.long_range = None if config.long_range == "none" else LongRange(config, statistics, config.channels)
         self.direct_forces = DirectForces(irreps) if config.forces == "direct" else None

@@ -259,6 +259,20 @@ def test_pooling_over_structures_by_hand() -> None:
     assert plain(SCALARS, edges, TWO).tolist() == SCALARS[:, 0].tolist()
 
 
+def test_a_bound_tames_large_features() -> None:
+    """What neighbours show is b tanh(x/b); small features pass as they are, and an atom's own ones always."""
+    x = torch.tensor([[0.01], [40.0]], dtype=torch.float64)
+    edges = hand_made([1, 1], [1e-9, 1e-9], 2)
+    bounded, free = (LocalPooling(1, 3.0, bound).double() for bound in (3.0, None))
+    for module, most in ((bounded, 1e-7), (free, 20.0)):
+        module.readout = Column(3)  # type: ignore[assignment]
+        found = module(x, edges, TWO)
+        assert float(found.max()) <= most
+    assert float(free(x, edges, TWO).max()) > 15.0
+    bounded.readout = Column(0)  # type: ignore[assignment]
+    assert bounded(x, edges, TWO).tolist() == [0.01, 40.0]
+
+
 def test_equal_atoms_share_the_gradient_of_a_maximum() -> None:
     """Equivalent atoms of a crystal must feel the same force."""
     x = torch.tensor([[2.0], [2.0], [1.0]], dtype=torch.float64, requires_grad=True)
