@@ -47,7 +47,9 @@ class SumPooling(nn.Module):
 class LocalPooling(nn.Module):
     """E = Σ e(x_i ‖ Σ_j u y_j / n̄ ‖ Σ_j u y_j / (1 + n_i) ‖ smooth max_j y_j), y = b tanh(x/b).
 
-    Extensive, additive, local. A smooth maximum log(1 + Σ u e^x) lets go of a neighbour where u e^x < 1. With x = 20, within reach of a random
+    Extensive, additive, local.
+
+    A smooth maximum log(1 + Σ u e^x) lets go of a neighbour where u e^x < 1. With x = 20, within reach of a random
     network, that is 10⁻³ Å from the cutoff, over which the energy would fall by what a bond is worth. The bound b
     keeps e^y small, so that a neighbour leaves as slowly as its envelope; None stands for y = x.
     """
