@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 from floors import floors
-from goals import Verdict, goals, judge, of_growth, of_kernels
+from goals import MILLION, Verdict, goals, judge, of_growth, of_kernels
 from lineup import ADAPTERS, KERNELS, Sizes, lineup, require_present
 from peers import PEERS
 
@@ -241,7 +241,8 @@ def _growth(run: Run) -> list[Verdict]:
     patient = dataclasses.replace(run.settings, limit_s=None, limit_gib=run.options.memory or free)
     rows: list[Measurement] = []
     for name in (own, *others):
-        rows += scale([name], GROWING, ["infer"], patient, sizes_up_to(LARGEST), LONGEST, note)[0]
+        sizes = sorted({*sizes_up_to(LARGEST), min(MILLION, LARGEST)})
+        rows += scale([name], GROWING, ["infer"], patient, sizes, LONGEST, note)[0]
         growths = [
             growth([row for row in rows if row.model == one]) for one in dict.fromkeys(row.model for row in rows)
         ]
