@@ -241,7 +241,7 @@ def _growth(run: Run) -> list[Verdict]:
     patient = dataclasses.replace(run.settings, limit_s=None, limit_gib=run.options.memory or free)
     rows: list[Measurement] = []
     for name in (own, *others):
-        sizes = sorted({*sizes_up_to(LARGEST), min(MILLION, LARGEST)})
+        sizes = sorted(one for one in {*sizes_up_to(LARGEST), MILLION} if one <= LARGEST)
         rows += scale([name], GROWING, ["infer"], patient, sizes, LONGEST, note)[0]
         growths = [
             growth([row for row in rows if row.model == one]) for one in dict.fromkeys(row.model for row in rows)
