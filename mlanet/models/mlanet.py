@@ -67,7 +67,7 @@ class MLANetConfig(
     """Equivariant RMS norm of what attention and node product see; keeps sizes of order one at any depth."""
     pooling: Literal["local", "sum", "extensive", "paper"] = "local"
     """How atoms make an energy; only `local` and `sum` are extensive, additive and local."""
-    pooling_bound: float | None = 3.0
+    pooling_bound: float | None = 6.0
     """b of `local`, which sees neighbours through b tanh(x/b), so that they leave as slowly as their envelope; null:
     without bound, as models from before this key (docs/physics.md)."""
     isolated_atom: Literal["zero", "free"] = "zero"
