@@ -1,7 +1,7 @@
 """Kernels of the filtered sums of scalar-vector networks. Equations: `mlanet.ops.filtered_sum`.
 
-A program has a center (or a sender) and a block of C channels, and walks its edges in tiles of T. Filters λ = W b(d) are
-computed again in every pass, two or three small matrix products a tile; K functions enter in blocks.
+A program has a center (or a sender) and a block of C channels, and walks its edges in tiles of T. Filters λ = W b(d)
+are computed again in every pass, two or three small matrix products a tile; K functions enter in blocks.
 Indices: i (T,) or (1,) centers · j (T,) or (1,) senders · e (T,) edges · here (T,) which of a tile are present: an edge
 whose basis is 0 is absent, whatever its slope says · c (C,) channels.
 """
@@ -33,13 +33,13 @@ def basis_block(x, e, here, k, S: tl.constexpr):
 @triton.jit
 def present(x, e, here, S: tl.constexpr):
     """Which of the edges `here` have a basis that is not 0."""
-    most = tl.zeros([S.tile], tl.int32)
+    found = e < 0
     for first in range(0, S.functions, S.function_tile):
         k = first + tl.arange(0, S.function_tile)
         exists = here[:, None] & (k < S.functions)[None, :]
         basis = tl.load(x.basis[0] + e[:, None] * S.functions + k[None, :], exists, 0.0)
-        most = tl.maximum(most, tl.max((basis != 0).to(tl.int32), 1))
-    return here & (most > 0)
+        found |= tl.max((basis != 0).to(tl.int32), 1) > 0
+    return here & found
 
 
 @triton.jit
@@ -52,14 +52,15 @@ def weight_block(weight, group: tl.constexpr, k, c, S: tl.constexpr):
 @triton.jit
 def filters(x, weight, e, here, c, S: tl.constexpr):
     """λ_s, λ_a and, with vectors, λ_v (T, C)."""
+    GROUPS: tl.constexpr = S.groups
     sums = ()
-    for _ in tl.static_range(S.groups):
+    for _ in tl.static_range(GROUPS):
         sums += (plane(S.tile, S.channel_tile, x.basis),)
     for first in range(0, S.functions, S.function_tile):
         k = first + tl.arange(0, S.function_tile)
         basis = basis_block(x, e, here, k, S)
         more = ()
-        for group in tl.static_range(S.groups):
+        for group in tl.static_range(GROUPS):
             more += (add(sums[group], matmul(basis, weight_block(weight, group, k, c, S), S.precision)),)
         sums = more
     return sums
@@ -139,10 +140,11 @@ def receive(x, weight, neighbor, start, out, S: tl.constexpr):
 def edge_gradient(x, weight, neighbor, start, n_edges, up, to_basis, to_direction, S: tl.constexpr):
     """In the basis (E, K) and direction of the edges of center pid(0), functions of block pid(1).
 
-    All channels, a block at a time. The direction is answered by block of functions, (blocks, E, 3), for it is linear in
-    them: û meets Σ_k b_k W_k.
+    All channels, a block at a time. The direction is answered by block of functions, (blocks, E, 3), because the
+    gradient in it is a sum over functions.
     """
     center, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    GROUPS: tl.constexpr = S.groups
     k = block * S.function_tile + tl.arange(0, S.function_tile)
     first, last = tl.load(start + center), tl.load(start + center + 1)
     i = tl.zeros([1], tl.int64) + center
@@ -156,7 +158,7 @@ def edge_gradient(x, weight, neighbor, start, n_edges, up, to_basis, to_directio
         for channel in range(0, S.channels, S.channel_tile):
             c = channel + tl.arange(0, S.channel_tile)
             found = filter_gradient(x, up, i, j, e, c, here, asked, S)
-            for group in tl.static_range(S.groups):
+            for group in tl.static_range(GROUPS):
                 columns = tl.trans(weight_block(weight, group, k, c, S))
                 to_b = add(to_b, matmul(found[group], columns, S.precision))
             arrow = matmul(basis, weight_block(weight, 1, k, c, S), S.precision)
@@ -183,8 +185,9 @@ def sent_gradient(x, weight, order, center, sent_start, up, to_sent, S: tl.const
     sender = tl.program_id(0).to(tl.int64)
     c = tl.program_id(1) * S.channel_tile + tl.arange(0, S.channel_tile)
     first, last = tl.load(sent_start + sender), tl.load(sent_start + sender + 1)
+    ROWS: tl.constexpr = S.rows
     sums = ()
-    for _ in tl.static_range(S.rows):
+    for _ in tl.static_range(ROWS):
         sums += (plane(S.tile, S.channel_tile, x.sent),)
     for at in range(first, last, S.tile):
         place = at + tl.arange(0, S.tile)
@@ -198,7 +201,7 @@ def sent_gradient(x, weight, order, center, sent_start, up, to_sent, S: tl.const
             for axis in tl.static_range(3):
                 more += (add(sums[axis + 2], scaled(found[2], up_row(up, i, axis + 1, c, here, S))),)
         sums = more
-    for row in tl.static_range(S.rows):
+    for row in tl.static_range(ROWS):
         answer(to_sent, (sender * S.rows + row) * S.channels + c, total(sums[row], 0), c < S.channels, False)
 
 
@@ -211,8 +214,9 @@ def weight_gradient(x, neighbor, center, n_edges, up, to_weight, S: tl.constexpr
     program = tl.program_id(0).to(tl.int64)
     c = tl.program_id(1) * S.channel_tile + tl.arange(0, S.channel_tile)
     k = tl.program_id(2) * S.function_tile + tl.arange(0, S.function_tile)
+    GROUPS: tl.constexpr = S.groups
     sums = ()
-    for _ in tl.static_range(S.groups):
+    for _ in tl.static_range(GROUPS):
         sums += (plane(S.function_tile, S.channel_tile, x.sent),)
     for at in range(program * S.tile, n_edges, tl.num_programs(0) * S.tile):
         e = at + tl.arange(0, S.tile)
@@ -221,11 +225,11 @@ def weight_gradient(x, neighbor, center, n_edges, up, to_weight, S: tl.constexpr
         basis = basis_block(x, e, here, k, S)
         found = filter_gradient(x, up, i, j, e, c, here, here, S)
         more = ()
-        for group in tl.static_range(S.groups):
+        for group in tl.static_range(GROUPS):
             more += (add(sums[group], outer(basis, found[group], S.precision)),)
         sums = more
     width: tl.constexpr = S.groups * S.channels
     exists = (k < S.functions)[:, None] & (c < S.channels)[None, :]
-    for group in tl.static_range(S.groups):
+    for group in tl.static_range(GROUPS):
         at = (program * S.functions + k[:, None]) * width + group * S.channels + c[None, :]
         answer(to_weight, at, sums[group], exists, False)

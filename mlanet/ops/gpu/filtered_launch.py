@@ -49,8 +49,8 @@ KERNELS = {
 class FilterSizes:
     """Constants of one compiled kernel.
 
-    - channels F · functions K · vectors: whether any are sent · tile, channel_tile, function_tile: a program's at a time
-    - precision: of matrix products
+    - channels F · functions K · vectors: whether any are sent · precision: of matrix products
+    - tile, channel_tile, function_tile: edges, channels and functions at a time
     """
 
     channels: int
