@@ -19,8 +19,8 @@ from mlanet.ops.rows import Rows
 TILE = 16
 """Edges at a time."""
 
-CHANNELS = 64
-"""Channels of a program, at most."""
+CHANNELS = 32
+"""Channels of a program, at most: nothing is spilled, and more programs fit on a GPU than with 64."""
 
 FUNCTIONS = 32
 """Functions of the basis at a time, at most."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from mlanet.ops.gpu import product_kernels
 from mlanet.ops.gpu.product_kernels import Lists
 from mlanet.ops.gpu.sizes import padded
+from mlanet.ops.paths import on_cpu
 from mlanet.ops.products import terms
 
 ELEMENTS = 512
@@ -61,16 +62,23 @@ class Table(NamedTuple):
         ordered = sorted(found)
         grouped = [(key, len(list(each))) for key, each in itertools.groupby(ordered, key=lambda one: one[:2])]
         sizes = [sum(1 for (place, _), _ in grouped if place == p) for p in range(places)]
-        groups, begin = ([0, *itertools.accumulate(one)] for one in (sizes, [size for _, size in grouped]))
-        left, right = ([one[column] for one in ordered] for column in (2, 3))
-        whole = (groups, [outer for (_, outer), _ in grouped], begin, left, right)
-        value = torch.tensor([one[4] for one in ordered], dtype=dtype)
-        return cls(*(torch.tensor(one, dtype=torch.int32) for one in whole), value)
+        return cls(
+            groups=_whole([0, *itertools.accumulate(sizes)]),
+            outer=_whole([outer for (_, outer), _ in grouped]),
+            terms=_whole([0, *itertools.accumulate(size for _, size in grouped)]),
+            left=_whole([one[2] for one in ordered]),
+            right=_whole([one[3] for one in ordered]),
+            value=torch.tensor([one[4] for one in ordered], dtype=dtype),
+        )
+
+
+def _whole(numbers: list[int]) -> Tensor:
+    """int32."""
+    return torch.tensor(numbers, dtype=torch.int32)
 
 
 class Tables(NamedTuple):
-    """Of the sums: y by row (outer: path), gradient in x by row (outer: path; left: of `up`), in w by path (outer: of
-    `up`)."""
+    """y by row, outer: paths · gradient in x by row, outer: paths, left: rows of `up` · in w by path, outer: of `up`."""
 
     by_row: Table
     by_source: Table
@@ -78,6 +86,7 @@ class Tables(NamedTuple):
 
 
 @functools.cache
+@on_cpu
 def tables(l_in: int, l_out: int, dtype: torch.dtype, device: torch.device) -> Tables:
     """Of all paths, once for a device."""
     known = terms(l_in, l_out, torch.float64)
