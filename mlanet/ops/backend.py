@@ -31,11 +31,11 @@ def obstacle(sample: Tensor) -> str:
     kind = sample.device.type
     if sample.dtype not in library.REALS:
         return f"fused kernels are for float32 and float64, not {str(sample.dtype).removeprefix('torch.')}"
+    if kind not in ("cpu", "cuda"):
+        return f"there are fused kernels for CPUs and CUDA, not for {kind}"
     if torch.is_autocast_enabled(kind):
         return "fused kernels compute in the precision of the weights, not under autocast"
-    if kind == "cuda":
-        return _cuda_obstacle(sample.device)
-    return "" if kind == "cpu" else f"there are fused kernels for CPUs and CUDA, not for {kind}"
+    return "" if kind == "cpu" else _cuda_obstacle(sample.device)
 
 
 @functools.cache

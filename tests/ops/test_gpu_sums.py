@@ -50,14 +50,14 @@ def test_filtered_sums() -> None:
 @pytest.mark.slow
 def test_products() -> None:
     """Several blocks of nodes and channels; degrees to 3; results of lower and of higher degree than the features."""
-    interpreted("product:float64", "product:float32:l2")
+    interpreted("product:float64", "product:float32:vectors")
 
 
 @needs_triton
 @pytest.mark.slow
 def test_a_whole_model_runs_on_them() -> None:
     """LEIGNN: energy, forces, stress and every gradient of the weights, chosen where a GPU would be."""
-    interpreted("leignn:float64", "leignn:float32")
+    interpreted("leignn:float64")
 
 
 SPILLED_AT_MOST = 1024

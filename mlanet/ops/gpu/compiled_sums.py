@@ -31,7 +31,7 @@ def product_footprint(
 ) -> Footprint:
     """Of one kernel of the product; `weighed_rows` as for y."""
     number, rows = (f"*{real}",) * (1 + dual), (l_out + 1) ** 2
-    lists = Lists(*["*i32"] * 5, f"*{real}")
+    lists = Lists(*(f"*{real}" if one == "value" else "*i32" for one in Lists._fields))
     types: dict[str, Any] = {"x": number, "left": number, "lists": lists, "n_nodes": "i32"}
     types |= dict.fromkeys(("weight", "out", "up", "to_weight"), f"*{real}")
     constants = {"S": sizes, "ROWS": rows, "ROWS_LEFT": sizes.rows_in, "ROWS_UP": rows}

@@ -78,7 +78,7 @@ def _whole(numbers: list[int]) -> Tensor:
 
 
 class Tables(NamedTuple):
-    """y by row, outer: paths · gradient in x by row, outer: paths, left: rows of `up` · in w by path, outer: of `up`."""
+    """y by row, outer: paths · gradient in x by row, outer: paths, left: of `up` · in w by path, outer: of `up`."""
 
     by_row: Table
     by_source: Table
