@@ -129,7 +129,7 @@ def leignn(case: str, dtype: torch.dtype) -> None:
     assert calls.pop("value") == 2 and calls.pop("gradient") > 2 and calls.pop("tangent") >= 2, calls
     assert len(plain) > 10 and all(one.abs().max() > 0 for name, one in plain if "filter" in name)
     for (name, one), (_, other) in zip(fused, plain, strict=True):
-        compare(name, [one], [other.double()], dtype)
+        compare(name, [one.to(dtype)], [other.double()], dtype)
 
 
 def layer(case: str, dtype: torch.dtype) -> None:
