@@ -38,7 +38,7 @@ FILTERED = {
     "no edges": ((0, 0), 3, 2, True),
     "no atoms": ((), 3, 2, True),
     "tiles": ((37, 0, 3), 5, 3, True),
-    "blocks": ((2, 18), 20, 18, True),
+    "blocks": ((18,), 20, 18, True),
     "no vectors": ((3, 0, 17), 20, 3, False),
 }
 """Edges of each center, channels, functions, whether there are vectors; nothing is a power of two."""
@@ -50,12 +50,11 @@ PRODUCTS = {
     "vectors": (2, 1, 3, 2),
     "l2": (2, 2, 3, 2),
     "wider": (1, 3, 3, 2),
-    "l3 to l1": (3, 1, 3, 2),
     "l3": (3, 3, 3, 2),
 }
 """l_in, l_out, channels, nodes."""
 
-LONG = {"l2", "l3 to l1", "l3"}
+LONG = {"l2", "l3"}
 """Whose gradients of inputs alone are left out: the same kernels as with weights."""
 
 
