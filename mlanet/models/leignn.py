@@ -25,7 +25,8 @@ from mlanet.nn.radial import BesselBasis, GaussianBasis, polynomial_envelope
 from mlanet.nn.repulsion import ScreenedRepulsion
 from mlanet.nn.scalar_vector import Aggregate, Distribute, GatedUpdate, GlobalNode, Message, PaiNNUpdate, two_layers
 from mlanet.nn.spline import coefficients, rows_and_weights
-from mlanet.ops.attention import Kernels, has_kernels
+from mlanet.ops import backend
+from mlanet.ops.attention import Kernels
 from mlanet.ops.filtered_sum import FilterEdges, pays_by_center
 from mlanet.ops.rows import Rows
 from mlanet.statistics import Statistics
@@ -164,8 +165,7 @@ class LEIGNN(nn.Module):
 
     def kernels_obstacle(self) -> str:
         """Why fused kernels do not serve this model where it is and in its precision; empty if they do."""
-        there = has_kernels(self.embedding.weight)
-        return "" if there else "LEIGNN has fused kernels on CPUs only, for float32 and float64"
+        return backend.obstacle(self.embedding.weight)
 
     @property
     def conservative(self) -> bool:
@@ -227,7 +227,7 @@ class LEIGNN(nn.Module):
 
     def _edges(self, graph: AtomicGraph, n_nodes: int) -> FilterEdges:
         """Lengths, directions and basis of all pairs."""
-        by_kernel = self.kernels == "fused" and not self.intervals and has_kernels(graph.positions)
+        by_kernel = self.kernels == "fused" and not self.intervals and backend.has_kernels(graph.positions)
         layout = pair_layout(graph.center, graph.neighbor, n_nodes)
         vectors = layout.arrange(graph.edge_vectors(), graph.positions.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))

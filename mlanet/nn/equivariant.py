@@ -13,8 +13,9 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from mlanet.nn.tensor_product import TensorProduct
-from mlanet.ops import fused
-from mlanet.ops.attention import Kernels, has_kernels
+from mlanet.ops import backend, fused
+from mlanet.ops.attention import Kernels
+from mlanet.ops.gpu.product import GpuProduct
 from mlanet.ops.native.product import NativeProduct
 from mlanet.ops.products import product_paths
 
@@ -160,9 +161,11 @@ class NodeProduct(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, (L_in+1)², C) -> (N, (L_out+1)², C)."""
-        if self.kernels == "fused" and has_kernels(x):
+        if self.kernels == "fused" and backend.has_kernels(x):
             weight = self.product.product.weight.view(-1, self.channels)
-            return self.linear(fused.apply(NativeProduct(self.l_out), (x,), (weight,)))
+            by_triton = backend.by_triton(x)
+            operation: fused.Operation = GpuProduct(self.l_out) if by_triton else NativeProduct(self.l_out)
+            return self.linear(fused.apply(operation, (x,), (weight,)))
         flat = to_e3nn(x)
         return self.linear(from_e3nn(self.product(flat, flat), self.channels, self.l_out))
 

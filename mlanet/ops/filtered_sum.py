@@ -6,7 +6,8 @@ With a filter that is linear in its basis, λ_c(d) = Σ_k W_ck b_k(d), and û_ij
     vectors  w_i = Σ_j λ_a(d_ij) ∘ a_j û_ij + λ_v(d_ij) ∘ v_j
 
 `reference` is the meaning. `by_center` sums Σ_j b_k(d_ij) x_j first, one small matrix product per center, and applies W
-to the sums: no filter is ever stored for an edge. `by_kernel` does all in C++. These three are twice differentiable.
+to the sums: no filter is ever stored for an edge. `by_kernel` does all in C++ or, on a GPU, in Triton. These three are
+twice differentiable.
 For inference, `blocked` sums by center a few centers at a time; and λ(d) may be read from a spline's table, at a cost
 per edge that does not depend on K.
 """
@@ -18,8 +19,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mlanet.ops import fused
+from mlanet.ops import backend, fused
 from mlanet.ops.blocked import BlockedSum
+from mlanet.ops.gpu.filtered import GpuFilteredSum
 from mlanet.ops.native.filtered import NativeFilteredSum
 from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods
@@ -117,11 +119,12 @@ def by_center(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Ten
 
 
 def by_kernel(rows: Rows, edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The same in C++, edge by edge, nothing of which is stored."""
+    """The same in C++ or Triton, edge by edge, nothing of which is stored."""
     sent = torch.stack([senders.scalars, senders.arrows], dim=1)
     if senders.vectors is not None:
         sent = torch.cat([sent, senders.vectors], dim=1)
-    received = fused.apply(NativeFilteredSum(rows), (sent, edges.basis, edges.direction), (weight,))
+    operation: fused.Operation = GpuFilteredSum(rows) if backend.by_triton(sent) else NativeFilteredSum(rows)
+    received = fused.apply(operation, (sent, edges.basis, edges.direction), (weight,))
     return received[:, 0], received[:, 1:]
 
 
