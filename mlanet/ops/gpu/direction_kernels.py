@@ -56,8 +56,9 @@ def harmonic(x, e, present, m, S: tl.constexpr):
 @triton.jit
 def basis(x, e, present, S: tl.constexpr):
     """RBF, B numbers (T,)."""
+    B: tl.constexpr = S.functions
     found = ()
-    for b in tl.static_range(S.functions):
+    for b in tl.static_range(B):
         found += (load(x.radial, e * S.functions + b, present),)
     return found
 
@@ -70,54 +71,64 @@ def weight_row(pointer, row, column, LENGTH: tl.constexpr, SIZE: tl.constexpr, T
 
 
 @triton.jit
-def first_row(w, b, S: tl.constexpr):
-    """From function b to the hidden layer, (1, hidden)."""
-    return weight_row(w.first, b, 0, S.hidden, S.hidden, S.hidden_tile)
+def first_row(w, b, r, S: tl.constexpr):
+    """From function b to the hidden units r, r + 1, …, (1, units)."""
+    return weight_row(w.first, b, r, S.hidden, S.hidden - r, S.units)
 
 
 @triton.jit
-def filter_row(w, row, degree, S: tl.constexpr):
-    """From one input of the last layer to φ of a degree, (1, C)."""
-    return weight_row(w.last, row, (degree - 1) * S.channels, S.l_max * S.channels, S.channels, S.width)
+def filter_row(w, b, degree, S: tl.constexpr):
+    """From function b to φ of a degree, (1, C), without a hidden layer."""
+    return weight_row(w.last, b, (degree - 1) * S.channels, S.l_max * S.channels, S.channels, S.width)
 
 
 @triton.jit
-def filter_offsets(degree, S: tl.constexpr):
-    """Where the columns of φ of a degree are in the last layer (hidden, L·C), and which exist."""
-    r, c = tl.arange(0, S.hidden_tile)[:, None], tl.arange(0, S.width)[None, :]
-    at = r * (S.l_max * S.channels) + (degree - 1) * S.channels + c
-    return at, (r < S.hidden) & (c < S.channels)
+def filter_offsets(r, degree, S: tl.constexpr):
+    """Where the weights of φ of a degree are for the hidden units r, r + 1, … (units, C), and which exist."""
+    row, c = r + tl.arange(0, S.units)[:, None], tl.arange(0, S.width)[None, :]
+    at = row * (S.l_max * S.channels) + (degree - 1) * S.channels + c
+    return at, (row < S.hidden) & (c < S.channels)
 
 
 @triton.jit
-def filter_matrix(w, degree, S: tl.constexpr):
-    """Those columns (hidden, C)."""
-    at, exists = filter_offsets(degree, S)
+def filter_matrix(w, r, degree, S: tl.constexpr):
+    """Those weights (units, C)."""
+    at, exists = filter_offsets(r, degree, S)
     return tl.load(w.last + at, exists, 0.0)
 
 
 @triton.jit
-def last_input(w, rbf, S: tl.constexpr):
-    """What enters the last layer, and the same before its SiLU: B numbers (T,), or a plane (T, hidden)."""
-    if S.hidden > 0:
-        before = scaled(wide(rbf[0], 1), first_row(w, 0, S))
-        for b in tl.static_range(1, S.functions):
-            before = add(before, scaled(wide(rbf[b], 1), first_row(w, b, S)))
-        return silu(before), before
-    else:
-        return rbf, rbf
+def before_silu(w, rbf, r, S: tl.constexpr):
+    """What enters the hidden units r, r + 1, … (T, units)."""
+    B: tl.constexpr = S.functions
+    sums = scaled(wide(rbf[0], 1), first_row(w, 0, r, S))
+    for b in tl.static_range(1, B):
+        sums = add(sums, scaled(wide(rbf[b], 1), first_row(w, b, r, S)))
+    return sums
 
 
 @triton.jit
-def filters(w, inside, degree, S: tl.constexpr):
-    """φ of one degree (T, C)."""
+def filters(x, w, rbf, S: tl.constexpr):
+    """φ of each degree, L planes."""
+    L: tl.constexpr = S.l_max
+    B: tl.constexpr = S.functions
     if S.hidden > 0:
-        return matmul(inside, filter_matrix(w, degree, S), S.precision)
+        phi = no_planes(L, S.width, x.sender, S)
+        for r in range(0, S.hidden, S.units):
+            units, more = silu(before_silu(w, rbf, r, S)), ()
+            for degree in tl.static_range(1, L + 1):
+                product = matmul(units, filter_matrix(w, r, degree, S), S.precision)
+                more += (add(phi[degree - 1], product),)
+            phi = more
+        return phi
     else:
-        sums = scaled(wide(inside[0], 1), filter_row(w, 0, degree, S))
-        for b in tl.static_range(1, S.functions):
-            sums = add(sums, scaled(wide(inside[b], 1), filter_row(w, b, degree, S)))
-        return sums
+        phi = ()
+        for degree in tl.static_range(1, L + 1):
+            sums = scaled(wide(rbf[0], 1), filter_row(w, 0, degree, S))
+            for b in tl.static_range(1, B):
+                sums = add(sums, scaled(wide(rbf[b], 1), filter_row(w, b, degree, S)))
+            phi += (sums,)
+        return phi
 
 
 @triton.jit
@@ -154,8 +165,9 @@ def no_planes(NUMBER: tl.constexpr, COLUMNS: tl.constexpr, pointers, S: tl.const
 @triton.jit
 def by_function(sums, rbf, found, S: tl.constexpr):
     """Adds RBF_b times a plane to plane b of B."""
+    B: tl.constexpr = S.functions
     more = ()
-    for b in tl.static_range(S.functions):
+    for b in tl.static_range(B):
         more += (add(sums[b], mul(wide(rbf[b], 1), found)),)
     return more
 
@@ -163,92 +175,94 @@ def by_function(sums, rbf, found, S: tl.constexpr):
 @triton.jit
 def directions(x, w, neighbor, start, out, S: tl.constexpr):
     """h (N, M − 1, C) of center pid(0)."""
+    L: tl.constexpr = S.l_max
+    M: tl.constexpr = S.rows
     center = tl.program_id(0).to(tl.int64)
     first, last = tl.load(start + center), tl.load(start + center + 1)
-    sums = no_planes(S.rows - 1, S.width, x.sender, S)
+    sums = no_planes(M - 1, S.width, x.sender, S)
     for at in range(first, last, S.tile):
         e = at + tl.arange(0, S.tile)
         u, present = envelope(x, e, e < last)
         weighed = sent_weighed(x, tl.load(neighbor + e, present, 0), u, present, S)[0]
-        inside = last_input(w, basis(x, e, present, S), S)[0]
-        more = ()
-        for degree in tl.static_range(1, S.l_max + 1):
-            found = mul(weighed, filters(w, inside, degree, S))
+        phi, more = filters(x, w, basis(x, e, present, S), S), ()
+        for degree in tl.static_range(1, L + 1):
+            found = mul(weighed, phi[degree - 1])
             for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
                 more += (add(sums[m - 1], mul(found, wide(harmonic(x, e, present, m, S), 1))),)
         sums = more
     c = tl.arange(0, S.width)
-    for m in tl.static_range(1, S.rows):
-        offsets = (center * (S.rows - 1) + m - 1) * S.channels + c
+    for m in tl.static_range(1, M):
+        offsets = (center * (M - 1) + m - 1) * S.channels + c
         answer(out, offsets, total(sums[m - 1], 0), c < S.channels, False)
 
 
-@triton.jit(do_not_specialize=["n_centers"])
-def edge_gradient(x, w, neighbor, start, n_centers, up, to, to_first, S: tl.constexpr, WEIGHTS: tl.constexpr):
-    """In u, RBF and Y of the edges of the centers pid(0), pid(0) + programs, …, and in the first layer of two.
+@triton.jit
+def edge_gradient(x, w, neighbor, start, up, to, S: tl.constexpr):
+    """In u, RBF and Y of the edges of center pid(0).
 
-    - up (N, M − 1, C) · to: gradients of the inputs · to_first (programs, B, hidden): partial sums, if WEIGHTS
+    - up (N, M − 1, C) · to: gradients of the inputs
     """
-    program = tl.program_id(0).to(tl.int64)
-    layer = no_planes(S.functions, S.hidden_tile, x.sender, S)
-    for center in range(program, n_centers, tl.num_programs(0)):
-        first, last = tl.load(start + center), tl.load(start + center + 1)
-        i = one(center)
-        for at in range(first, last, S.tile):
-            e = at + tl.arange(0, S.tile)
-            exists = e < last
-            u, present = envelope(x, e, exists)
-            rbf = basis(x, e, present, S)
-            inside, before = last_input(w, rbf, S)
-            weighed, sent = sent_weighed(x, tl.load(neighbor + e, present, 0), u, present, S)
-            to_weight = plane(S.tile, S.width, x.sender)
-            to_filters = ()
-            answer(to.harmonics, e * S.rows, line(S.tile, x.sender), exists, False)
-            for degree in tl.static_range(1, S.l_max + 1):
-                phi = filters(w, inside, degree, S)
-                along = along_direction(x, up, i, e, present, degree, S)
-                to_weight = add(to_weight, mul(phi, along))
-                to_filters += (mul(weighed, along),)
-                product = mul(weighed, phi)
-                for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
-                    to_row = total(scaled(product, pulled(up, i, m, S)), 1)
-                    answer(to.harmonics, e * S.rows + m, to_row, exists, False)
-            to_u = scaled(total(mul(to_weight, sent), 1), S.factor)
-            answer(to.envelope, e, kept(to_u, present), exists, False)
-            if S.hidden > 0:
-                to_inside = mul(hidden_gradient(x, w, to_filters, S), silu_slope(before))
-                for b in tl.static_range(S.functions):
-                    to_rbf = total(scaled(to_inside, first_row(w, b, S)), 1)
-                    answer(to.radial, e * S.functions + b, to_rbf, exists, False)
-                if WEIGHTS:
-                    layer = by_function(layer, rbf, to_inside, S)
-            else:
-                for b in tl.static_range(S.functions):
-                    to_rbf = total(row_gradient(x, w, to_filters, b, S), 1)
-                    answer(to.radial, e * S.functions + b, to_rbf, exists, False)
-    if S.hidden > 0 and WEIGHTS:
-        r = tl.arange(0, S.hidden_tile)
-        for b in tl.static_range(S.functions):
-            offsets = (program * S.functions + b) * S.hidden + r
-            answer(to_first, offsets, total(layer[b], 0), r < S.hidden, False)
+    L: tl.constexpr = S.l_max
+    B: tl.constexpr = S.functions
+    center = tl.program_id(0).to(tl.int64)
+    first, last = tl.load(start + center), tl.load(start + center + 1)
+    i = one(center)
+    for at in range(first, last, S.tile):
+        e = at + tl.arange(0, S.tile)
+        exists = e < last
+        u, present = envelope(x, e, exists)
+        rbf = basis(x, e, present, S)
+        phi = filters(x, w, rbf, S)
+        weighed, sent = sent_weighed(x, tl.load(neighbor + e, present, 0), u, present, S)
+        to_weight, to_filters = plane(S.tile, S.width, x.sender), ()
+        answer(to.harmonics, e * S.rows, line(S.tile, x.sender), exists, False)
+        for degree in tl.static_range(1, L + 1):
+            along = along_direction(x, up, i, e, present, degree, S)
+            to_weight = add(to_weight, mul(phi[degree - 1], along))
+            to_filters += (mul(weighed, along),)
+            product = mul(weighed, phi[degree - 1])
+            for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
+                to_row = total(scaled(product, pulled(up, i, m, S)), 1)
+                answer(to.harmonics, e * S.rows + m, to_row, exists, False)
+        to_u = scaled(total(mul(to_weight, sent), 1), S.factor)
+        answer(to.envelope, e, kept(to_u, present), exists, False)
+        to_rbf = basis_gradient(x, w, rbf, to_filters, S)
+        for b in tl.static_range(B):
+            answer(to.radial, e * B + b, to_rbf[b], exists, False)
 
 
 @triton.jit
-def hidden_gradient(x, w, to_filters, S: tl.constexpr):
-    """In what the hidden layer gives (T, hidden)."""
-    sums = plane(S.tile, S.hidden_tile, x.sender)
-    for degree in tl.static_range(1, S.l_max + 1):
-        sums = add(sums, matmul(to_filters[degree - 1], tl.trans(filter_matrix(w, degree, S)), S.precision))
-    return sums
+def basis_gradient(x, w, rbf, to_filters, S: tl.constexpr):
+    """In RBF, B numbers (T,)."""
+    L: tl.constexpr = S.l_max
+    B: tl.constexpr = S.functions
+    found = ()
+    if S.hidden > 0:
+        for _ in tl.static_range(B):
+            found += (line(S.tile, x.sender),)
+        for r in range(0, S.hidden, S.units):
+            to_before, more = unit_gradient(x, w, rbf, to_filters, r, S), ()
+            for b in tl.static_range(B):
+                more += (add(found[b], total(scaled(to_before, first_row(w, b, r, S)), 1)),)
+            found = more
+        return found
+    else:
+        for b in tl.static_range(B):
+            sums = scaled(to_filters[0], filter_row(w, b, 1, S))
+            for degree in tl.static_range(2, L + 1):
+                sums = add(sums, scaled(to_filters[degree - 1], filter_row(w, b, degree, S)))
+            found += (total(sums, 1),)
+        return found
 
 
 @triton.jit
-def row_gradient(x, w, to_filters, row, S: tl.constexpr):
-    """Gradients of φ times one row of the last layer (T, C), degrees summed."""
-    sums = plane(S.tile, S.width, x.sender)
-    for degree in tl.static_range(1, S.l_max + 1):
-        sums = add(sums, scaled(to_filters[degree - 1], filter_row(w, row, degree, S)))
-    return sums
+def unit_gradient(x, w, rbf, to_filters, r, S: tl.constexpr):
+    """In what enters the hidden units r, r + 1, … (T, units)."""
+    L: tl.constexpr = S.l_max
+    sums = plane(S.tile, S.units, x.sender)
+    for degree in tl.static_range(1, L + 1):
+        sums = add(sums, matmul(to_filters[degree - 1], tl.trans(filter_matrix(w, r, degree, S)), S.precision))
+    return mul(sums, silu_slope(before_silu(w, rbf, r, S)))
 
 
 @triton.jit
@@ -257,6 +271,7 @@ def sender_gradient(x, w, order, center, sent_start, up, to_sender, S: tl.conste
 
     - order (E,): edges sorted by sender, sent_start[j]:sent_start[j+1] those of j · center (E,): of each edge
     """
+    L: tl.constexpr = S.l_max
     sender = tl.program_id(0).to(tl.int64)
     first, last = tl.load(sent_start + sender), tl.load(sent_start + sender + 1)
     sums = plane(S.tile, S.width, x.sender)
@@ -266,50 +281,80 @@ def sender_gradient(x, w, order, center, sent_start, up, to_sender, S: tl.conste
         e = tl.load(order + place, exists, 0)
         u, present = envelope(x, e, exists)
         i = tl.load(center + e, present, 0)
-        inside = last_input(w, basis(x, e, present, S), S)[0]
-        found = plane(S.tile, S.width, x.sender)
-        for degree in tl.static_range(1, S.l_max + 1):
-            along = along_direction(x, up, i, e, present, degree, S)
-            found = add(found, mul(filters(w, inside, degree, S), along))
+        phi, found = filters(x, w, basis(x, e, present, S), S), plane(S.tile, S.width, x.sender)
+        for degree in tl.static_range(1, L + 1):
+            found = add(found, mul(phi[degree - 1], along_direction(x, up, i, e, present, degree, S)))
         sums = add(sums, mul(found, wide(scaled(u, S.factor), 1)))
     c = tl.arange(0, S.width)
     answer(to_sender, sender * S.channels + c, total(sums, 0), c < S.channels, False)
+
+
+@triton.jit
+def filter_gradient(x, neighbor, up, i, e, exists, degree: tl.constexpr, S: tl.constexpr):
+    """In φ of one degree (T, C), and RBF."""
+    u, present = envelope(x, e, exists)
+    weighed = sent_weighed(x, tl.load(neighbor + e, present, 0), u, present, S)[0]
+    return mul(weighed, along_direction(x, up, i, e, present, degree, S)), basis(x, e, present, S)
 
 
 @triton.jit(do_not_specialize=["n_centers"])
 def last_gradient(x, w, neighbor, start, n_centers, up, to_last, S: tl.constexpr, DEGREE: tl.constexpr):
     """In the columns of one degree of the last layer, over the centers pid(0), pid(0) + programs, ….
 
+    Of the rows of functions; with a hidden layer of its units pid(1) · units, ….
     - to_last (programs, B or hidden, L·C): partial sums
     """
-    program = tl.program_id(0).to(tl.int64)
+    B: tl.constexpr = S.functions
+    program, r = tl.program_id(0).to(tl.int64), tl.program_id(1) * S.units
     sums = no_filter_sums(x, S)
     for center in range(program, n_centers, tl.num_programs(0)):
         first, last = tl.load(start + center), tl.load(start + center + 1)
         for at in range(first, last, S.tile):
             e = at + tl.arange(0, S.tile)
-            u, present = envelope(x, e, e < last)
-            weighed = sent_weighed(x, tl.load(neighbor + e, present, 0), u, present, S)[0]
-            to_filter = mul(weighed, along_direction(x, up, one(center), e, present, DEGREE, S))
-            rbf = basis(x, e, present, S)
+            found, rbf = filter_gradient(x, neighbor, up, one(center), e, e < last, DEGREE, S)
             if S.hidden > 0:
-                sums = add(sums, outer(last_input(w, rbf, S)[0], to_filter, S.precision))
+                sums = add(sums, outer(silu(before_silu(w, rbf, r, S)), found, S.precision))
             else:
-                sums = by_function(sums, rbf, to_filter, S)
+                sums = by_function(sums, rbf, found, S)
     if S.hidden > 0:
-        offsets, exists = filter_offsets(DEGREE, S)
+        offsets, exists = filter_offsets(r, DEGREE, S)
         answer(to_last, program * (S.hidden * S.l_max * S.channels) + offsets, sums, exists, False)
     else:
         c = tl.arange(0, S.width)
-        for b in tl.static_range(S.functions):
-            row = (program * S.functions + b) * S.l_max + DEGREE - 1
+        for b in tl.static_range(B):
+            row = (program * B + b) * S.l_max + DEGREE - 1
             answer(to_last, row * S.channels + c, total(sums[b], 0), c < S.channels, False)
 
 
 @triton.jit
 def no_filter_sums(x, S: tl.constexpr):
-    """Zeros: a matrix (hidden, C), or B planes (T, C)."""
+    """Zeros: a matrix (units, C), or B planes (T, C)."""
     if S.hidden > 0:
-        return plane(S.hidden_tile, S.width, x.sender)
+        return plane(S.units, S.width, x.sender)
     else:
         return no_planes(S.functions, S.width, x.sender, S)
+
+
+@triton.jit(do_not_specialize=["n_centers"])
+def first_gradient(x, w, neighbor, start, n_centers, up, to_first, S: tl.constexpr):
+    """In the first of two layers, hidden units pid(1) · units, …, over the centers pid(0), pid(0) + programs, ….
+
+    - to_first (programs, B, hidden): partial sums
+    """
+    L: tl.constexpr = S.l_max
+    B: tl.constexpr = S.functions
+    program, r = tl.program_id(0).to(tl.int64), tl.program_id(1) * S.units
+    sums = no_planes(B, S.units, x.sender, S)
+    for center in range(program, n_centers, tl.num_programs(0)):
+        first, last = tl.load(start + center), tl.load(start + center + 1)
+        for at in range(first, last, S.tile):
+            e = at + tl.arange(0, S.tile)
+            to_filters = ()
+            for degree in tl.static_range(1, L + 1):
+                found, rbf = filter_gradient(x, neighbor, up, one(center), e, e < last, degree, S)
+                to_filters += (found,)
+            sums = by_function(sums, rbf, unit_gradient(x, w, rbf, to_filters, r, S), S)
+    unit = r + tl.arange(0, S.units)
+    for b in tl.static_range(B):
+        offsets = (program * B + b) * S.hidden + unit
+        answer(to_first, offsets, total(sums[b], 0), unit < S.hidden, False)

@@ -23,6 +23,9 @@ CHANNELS = (256, 128)
 TILE_OF_PRODUCTS = 16
 """Edges at a time with a hidden layer: what matrix products want at least. Without one see `start`."""
 
+UNITS = 16
+"""Of a hidden layer at a time, what matrix products want at least."""
+
 WARPS_OF_PRODUCTS = 4
 """Of a program with a hidden layer; without one it has a single warp, and sums over channels need no shared memory."""
 
@@ -57,9 +60,9 @@ class DirectionSizes:
         return padded(self.channels, 16 if self.hidden else 1)
 
     @property
-    def hidden_tile(self) -> int:
-        """The hidden width, padded for matrix products."""
-        return padded(self.hidden, 16) if self.hidden else 1
+    def units(self) -> int:
+        """Of the hidden layer, at a time: all would not fit the registers."""
+        return UNITS
 
     @classmethod
     def of(cls, l_max: int, factor: float, sender: Tensor, layers: Sequence[Tensor]) -> DirectionSizes:
@@ -129,17 +132,17 @@ class _Call:
         self.sizes = DirectionSizes.of(operation.l_max, operation.factor, tensors[0], self.layers)
         self.n = len(self.rows.start) - 1
 
-    def run(self, kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:
+    def run(self, kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
         """Inputs, layers, arguments, sizes."""
         x = self.kernels.Inputs(*self.given)
         w = self.kernels.Layers(self.layers[0], self.layers[-1])
         warps = WARPS_OF_PRODUCTS if self.sizes.hidden else 1
-        start(kernel, programs, self.layers[0].device, warps, x, w, *arguments, S=self.sizes, **constants)
+        start(kernel, grid, self.layers[0].device, warps, x, w, *arguments, S=self.sizes, **constants)
 
     def directions(self) -> Tensor:
         """h (N, M − 1, C), or its slope."""
         out = self.operation.blank([one[0] for one in self.given])
-        self.run(self.kernels.directions, self.n, *self.rows, out)
+        self.run(self.kernels.directions, (self.n,), *self.rows, out)
         return out
 
     def gradient(self, up: Tensor, with_weights: bool) -> tuple[Tensor, ...]:
@@ -147,16 +150,20 @@ class _Call:
         from mlanet.ops.gpu.launch import Senders
 
         to = self.kernels.Inputs(*(torch.empty_like(one[0]) for one in self.given))
-        shared = min(self.n, PROGRAMS) if with_weights else 0
-        sums = [one.new_empty(shared, *one.shape) for one in self.layers]
-        first = with_weights and self.sizes.hidden > 0
-        over = (*self.rows, self.n, up)
-        self.run(self.kernels.edge_gradient, shared if first else self.n, *over, to, sums[0], WEIGHTS=first)
+        self.run(self.kernels.edge_gradient, (self.n,), *self.rows, up, to)
         known = Senders.of(self.rows)
         by_sender = (known.order, known.center, known.start)
-        self.run(self.kernels.sender_gradient, self.n, *by_sender, up, to.sender)
-        if not with_weights:
-            return tuple(to)
+        self.run(self.kernels.sender_gradient, (self.n,), *by_sender, up, to.sender)
+        return (*to, *self.layer_gradients(up)) if with_weights else tuple(to)
+
+    def layer_gradients(self, up: Tensor) -> tuple[Tensor, ...]:
+        """In the layers of φ."""
+        programs = min(self.n, PROGRAMS)
+        grid = (programs, max(1, -(-self.sizes.hidden // UNITS)))
+        sums = [one.new_empty(programs, *one.shape) for one in self.layers]
+        over = (*self.rows, self.n, up)
+        if self.sizes.hidden:
+            self.run(self.kernels.first_gradient, grid, *over, sums[0])
         for degree in range(1, self.sizes.l_max + 1):
-            self.run(self.kernels.last_gradient, shared, *over, sums[-1], DEGREE=degree)
-        return *to, *(one.sum(0) for one in sums)
+            self.run(self.kernels.last_gradient, grid, *over, sums[-1], DEGREE=degree)
+        return tuple(one.sum(0) for one in sums)

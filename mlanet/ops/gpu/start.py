@@ -40,8 +40,10 @@ def numbers(values: Sequence[Tensor], along: Sequence[Tensor] | None) -> list[Nu
     return list(zip(plain(values), plain(along), strict=True))
 
 
-def start(kernel: Any, programs: int, device: torch.device, warps: int, *arguments: Any, **constants: Any) -> None:
+def start(
+    kernel: Any, grid: tuple[int, ...], device: torch.device, warps: int, *arguments: Any, **constants: Any
+) -> None:
     """One kernel on a device; nothing if there are no programs."""
-    if programs:
+    if all(grid):
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            kernel[(programs,)](*arguments, num_warps=warps, num_stages=1, **constants)
+            kernel[grid](*arguments, num_warps=warps, num_stages=1, **constants)

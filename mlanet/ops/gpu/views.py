@@ -97,4 +97,4 @@ class GpuViews:
 
         features = given[0][0]
         sizes = ViewSizes.of(features)
-        start(kernel, len(features), features.device, 1, view_kernels.Inputs(*given), *arguments, S=sizes)
+        start(kernel, (len(features),), features.device, 1, view_kernels.Inputs(*given), *arguments, S=sizes)
