@@ -47,6 +47,26 @@ padded to 16, another 49. So in full float32 the matrix products rule and not th
 (`mlanet.precision`) puts them on tensor cores.
 
 No GPU has run the kernels yet: the interpreter proves the numbers, the compiler that they fit.
+
+**First directions and views** are operations of the same kind: `directions` and `views`, with `direction_kernels`,
+`view_kernels`, what both do with a tile (`gather`), how they are started (`start`), and `compiled_sums`.
+
+| kernel | programs | writes |
+|---|---|---|
+| `directions` | center | h (N, M − 1, C) |
+| `edge_gradient` | center | gradients of u, RBF and Y |
+| `sender_gradient` | sender | gradient of s |
+| `last_gradient`, for each degree | groups of centers (and of hidden units) | gradient of the last layer |
+| `first_gradient` | groups of centers and of hidden units | gradient of the first layer, if there are two |
+| `surroundings` | center | both views (N, 2, C) |
+| `envelope_gradient` | center | gradient of u |
+| `feature_gradient` | sender | gradient of the features |
+
+They take so few edges at a time that a plane of edges × channels is eight registers of each thread of one warp: four
+edges of 64 channels in float32. So sums over channels stay in the warp, without shared memory, and a plane of Y, of RBF
+or of weights is used in the registers where it was loaded. With a hidden layer, four warps take 16 edges, and 16 hidden
+units at a time. No edge keeps anything between the kernels. Of the neighbour, directions gather 4 C bytes, their
+gradient in s 4 (M − 1) C; views 4 C, their gradient in the features 12 C.
 """
 
 from __future__ import annotations
@@ -59,10 +79,15 @@ from mlanet.ops.block import BlockShape, BlockWeights
 from mlanet.ops.gpu.sizes import obstacle
 
 
-def obstacle_on(device: torch.device, shape: BlockShape, channels: int, weights: BlockWeights) -> str:
-    """Why the kernels cannot run: no triton, a GPU below capability 8.0, sizes that have none; empty if they can."""
+def device_obstacle(device: torch.device) -> str:
+    """Why no kernel can run: no triton, a GPU below capability 8.0; empty if they can."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed (CUDA builds of PyTorch bring it)"
     if torch.cuda.get_device_capability(device) < (8, 0):
         return f"{torch.cuda.get_device_name(device)} is below capability 8.0"
-    return obstacle(shape, channels, weights)
+    return ""
+
+
+def obstacle_on(device: torch.device, shape: BlockShape, channels: int, weights: BlockWeights) -> str:
+    """Why the kernels of the message cannot run there: the device, or sizes that have none; empty if they can."""
+    return device_obstacle(device) or obstacle(shape, channels, weights)

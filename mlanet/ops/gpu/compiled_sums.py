@@ -60,3 +60,11 @@ def footprints(
         use = (*assembler_report(made.asm["cubin"]), made.metadata.shared)
         found.append(Footprint(kernel.__name__, capability, dual, sizes.tile, warps, *use))
     return found
+
+
+def usual(l_max: int, hidden: int, dtype: torch.dtype) -> tuple[DirectionSizes | ViewSizes, ...]:
+    """64 channels and eight radial functions, as people train with; those of views only without a hidden layer."""
+    sender, functions = torch.empty(0, 64, dtype=dtype), torch.empty(8, hidden or 64 * l_max)
+    layers = (functions, torch.empty(hidden, 64 * l_max)) if hidden else (functions,)
+    found = DirectionSizes.of(l_max, 0.1, sender, layers)
+    return (found,) if hidden else (found, ViewSizes.of(sender))

@@ -28,7 +28,7 @@ from mlanet.ops.gpu.dual import (
     total,
     wide,
 )
-from mlanet.ops.gpu.gather import constant_rows, envelope, one, rows
+from mlanet.ops.gpu.gather import constant_rows, envelope, one, repeated, rows
 
 
 class Inputs(NamedTuple):
@@ -206,7 +206,7 @@ def edge_gradient(x, w, neighbor, start, up, to, S: tl.constexpr):
     B: tl.constexpr = S.functions
     center = tl.program_id(0).to(tl.int64)
     first, last = tl.load(start + center), tl.load(start + center + 1)
-    i = one(center)
+    i = repeated(center, S.tile)
     for at in range(first, last, S.tile):
         e = at + tl.arange(0, S.tile)
         exists = e < last

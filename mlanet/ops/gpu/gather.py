@@ -20,6 +20,12 @@ def one(index):
 
 
 @triton.jit
+def repeated(index, TILE: tl.constexpr):
+    """An index for each edge of a tile."""
+    return tl.zeros([TILE], tl.int64) + index
+
+
+@triton.jit
 def envelope(x, e, exists):
     """u (T,), and which edges are present; where u is 0 it has no slope either."""
     u = load(x.envelope, e, exists)
