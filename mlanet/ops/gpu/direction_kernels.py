@@ -108,8 +108,21 @@ def before_silu(w, rbf, r, S: tl.constexpr):
 
 
 @triton.jit
-def filters(x, w, rbf, S: tl.constexpr):
-    """φ of each degree, L planes."""
+def filter_rows(w, S: tl.constexpr):
+    """All B · L of them, to be loaded once, before the edges; nothing with a hidden layer."""
+    L: tl.constexpr = S.l_max
+    B: tl.constexpr = S.functions
+    found = ()
+    if S.hidden == 0:
+        for degree in tl.static_range(1, L + 1):
+            for b in tl.static_range(B):
+                found += (filter_row(w, b, degree, S),)
+    return found
+
+
+@triton.jit
+def filters(x, w, linear, rbf, S: tl.constexpr):
+    """φ of each degree, L planes; linear: `filter_rows`."""
     L: tl.constexpr = S.l_max
     B: tl.constexpr = S.functions
     if S.hidden > 0:
@@ -124,9 +137,9 @@ def filters(x, w, rbf, S: tl.constexpr):
     else:
         phi = ()
         for degree in tl.static_range(1, L + 1):
-            sums = scaled(wide(rbf[0], 1), filter_row(w, 0, degree, S))
+            sums = scaled(wide(rbf[0], 1), linear[(degree - 1) * B])
             for b in tl.static_range(1, B):
-                sums = add(sums, scaled(wide(rbf[b], 1), filter_row(w, b, degree, S)))
+                sums = add(sums, scaled(wide(rbf[b], 1), linear[(degree - 1) * B + b]))
             phi += (sums,)
         return phi
 
@@ -179,12 +192,12 @@ def directions(x, w, neighbor, start, out, S: tl.constexpr):
     M: tl.constexpr = S.rows
     center = tl.program_id(0).to(tl.int64)
     first, last = tl.load(start + center), tl.load(start + center + 1)
-    sums = no_planes(M - 1, S.width, x.sender, S)
+    linear, sums = filter_rows(w, S), no_planes(M - 1, S.width, x.sender, S)
     for at in range(first, last, S.tile):
         e = at + tl.arange(0, S.tile)
         u, present = envelope(x, e, e < last)
         weighed = sent_weighed(x, tl.load(neighbor + e, present, 0), u, present, S)[0]
-        phi, more = filters(x, w, basis(x, e, present, S), S), ()
+        phi, more = filters(x, w, linear, basis(x, e, present, S), S), ()
         for degree in tl.static_range(1, L + 1):
             found = mul(weighed, phi[degree - 1])
             for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
@@ -206,13 +219,13 @@ def edge_gradient(x, w, neighbor, start, up, to, S: tl.constexpr):
     B: tl.constexpr = S.functions
     center = tl.program_id(0).to(tl.int64)
     first, last = tl.load(start + center), tl.load(start + center + 1)
-    i = repeated(center, S.tile)
+    i, linear = repeated(center, S.tile), filter_rows(w, S)
     for at in range(first, last, S.tile):
         e = at + tl.arange(0, S.tile)
         exists = e < last
         u, present = envelope(x, e, exists)
         rbf = basis(x, e, present, S)
-        phi = filters(x, w, rbf, S)
+        phi = filters(x, w, linear, rbf, S)
         weighed, sent = sent_weighed(x, tl.load(neighbor + e, present, 0), u, present, S)
         to_weight, to_filters = plane(S.tile, S.width, x.sender), ()
         answer(to.harmonics, e * S.rows, line(S.tile, x.sender), exists, False)
@@ -226,13 +239,13 @@ def edge_gradient(x, w, neighbor, start, up, to, S: tl.constexpr):
                 answer(to.harmonics, e * S.rows + m, to_row, exists, False)
         to_u = scaled(total(mul(to_weight, sent), 1), S.factor)
         answer(to.envelope, e, kept(to_u, present), exists, False)
-        to_rbf = basis_gradient(x, w, rbf, to_filters, S)
+        to_rbf = basis_gradient(x, w, linear, rbf, to_filters, S)
         for b in tl.static_range(B):
             answer(to.radial, e * B + b, to_rbf[b], exists, False)
 
 
 @triton.jit
-def basis_gradient(x, w, rbf, to_filters, S: tl.constexpr):
+def basis_gradient(x, w, linear, rbf, to_filters, S: tl.constexpr):
     """In RBF, B numbers (T,)."""
     L: tl.constexpr = S.l_max
     B: tl.constexpr = S.functions
@@ -248,9 +261,9 @@ def basis_gradient(x, w, rbf, to_filters, S: tl.constexpr):
         return found
     else:
         for b in tl.static_range(B):
-            sums = scaled(to_filters[0], filter_row(w, b, 1, S))
+            sums = scaled(to_filters[0], linear[b])
             for degree in tl.static_range(2, L + 1):
-                sums = add(sums, scaled(to_filters[degree - 1], filter_row(w, b, degree, S)))
+                sums = add(sums, scaled(to_filters[degree - 1], linear[(degree - 1) * B + b]))
             found += (total(sums, 1),)
         return found
 
@@ -274,14 +287,14 @@ def sender_gradient(x, w, order, center, sent_start, up, to_sender, S: tl.conste
     L: tl.constexpr = S.l_max
     sender = tl.program_id(0).to(tl.int64)
     first, last = tl.load(sent_start + sender), tl.load(sent_start + sender + 1)
-    sums = plane(S.tile, S.width, x.sender)
+    linear, sums = filter_rows(w, S), plane(S.tile, S.width, x.sender)
     for at in range(first, last, S.tile):
         place = at + tl.arange(0, S.tile)
         exists = place < last
         e = tl.load(order + place, exists, 0)
         u, present = envelope(x, e, exists)
         i = tl.load(center + e, present, 0)
-        phi, found = filters(x, w, basis(x, e, present, S), S), plane(S.tile, S.width, x.sender)
+        phi, found = filters(x, w, linear, basis(x, e, present, S), S), plane(S.tile, S.width, x.sender)
         for degree in tl.static_range(1, L + 1):
             found = add(found, mul(phi[degree - 1], along_direction(x, up, i, e, present, degree, S)))
         sums = add(sums, mul(found, wide(scaled(u, S.factor), 1)))
