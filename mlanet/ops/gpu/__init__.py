@@ -49,7 +49,7 @@ padded to 16, another 49. So in full float32 the matrix products rule and not th
 No GPU has run the kernels yet: the interpreter proves the numbers, the compiler that they fit.
 
 **First directions and views** are operations of the same kind: `directions` and `views`, with `direction_kernels`,
-`view_kernels`, what both do with a tile (`gather`), how they are started (`start`), and `compiled_sums`.
+`view_kernels`, what both do with a tile (`gather`), how they are started (`start`), and `compiled_surroundings`.
 
 | kernel | programs | writes |
 |---|---|---|

@@ -43,7 +43,7 @@ def interpreted(program: str, *arguments: object) -> None:
 @needs_triton
 def test_sums_are_plain_torch() -> None:
     """The smallest problems, linear filters, every derivative."""
-    interpreted("interpreted_sums.py", "float64", 0, *FEW)
+    interpreted("interpreted_surroundings.py", "float64", 0, *FEW)
 
 
 @needs_triton
@@ -52,15 +52,15 @@ def test_sums_are_plain_torch() -> None:
 def test_sums_are_plain_torch_everywhere(hidden: int, names: list[str]) -> None:
     """Every kind of problem; hidden layers of less and of more units than are taken at a time."""
     assert {*FEW, *LINEAR, *WITH_HIDDEN_LAYER} >= {one.name for one in SMALL if one.n_edges}
-    interpreted("interpreted_sums.py", "float64", hidden, *names)
+    interpreted("interpreted_surroundings.py", "float64", hidden, *names)
 
 
 @needs_triton
 @pytest.mark.slow
 def test_sums_in_single_precision() -> None:
     """float32 gives float32, to what it can hold."""
-    interpreted("interpreted_sums.py", "float32", 0, "tiles")
-    interpreted("interpreted_sums.py", "float32", 5, "uneven")
+    interpreted("interpreted_surroundings.py", "float32", 0, "tiles")
+    interpreted("interpreted_surroundings.py", "float32", 5, "uneven")
 
 
 @needs_triton
@@ -84,7 +84,7 @@ SHARED_AT_MOST = 99 * 1024
 @pytest.mark.parametrize("l_max", [1, 2, 3])
 def test_sums_compile_and_fit(capability: int, l_max: int) -> None:
     """At the sizes people train with: values and slopes, in float32; of linear filters float64 too."""
-    from mlanet.ops.gpu.compiled_sums import footprints, usual
+    from mlanet.ops.gpu.compiled_surroundings import footprints, usual
 
     found = [
         one
