@@ -1,7 +1,7 @@
 """Runs the GPU kernels of first directions and views in Triton's interpreter against plain torch.
 
-`TRITON_INTERPRET=1 python interpreted_surroundings.py float64|float32 HIDDEN_WIDTH PROBLEM …`, a program of its own for the
-same reason as `interpreted`; the folder above, where `operations` is, must be on the path.
+`TRITON_INTERPRET=1 python interpreted_surroundings.py float64|float32 HIDDEN_WIDTH PROBLEM …`, a program of its own
+for the same reason as `interpreted`; the folder above, where `operations` is, must be on the path.
 """
 
 from __future__ import annotations
