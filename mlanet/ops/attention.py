@@ -12,10 +12,9 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from mlanet.ops import fused, gpu
+from mlanet.ops import backend, fused, gpu
 from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
 from mlanet.ops.directions import DirectionInputs, directions
 from mlanet.ops.gpu.directions import GpuDirections
@@ -24,7 +23,6 @@ from mlanet.ops.gpu.operation import GpuMessage
 from mlanet.ops.gpu.views import GpuViews
 from mlanet.ops.gpu.views import obstacle as views_obstacle
 from mlanet.ops.in_blocks import MessageInBlocks
-from mlanet.ops.native import library
 from mlanet.ops.native.calls import MAX_DEPTH
 from mlanet.ops.native.directions import NativeDirections
 from mlanet.ops.native.message import NativeMessage
@@ -40,26 +38,7 @@ once with the tensor products of full messages by cuEquivariance or OpenEquivari
 
 def has_kernels(sample: Tensor) -> bool:
     """Whether tensors such as this are served by the kernels in C++."""
-    return sample.device.type == "cpu" and not by_triton(sample) and not precision_obstacle(sample)
-
-
-def by_triton(sample: Tensor) -> bool:
-    """Whether kernels for tensors such as this are those in Triton, not those in C++."""
-    return sample.device.type == "cuda"
-
-
-def triton_serves(sample: Tensor) -> bool:
-    """Whether they can run there and in this precision."""
-    return by_triton(sample) and not precision_obstacle(sample) and not gpu.device_obstacle(sample.device)
-
-
-def precision_obstacle(sample: Tensor) -> str:
-    """Why there is no fused kernel for numbers such as these, in words; empty where there is one."""
-    if sample.dtype not in library.REALS:
-        return f"fused kernels are for float32 and float64, not {str(sample.dtype).removeprefix('torch.')}"
-    if torch.is_autocast_enabled(sample.device.type):
-        return "fused kernels compute in the precision of the weights, not under autocast"
-    return ""
+    return backend.has_kernels(sample) and not backend.by_triton(sample)
 
 
 def can_fuse(kernels: Kernels, around: Neighborhoods, shape: BlockShape, sent: Tensor, weights: BlockWeights) -> bool:
@@ -71,12 +50,10 @@ def can_fuse(kernels: Kernels, around: Neighborhoods, shape: BlockShape, sent: T
 
 def obstacle(shape: BlockShape, sent: Tensor, weights: BlockWeights) -> str:
     """Why there is no fused kernel for a message, in words; empty where there is one."""
-    if found := precision_obstacle(sent):
+    if found := backend.obstacle(sent):
         return found
-    if by_triton(sent):
-        return gpu.obstacle_on(sent.device, shape, sent.shape[-1], weights)
-    if sent.device.type != "cpu":
-        return f"there are fused kernels for CPUs and CUDA, not for {sent.device.type}"
+    if backend.by_triton(sent):
+        return gpu.obstacle(shape, sent.shape[-1], weights)
     depth = len(weights.mlp)
     return f"radial networks may have {MAX_DEPTH} layers, this has {depth}" if depth > MAX_DEPTH else ""
 
@@ -88,7 +65,7 @@ def attention_message(
     operation: fused.Operation
     if kernels == "blocks":
         operation = MessageInBlocks(shape, rows, around.degree)
-    elif by_triton(inputs.sent):
+    elif backend.by_triton(inputs.sent):
         operation = GpuMessage(shape, rows)
     else:
         operation = NativeMessage(shape, rows)
@@ -105,10 +82,11 @@ def first_directions(
 ) -> Tensor:
     """h⁰ (N, (L+1)² − 1, C) of degrees 1 … L, by kernels where there are some."""
     l_max, sender = math.isqrt(inputs.harmonics.shape[1]) - 1, inputs.sender
+    there, by_triton = kernels == "fused" and backend.has_kernels(sender), backend.by_triton(sender)
     operation: fused.Operation
-    if kernels == "fused" and triton_serves(sender) and not directions_obstacle(l_max, sender.shape[1], layers):
+    if there and by_triton and not directions_obstacle(l_max, sender.shape[1], layers):
         operation = GpuDirections(l_max, factor, rows)
-    elif kernels == "fused" and has_kernels(sender) and len(layers) <= MAX_DEPTH:
+    elif there and not by_triton and len(layers) <= MAX_DEPTH:
         operation = NativeDirections(l_max, factor, rows)
     else:
         return directions(factor, around, rows.neighbor, inputs, layers)
@@ -119,10 +97,11 @@ def views(
     kernels: Kernels, l_max: int, around: Neighborhoods, rows: Rows, features: Tensor, envelope: Tensor
 ) -> Tensor:
     """Weighed sum and smooth maximum of the neighbours' features (N, 2, C), by kernels where there are some."""
+    there, by_triton = kernels == "fused" and backend.has_kernels(features), backend.by_triton(features)
     operation: fused.Operation
-    if kernels == "fused" and triton_serves(features) and not views_obstacle(features.shape[1]):
+    if there and by_triton and not views_obstacle(features.shape[1]):
         operation = GpuViews(rows)
-    elif kernels == "fused" and has_kernels(features):
+    elif there and not by_triton:
         operation = NativeViews(l_max, rows)
     else:
         return surroundings(features, envelope, rows.neighbor, around)

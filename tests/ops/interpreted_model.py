@@ -16,7 +16,7 @@ import mlanet.kernels
 from mlanet.data.atoms import to_graph
 from mlanet.graph import AtomicGraph, batch_graphs
 from mlanet.kernels import _answers
-from mlanet.ops import attention, gpu
+from mlanet.ops import backend
 from mlanet.ops.gpu.directions import GpuDirections
 from mlanet.ops.gpu.operation import GpuMessage
 from mlanet.ops.gpu.views import GpuViews
@@ -58,8 +58,7 @@ def main(preset: str) -> None:
     potential = Potential.build(configuration(preset), Statistics.unit(SPECIES, 20.0)).double()
     plain = _answers(potential.with_kernels("plain"))
     assert not calls
-    attention.by_triton = lambda sample: True
-    gpu.device_obstacle = lambda device: ""
+    backend.by_triton = lambda sample: True
     assert not potential.with_kernels("fused").kernels_obstacle()
     fast = _answers(potential)
     assert set(calls) == {f"{kind.__name__}.{part}" for kind in operations for part in ("value", "gradient", "tangent")}

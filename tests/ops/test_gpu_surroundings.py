@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mlanet.ops import attention, gpu
+from mlanet.ops import attention, backend
 from mlanet.ops.directions import DirectionInputs, directions
 from mlanet.ops.gpu.directions import GpuDirections
 from mlanet.ops.gpu.directions import obstacle as directions_obstacle
@@ -113,8 +113,7 @@ def test_sizes_without_a_kernel_are_told() -> None:
 
 def test_sizes_without_a_kernel_are_computed_by_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where Triton would serve, a radial network of two hidden layers never reaches it."""
-    monkeypatch.setattr(attention, "by_triton", lambda sample: True)
-    monkeypatch.setattr(gpu, "device_obstacle", lambda device: "")
+    monkeypatch.setattr(backend, "by_triton", lambda sample: True)
     monkeypatch.setattr(GpuDirections, "value", None)
     problem = draw(SMALL[0])
     n, channels = problem.around.n_centers, 4

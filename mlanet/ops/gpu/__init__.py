@@ -71,23 +71,6 @@ gradient in s 4 (M − 1) C; views 4 C, their gradient in the features 12 C.
 
 from __future__ import annotations
 
-import importlib.util
-
-import torch
-
-from mlanet.ops.block import BlockShape, BlockWeights
 from mlanet.ops.gpu.sizes import obstacle
 
-
-def device_obstacle(device: torch.device) -> str:
-    """Why no kernel can run: no triton, a GPU below capability 8.0; empty if they can."""
-    if importlib.util.find_spec("triton") is None:
-        return "triton is not installed (CUDA builds of PyTorch bring it)"
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        return f"{torch.cuda.get_device_name(device)} is below capability 8.0"
-    return ""
-
-
-def obstacle_on(device: torch.device, shape: BlockShape, channels: int, weights: BlockWeights) -> str:
-    """Why the kernels of the message cannot run there: the device, or sizes that have none; empty if they can."""
-    return device_obstacle(device) or obstacle(shape, channels, weights)
+__all__ = ["obstacle"]
