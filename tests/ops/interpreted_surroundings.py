@@ -1,6 +1,6 @@
 """Runs the GPU kernels of first directions and views in Triton's interpreter against plain torch.
 
-`TRITON_INTERPRET=1 python interpreted_surroundings.py float64|float32 HIDDEN_WIDTH PROBLEM …`, a program of its own
+`TRITON_INTERPRET=1 python interpreted_surroundings.py float64|float32,HIDDEN_WIDTH,PROBLEM …`, a program of its own
 for the same reason as `interpreted`; the folder above, where `operations` is, must be on the path.
 """
 
@@ -56,10 +56,11 @@ def check(problem: Problem, hidden: int, dtype: torch.dtype) -> None:
         assert not problem.n_edges or all(one.abs().max() > 0 for one in wanted[: 1 + len(x) + len(w)])
 
 
-def main(precision: str, hidden: str, *names: str) -> None:
-    """Problem by problem."""
+def main(*cases: str) -> None:
+    """One by one."""
     assert TOLERANCE[torch.float64] <= 1e-10
-    for name in names:
+    for case in cases:
+        precision, hidden, name = case.split(",")
         check(KNOWN[name], int(hidden), getattr(torch, precision))
 
 

@@ -23,11 +23,14 @@ from mlanet.ops.rows import Rows
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 
-FEW = ["one_edge", "no_edges", "no_atoms"]
+FEW = ["float64,0,one_edge", "float64,0,no_edges", "float64,5,no_edges", "float64,0,no_atoms"]
 
-LINEAR = ["even_l2", "even_l3", "some_alone", "one_atom_own_images", "tiles", "wide"]
+LINEAR = [f"float64,0,{name}" for name in ("even_l2", "even_l3", "some_alone", "one_atom_own_images", "tiles", "wide")]
 
-WITH_HIDDEN_LAYER = ["even_l1", "uneven", "even_l3", "tiles"]
+HIDDEN_LAYER = ["float64,5,uneven", "float64,5,even_l1", "float64,20,tiles"]
+"""Of less and of more units than are taken at a time."""
+
+SINGLE = ["float32,0,uneven", "float32,5,even_l1"]
 
 
 def interpreted(program: str, *arguments: object) -> None:
@@ -43,24 +46,15 @@ def interpreted(program: str, *arguments: object) -> None:
 @needs_triton
 def test_sums_are_plain_torch() -> None:
     """The smallest problems, linear filters, every derivative."""
-    interpreted("interpreted_surroundings.py", "float64", 0, *FEW)
+    interpreted("interpreted_surroundings.py", *FEW)
 
 
 @needs_triton
 @pytest.mark.slow
-@pytest.mark.parametrize(("hidden", "names"), [(0, LINEAR), (5, WITH_HIDDEN_LAYER), (20, ["some_alone"])])
-def test_sums_are_plain_torch_everywhere(hidden: int, names: list[str]) -> None:
-    """Every kind of problem; hidden layers of less and of more units than are taken at a time."""
-    assert {*FEW, *LINEAR, *WITH_HIDDEN_LAYER} >= {one.name for one in SMALL if one.n_edges}
-    interpreted("interpreted_surroundings.py", "float64", hidden, *names)
-
-
-@needs_triton
-@pytest.mark.slow
-def test_sums_in_single_precision() -> None:
-    """float32 gives float32, to what it can hold."""
-    interpreted("interpreted_surroundings.py", "float32", 0, "tiles")
-    interpreted("interpreted_surroundings.py", "float32", 5, "uneven")
+@pytest.mark.parametrize("cases", [LINEAR, HIDDEN_LAYER + SINGLE], ids=["linear", "hidden layer and float32"])
+def test_sums_are_plain_torch_everywhere(cases: list[str]) -> None:
+    """Uneven neighbourhoods, own images, several tiles, all degrees, both precisions to what they can hold."""
+    interpreted("interpreted_surroundings.py", *cases)
 
 
 @needs_triton
@@ -78,21 +72,18 @@ SHARED_AT_MOST = 99 * 1024
 """Bytes of a program: what the smallest of these GPUs (8.6, 8.9) has."""
 
 
+HARDEST = [(80, 3, 0, True), (90, 2, 0, False), (90, 3, 0, True), (90, 2, 64, True)]
+"""Capability, l_max, hidden width, with slopes: what needs most registers, and the default."""
+
+
 @needs_triton
 @pytest.mark.slow
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("l_max", [1, 2, 3])
-def test_sums_compile_and_fit(capability: int, l_max: int) -> None:
-    """At the sizes people train with: values and slopes, in float32; of linear filters float64 too."""
+@pytest.mark.parametrize(("capability", "l_max", "hidden", "dual"), HARDEST)
+def test_sums_compile_and_fit(capability: int, l_max: int, hidden: int, dual: bool) -> None:
+    """At the sizes people train with, in float32: machine code, shared memory that is there, few spilled registers."""
     from mlanet.ops.gpu.compiled_surroundings import footprints, usual
 
-    found = [
-        one
-        for dual in (False, True)
-        for hidden, dtype in ((0, torch.float32), (0, torch.float64), (64, torch.float32))
-        for sizes in usual(l_max, hidden, dtype)
-        for one in footprints(sizes, dual, capability, dtype)
-    ]
+    found = [one for sizes in usual(l_max, hidden, torch.float32) for one in footprints(sizes, dual, capability)]
     assert all(one.registers > 0 for one in found)
     assert not [one for one in found if one.shared > SHARED_AT_MOST or one.spilled > SPILLED_AT_MOST]
 
