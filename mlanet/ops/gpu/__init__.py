@@ -49,7 +49,7 @@ padded to 16, another 49. So in full float32 the matrix products rule and not th
 No GPU has run the kernels yet: the interpreter proves the numbers, the compiler that they fit.
 
 **First directions and views** are operations of the same kind: `directions` and `views`, with `direction_kernels`,
-`view_kernels`, what both do with a tile (`gather`), how they are started (`start`), and `compiled_surroundings`.
+`view_kernels`, what both do with a tile (`gather`), how they are started (`start`), `compiled_surroundings`.
 
 | kernel | programs | writes |
 |---|---|---|
@@ -63,9 +63,9 @@ No GPU has run the kernels yet: the interpreter proves the numbers, the compiler
 | `feature_gradient` | sender | gradient of the features |
 
 They take so few edges at a time that a plane of edges × channels is eight registers of each thread of one warp: four
-edges of 64 channels in float32. So sums over channels stay in the warp, without shared memory, and a plane of Y, of RBF
-or of weights is used in the registers where it was loaded. With a hidden layer, four warps take 16 edges, and 16 hidden
-units at a time. No edge keeps anything between the kernels. Of the neighbour, directions gather 4 C bytes, their
+edges of 64 channels in float32. So sums over channels stay in the warp, and u, Y, RBF and the weights of linear filters
+are used in the registers where they were loaded. With a hidden layer, four warps take 16 edges, and 16 hidden units at
+a time. Nothing of an edge is kept between the kernels. Bytes gathered for an edge in float32: directions 4 C, their
 gradient in s 4 (M − 1) C; views 4 C, their gradient in the features 12 C.
 """
 
