@@ -9,17 +9,20 @@ operation with first and second derivatives, in memory of the size of the atoms.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from mlanet.ops import fused, gpu
+from mlanet.ops import backend, fused, gpu
 from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
 from mlanet.ops.directions import DirectionInputs, directions
+from mlanet.ops.gpu.directions import GpuDirections
+from mlanet.ops.gpu.directions import obstacle as directions_obstacle
 from mlanet.ops.gpu.operation import GpuMessage
+from mlanet.ops.gpu.views import GpuViews
+from mlanet.ops.gpu.views import obstacle as views_obstacle
 from mlanet.ops.in_blocks import MessageInBlocks
-from mlanet.ops.native import library
 from mlanet.ops.native.calls import MAX_DEPTH
 from mlanet.ops.native.directions import NativeDirections
 from mlanet.ops.native.message import NativeMessage
@@ -35,8 +38,7 @@ once with the tensor products of full messages by cuEquivariance or OpenEquivari
 
 def has_kernels(sample: Tensor) -> bool:
     """Whether tensors such as this are served by the kernels in C++."""
-    kind = sample.device.type
-    return kind == "cpu" and sample.dtype in library.REALS and not torch.is_autocast_enabled(kind)
+    return backend.has_kernels(sample) and not backend.by_triton(sample)
 
 
 def can_fuse(kernels: Kernels, around: Neighborhoods, shape: BlockShape, sent: Tensor, weights: BlockWeights) -> bool:
@@ -48,14 +50,10 @@ def can_fuse(kernels: Kernels, around: Neighborhoods, shape: BlockShape, sent: T
 
 def obstacle(shape: BlockShape, sent: Tensor, weights: BlockWeights) -> str:
     """Why there is no fused kernel for a message, in words; empty where there is one."""
-    if sent.dtype not in library.REALS:
-        return f"fused kernels are for float32 and float64, not {str(sent.dtype).removeprefix('torch.')}"
-    if torch.is_autocast_enabled(sent.device.type):
-        return "fused kernels compute in the precision of the weights, not under autocast"
-    if sent.device.type == "cuda":
-        return gpu.obstacle_on(sent.device, shape, sent.shape[-1], weights)
-    if sent.device.type != "cpu":
-        return f"there are fused kernels for CPUs and CUDA, not for {sent.device.type}"
+    if found := backend.obstacle(sent):
+        return found
+    if backend.by_triton(sent):
+        return gpu.obstacle(shape, sent.shape[-1], weights)
     depth = len(weights.mlp)
     return f"radial networks may have {MAX_DEPTH} layers, this has {depth}" if depth > MAX_DEPTH else ""
 
@@ -67,7 +65,7 @@ def attention_message(
     operation: fused.Operation
     if kernels == "blocks":
         operation = MessageInBlocks(shape, rows, around.degree)
-    elif inputs.sent.device.type == "cuda":
+    elif backend.by_triton(inputs.sent):
         operation = GpuMessage(shape, rows)
     else:
         operation = NativeMessage(shape, rows)
@@ -83,16 +81,28 @@ def first_directions(
     layers: tuple[Tensor, ...],
 ) -> Tensor:
     """h⁰ (N, (L+1)² − 1, C) of degrees 1 … L, by kernels where there are some."""
-    if kernels != "fused" or not has_kernels(inputs.sender) or len(layers) > MAX_DEPTH:
+    l_max, sender = math.isqrt(inputs.harmonics.shape[1]) - 1, inputs.sender
+    there, by_triton = kernels == "fused" and backend.has_kernels(sender), backend.by_triton(sender)
+    operation: fused.Operation
+    if there and by_triton and not directions_obstacle(l_max, sender.shape[1], layers):
+        operation = GpuDirections(l_max, factor, rows)
+    elif there and not by_triton and len(layers) <= MAX_DEPTH:
+        operation = NativeDirections(l_max, factor, rows)
+    else:
         return directions(factor, around, rows.neighbor, inputs, layers)
-    l_max = round(inputs.harmonics.shape[1] ** 0.5) - 1
-    return fused.apply(NativeDirections(l_max, factor, rows), inputs, layers)
+    return fused.apply(operation, inputs, layers)
 
 
 def views(
     kernels: Kernels, l_max: int, around: Neighborhoods, rows: Rows, features: Tensor, envelope: Tensor
 ) -> Tensor:
     """Weighed sum and smooth maximum of the neighbours' features (N, 2, C), by kernels where there are some."""
-    if kernels != "fused" or not has_kernels(features):
+    there, by_triton = kernels == "fused" and backend.has_kernels(features), backend.by_triton(features)
+    operation: fused.Operation
+    if there and by_triton and not views_obstacle(features.shape[1]):
+        operation = GpuViews(rows)
+    elif there and not by_triton:
+        operation = NativeViews(l_max, rows)
+    else:
         return surroundings(features, envelope, rows.neighbor, around)
-    return fused.apply(NativeViews(l_max, rows), (features, envelope), ())
+    return fused.apply(operation, (features, envelope), ())

@@ -64,22 +64,30 @@ No GPU has run the kernels yet: the interpreter proves the numbers, the compiler
 and 4 (K + 3) of its own in `receive`: 2.6 kB and 10 kflop at F = 128, K = 13, in float32.
 The product walks a table of terms, sorted by what is written, so a sum stays in one program and code does not grow
 with the degree; a term reads two rows, from cache. Plain torch writes (N, terms, C), 194 terms at l_in = l_out = 3.
+
+**First directions and views** are operations of the same kind: `directions` and `views`, with `direction_kernels`,
+`view_kernels`, what both do with a tile (`gather`), how they are started (`start`), `compiled_surroundings`.
+
+| kernel | programs | writes |
+|---|---|---|
+| `directions` | center | h (N, M − 1, C) |
+| `edge_gradient` | center | gradients of u, RBF and Y |
+| `sender_gradient` | sender | gradient of s |
+| `last_gradient`, for each degree | groups of centers (and of hidden units) | gradient of the last layer |
+| `first_gradient` | groups of centers and of hidden units | gradient of the first layer, if there are two |
+| `surroundings` | center | both views (N, 2, C) |
+| `envelope_gradient` | center | gradient of u |
+| `feature_gradient` | sender | gradient of the features |
+
+They take so few edges at a time that a plane of edges × channels is eight registers of each thread of one warp: four
+edges of 64 channels in float32. So sums over channels stay in the warp, and u, Y, RBF and the weights of linear filters
+are used in the registers where they were loaded. With a hidden layer, four warps take 16 edges, and 16 hidden units at
+a time. Nothing of an edge is kept between the kernels. Bytes gathered for an edge in float32: directions 4 C, their
+gradient in s 4 (M − 1) C; views 4 C, their gradient in the features 12 C.
 """
 
 from __future__ import annotations
 
-import importlib.util
-
-import torch
-
-from mlanet.ops.block import BlockShape, BlockWeights
 from mlanet.ops.gpu.sizes import obstacle
 
-
-def obstacle_on(device: torch.device, shape: BlockShape, channels: int, weights: BlockWeights) -> str:
-    """Why the kernels cannot run: no triton, a GPU below capability 8.0, sizes that have none; empty if they can."""
-    if importlib.util.find_spec("triton") is None:
-        return "triton is not installed (CUDA builds of PyTorch bring it)"
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        return f"{torch.cuda.get_device_name(device)} is below capability 8.0"
-    return obstacle(shape, channels, weights)
+__all__ = ["obstacle"]

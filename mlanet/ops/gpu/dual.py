@@ -118,6 +118,15 @@ def exp(x):
 
 
 @triton.jit
+def log(x):
+    """ln x."""
+    if len(x) == 2:
+        return tl.log(x[0]), x[1] / x[0]
+    else:
+        return (tl.log(x[0]),)
+
+
+@triton.jit
 def inverse(x):
     """1 / x."""
     value = 1.0 / x[0]
