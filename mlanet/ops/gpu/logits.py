@@ -1,0 +1,111 @@
+"""Logits of a tile of edges, all heads at once, and the way back. Equations: `mlanet.ops.block`; letters: `tiles`.
+
+A logit is Σ_n w_n p_n over 2L+2 terms: weights w (T, H, 2L+2) that are linear in z, products p (T, H, 2L+2), the first
+of which is 1, then <k_j, q_i> by degree, then <Y_ij, Σ_k q_i> by degree above 0.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from mlanet.ops.gpu.dual import (
+    add,
+    flat,
+    kept,
+    matmul,
+    mul,
+    part_sums,
+    parted,
+    plane,
+    repeated,
+    scaled,
+    shifted,
+    total,
+    wide,
+)
+from mlanet.ops.gpu.tiles import harmonic, head_columns, hidden_columns, keys, term_columns
+
+
+@triton.jit
+def logit_matrix(w, S: tl.constexpr):
+    """What z is multiplied with for the weights (H (2L+2), R)."""
+    n, exists = term_columns(S)
+    r, wanted = hidden_columns(S)
+    return tl.load(w.logits + n[:, None] * S.hidden + r[None, :], exists[:, None] & wanted[None, :], 0.0)
+
+
+@triton.jit
+def logit_weights(w, z, S: tl.constexpr):
+    """w (T, H, 2L+2)."""
+    n, exists = term_columns(S)
+    bias = tl.load(w.logits_bias + n, exists, 0.0)
+    found = shifted(matmul(z, tl.trans(logit_matrix(w, S)), S.precision), bias[None, :])
+    return parted(found, S.head_tile)
+
+
+@triton.jit
+def term(n, S: tl.constexpr):
+    """Which of (1, 1, 2L+2) is term n."""
+    return (tl.arange(0, S.term_tile) == n)[None, None, :]
+
+
+@triton.jit
+def picked(x, n, S: tl.constexpr):
+    """Term n (T, H) of (T, H, 2L+2)."""
+    return total(kept(x, term(n, S)), 2)
+
+
+@triton.jit
+def products(x, i, j, e, here, S: tl.constexpr):
+    """p (T, H, 2L+2)."""
+    nothing = plane(S.tile, S.head_tile, x.key)
+    found = kept(wide(shifted(nothing, 1.0), 2), term(0, S))
+    for degree in tl.static_range(S.l_max + 1):
+        along_keys = plane(S.tile, S.keys_tile, x.key)
+        along_directions = plane(S.tile, S.keys_tile, x.key)
+        for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
+            query = keys(x.query, i, m, S)
+            along_keys = add(along_keys, mul(keys(x.key, j, m, S), query))
+            if degree > 0:
+                along_directions = add(along_directions, mul(harmonic(x, e, here, m, S), query))
+        scale: tl.constexpr = (S.key_dim * (2 * degree + 1) * (S.l_max + 1)) ** -0.5
+        one = scaled(part_sums(along_keys, S.head_tile), scale)
+        found = add(found, kept(wide(one, 2), term(degree + 1, S)))
+        if degree > 0:
+            one = scaled(part_sums(along_directions, S.head_tile), scale)
+            found = add(found, kept(wide(one, 2), term(S.l_max + 1 + degree, S)))
+    return found
+
+
+@triton.jit
+def cooling(w, S: tl.constexpr):
+    """1 / temperature (1, H)."""
+    h, exists = head_columns(S)
+    return tl.exp(-tl.load(w.log_temperature + h, exists, 0.0))[None, :]
+
+
+@triton.jit
+def logits(w, weights, terms, S: tl.constexpr):
+    """(T, H)."""
+    return scaled(total(mul(weights, terms), 2), cooling(w, S))
+
+
+@triton.jit
+def weight_gradient(to_sum, terms):
+    """In the weights (T, H (2L+2)); to_sum (T, H): in Σ_n w_n p_n."""
+    return flat(mul(wide(to_sum, 2), terms))
+
+
+@triton.jit
+def key_gradients(to_sum, weights, degree: tl.constexpr, S: tl.constexpr):
+    """In <k_j, q_i> of one degree, spread over (T, H K)."""
+    scale: tl.constexpr = (S.key_dim * (2 * degree + 1) * (S.l_max + 1)) ** -0.5
+    return repeated(scaled(mul(to_sum, picked(weights, degree + 1, S)), scale), S.key_tile)
+
+
+@triton.jit
+def direction_gradients(to_sum, weights, degree: tl.constexpr, S: tl.constexpr):
+    """In <Y_ij, Σ_k q_i> of one degree, spread over (T, H K)."""
+    scale: tl.constexpr = (S.key_dim * (2 * degree + 1) * (S.l_max + 1)) ** -0.5
+    return repeated(scaled(mul(to_sum, picked(weights, S.l_max + 1 + degree, S)), scale), S.key_tile)
