@@ -153,10 +153,11 @@ def answer_chemical(to_chemical, program, found, S: tl.constexpr, MORE: tl.const
 @triton.jit
 def degree_sums(x, w, up, to, z, rbf, strength, u, i, j, e, here, S: tl.constexpr):
     """Sums over degrees: gradients in z (T, R), in what enters the filters, in a (T, H), in u (T,); writes that in Y."""
+    D: tl.constexpr = S.l_max + 1
     hidden = filter_input(w, rbf, S)
     to_z, to_hidden = plane(S.tile, S.hidden_tile, x.near), plane(S.tile, S.mlp_tile, x.near)
     to_strength, to_u = plane(S.tile, S.head_tile, x.near), line(S.tile, x.near)
-    for degree in tl.static_range(S.l_max + 1):
+    for degree in tl.static_range(D):
         found = path_gradient(up, x, w, z, hidden, strength, u, i, j, e, here, degree, S)
         to_strength, to_u = add(to_strength, found[0]), add(to_u, found[4])
         to_z = add(to_z, matmul(found[1], gate_matrix(w, degree, S), S.precision))
@@ -194,6 +195,7 @@ def logit_gradient(
     - pull (E, H), mean (N, H): as that kept them · push (E, H): kept, A (pull - mean), the gradient in the logits
     - to_logits (programs, H (2L+2), R), to_bias (programs, H (2L+2)), to_temperature (programs, H): partial sums
     """
+    M: tl.constexpr = S.rows
     program = tl.program_id(0)
     chemical, vectors = plane(S.hidden_tile, S.radial_tile, x.near), plane(S.terms_tile, S.hidden_tile, x.near)
     bias, temperature = plane(S.tile, S.terms_tile, x.near), plane(S.tile, S.head_tile, x.near)
@@ -229,7 +231,7 @@ def logit_gradient(
                 temperature = sub(temperature, mul(to_logit, logits(w, weights, terms, S)))
         r, exists = hidden_columns(S)
         answer(to.here, center * S.hidden + r, total(to_here, 0), exists, True)
-        for m in tl.static_range(S.rows):
+        for m in tl.static_range(M):
             offsets, exists = key_offsets(i, m, S)
             answer(to.query, offsets, wide(total(to_query[m], 0), 0), exists, False)
     if WEIGHTS:
@@ -247,8 +249,9 @@ def logit_gradient(
 @triton.jit
 def no_keys(x, S: tl.constexpr):
     """Zeros: M tiles (T, H K)."""
+    M: tl.constexpr = S.rows
     found = ()
-    for _ in tl.static_range(S.rows):
+    for _ in tl.static_range(M):
         found += (plane(S.tile, S.keys_tile, x.near),)
     return found
 
@@ -256,8 +259,9 @@ def no_keys(x, S: tl.constexpr):
 @triton.jit
 def query_gradient(x, to, to_sum, weights, to_query, i, j, e, here, S: tl.constexpr):
     """Adds a tile to the gradient (T, H K) in each row of the query, and to that in Y: keys, and directions."""
+    D: tl.constexpr = S.l_max + 1
     more = ()
-    for degree in tl.static_range(S.l_max + 1):
+    for degree in tl.static_range(D):
         to_key_product = key_gradients(to_sum, weights, degree, S)
         to_direction = direction_gradients(to_sum, weights, degree, S)
         for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):

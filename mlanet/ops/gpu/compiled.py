@@ -17,6 +17,10 @@ from mlanet.ops.gpu.sizes import Sizes
 from mlanet.ops.gpu.tiles import Inputs, Weights
 
 
+LONGEST = {"WEIGHTS": True, "KEEP": True, "MIX": True}
+"""What a kernel can do at most."""
+
+
 class Footprint(NamedTuple):
     """Of one compiled kernel, bytes but the registers of a thread."""
 
@@ -35,11 +39,11 @@ def source(name: str, sizes: Sizes, dual: bool) -> ASTSource:
     kernel = KERNELS[name]
     number = ("*fp32", "*fp32") if dual else ("*fp32",)
     types: dict[str, Any] = {"x": Inputs(*[number] * 9), "w": Weights(*["*fp32"] * 8), "to": Inputs(*["*fp32"] * 9)}
-    types |= dict.fromkeys(("share", "pull", "push"), number)
+    types |= dict.fromkeys(("logit", "level", "pull", "push", "mean"), number)
     types |= dict.fromkeys(("neighbor", "start", "order", "center", "sent_start"), "*i64")
-    types |= {"n_centers": "i32", "n_edges": "i32", "S": "constexpr", "WEIGHTS": "constexpr", "DEGREE": "constexpr"}
+    types |= {"n_centers": "i32", "n_edges": "i32", "S": "constexpr"} | dict.fromkeys(("DEGREE", *LONGEST), "constexpr")
     signature = {one: types.get(one, "*fp32") for one in kernel.arg_names}
-    constants = {"S": sizes, "WEIGHTS": True, "DEGREE": sizes.l_max}  # the longest
+    constants = {"S": sizes, "DEGREE": sizes.l_max} | LONGEST
     given = {(kernel.arg_names.index(one),): value for one, value in constants.items() if one in kernel.arg_names}
     return ASTSource(kernel, signature, given, pointers_aligned(signature))
 

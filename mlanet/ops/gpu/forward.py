@@ -36,6 +36,7 @@ def attend(x, w, neighbor, start, logit, level, out, S: tl.constexpr, KEEP: tl.c
     - KEEP: logits (E, H), and level (N, H), the logarithm of 1 + Σ u exp(logit); A = u exp(logit - level)
     - MIX: message (N, M, C) in `out`
     """
+    M: tl.constexpr = S.rows
     center = tl.program_id(0).to(tl.int64)
     first, last = tl.load(start + center), tl.load(start + center + 1)
     i = one(center)
@@ -67,7 +68,7 @@ def attend(x, w, neighbor, start, logit, level, out, S: tl.constexpr, KEEP: tl.c
         store(level, offsets, shifted(log(norm), peak), exists)
     if MIX:
         scale = repeated(mul(inverse(norm), wide(load(x.factor, i, i >= 0), 1)), S.width_tile)
-        for m in tl.static_range(S.rows):
+        for m in tl.static_range(M):
             offsets, exists = channel_offsets(i, m, S)
             message = mul(wide(total(turned[m], 0), 0), scale)
             if S.chemical_scale > 0:
@@ -78,8 +79,9 @@ def attend(x, w, neighbor, start, logit, level, out, S: tl.constexpr, KEEP: tl.c
 @triton.jit
 def no_rows(x, S: tl.constexpr):
     """Zeros: M tiles (T, C)."""
+    M: tl.constexpr = S.rows
     found = ()
-    for _ in tl.static_range(S.rows):
+    for _ in tl.static_range(M):
         found += (plane(S.tile, S.channel_tile, x.sent),)
     return found
 
@@ -87,9 +89,10 @@ def no_rows(x, S: tl.constexpr):
 @triton.jit
 def mixed(x, w, z, hidden, strength, u, j, e, here, fade, turned, own, S: tl.constexpr):
     """Adds a tile to the sums (T, C) of each row: those that attention weighs, which fade, and those it does not."""
+    D: tl.constexpr = S.l_max + 1
     more, others = (), ()
     scalar = channels(x.sent, j, 0, S)
-    for degree in tl.static_range(S.l_max + 1):
+    for degree in tl.static_range(D):
         chemical, geometric = weighed(w, z, hidden, strength, u, degree, S)
         along = mul(geometric, scalar)
         for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):

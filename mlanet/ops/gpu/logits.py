@@ -57,11 +57,18 @@ def picked(x, n, S: tl.constexpr):
 
 
 @triton.jit
+def normalised(x, degree: tl.constexpr, S: tl.constexpr):
+    """x / √(K (2l+1) (L+1)): products of one degree, or their gradients."""
+    return scaled(x, (S.key_dim * (2 * degree + 1) * (S.l_max + 1)) ** -0.5)
+
+
+@triton.jit
 def products(x, i, j, e, here, S: tl.constexpr):
     """p (T, H, 2L+2)."""
+    D: tl.constexpr = S.l_max + 1
     nothing = plane(S.tile, S.head_tile, x.key)
     found = kept(wide(shifted(nothing, 1.0), 2), term(0, S))
-    for degree in tl.static_range(S.l_max + 1):
+    for degree in tl.static_range(D):
         along_keys = plane(S.tile, S.keys_tile, x.key)
         along_directions = plane(S.tile, S.keys_tile, x.key)
         for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
@@ -69,12 +76,11 @@ def products(x, i, j, e, here, S: tl.constexpr):
             along_keys = add(along_keys, mul(keys(x.key, j, m, S), query))
             if degree > 0:
                 along_directions = add(along_directions, mul(harmonic(x, e, here, m, S), query))
-        scale: tl.constexpr = (S.key_dim * (2 * degree + 1) * (S.l_max + 1)) ** -0.5
-        one = scaled(part_sums(along_keys, S.head_tile), scale)
-        found = add(found, kept(wide(one, 2), term(degree + 1, S)))
+        product = normalised(part_sums(along_keys, S.head_tile), degree, S)
+        found = add(found, kept(wide(product, 2), term(degree + 1, S)))
         if degree > 0:
-            one = scaled(part_sums(along_directions, S.head_tile), scale)
-            found = add(found, kept(wide(one, 2), term(S.l_max + 1 + degree, S)))
+            product = normalised(part_sums(along_directions, S.head_tile), degree, S)
+            found = add(found, kept(wide(product, 2), term(S.l_max + 1 + degree, S)))
     return found
 
 
@@ -100,12 +106,10 @@ def weight_gradient(to_sum, terms):
 @triton.jit
 def key_gradients(to_sum, weights, degree: tl.constexpr, S: tl.constexpr):
     """In <k_j, q_i> of one degree, spread over (T, H K)."""
-    scale: tl.constexpr = (S.key_dim * (2 * degree + 1) * (S.l_max + 1)) ** -0.5
-    return repeated(scaled(mul(to_sum, picked(weights, degree + 1, S)), scale), S.key_tile)
+    return repeated(normalised(mul(to_sum, picked(weights, degree + 1, S)), degree, S), S.key_tile)
 
 
 @triton.jit
 def direction_gradients(to_sum, weights, degree: tl.constexpr, S: tl.constexpr):
     """In <Y_ij, Σ_k q_i> of one degree, spread over (T, H K)."""
-    scale: tl.constexpr = (S.key_dim * (2 * degree + 1) * (S.l_max + 1)) ** -0.5
-    return repeated(scaled(mul(to_sum, picked(weights, S.l_max + 1 + degree, S)), scale), S.key_tile)
+    return repeated(normalised(mul(to_sum, picked(weights, S.l_max + 1 + degree, S)), degree, S), S.key_tile)

@@ -50,6 +50,7 @@ def sent_gradient(x, w, order, center, sent_start, logit, level, up, to, S: tl.c
 
     - order (E,): edges sorted by sender, sent_start[j]:sent_start[j+1] those of j · center (E,): of each edge
     """
+    M: tl.constexpr = S.rows
     sender = tl.program_id(0).to(tl.int64)
     first, last = tl.load(sent_start + sender), tl.load(sent_start + sender + 1)
     j = one(sender)
@@ -68,7 +69,7 @@ def sent_gradient(x, w, order, center, sent_start, logit, level, up, to, S: tl.c
         found = sent_sums(x, w, up, silu(before), rbf, strength, u, i, j, e, here, sums, S)
         sums = found[1]
         to_ends = add(to_ends, mul(found[0], silu_slope(before)))
-    for m in tl.static_range(S.rows):
+    for m in tl.static_range(M):
         offsets, exists = channel_offsets(j, m, S)
         answer(to.sent, offsets, wide(total(sums[m], 0), 0), exists, False)
     r, exists = hidden_columns(S)
@@ -78,11 +79,12 @@ def sent_gradient(x, w, order, center, sent_start, logit, level, up, to, S: tl.c
 @triton.jit
 def sent_sums(x, w, up, z, rbf, strength, u, i, j, e, here, sums, S: tl.constexpr):
     """Gradient in z (T, R) of a tile, and its gradient (T, C) in each row of what was sent added to the sums."""
+    D: tl.constexpr = S.l_max + 1
     hidden = filter_input(w, rbf, S)
     to_z = plane(S.tile, S.hidden_tile, x.near)
     scalar = sums[0]
     more = ()
-    for degree in tl.static_range(S.l_max + 1):
+    for degree in tl.static_range(D):
         found = path_gradient(up, x, w, z, hidden, strength, u, i, j, e, here, degree, S)
         to_z = add(to_z, matmul(found[1], gate_matrix(w, degree, S), S.precision))
         scalar = add(scalar, mul(found[6], found[7]))
@@ -98,6 +100,8 @@ def sent_sums(x, w, up, z, rbf, strength, u, i, j, e, here, sums, S: tl.constexp
 @triton.jit
 def key_gradient(x, w, order, center, sent_start, push, to, S: tl.constexpr):
     """In the keys of sender pid(0), and in its end of z through the logits, added to what `sent_gradient` answered."""
+    M: tl.constexpr = S.rows
+    D: tl.constexpr = S.l_max + 1
     sender = tl.program_id(0).to(tl.int64)
     first, last = tl.load(sent_start + sender), tl.load(sent_start + sender + 1)
     j = one(sender)
@@ -115,12 +119,12 @@ def key_gradient(x, w, order, center, sent_start, push, to, S: tl.constexpr):
         to_z = matmul(to_weights, logit_matrix(w, S), S.precision)
         to_ends = add(to_ends, mul(to_z, silu_slope(before)))
         more = ()
-        for degree in tl.static_range(S.l_max + 1):
+        for degree in tl.static_range(D):
             to_product = key_gradients(to_sum, weights, degree, S)
             for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
                 more += (add(sums[m], mul(to_product, keys(x.query, i, m, S))),)
         sums = more
-    for m in tl.static_range(S.rows):
+    for m in tl.static_range(M):
         offsets, exists = key_offsets(j, m, S)
         answer(to.key, offsets, wide(total(sums[m], 0), 0), exists, False)
     r, exists = hidden_columns(S)

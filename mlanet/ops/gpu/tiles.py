@@ -193,9 +193,10 @@ def radial(x, e, here, S: tl.constexpr):
 @triton.jit
 def basis(x, e, here, S: tl.constexpr):
     """RBF as `radial_product` wants it: B numbers (T, 1) if they are few, or (T, B)."""
+    B: tl.constexpr = S.radial
     if S.few:
         found = ()
-        for b in tl.static_range(S.radial):
+        for b in tl.static_range(B):
             found += (wide(load(x.radial, e * S.radial + b, here), 1),)
         return found
     else:
@@ -205,9 +206,10 @@ def basis(x, e, here, S: tl.constexpr):
 @triton.jit
 def radial_product(rbf, pointer, STRIDE: tl.constexpr, columns, exists, S: tl.constexpr):
     """RBF times columns of a constant weight (B, STRIDE): (T, columns)."""
+    B: tl.constexpr = S.radial
     if S.few:
         found = scaled(rbf[0], tl.load(pointer + columns, exists, 0.0)[None, :])
-        for b in tl.static_range(1, S.radial):
+        for b in tl.static_range(1, B):
             found = add(found, scaled(rbf[b], tl.load(pointer + b * STRIDE + columns, exists, 0.0)[None, :]))
         return found
     else:
