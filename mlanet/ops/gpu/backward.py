@@ -44,9 +44,12 @@ from mlanet.ops.gpu.networks import (
     filter_input,
     filter_matrix,
     first_matrix,
-    gate_matrix,
+    gate_ends,
+    gates,
     inside,
+    no_gates,
     path_gradient,
+    placed,
 )
 from mlanet.ops.gpu.tiles import (
     answer_matrix,
@@ -105,7 +108,7 @@ def edge_gradient(
             rbf = basis(x, e, here, S)
             before = ends(x, w, i, j, rbf, S)
             u, present = envelope(x, e, here)
-            share, weight = attention(x, logit, level, i, e, u, present, here, S)
+            weight = attention(x, logit, level, i, e, u, present, here, S)[1]
             strength = mul(mul(weight, factor), wide(u, 1))
             found = degree_sums(x, w, up, to, silu(before), rbf, strength, u, i, j, e, here, S)
             to_z, to_hidden, to_strength, to_u = found
@@ -152,22 +155,23 @@ def answer_chemical(to_chemical, program, found, S: tl.constexpr, MORE: tl.const
 
 @triton.jit
 def degree_sums(x, w, up, to, z, rbf, strength, u, i, j, e, here, S: tl.constexpr):
-    """Sums over degrees: gradients in z (T, R), in what enters the filters, in a (T, H), in u (T,); writes that in Y."""
+    """Gradients of all degrees in z (T, R), in what enters the filters, in a (T, H), in u (T,). Writes that in Y."""
     D: tl.constexpr = S.l_max + 1
     hidden = filter_input(w, rbf, S)
-    to_z, to_hidden = plane(S.tile, S.hidden_tile, x.near), plane(S.tile, S.mlp_tile, x.near)
+    to_hidden, all_gates = plane(S.tile, S.mlp_tile, x.near), gates(w, z, S)
+    to_gates = no_gates(x, S)
     to_strength, to_u = plane(S.tile, S.head_tile, x.near), line(S.tile, x.near)
     for degree in tl.static_range(D):
-        found = path_gradient(up, x, w, z, hidden, strength, u, i, j, e, here, degree, S)
+        found = path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degree, S)
         to_strength, to_u = add(to_strength, found[0]), add(to_u, found[4])
-        to_z = add(to_z, matmul(found[1], gate_matrix(w, degree, S), S.precision))
+        to_gates = add(to_gates, placed(found[1], degree, S))
         to_hidden = add(to_hidden, matmul(found[2], tl.trans(filter_matrix(w, 0, degree, S)), S.precision))
         to_hidden = add(to_hidden, matmul(found[3], tl.trans(filter_matrix(w, 1, degree, S)), S.precision))
         along = mul(found[6], found[8])
         for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
             to_row = total(scaled(along, constant_channels(up, i, m, S)), 1)
             answer(to.harmonics, e * S.rows + m, to_row, here, False)
-    return to_z, to_hidden, to_strength, to_u
+    return gate_ends(all_gates, to_gates, w, S), to_hidden, to_strength, to_u
 
 
 @triton.jit(do_not_specialize=["n_centers"])

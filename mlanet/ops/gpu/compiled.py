@@ -16,7 +16,6 @@ from mlanet.ops.gpu.launch import KERNELS, WARPS
 from mlanet.ops.gpu.sizes import Sizes
 from mlanet.ops.gpu.tiles import Inputs, Weights
 
-
 LONGEST = {"WEIGHTS": True, "KEEP": True, "MIX": True}
 """What a kernel can do at most."""
 
@@ -41,9 +40,10 @@ def source(name: str, sizes: Sizes, dual: bool) -> ASTSource:
     types: dict[str, Any] = {"x": Inputs(*[number] * 9), "w": Weights(*["*fp32"] * 8), "to": Inputs(*["*fp32"] * 9)}
     types |= dict.fromkeys(("logit", "level", "pull", "push", "mean"), number)
     types |= dict.fromkeys(("neighbor", "start", "order", "center", "sent_start"), "*i64")
-    types |= {"n_centers": "i32", "n_edges": "i32", "S": "constexpr"} | dict.fromkeys(("DEGREE", *LONGEST), "constexpr")
+    types |= {"n_centers": "i32", "n_edges": "i32"} | dict.fromkeys(("S", "FIRST", "BEHIND", *LONGEST), "constexpr")
     signature = {one: types.get(one, "*fp32") for one in kernel.arg_names}
-    constants = {"S": sizes, "DEGREE": sizes.l_max} | LONGEST
+    first, behind = sizes.weight_launches[-1]
+    constants = {"S": sizes, "FIRST": first, "BEHIND": behind} | LONGEST
     given = {(kernel.arg_names.index(one),): value for one, value in constants.items() if one in kernel.arg_names}
     return ASTSource(kernel, signature, given, pointers_aligned(signature))
 

@@ -25,7 +25,7 @@ from mlanet.ops.gpu.dual import (
     wide,
 )
 from mlanet.ops.gpu.logits import logit_weights, logits, products
-from mlanet.ops.gpu.networks import ends, filter_input, weighed
+from mlanet.ops.gpu.networks import ends, filter_input, gates, weighed
 from mlanet.ops.gpu.tiles import basis, channel_offsets, channels, envelope, harmonic, head_offsets, one
 
 
@@ -49,8 +49,9 @@ def attend(x, w, neighbor, start, logit, level, out, S: tl.constexpr, KEEP: tl.c
         j = tl.load(neighbor + e, here, 0)
         rbf = basis(x, e, here, S)
         z = silu(ends(x, w, i, j, rbf, S))
+        weights, all_gates = logit_weights(w, z, S), gates(w, z, S)  # together: z fills registers as a factor
         u, present = envelope(x, e, here)
-        found = kept(logits(w, logit_weights(w, z, S), products(x, i, j, e, here, S), S), present[:, None])
+        found = kept(logits(w, weights, products(x, i, j, e, here, S), S), present[:, None])
         if KEEP:
             offsets, exists = head_offsets(e, here, S)
             store(logit, offsets, found, exists)
@@ -61,8 +62,8 @@ def attend(x, w, neighbor, start, logit, level, out, S: tl.constexpr, KEEP: tl.c
         peak = top
         if MIX:
             spread = repeated_tile(fade, S.width_tile)
-            hidden = filter_input(w, rbf, S)
-            turned, own = mixed(x, w, z, hidden, mul(strength, wide(u, 1)), u, j, e, here, spread, turned, own, S)
+            hidden, weight = filter_input(w, rbf, S), mul(strength, wide(u, 1))
+            turned, own = mixed(x, w, all_gates, hidden, weight, u, j, e, here, spread, turned, own, S)
     if KEEP:
         offsets, exists = head_offsets(i, i >= 0, S)
         store(level, offsets, shifted(log(norm), peak), exists)
@@ -87,13 +88,13 @@ def no_rows(x, S: tl.constexpr):
 
 
 @triton.jit
-def mixed(x, w, z, hidden, strength, u, j, e, here, fade, turned, own, S: tl.constexpr):
+def mixed(x, w, all_gates, hidden, strength, u, j, e, here, fade, turned, own, S: tl.constexpr):
     """Adds a tile to the sums (T, C) of each row: those that attention weighs, which fade, and those it does not."""
     D: tl.constexpr = S.l_max + 1
     more, others = (), ()
     scalar = channels(x.sent, j, 0, S)
     for degree in tl.static_range(D):
-        chemical, geometric = weighed(w, z, hidden, strength, u, degree, S)
+        chemical, geometric = weighed(w, all_gates, hidden, strength, u, degree, S)
         along = mul(geometric, scalar)
         for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
             each = mul(along, harmonic(x, e, here, m, S))

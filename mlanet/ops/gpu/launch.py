@@ -194,8 +194,8 @@ class Call:
         shapes = (self.weights.gates.shape, self.weights.gates_bias.shape, self.weights.mlp[-1].shape)
         out = tuple(self.empty(programs, *shape) for shape in shapes)
         over = (self.rows.neighbor, Senders.of(self.rows).center, n_edges, *attention, up, *out)
-        for degree in range(self.sizes.l_max + 1):
-            self.run("channel_weight_gradient", programs, *over, DEGREE=degree)
+        for first, behind in self.sizes.weight_launches:
+            self.run("channel_weight_gradient", programs, *over, FIRST=first, BEHIND=behind)
         gates, bias, last = (one.sum(0) for one in out)
         return *(one.unflatten(0, (-1, self.gate_repeats)).sum(1) for one in (gates, bias)), last
 

@@ -12,12 +12,14 @@ from mlanet.ops.gpu.dual import (
     add,
     bell,
     exp,
+    flat,
     kept,
     line,
     load,
     matmul,
     mul,
     part_sums,
+    parted,
     plane,
     repeated,
     scaled,
@@ -104,20 +106,50 @@ def filters(w, hidden, part, degree, S: tl.constexpr):
 
 
 @triton.jit
-def gate_matrix(w, degree, S: tl.constexpr):
-    """Rows (gates, R) of one degree."""
-    g, exists = gate_columns(S)
+def gate_matrix(w, S: tl.constexpr):
+    """Rows (gates of all degrees, R)."""
+    g, exists = gate_columns(0, S.l_max + 1, S)
     r, wanted = hidden_columns(S)
-    at = (degree * (S.heads * S.groups) + g)[:, None] * S.hidden + r[None, :]
-    return tl.load(w.gates + at, exists[:, None] & wanted[None, :], 0.0)
+    return tl.load(w.gates + g[:, None] * S.hidden + r[None, :], exists[:, None] & wanted[None, :], 0.0)
 
 
 @triton.jit
-def gates(w, z, degree, S: tl.constexpr):
+def gates(w, z, S: tl.constexpr):
+    """g (T, L+1, gates), by one product, because what is multiplied fills the registers while it is needed."""
+    g, exists = gate_columns(0, S.l_max + 1, S)
+    bias = tl.load(w.gates_bias + g, exists, 0.0)
+    before = shifted(matmul(z, tl.trans(gate_matrix(w, S)), S.precision), bias[None, :])
+    return sigmoid(parted(before, S.degree_tile))
+
+
+@triton.jit
+def degree_mask(degree, S: tl.constexpr):
+    """Which of (1, L+1, 1) is a degree."""
+    return (tl.arange(0, S.degree_tile) == degree)[None, :, None]
+
+
+@triton.jit
+def gates_of(all_gates, degree, S: tl.constexpr):
     """g (T, gates) of one degree."""
-    g, exists = gate_columns(S)
-    bias = tl.load(w.gates_bias + degree * (S.heads * S.groups) + g, exists, 0.0)
-    return sigmoid(shifted(matmul(z, tl.trans(gate_matrix(w, degree, S)), S.precision), bias[None, :]))
+    return total(kept(all_gates, degree_mask(degree, S)), 1)
+
+
+@triton.jit
+def placed(x, degree, S: tl.constexpr):
+    """(T, gates) of one degree in (T, L+1, gates) of all."""
+    return kept(wide(x, 1), degree_mask(degree, S))
+
+
+@triton.jit
+def no_gates(x, S: tl.constexpr):
+    """Zeros (T, L+1, gates)."""
+    return parted(plane(S.tile, S.degree_tile * S.gates_tile, x.near), S.degree_tile)
+
+
+@triton.jit
+def gate_ends(all_gates, to_gates, w, S: tl.constexpr):
+    """Gradient in z (T, R) from that in the gates (T, L+1, gates)."""
+    return matmul(flat(mul(to_gates, bell(all_gates))), gate_matrix(w, S), S.precision)
 
 
 @triton.jit
@@ -143,21 +175,21 @@ def weighing(gate, strength, u, S: tl.constexpr):
 
 
 @triton.jit
-def weighed(w, z, hidden, strength, u, degree, S: tl.constexpr):
+def weighed(w, all_gates, hidden, strength, u, degree, S: tl.constexpr):
     """φ and ψ of one degree (T, C) times what weighs them."""
-    geometric, chemical = weighing(gates(w, z, degree, S), strength, u, S)
+    geometric, chemical = weighing(gates_of(all_gates, degree, S), strength, u, S)
     own = mul(filters(w, hidden, 0, degree, S), repeated(chemical, S.gate_tile))
     return own, mul(filters(w, hidden, 1, degree, S), repeated(geometric, S.gate_tile))
 
 
 @triton.jit
-def path_gradient(up, x, w, z, hidden, strength, u, i, j, e, here, degree: tl.constexpr, S: tl.constexpr):
-    """Gradients of one degree in a (T, H), in the gates before their sigmoid (T, gates), in φ and ψ (T, C), in u (T,).
+def path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degree: tl.constexpr, S: tl.constexpr):
+    """Gradients of one degree in a (T, H), in the gates (T, gates), in φ and ψ (T, C), in u (T,).
 
     Then φ and ψ times what weighs them, Σ_m up_m Y_m and v_0 (T, C), which the gradients in features and Y need.
     - up (N, M, C): of the messages
     """
-    gate = gates(w, z, degree, S)
+    gate = gates_of(all_gates, degree, S)
     geometric, chemical = weighing(gate, strength, u, S)
     down = plane(S.tile, S.channel_tile, x.sent)
     toward = plane(S.tile, S.channel_tile, x.sent)
@@ -181,5 +213,5 @@ def path_gradient(up, x, w, z, hidden, strength, u, i, j, e, here, degree: tl.co
         to_gate = mul(to_gate, repeated(strength, S.group_tile))
     geometric, chemical = repeated(geometric, S.gate_tile), repeated(chemical, S.gate_tile)
     to_phi, to_psi = mul(down, chemical), mul(lifted, geometric)
-    found = (to_strength, mul(to_gate, bell(gate)), to_phi, to_psi, to_u)
-    return found + (mul(phi, chemical), mul(psi, geometric), toward, scalar)
+    own, along = mul(phi, chemical), mul(psi, geometric)
+    return to_strength, to_gate, to_phi, to_psi, to_u, own, along, toward, scalar

@@ -9,9 +9,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from mlanet.ops.gpu.backward import no_keys
 from mlanet.ops.gpu.dual import (
     add,
     answer,
+    bell,
+    flat,
     load,
     matmul,
     mul,
@@ -25,8 +28,16 @@ from mlanet.ops.gpu.dual import (
 )
 from mlanet.ops.gpu.forward import no_rows
 from mlanet.ops.gpu.logits import cooling, key_gradients, logit_matrix, logit_weights, products, weight_gradient
-from mlanet.ops.gpu.networks import attention, ends, filter_input, gate_matrix, path_gradient
-from mlanet.ops.gpu.backward import no_keys
+from mlanet.ops.gpu.networks import (
+    attention,
+    ends,
+    filter_input,
+    gate_ends,
+    gates,
+    no_gates,
+    path_gradient,
+    placed,
+)
 from mlanet.ops.gpu.tiles import (
     answer_matrix,
     basis,
@@ -81,12 +92,12 @@ def sent_sums(x, w, up, z, rbf, strength, u, i, j, e, here, sums, S: tl.constexp
     """Gradient in z (T, R) of a tile, and its gradient (T, C) in each row of what was sent added to the sums."""
     D: tl.constexpr = S.l_max + 1
     hidden = filter_input(w, rbf, S)
-    to_z = plane(S.tile, S.hidden_tile, x.near)
+    all_gates, to_gates = gates(w, z, S), no_gates(x, S)
     scalar = sums[0]
     more = ()
     for degree in tl.static_range(D):
-        found = path_gradient(up, x, w, z, hidden, strength, u, i, j, e, here, degree, S)
-        to_z = add(to_z, matmul(found[1], gate_matrix(w, degree, S), S.precision))
+        found = path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degree, S)
+        to_gates = add(to_gates, placed(found[1], degree, S))
         scalar = add(scalar, mul(found[6], found[7]))
         for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
             own = scaled(found[5], constant_channels(up, i, m, S))
@@ -94,7 +105,8 @@ def sent_sums(x, w, up, z, rbf, strength, u, i, j, e, here, sums, S: tl.constexp
                 scalar = add(scalar, own)
             else:
                 more += (add(sums[m], own),)
-    return to_z, (scalar,) + more
+    first = (scalar,)
+    return gate_ends(all_gates, to_gates, w, S), first + more
 
 
 @triton.jit
@@ -141,43 +153,62 @@ def channel_weight_gradient(
     logit,
     level,
     up,
-    to_gates,
+    to_vectors,
     to_bias,
     to_last,
     S: tl.constexpr,
-    DEGREE: tl.constexpr,
+    FIRST: tl.constexpr,
+    BEHIND: tl.constexpr,
 ):
-    """Of gates and last layer, for one degree, over the edges of tiles pid(0), pid(0) + programs, ….
+    """Of gates and last layer, of degrees FIRST … BEHIND - 1, over the edges of tiles pid(0), pid(0) + programs, ….
 
-    - to_gates (programs, (L+1) C/G, R), to_bias (programs, (L+1) C/G), to_last (programs, hidden, 2(L+1)C): partial sums
+    - to_vectors (programs, (L+1) C/G, R), to_bias (programs, (L+1) C/G), to_last (programs, hidden, 2(L+1)C): partial
+      sums
     """
     program = tl.program_id(0).to(tl.int64)
-    gates, bias = plane(S.gates_tile, S.hidden_tile, x.near), plane(S.tile, S.gates_tile, x.near)
-    phi, psi = plane(S.channel_tile, S.mlp_tile, x.near), plane(S.channel_tile, S.mlp_tile, x.near)
+    ROWS: tl.constexpr = S.degree_tile * S.gates_tile
+    vectors, bias = plane(ROWS, S.hidden_tile, x.near), plane(S.tile, ROWS, x.near)
+    layers = ()
+    for _ in tl.static_range(2 * FIRST, 2 * BEHIND):
+        layers += (plane(S.channel_tile, S.mlp_tile, x.near),)
     for at in range(program * S.tile, n_edges, tl.num_programs(0) * S.tile):
         e = one(at) + tl.arange(0, S.tile)
         here = e < n_edges
         i, j = tl.load(center + e, here, 0), tl.load(neighbor + e, here, 0)
         rbf = basis(x, e, here, S)
         z = silu(ends(x, w, i, j, rbf, S))
-        hidden = filter_input(w, rbf, S)
+        hidden, all_gates, to_gates = filter_input(w, rbf, S), gates(w, z, S), no_gates(x, S)
         u, present = envelope(x, e, here)
         weight = attention(x, logit, level, i, e, u, present, here, S)[1]
         strength = mul(mul(weight, wide(load(x.factor, i, here), 1)), wide(u, 1))
-        found = path_gradient(up, x, w, z, hidden, strength, u, i, j, e, here, DEGREE, S)
-        to_gate, to_phi, to_psi = found[1], found[2], found[3]
-        gates, bias = add(gates, outer(to_gate, z, S.precision)), add(bias, to_gate)
-        if S.mlp == 0:
-            hidden = radial(x, e, here, S)
-        phi, psi = add(phi, outer(to_phi, hidden, S.precision)), add(psi, outer(to_psi, hidden, S.precision))
-    g, exists = gate_columns(S)
+        more = ()
+        for degree in tl.static_range(FIRST, BEHIND):
+            found = path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degree, S)
+            to_gates = add(to_gates, placed(found[1], degree, S))
+            entering = filter_rows(x, hidden, e, here, S)
+            more += (add(layers[2 * (degree - FIRST)], outer(found[2], entering, S.precision)),)
+            more += (add(layers[2 * (degree - FIRST) + 1], outer(found[3], entering, S.precision)),)
+        layers = more
+        to_before = flat(mul(to_gates, bell(all_gates)))
+        vectors, bias = add(vectors, outer(to_before, z, S.precision)), add(bias, to_before)
+    g, exists = gate_columns(FIRST, BEHIND, S)
     r, wanted = hidden_columns(S)
-    rows = (program * (S.l_max + 1) + DEGREE) * (S.heads * S.groups) + g
+    rows = program * ((S.l_max + 1) * S.heads * S.groups) + g
     offsets = rows[:, None] * S.hidden + r[None, :]
-    answer(to_gates, offsets, gates, exists[:, None] & wanted[None, :], False)
+    answer(to_vectors, offsets, vectors, exists[:, None] & wanted[None, :], False)
     answer(to_bias, rows, total(bias, 0), exists, False)
-    answer_filter(to_last, program, phi, 0, DEGREE, S)
-    answer_filter(to_last, program, psi, 1, DEGREE, S)
+    for degree in tl.static_range(FIRST, BEHIND):
+        answer_filter(to_last, program, layers[2 * (degree - FIRST)], 0, degree, S)
+        answer_filter(to_last, program, layers[2 * (degree - FIRST) + 1], 1, degree, S)
+
+
+@triton.jit
+def filter_rows(x, hidden, e, here, S: tl.constexpr):
+    """What enters the last layer of φ and ψ as one number (T, hidden)."""
+    if S.mlp > 0:
+        return hidden
+    else:
+        return radial(x, e, here, S)
 
 
 @triton.jit

@@ -26,18 +26,18 @@ def padded(size: int, least: int = 1) -> int:
     return max(least, 1 << (size - 1).bit_length())
 
 
-def common_gate(gate_channels: int, heads: int, width: int) -> int:
+def common_gate(gate_channels: int, heads: int, width: int, l_max: int) -> int:
     """Channels that share a gate in the kernels: a divisor of `gate_channels`, the largest that is used.
 
-    Groups stay within a head, and a degree has 16 of them where it can, so that matrix products need no padding.
+    Groups stay within a head, and there are 16 of them where there can be, so that matrix products need no padding.
     Where this is less than `gate_channels` weights of gates are repeated.
 
-    >>> common_gate(4, 4, 16), common_gate(16, 4, 16), common_gate(3, 3, 2)
+    >>> common_gate(4, 4, 16, 2), common_gate(16, 1, 16, 2), common_gate(3, 3, 2, 1)
     (4, 4, 1)
     """
     shared = math.gcd(gate_channels, width)
     divisors = [one for one in range(shared, 0, -1) if shared % one == 0]
-    return next((one for one in divisors if padded(heads) * padded(width // one) >= 16), 1)
+    return next((one for one in divisors if padded(l_max + 1) * padded(heads) * padded(width // one) >= 16), 1)
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,18 @@ class Sizes:
         return padded(self.heads)
 
     @property
+    def degree_tile(self) -> int:
+        """L+1."""
+        return padded(self.l_max + 1)
+
+    @property
     def group_tile(self) -> int:
-        """Gates of a head; of all heads at least 16."""
-        return padded(self.groups, max(1, 16 // self.head_tile))
+        """Gates of a head in one degree; of all heads and degrees at least 16."""
+        return padded(self.groups, max(1, 16 // (self.head_tile * self.degree_tile)))
 
     @property
     def gates_tile(self) -> int:
-        """Gates of all heads."""
+        """Gates of all heads in one degree."""
         return self.head_tile * self.group_tile
 
     @property
@@ -153,13 +158,19 @@ class Sizes:
         """Terms of the logits of all heads."""
         return self.head_tile * self.term_tile
 
+    @property
+    def weight_launches(self) -> list[tuple[int, int]]:
+        """First degree, and that behind the last, of each launch for the last layer: as many sums as registers hold."""
+        at_once = 1 if self.mlp else self.l_max + 1
+        return [(first, first + at_once) for first in range(0, self.l_max + 1, at_once)]
+
     @classmethod
     def of(cls, shape: BlockShape, inputs: Sequence[Tensor], weights: BlockWeights, tile: int, precision: str) -> Sizes:
         """Read from the tensors of one call."""
         radial, hidden = weights.chemical.shape
         mlp = weights.mlp[0].shape[1] if len(weights.mlp) == 2 else 0
         channels = inputs[0].shape[2]
-        gate = common_gate(shape.gate_channels, shape.heads, channels // shape.heads)
+        gate = common_gate(shape.gate_channels, shape.heads, channels // shape.heads, shape.l_max)
         sizes = (shape.l_max, channels, shape.heads, shape.key_dim, radial, hidden, mlp, gate)
         return cls(*sizes, float(shape.chemical_scale), tile, precision)
 

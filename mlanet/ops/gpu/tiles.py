@@ -66,11 +66,12 @@ def channel_columns(S: tl.constexpr):
 
 
 @triton.jit
-def gate_columns(S: tl.constexpr):
-    """Which gate of a degree each column is, and which are."""
-    p = tl.arange(0, S.gates_tile)
-    head, group = p // S.group_tile, p % S.group_tile
-    return head * S.groups + group, (head < S.heads) & (group < S.groups)
+def gate_columns(FIRST: tl.constexpr, BEHIND: tl.constexpr, S: tl.constexpr):
+    """Which gate each column of all degrees is, and which are, of the degrees FIRST … BEHIND - 1."""
+    p = tl.arange(0, S.degree_tile * S.gates_tile)
+    degree, head, group = p // S.gates_tile, p // S.group_tile % S.head_tile, p % S.group_tile
+    exists = (degree >= FIRST) & (degree < BEHIND) & (head < S.heads) & (group < S.groups)
+    return (degree * S.heads + head) * S.groups + group, exists
 
 
 @triton.jit
@@ -231,7 +232,18 @@ def answer_radial(to, e, here, found, S: tl.constexpr, MORE: tl.constexpr):
 
 
 @triton.jit
-def answer_matrix(pointer, block, found, rows, rows_exist, columns, columns_exist, STRIDE: tl.constexpr, ROWS: tl.constexpr, MORE: tl.constexpr):
+def answer_matrix(
+    pointer,
+    block,
+    found,
+    rows,
+    rows_exist,
+    columns,
+    columns_exist,
+    STRIDE: tl.constexpr,
+    ROWS: tl.constexpr,
+    MORE: tl.constexpr,
+):
     """Number `block` of a stack of matrices (ROWS, STRIDE): the transpose of what was found (columns, rows)."""
     at = (block.to(tl.int64) * ROWS + rows[None, :]) * STRIDE + columns[:, None]
     answer(pointer, at, found, columns_exist[:, None] & rows_exist[None, :], MORE)
