@@ -20,7 +20,6 @@ from mlanet.ops.gpu.dual import (
     outer,
     plane,
     scaled,
-    silu,
     silu_slope,
     store,
     sub,
@@ -31,15 +30,18 @@ from mlanet.ops.gpu.logits import (
     cooling,
     direction_gradients,
     key_gradients,
-    logit_matrix,
+    logit_ends,
     logit_weights,
     logits,
     products,
     weight_gradient,
 )
 from mlanet.ops.gpu.networks import (
+    activated,
+    add_slices,
+    answer_slices,
     attention,
-    chemical_matrix,
+    chemical_gradient,
     ends,
     filter_input,
     filter_matrix,
@@ -47,25 +49,30 @@ from mlanet.ops.gpu.networks import (
     gate_ends,
     gates,
     inside,
-    no_gates,
+    no_slices,
+    outer_slices,
     path_gradient,
-    placed,
+    through_silu,
 )
 from mlanet.ops.gpu.tiles import (
     answer_matrix,
     answer_radial,
+    answer_transposed,
     basis,
     by_head,
     constant_channels,
     envelope,
+    gate_columns,
     harmonic,
     head_columns,
     head_offsets,
-    hidden_columns,
     key_offsets,
     keys,
+    mlp_columns,
     one,
     radial,
+    radial_columns,
+    slice_columns,
     term_columns,
 )
 
@@ -84,6 +91,8 @@ def edge_gradient(
     mean,
     to,
     to_chemical,
+    to_vectors,
+    to_bias,
     to_first,
     S: tl.constexpr,
     WEIGHTS: tl.constexpr,
@@ -91,15 +100,17 @@ def edge_gradient(
     """Through gates, φ, ψ and directions, of the centers pid(0), pid(0) + programs, ….
 
     - pull (E, H): kept, the gradient in the attention · mean (N, H): kept, Σ A pull over the edges of a center
-    - to: gradients of the inputs · to_chemical (programs, B, R), to_first (programs, B, hidden): partial sums
+    - to: gradients of the inputs · partial sums by program: to_chemical (programs, B, R), to_first (programs, B, hidden),
+      and of the gates to_vectors (programs, (L+1) C/G, R), to_bias (programs, (L+1) C/G)
     """
     program = tl.program_id(0)
-    chemical, layer = plane(S.hidden_tile, S.radial_tile, x.near), plane(S.mlp_tile, S.radial_tile, x.near)
+    chemical, layer = no_slices(S.radial_tile, x, S), plane(S.mlp_tile, S.radial_tile, x.near)
+    of_gates = no_gate_sums(x, S)
     for center in range(program.to(tl.int64), n_centers, tl.num_programs(0)):
         first, last = tl.load(start + center), tl.load(start + center + 1)
         i = one(center)
         factor = wide(load(x.factor, i, i >= 0), 1)
-        to_here, to_factor = plane(S.tile, S.hidden_tile, x.near), plane(S.tile, S.head_tile, x.near)
+        to_here, to_factor = no_slices(S.tile, x, S), plane(S.tile, S.head_tile, x.near)
         sums = plane(S.tile, S.head_tile, x.near)
         for at in range(first, last, S.tile):
             e = one(at) + tl.arange(0, S.tile)
@@ -107,11 +118,12 @@ def edge_gradient(
             j = tl.load(neighbor + e, here, 0)
             rbf = basis(x, e, here, S)
             before = ends(x, w, i, j, rbf, S)
+            z = activated(before, S)
             u, present = envelope(x, e, here)
             weight = attention(x, logit, level, i, e, u, present, here, S)[1]
             strength = mul(mul(weight, factor), wide(u, 1))
-            found = degree_sums(x, w, up, to, silu(before), rbf, strength, u, i, j, e, here, S)
-            to_z, to_hidden, to_strength, to_u = found
+            found = degree_sums(x, w, up, to, z, rbf, strength, u, i, j, e, here, of_gates, S, WEIGHTS)
+            to_z, to_hidden, to_strength, to_u, of_gates = found
             to_share = mul(to_strength, wide(u, 1))
             to_attention = mul(to_share, factor)
             offsets, exists = head_offsets(e, here, S)
@@ -120,9 +132,9 @@ def edge_gradient(
             to_factor = add(to_factor, mul(to_share, weight))
             to_u = add(to_u, total(mul(to_strength, mul(weight, factor)), 1))
             answer(to.envelope, e, kept(to_u, present), here, False)
-            to_ends = mul(to_z, silu_slope(before))
-            to_here = add(to_here, to_ends)
-            to_radial = matmul(to_ends, tl.trans(chemical_matrix(w, S)), S.precision)
+            to_ends = through_silu(to_z, before, S)
+            to_here = add_slices(to_here, to_ends, S)
+            to_radial = chemical_gradient(w, to_ends, S)
             if S.mlp > 0:
                 to_inside = mul(to_hidden, silu_slope(inside(w, rbf, S)))
                 to_radial = add(to_radial, matmul(to_inside, tl.trans(first_matrix(w, S)), S.precision))
@@ -132,46 +144,76 @@ def edge_gradient(
                 to_radial = add(to_radial, to_hidden)
             answer_radial(to, e, here, to_radial, S, False)
             if WEIGHTS:
-                chemical = add(chemical, outer(to_ends, radial(x, e, here, S), S.precision))
-        r, exists = hidden_columns(S)
-        answer(to.here, center * S.hidden + r, total(to_here, 0), exists, False)
+                chemical = outer_slices(chemical, radial(x, e, here, S), to_ends, S)
+        answer_slices(to.here, center, to_here, S, False)
         answer(to.factor, i, total(wide(total(to_factor, 0), 0), 1), i >= 0, False)
         offsets, exists = head_offsets(i, i >= 0, S)
         store(mean, offsets, wide(total(sums, 0), 0), exists)
     if WEIGHTS:
         answer_chemical(to_chemical, program, chemical, S, False)
+        answer_gates(to_vectors, to_bias, program, of_gates, S)
         if S.mlp > 0:
-            b, c = tl.arange(0, S.radial_tile), tl.arange(0, S.mlp_tile)
-            answer_matrix(to_first, program, layer, b, b < S.radial, c, c < S.mlp, S.mlp, S.radial, False)
+            columns = mlp_columns(S)
+            answer_transposed(to_first, program, layer, columns, radial_columns(S), S.radial, S.mlp, False)
 
 
 @triton.jit
 def answer_chemical(to_chemical, program, found, S: tl.constexpr, MORE: tl.constexpr):
-    """Gradient (R, B) of the transpose of D, of one program."""
-    b = tl.arange(0, S.radial_tile)
-    r, exists = hidden_columns(S)
-    answer_matrix(to_chemical, program, found, b, b < S.radial, r, exists, S.hidden, S.radial, MORE)
+    """Gradient of D, slices (B, 16), of one program."""
+    K: tl.constexpr = S.slices
+    for k in tl.static_range(K):
+        answer_matrix(to_chemical, program, found[k], radial_columns(S), slice_columns(k, S), S.radial, S.hidden, MORE)
 
 
 @triton.jit
-def degree_sums(x, w, up, to, z, rbf, strength, u, i, j, e, here, S: tl.constexpr):
-    """Gradients of all degrees in z (T, R), in what enters the filters, in a (T, H), in u (T,). Writes that in Y."""
+def no_gate_sums(x, S: tl.constexpr):
+    """Zeros, for each degree: slices (gates, 16) and biases (T, gates)."""
     D: tl.constexpr = S.l_max + 1
-    hidden = filter_input(w, rbf, S)
-    to_hidden, all_gates = plane(S.tile, S.mlp_tile, x.near), gates(w, z, S)
-    to_gates = no_gates(x, S)
+    found = ()
+    for _ in tl.static_range(D):
+        found += ((no_slices(S.gates_tile, x, S), plane(S.tile, S.gates_tile, x.near)),)
+    return found
+
+
+@triton.jit
+def answer_gates(to_vectors, to_bias, program, found, S: tl.constexpr):
+    """Gradients of the weights of the gates, of one program."""
+    D: tl.constexpr = S.l_max + 1
+    K: tl.constexpr = S.slices
+    N: tl.constexpr = D * S.heads * S.groups
+    for degree in tl.static_range(D):
+        rows = gate_columns(degree, S)
+        for k in tl.static_range(K):
+            answer_matrix(to_vectors, program, found[degree][0][k], rows, slice_columns(k, S), N, S.hidden, False)
+        answer(to_bias, program.to(tl.int64) * N + rows[0], total(found[degree][1], 0), rows[1], False)
+
+
+@triton.jit
+def degree_sums(x, w, up, to, z, rbf, strength, u, i, j, e, here, of_gates, S: tl.constexpr, WEIGHTS: tl.constexpr):
+    """Gradients of all degrees in z (slices), in what enters the filters, in a (T, H), in u (T,); writes that in Y.
+
+    Then what `no_gate_sums` began.
+    """
+    D: tl.constexpr = S.l_max + 1
+    hidden, all_gates = filter_input(w, rbf, S), gates(w, x, z, S)
+    to_z, to_hidden = no_slices(S.tile, x, S), plane(S.tile, S.mlp_tile, x.near)
     to_strength, to_u = plane(S.tile, S.head_tile, x.near), line(S.tile, x.near)
+    more = ()
     for degree in tl.static_range(D):
         found = path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degree, S)
         to_strength, to_u = add(to_strength, found[0]), add(to_u, found[4])
-        to_gates = add(to_gates, placed(found[1], degree, S))
+        to_z = gate_ends(to_z, found[1], w, degree, S)
         to_hidden = add(to_hidden, matmul(found[2], tl.trans(filter_matrix(w, 0, degree, S)), S.precision))
         to_hidden = add(to_hidden, matmul(found[3], tl.trans(filter_matrix(w, 1, degree, S)), S.precision))
         along = mul(found[6], found[8])
         for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
             to_row = total(scaled(along, constant_channels(up, i, m, S)), 1)
             answer(to.harmonics, e * S.rows + m, to_row, here, False)
-    return gate_ends(all_gates, to_gates, w, S), to_hidden, to_strength, to_u
+        vectors, bias = of_gates[degree]
+        if WEIGHTS:
+            vectors, bias = outer_slices(vectors, found[1], z, S), add(bias, found[1])
+        more += ((vectors, bias),)
+    return to_z, to_hidden, to_strength, to_u, more
 
 
 @triton.jit(do_not_specialize=["n_centers"])
@@ -201,20 +243,20 @@ def logit_gradient(
     """
     M: tl.constexpr = S.rows
     program = tl.program_id(0)
-    chemical, vectors = plane(S.hidden_tile, S.radial_tile, x.near), plane(S.terms_tile, S.hidden_tile, x.near)
+    chemical, vectors = no_slices(S.radial_tile, x, S), no_slices(S.terms_tile, x, S)
     bias, temperature = plane(S.tile, S.terms_tile, x.near), plane(S.tile, S.head_tile, x.near)
     for center in range(program.to(tl.int64), n_centers, tl.num_programs(0)):
         first, last = tl.load(start + center), tl.load(start + center + 1)
         i = one(center)
-        to_here = plane(S.tile, S.hidden_tile, x.near)
+        to_here = no_slices(S.tile, x, S)
         to_query = no_keys(x, S)
         for at in range(first, last, S.tile):
             e = one(at) + tl.arange(0, S.tile)
             here = e < last
             j = tl.load(neighbor + e, here, 0)
             before = ends(x, w, i, j, basis(x, e, here, S), S)
-            z = silu(before)
-            terms, weights = products(x, i, j, e, here, S), logit_weights(w, z, S)
+            z = activated(before, S)
+            weights, terms = logit_weights(w, x, z, S), products(x, i, j, e, here, S)
             u, present = envelope(x, e, here)
             share = attention(x, logit, level, i, e, u, present, here, S)[0]
             excess = mul(share, sub(by_head(pull, e, here, S), by_head(mean, i, i >= 0, S)))
@@ -224,28 +266,27 @@ def logit_gradient(
             store(push, offsets, to_logit, exists)
             to_sum = scaled(to_logit, cooling(w, S))
             to_weights = weight_gradient(to_sum, terms)
-            to_ends = mul(matmul(to_weights, logit_matrix(w, S), S.precision), silu_slope(before))
-            to_here = add(to_here, to_ends)
-            answer_radial(to, e, here, matmul(to_ends, tl.trans(chemical_matrix(w, S)), S.precision), S, True)
+            to_ends = through_silu(logit_ends(w, to_weights, S), before, S)
+            to_here = add_slices(to_here, to_ends, S)
+            answer_radial(to, e, here, chemical_gradient(w, to_ends, S), S, True)
             to_query = query_gradient(x, to, to_sum, weights, to_query, i, j, e, here, S)
             if WEIGHTS:
-                chemical = add(chemical, outer(to_ends, radial(x, e, here, S), S.precision))
-                vectors = add(vectors, outer(to_weights, z, S.precision))
+                chemical = outer_slices(chemical, radial(x, e, here, S), to_ends, S)
+                vectors = outer_slices(vectors, to_weights, z, S)
                 bias = add(bias, to_weights)
                 temperature = sub(temperature, mul(to_logit, logits(w, weights, terms, S)))
-        r, exists = hidden_columns(S)
-        answer(to.here, center * S.hidden + r, total(to_here, 0), exists, True)
+        answer_slices(to.here, center, to_here, S, True)
         for m in tl.static_range(M):
             offsets, exists = key_offsets(i, m, S)
             answer(to.query, offsets, wide(total(to_query[m], 0), 0), exists, False)
     if WEIGHTS:
         answer_chemical(to_chemical, program, chemical, S, True)
-        n, exists = term_columns(S)
-        r, wanted = hidden_columns(S)
-        rows = program.to(tl.int64) * (S.heads * S.terms) + n
-        offsets = rows[:, None] * S.hidden + r[None, :]
-        answer(to_logits, offsets, vectors, exists[:, None] & wanted[None, :], False)
-        answer(to_bias, rows, total(bias, 0), exists, False)
+        N: tl.constexpr = S.heads * S.terms
+        K: tl.constexpr = S.slices
+        rows = term_columns(S)
+        for k in tl.static_range(K):
+            answer_matrix(to_logits, program, vectors[k], rows, slice_columns(k, S), N, S.hidden, False)
+        answer(to_bias, program.to(tl.int64) * N + rows[0], total(bias, 0), rows[1], False)
         h, exists = head_columns(S)
         answer(to_temperature, program.to(tl.int64) * S.heads + h, total(temperature, 0), exists, False)
 

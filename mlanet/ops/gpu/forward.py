@@ -19,13 +19,12 @@ from mlanet.ops.gpu.dual import (
     repeated_tile,
     scaled,
     shifted,
-    silu,
     store,
     total,
     wide,
 )
-from mlanet.ops.gpu.logits import logit_weights, logits, products
-from mlanet.ops.gpu.networks import ends, filter_input, gates, weighed
+from mlanet.ops.gpu.logits import biased, logit_product, logits, no_terms, products
+from mlanet.ops.gpu.networks import activated, ends, filter_input, gate_product, no_gates, opened, weighed
 from mlanet.ops.gpu.tiles import basis, channel_offsets, channels, envelope, harmonic, head_offsets, one
 
 
@@ -48,8 +47,8 @@ def attend(x, w, neighbor, start, logit, level, out, S: tl.constexpr, KEEP: tl.c
         here = e < last
         j = tl.load(neighbor + e, here, 0)
         rbf = basis(x, e, here, S)
-        z = silu(ends(x, w, i, j, rbf, S))
-        weights, all_gates = logit_weights(w, z, S), gates(w, z, S)  # together: z fills registers as a factor
+        z = activated(ends(x, w, i, j, rbf, S), S)
+        weights, all_gates = z_products(x, w, z, S, MIX)
         u, present = envelope(x, e, here)
         found = kept(logits(w, weights, products(x, i, j, e, here, S), S), present[:, None])
         if KEEP:
@@ -75,6 +74,18 @@ def attend(x, w, neighbor, start, logit, level, out, S: tl.constexpr, KEEP: tl.c
             if S.chemical_scale > 0:
                 message = add(message, wide(total(own[m], 0), 0))
             answer(out, offsets, message, exists, False)
+
+
+@triton.jit
+def z_products(x, w, z, S: tl.constexpr, MIX: tl.constexpr):
+    """Weights of the logits, and gates; slice by slice, so that none waits in registers for its second use."""
+    K: tl.constexpr = S.slices
+    weights, before = no_terms(x, S), no_gates(x, S)
+    for k in tl.static_range(K):
+        weights = add(weights, logit_product(w, z, k, S))
+        if MIX:
+            before = add(before, gate_product(w, z, k, S))
+    return biased(w, weights, S), opened(w, before, S)
 
 
 @triton.jit

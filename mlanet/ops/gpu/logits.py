@@ -24,24 +24,55 @@ from mlanet.ops.gpu.dual import (
     total,
     wide,
 )
-from mlanet.ops.gpu.tiles import harmonic, head_columns, hidden_columns, keys, term_columns
+from mlanet.ops.gpu.tiles import harmonic, head_columns, keys, slice_columns, term_columns
 
 
 @triton.jit
-def logit_matrix(w, S: tl.constexpr):
-    """What z is multiplied with for the weights (H (2L+2), R)."""
+def logit_matrix(w, k, S: tl.constexpr):
+    """What slice k of z is multiplied with for the weights (H (2L+2), 16)."""
     n, exists = term_columns(S)
-    r, wanted = hidden_columns(S)
+    r, wanted = slice_columns(k, S)
     return tl.load(w.logits + n[:, None] * S.hidden + r[None, :], exists[:, None] & wanted[None, :], 0.0)
 
 
 @triton.jit
-def logit_weights(w, z, S: tl.constexpr):
-    """w (T, H, 2L+2)."""
+def no_terms(x, S: tl.constexpr):
+    """Zeros (T, H (2L+2))."""
+    return plane(S.tile, S.terms_tile, x.near)
+
+
+@triton.jit
+def logit_product(w, z, k, S: tl.constexpr):
+    """What slice k of z adds to the weights (T, H (2L+2))."""
+    return matmul(z[k], tl.trans(logit_matrix(w, k, S)), S.precision)
+
+
+@triton.jit
+def biased(w, found, S: tl.constexpr):
+    """w (T, H, 2L+2) from those products."""
     n, exists = term_columns(S)
     bias = tl.load(w.logits_bias + n, exists, 0.0)
-    found = shifted(matmul(z, tl.trans(logit_matrix(w, S)), S.precision), bias[None, :])
-    return parted(found, S.head_tile)
+    return parted(shifted(found, bias[None, :]), S.head_tile)
+
+
+@triton.jit
+def logit_weights(w, x, z, S: tl.constexpr):
+    """w (T, H, 2L+2)."""
+    K: tl.constexpr = S.slices
+    found = no_terms(x, S)
+    for k in tl.static_range(K):
+        found = add(found, logit_product(w, z, k, S))
+    return biased(w, found, S)
+
+
+@triton.jit
+def logit_ends(w, to_weights, S: tl.constexpr):
+    """Gradient in z, slices, from that in the weights (T, H (2L+2))."""
+    K: tl.constexpr = S.slices
+    found = ()
+    for k in tl.static_range(K):
+        found += (matmul(to_weights, logit_matrix(w, k, S), S.precision),)
+    return found
 
 
 @triton.jit

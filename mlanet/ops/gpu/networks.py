@@ -10,14 +10,15 @@ import triton.language as tl
 
 from mlanet.ops.gpu.dual import (
     add,
+    answer,
     bell,
     exp,
-    flat,
     kept,
     line,
     load,
     matmul,
     mul,
+    outer,
     part_sums,
     parted,
     plane,
@@ -26,37 +27,113 @@ from mlanet.ops.gpu.dual import (
     shifted,
     sigmoid,
     silu,
+    silu_slope,
     sub,
     total,
     wide,
 )
 from mlanet.ops.gpu.tiles import (
+    all_gate_columns,
     by_head,
     channel_columns,
     channels,
     constant_channels,
     gate_columns,
     harmonic,
-    hidden_columns,
     radial_product,
     row,
+    slice_columns,
     weight,
 )
 
 
 @triton.jit
 def ends(x, w, i, j, rbf, S: tl.constexpr):
-    """A s_i + B s_j + D RBF (T, R); z is its SiLU."""
-    r, exists = hidden_columns(S)
-    both = add(load(x.here, row(i, S.hidden, r), exists[None, :]), load(x.near, row(j, S.hidden, r), exists[None, :]))
-    return add(both, radial_product(rbf, w.chemical, S.hidden, r, exists, S))
+    """A s_i + B s_j + D RBF, slices (T, 16); z is its SiLU."""
+    K: tl.constexpr = S.slices
+    found = ()
+    for k in tl.static_range(K):
+        r, exists = slice_columns(k, S)
+        here = load(x.here, row(i, S.hidden, r), exists[None, :])
+        near = load(x.near, row(j, S.hidden, r), exists[None, :])
+        found += (add(add(here, near), radial_product(rbf, w.chemical, S.hidden, r, exists, S)),)
+    return found
 
 
 @triton.jit
-def chemical_matrix(w, S: tl.constexpr):
-    """D (B, R)."""
-    r, exists = hidden_columns(S)
+def activated(before, S: tl.constexpr):
+    """z, slices."""
+    K: tl.constexpr = S.slices
+    found = ()
+    for k in tl.static_range(K):
+        found += (silu(before[k]),)
+    return found
+
+
+@triton.jit
+def no_slices(ROWS: tl.constexpr, x, S: tl.constexpr):
+    """Zeros: slices (ROWS, 16)."""
+    K: tl.constexpr = S.slices
+    found = ()
+    for _ in tl.static_range(K):
+        found += (plane(ROWS, S.slice_tile, x.near),)
+    return found
+
+
+@triton.jit
+def add_slices(x, y, S: tl.constexpr):
+    """x + y of slices."""
+    K: tl.constexpr = S.slices
+    found = ()
+    for k in tl.static_range(K):
+        found += (add(x[k], y[k]),)
+    return found
+
+
+@triton.jit
+def through_silu(to_z, before, S: tl.constexpr):
+    """Gradient in what z is the SiLU of, slices."""
+    K: tl.constexpr = S.slices
+    found = ()
+    for k in tl.static_range(K):
+        found += (mul(to_z[k], silu_slope(before[k])),)
+    return found
+
+
+@triton.jit
+def chemical_gradient(w, to_ends, S: tl.constexpr):
+    """Gradient in RBF (T, B) through D."""
+    K: tl.constexpr = S.slices
+    found = matmul(to_ends[0], tl.trans(chemical_matrix(w, 0, S)), S.precision)
+    for k in tl.static_range(1, K):
+        found = add(found, matmul(to_ends[k], tl.trans(chemical_matrix(w, k, S)), S.precision))
+    return found
+
+
+@triton.jit
+def chemical_matrix(w, k, S: tl.constexpr):
+    """Columns (B, 16) of D."""
+    r, exists = slice_columns(k, S)
     return weight(w.chemical, S.radial, S.radial_tile, S.hidden, r, exists)
+
+
+@triton.jit
+def outer_slices(sums, x, y, S: tl.constexpr):
+    """Adds Σ_e x_e ⊗ y_e, slices, where y is in slices."""
+    K: tl.constexpr = S.slices
+    found = ()
+    for k in tl.static_range(K):
+        found += (add(sums[k], outer(x, y[k], S.precision)),)
+    return found
+
+
+@triton.jit
+def answer_slices(pointer, atom, found, S: tl.constexpr, MORE: tl.constexpr):
+    """Sums of tiles in the end of z that an atom has."""
+    K: tl.constexpr = S.slices
+    for k in tl.static_range(K):
+        r, exists = slice_columns(k, S)
+        answer(pointer, atom * S.hidden + r, total(found[k], 0), exists, MORE)
 
 
 @triton.jit
@@ -106,50 +183,59 @@ def filters(w, hidden, part, degree, S: tl.constexpr):
 
 
 @triton.jit
-def gate_matrix(w, S: tl.constexpr):
-    """Rows (gates of all degrees, R)."""
-    g, exists = gate_columns(0, S.l_max + 1, S)
-    r, wanted = hidden_columns(S)
-    return tl.load(w.gates + g[:, None] * S.hidden + r[None, :], exists[:, None] & wanted[None, :], 0.0)
+def gate_matrix(w, columns, k, S: tl.constexpr):
+    """Rows (gates, 16) of one degree or of all, for slice k of z."""
+    r, exists = slice_columns(k, S)
+    at = columns[0][:, None] * S.hidden + r[None, :]
+    return tl.load(w.gates + at, columns[1][:, None] & exists[None, :], 0.0)
 
 
 @triton.jit
-def gates(w, z, S: tl.constexpr):
-    """g (T, L+1, gates), by one product, because what is multiplied fills the registers while it is needed."""
-    g, exists = gate_columns(0, S.l_max + 1, S)
+def no_gates(x, S: tl.constexpr):
+    """Zeros (T, gates of all degrees)."""
+    return plane(S.tile, S.degree_tile * S.gates_tile, x.near)
+
+
+@triton.jit
+def gate_product(w, z, k, S: tl.constexpr):
+    """What slice k of z adds to the gates of all degrees before their sigmoid."""
+    return matmul(z[k], tl.trans(gate_matrix(w, all_gate_columns(S), k, S)), S.precision)
+
+
+@triton.jit
+def opened(w, before, S: tl.constexpr):
+    """g (T, L+1, gates) from those products."""
+    g, exists = all_gate_columns(S)
     bias = tl.load(w.gates_bias + g, exists, 0.0)
-    before = shifted(matmul(z, tl.trans(gate_matrix(w, S)), S.precision), bias[None, :])
-    return sigmoid(parted(before, S.degree_tile))
+    return sigmoid(parted(shifted(before, bias[None, :]), S.degree_tile))
 
 
 @triton.jit
-def degree_mask(degree, S: tl.constexpr):
-    """Which of (1, L+1, 1) is a degree."""
-    return (tl.arange(0, S.degree_tile) == degree)[None, :, None]
+def gates(w, x, z, S: tl.constexpr):
+    """g (T, L+1, gates)."""
+    K: tl.constexpr = S.slices
+    before = no_gates(x, S)
+    for k in tl.static_range(K):
+        before = add(before, gate_product(w, z, k, S))
+    return opened(w, before, S)
 
 
 @triton.jit
 def gates_of(all_gates, degree, S: tl.constexpr):
     """g (T, gates) of one degree."""
-    return total(kept(all_gates, degree_mask(degree, S)), 1)
+    mask = tl.arange(0, S.degree_tile) == degree
+    return total(kept(all_gates, mask[None, :, None]), 1)
 
 
 @triton.jit
-def placed(x, degree, S: tl.constexpr):
-    """(T, gates) of one degree in (T, L+1, gates) of all."""
-    return kept(wide(x, 1), degree_mask(degree, S))
-
-
-@triton.jit
-def no_gates(x, S: tl.constexpr):
-    """Zeros (T, L+1, gates)."""
-    return parted(plane(S.tile, S.degree_tile * S.gates_tile, x.near), S.degree_tile)
-
-
-@triton.jit
-def gate_ends(all_gates, to_gates, w, S: tl.constexpr):
-    """Gradient in z (T, R) from that in the gates (T, L+1, gates)."""
-    return matmul(flat(mul(to_gates, bell(all_gates))), gate_matrix(w, S), S.precision)
+def gate_ends(to_z, to_gate, w, degree, S: tl.constexpr):
+    """Adds the gradient in z through the gates of one degree; to_gate (T, gates): before their sigmoid."""
+    K: tl.constexpr = S.slices
+    found = ()
+    for k in tl.static_range(K):
+        rows = gate_matrix(w, gate_columns(degree, S), k, S)
+        found += (add(to_z[k], matmul(to_gate, rows, S.precision)),)
+    return found
 
 
 @triton.jit
@@ -184,7 +270,7 @@ def weighed(w, all_gates, hidden, strength, u, degree, S: tl.constexpr):
 
 @triton.jit
 def path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degree: tl.constexpr, S: tl.constexpr):
-    """Gradients of one degree in a (T, H), in the gates (T, gates), in φ and ψ (T, C), in u (T,).
+    """Gradients of one degree in a (T, H), in the gates before their sigmoid (T, gates), in φ and ψ (T, C), in u (T,).
 
     Then φ and ψ times what weighs them, Σ_m up_m Y_m and v_0 (T, C), which the gradients in features and Y need.
     - up (N, M, C): of the messages
@@ -214,4 +300,4 @@ def path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degre
     geometric, chemical = repeated(geometric, S.gate_tile), repeated(chemical, S.gate_tile)
     to_phi, to_psi = mul(down, chemical), mul(lifted, geometric)
     own, along = mul(phi, chemical), mul(psi, geometric)
-    return to_strength, to_gate, to_phi, to_psi, to_u, own, along, toward, scalar
+    return to_strength, mul(to_gate, bell(gate)), to_phi, to_psi, to_u, own, along, toward, scalar

@@ -10,46 +10,33 @@ import triton
 import triton.language as tl
 
 from mlanet.ops.gpu.backward import no_keys
-from mlanet.ops.gpu.dual import (
-    add,
-    answer,
-    bell,
-    flat,
-    load,
-    matmul,
-    mul,
-    outer,
-    plane,
-    scaled,
-    silu,
-    silu_slope,
-    total,
-    wide,
-)
+from mlanet.ops.gpu.dual import add, answer, load, mul, outer, plane, scaled, total, wide
 from mlanet.ops.gpu.forward import no_rows
-from mlanet.ops.gpu.logits import cooling, key_gradients, logit_matrix, logit_weights, products, weight_gradient
+from mlanet.ops.gpu.logits import cooling, key_gradients, logit_ends, logit_weights, products, weight_gradient
 from mlanet.ops.gpu.networks import (
+    activated,
+    add_slices,
+    answer_slices,
     attention,
     ends,
     filter_input,
     gate_ends,
     gates,
-    no_gates,
+    no_slices,
     path_gradient,
-    placed,
+    through_silu,
 )
 from mlanet.ops.gpu.tiles import (
-    answer_matrix,
+    answer_transposed,
     basis,
     by_head,
     channel_columns,
     channel_offsets,
     constant_channels,
     envelope,
-    gate_columns,
-    hidden_columns,
     key_offsets,
     keys,
+    mlp_columns,
     one,
     radial,
 )
@@ -65,7 +52,7 @@ def sent_gradient(x, w, order, center, sent_start, logit, level, up, to, S: tl.c
     sender = tl.program_id(0).to(tl.int64)
     first, last = tl.load(sent_start + sender), tl.load(sent_start + sender + 1)
     j = one(sender)
-    to_ends = plane(S.tile, S.hidden_tile, x.near)
+    to_ends = no_slices(S.tile, x, S)
     sums = no_rows(x, S)
     for at in range(first, last, S.tile):
         place = one(at) + tl.arange(0, S.tile)
@@ -77,14 +64,13 @@ def sent_gradient(x, w, order, center, sent_start, logit, level, up, to, S: tl.c
         u, present = envelope(x, e, here)
         weight = attention(x, logit, level, i, e, u, present, here, S)[1]
         strength = mul(mul(weight, wide(load(x.factor, i, here), 1)), wide(u, 1))
-        found = sent_sums(x, w, up, silu(before), rbf, strength, u, i, j, e, here, sums, S)
+        found = sent_sums(x, w, up, activated(before, S), rbf, strength, u, i, j, e, here, sums, S)
         sums = found[1]
-        to_ends = add(to_ends, mul(found[0], silu_slope(before)))
+        to_ends = add_slices(to_ends, through_silu(found[0], before, S), S)
     for m in tl.static_range(M):
         offsets, exists = channel_offsets(j, m, S)
         answer(to.sent, offsets, wide(total(sums[m], 0), 0), exists, False)
-    r, exists = hidden_columns(S)
-    answer(to.near, sender * S.hidden + r, total(to_ends, 0), exists, False)
+    answer_slices(to.near, sender, to_ends, S, False)
 
 
 @triton.jit
@@ -92,12 +78,12 @@ def sent_sums(x, w, up, z, rbf, strength, u, i, j, e, here, sums, S: tl.constexp
     """Gradient in z (T, R) of a tile, and its gradient (T, C) in each row of what was sent added to the sums."""
     D: tl.constexpr = S.l_max + 1
     hidden = filter_input(w, rbf, S)
-    all_gates, to_gates = gates(w, z, S), no_gates(x, S)
+    all_gates, to_z = gates(w, x, z, S), no_slices(S.tile, x, S)
     scalar = sums[0]
     more = ()
     for degree in tl.static_range(D):
         found = path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degree, S)
-        to_gates = add(to_gates, placed(found[1], degree, S))
+        to_z = gate_ends(to_z, found[1], w, degree, S)
         scalar = add(scalar, mul(found[6], found[7]))
         for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
             own = scaled(found[5], constant_channels(up, i, m, S))
@@ -106,7 +92,7 @@ def sent_sums(x, w, up, z, rbf, strength, u, i, j, e, here, sums, S: tl.constexp
             else:
                 more += (add(sums[m], own),)
     first = (scalar,)
-    return gate_ends(all_gates, to_gates, w, S), first + more
+    return to_z, first + more
 
 
 @triton.jit
@@ -117,7 +103,7 @@ def key_gradient(x, w, order, center, sent_start, push, to, S: tl.constexpr):
     sender = tl.program_id(0).to(tl.int64)
     first, last = tl.load(sent_start + sender), tl.load(sent_start + sender + 1)
     j = one(sender)
-    to_ends = plane(S.tile, S.hidden_tile, x.near)
+    to_ends = no_slices(S.tile, x, S)
     sums = no_keys(x, S)
     for at in range(first, last, S.tile):
         place = one(at) + tl.arange(0, S.tile)
@@ -125,11 +111,10 @@ def key_gradient(x, w, order, center, sent_start, push, to, S: tl.constexpr):
         e = tl.load(order + place, here, 0)
         i = tl.load(center + e, here, 0)
         before = ends(x, w, i, j, basis(x, e, here, S), S)
-        weights = logit_weights(w, silu(before), S)
+        weights = logit_weights(w, x, activated(before, S), S)
         to_sum = scaled(by_head(push, e, here, S), cooling(w, S))
         to_weights = weight_gradient(to_sum, products(x, i, j, e, here, S))
-        to_z = matmul(to_weights, logit_matrix(w, S), S.precision)
-        to_ends = add(to_ends, mul(to_z, silu_slope(before)))
+        to_ends = add_slices(to_ends, through_silu(logit_ends(w, to_weights, S), before, S), S)
         more = ()
         for degree in tl.static_range(D):
             to_product = key_gradients(to_sum, weights, degree, S)
@@ -139,12 +124,11 @@ def key_gradient(x, w, order, center, sent_start, push, to, S: tl.constexpr):
     for m in tl.static_range(M):
         offsets, exists = key_offsets(j, m, S)
         answer(to.key, offsets, wide(total(sums[m], 0), 0), exists, False)
-    r, exists = hidden_columns(S)
-    answer(to.near, sender * S.hidden + r, total(to_ends, 0), exists, True)
+    answer_slices(to.near, sender, to_ends, S, True)
 
 
 @triton.jit(do_not_specialize=["n_edges"])
-def channel_weight_gradient(
+def filter_gradient(
     x,
     w,
     neighbor,
@@ -153,21 +137,16 @@ def channel_weight_gradient(
     logit,
     level,
     up,
-    to_vectors,
-    to_bias,
     to_last,
     S: tl.constexpr,
     FIRST: tl.constexpr,
     BEHIND: tl.constexpr,
 ):
-    """Of gates and last layer, of degrees FIRST … BEHIND - 1, over the edges of tiles pid(0), pid(0) + programs, ….
+    """Of the last layer, degrees FIRST … BEHIND - 1, over the edges of tiles pid(0), pid(0) + programs, ….
 
-    - to_vectors (programs, (L+1) C/G, R), to_bias (programs, (L+1) C/G), to_last (programs, hidden, 2(L+1)C): partial
-      sums
+    - to_last (programs, hidden, 2(L+1)C): partial sums
     """
     program = tl.program_id(0).to(tl.int64)
-    ROWS: tl.constexpr = S.degree_tile * S.gates_tile
-    vectors, bias = plane(ROWS, S.hidden_tile, x.near), plane(S.tile, ROWS, x.near)
     layers = ()
     for _ in tl.static_range(2 * FIRST, 2 * BEHIND):
         layers += (plane(S.channel_tile, S.mlp_tile, x.near),)
@@ -176,27 +155,18 @@ def channel_weight_gradient(
         here = e < n_edges
         i, j = tl.load(center + e, here, 0), tl.load(neighbor + e, here, 0)
         rbf = basis(x, e, here, S)
-        z = silu(ends(x, w, i, j, rbf, S))
-        hidden, all_gates, to_gates = filter_input(w, rbf, S), gates(w, z, S), no_gates(x, S)
+        all_gates = gates(w, x, activated(ends(x, w, i, j, rbf, S), S), S)
+        hidden = filter_input(w, rbf, S)
         u, present = envelope(x, e, here)
         weight = attention(x, logit, level, i, e, u, present, here, S)[1]
         strength = mul(mul(weight, wide(load(x.factor, i, here), 1)), wide(u, 1))
         more = ()
         for degree in tl.static_range(FIRST, BEHIND):
             found = path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degree, S)
-            to_gates = add(to_gates, placed(found[1], degree, S))
             entering = filter_rows(x, hidden, e, here, S)
             more += (add(layers[2 * (degree - FIRST)], outer(found[2], entering, S.precision)),)
             more += (add(layers[2 * (degree - FIRST) + 1], outer(found[3], entering, S.precision)),)
         layers = more
-        to_before = flat(mul(to_gates, bell(all_gates)))
-        vectors, bias = add(vectors, outer(to_before, z, S.precision)), add(bias, to_before)
-    g, exists = gate_columns(FIRST, BEHIND, S)
-    r, wanted = hidden_columns(S)
-    rows = program * ((S.l_max + 1) * S.heads * S.groups) + g
-    offsets = rows[:, None] * S.hidden + r[None, :]
-    answer(to_vectors, offsets, vectors, exists[:, None] & wanted[None, :], False)
-    answer(to_bias, rows, total(bias, 0), exists, False)
     for degree in tl.static_range(FIRST, BEHIND):
         answer_filter(to_last, program, layers[2 * (degree - FIRST)], 0, degree, S)
         answer_filter(to_last, program, layers[2 * (degree - FIRST) + 1], 1, degree, S)
@@ -215,7 +185,6 @@ def filter_rows(x, hidden, e, here, S: tl.constexpr):
 def answer_filter(to_last, program, found, part, degree, S: tl.constexpr):
     """Gradient (C, hidden) of the transpose of the columns of φ (part 0) or ψ (part 1)."""
     inputs: tl.constexpr = S.mlp if S.mlp > 0 else S.radial
-    b = tl.arange(0, S.mlp_tile)
     c, exists = channel_columns(S)
-    column = (part * (S.l_max + 1) + degree) * S.channels + c
-    answer_matrix(to_last, program, found, b, b < inputs, column, exists, S.terms * S.channels, inputs, False)
+    columns = ((part * (S.l_max + 1) + degree) * S.channels + c, exists)
+    answer_transposed(to_last, program, found, columns, mlp_columns(S), inputs, S.terms * S.channels, False)

@@ -17,6 +17,10 @@ FEW = 8
 """Up to so many radial functions, products with them are sums of B terms; matrix products would pad B to 16."""
 
 
+SLICE = 16
+"""Inner size of the matrix products with z, the least that they can have."""
+
+
 def padded(size: int, least: int = 1) -> int:
     """The next power of two, at least `least`; the inner size of matrix products wants 16.
 
@@ -26,18 +30,18 @@ def padded(size: int, least: int = 1) -> int:
     return max(least, 1 << (size - 1).bit_length())
 
 
-def common_gate(gate_channels: int, heads: int, width: int, l_max: int) -> int:
+def common_gate(gate_channels: int, heads: int, width: int) -> int:
     """Channels that share a gate in the kernels: a divisor of `gate_channels`, the largest that is used.
 
-    Groups stay within a head, and there are 16 of them where there can be, so that matrix products need no padding.
+    Groups stay within a head, and a degree has 16 of them where it can, so that matrix products need no padding.
     Where this is less than `gate_channels` weights of gates are repeated.
 
-    >>> common_gate(4, 4, 16, 2), common_gate(16, 1, 16, 2), common_gate(3, 3, 2, 1)
+    >>> common_gate(4, 4, 16), common_gate(16, 4, 16), common_gate(3, 3, 2)
     (4, 4, 1)
     """
     shared = math.gcd(gate_channels, width)
     divisors = [one for one in range(shared, 0, -1) if shared % one == 0]
-    return next((one for one in divisors if padded(l_max + 1) * padded(heads) * padded(width // one) >= 16), 1)
+    return next((one for one in divisors if padded(heads) * padded(width // one) >= 16), 1)
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,14 @@ class Sizes:
         return padded(self.radial, 8 if self.few else 16)
 
     @property
-    def hidden_tile(self) -> int:
-        """R."""
-        return padded(self.hidden, 16)
+    def slices(self) -> int:
+        """z is computed in slices of `SLICE` columns: as factors of a product they fill few registers."""
+        return -(-self.hidden // SLICE)
+
+    @property
+    def slice_tile(self) -> int:
+        """Columns of a slice of z."""
+        return SLICE
 
     @property
     def mlp_tile(self) -> int:
@@ -115,8 +124,8 @@ class Sizes:
 
     @property
     def group_tile(self) -> int:
-        """Gates of a head in one degree; of all heads and degrees at least 16."""
-        return padded(self.groups, max(1, 16 // (self.head_tile * self.degree_tile)))
+        """Gates of a head in one degree; of all heads at least 16."""
+        return padded(self.groups, max(1, 16 // self.head_tile))
 
     @property
     def gates_tile(self) -> int:
@@ -170,7 +179,7 @@ class Sizes:
         radial, hidden = weights.chemical.shape
         mlp = weights.mlp[0].shape[1] if len(weights.mlp) == 2 else 0
         channels = inputs[0].shape[2]
-        gate = common_gate(shape.gate_channels, shape.heads, channels // shape.heads, shape.l_max)
+        gate = common_gate(shape.gate_channels, shape.heads, channels // shape.heads)
         sizes = (shape.l_max, channels, shape.heads, shape.key_dim, radial, hidden, mlp, gate)
         return cls(*sizes, float(shape.chemical_scale), tile, precision)
 

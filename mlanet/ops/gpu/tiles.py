@@ -66,11 +66,19 @@ def channel_columns(S: tl.constexpr):
 
 
 @triton.jit
-def gate_columns(FIRST: tl.constexpr, BEHIND: tl.constexpr, S: tl.constexpr):
-    """Which gate each column of all degrees is, and which are, of the degrees FIRST … BEHIND - 1."""
+def gate_columns(degree, S: tl.constexpr):
+    """Which gate each column of one degree is, and which are."""
+    p = tl.arange(0, S.gates_tile)
+    head, group = p // S.group_tile, p % S.group_tile
+    return (degree * S.heads + head) * S.groups + group, (head < S.heads) & (group < S.groups)
+
+
+@triton.jit
+def all_gate_columns(S: tl.constexpr):
+    """The same of all degrees, one after the other."""
     p = tl.arange(0, S.degree_tile * S.gates_tile)
     degree, head, group = p // S.gates_tile, p // S.group_tile % S.head_tile, p % S.group_tile
-    exists = (degree >= FIRST) & (degree < BEHIND) & (head < S.heads) & (group < S.groups)
+    exists = (degree <= S.l_max) & (head < S.heads) & (group < S.groups)
     return (degree * S.heads + head) * S.groups + group, exists
 
 
@@ -101,9 +109,9 @@ def head_columns(S: tl.constexpr):
 
 
 @triton.jit
-def hidden_columns(S: tl.constexpr):
-    """Components of z, and which exist."""
-    p = tl.arange(0, S.hidden_tile)
+def slice_columns(k, S: tl.constexpr):
+    """Components of slice k of z, and which exist."""
+    p = k * S.slice_tile + tl.arange(0, S.slice_tile)
     return p, p < S.hidden
 
 
@@ -232,18 +240,34 @@ def answer_radial(to, e, here, found, S: tl.constexpr, MORE: tl.constexpr):
 
 
 @triton.jit
-def answer_matrix(
-    pointer,
-    block,
-    found,
-    rows,
-    rows_exist,
-    columns,
-    columns_exist,
-    STRIDE: tl.constexpr,
-    ROWS: tl.constexpr,
-    MORE: tl.constexpr,
+def answer_matrix(pointer, block, found, rows, columns, ROWS: tl.constexpr, STRIDE: tl.constexpr, MORE: tl.constexpr):
+    """Part of number `block` of a stack of matrices (ROWS, STRIDE).
+
+    - rows, columns: which they are, and which exist
+    """
+    at = (block.to(tl.int64) * ROWS + rows[0][:, None]) * STRIDE + columns[0][None, :]
+    answer(pointer, at, found, rows[1][:, None] & columns[1][None, :], MORE)
+
+
+@triton.jit
+def answer_transposed(
+    pointer, block, found, columns, rows, ROWS: tl.constexpr, STRIDE: tl.constexpr, MORE: tl.constexpr
 ):
-    """Number `block` of a stack of matrices (ROWS, STRIDE): the transpose of what was found (columns, rows)."""
-    at = (block.to(tl.int64) * ROWS + rows[None, :]) * STRIDE + columns[:, None]
-    answer(pointer, at, found, columns_exist[:, None] & rows_exist[None, :], MORE)
+    """The same of what was found as (columns, rows)."""
+    at = (block.to(tl.int64) * ROWS + rows[0][None, :]) * STRIDE + columns[0][:, None]
+    answer(pointer, at, found, columns[1][:, None] & rows[1][None, :], MORE)
+
+
+@triton.jit
+def radial_columns(S: tl.constexpr):
+    """Radial functions, and which exist."""
+    b = tl.arange(0, S.radial_tile)
+    return b, b < S.radial
+
+
+@triton.jit
+def mlp_columns(S: tl.constexpr):
+    """What enters the last layer of φ and ψ, and what exists of it."""
+    inputs: tl.constexpr = S.mlp if S.mlp > 0 else S.radial
+    c = tl.arange(0, S.mlp_tile)
+    return c, c < inputs
