@@ -100,8 +100,8 @@ def edge_gradient(
     """Through gates, φ, ψ and directions, of the centers pid(0), pid(0) + programs, ….
 
     - pull (E, H): kept, the gradient in the attention · mean (N, H): kept, Σ A pull over the edges of a center
-    - to: gradients of the inputs · partial sums by program: to_chemical (programs, B, R), to_first (programs, B, hidden),
-      and of the gates to_vectors (programs, (L+1) C/G, R), to_bias (programs, (L+1) C/G)
+    - to: gradients of the inputs · to_chemical (programs, B, R), to_first (programs, B, hidden), and of the gates
+      to_vectors (programs, (L+1) C/G, R), to_bias (programs, (L+1) C/G): partial sums
     """
     program = tl.program_id(0)
     chemical, layer = no_slices(S.radial_tile, x, S), plane(S.mlp_tile, S.radial_tile, x.near)
