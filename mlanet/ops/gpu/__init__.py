@@ -35,7 +35,7 @@ the same inputs give the same bits.
 **Second derivatives.** The gradient of <a, ∇f> is the slope of ∇f along a. The same kernels on numbers with a slope
 (`dual`) give it, with that of the message for `up`.
 
-**Work of one edge** by `count.work`, float32, C = 64, H = 4, K = 8, R = 64, B = 8, G = 4, no hidden layer, l_max 1 to 3.
+**Work of one edge** by `count.work`, C = 64, H = 4, K = 8, R = 64, B = 8, G = 4, no hidden layer, l_max 1 to 3.
 Bytes are of the other atom and of the edge; weights and what belongs to the center stay in the first-level cache.
 
 | | kflop | kB |
