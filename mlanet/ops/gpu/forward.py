@@ -25,7 +25,17 @@ from mlanet.ops.gpu.dual import (
 )
 from mlanet.ops.gpu.logits import biased, logit_product, logits, no_terms, products
 from mlanet.ops.gpu.networks import activated, ends, filter_input, gate_product, no_gates, opened, weighed
-from mlanet.ops.gpu.tiles import basis, channel_offsets, channels, envelope, harmonic, head_offsets, one
+from mlanet.ops.gpu.tiles import (
+    basis,
+    channel_offsets,
+    channels,
+    envelope,
+    harmonic,
+    head_offsets,
+    one,
+    unhoisted,
+    veil,
+)
 
 
 @triton.jit
@@ -38,17 +48,16 @@ def attend(x, w, neighbor, start, logit, level, out, S: tl.constexpr, KEEP: tl.c
     M: tl.constexpr = S.rows
     center = tl.program_id(0).to(tl.int64)
     first, last = tl.load(start + center), tl.load(start + center + 1)
-    i = one(center)
     norm = shifted(plane(1, S.head_tile, x.envelope), 1.0)  # the null key, of logit 0
     peak = plane(1, S.head_tile, x.envelope)[0]
     turned, own = no_rows(x, S), no_rows(x, S)
     for at in range(first, last, S.tile):
         e = one(at) + tl.arange(0, S.tile)
         here = e < last
-        j = tl.load(neighbor + e, here, 0)
+        i, j = one(center + veil(at)), tl.load(neighbor + e, here, 0)
+        rows = unhoisted(w, veil(at))
         rbf = basis(x, e, here, S)
-        z = activated(ends(x, w, i, j, rbf, S), S)
-        weights, all_gates = z_products(x, w, z, S, MIX)
+        weights, all_gates = z_products(x, w, activated(ends(x, rows, i, j, rbf, S), S), S, MIX)
         u, present = envelope(x, e, here)
         found = kept(logits(w, weights, products(x, i, j, e, here, S), S), present[:, None])
         if KEEP:
@@ -61,8 +70,9 @@ def attend(x, w, neighbor, start, logit, level, out, S: tl.constexpr, KEEP: tl.c
         peak = top
         if MIX:
             spread = repeated_tile(fade, S.width_tile)
-            hidden, weight = filter_input(w, rbf, S), mul(strength, wide(u, 1))
-            turned, own = mixed(x, w, all_gates, hidden, weight, u, j, e, here, spread, turned, own, S)
+            hidden, weight = filter_input(rows, rbf, S), mul(strength, wide(u, 1))
+            turned, own = mixed(x, rows, all_gates, hidden, weight, u, j, e, here, spread, turned, own, S)
+    i = one(center)
     if KEEP:
         offsets, exists = head_offsets(i, i >= 0, S)
         store(level, offsets, shifted(log(norm), peak), exists)

@@ -39,6 +39,8 @@ from mlanet.ops.gpu.tiles import (
     mlp_columns,
     one,
     radial,
+    unhoisted,
+    veil,
 )
 
 
@@ -51,24 +53,23 @@ def sent_gradient(x, w, order, center, sent_start, logit, level, up, to, S: tl.c
     M: tl.constexpr = S.rows
     sender = tl.program_id(0).to(tl.int64)
     first, last = tl.load(sent_start + sender), tl.load(sent_start + sender + 1)
-    j = one(sender)
     to_ends = no_slices(S.tile, x, S)
     sums = no_rows(x, S)
     for at in range(first, last, S.tile):
         place = one(at) + tl.arange(0, S.tile)
         here = place < last
         e = tl.load(order + place, here, 0)
-        i = tl.load(center + e, here, 0)
-        rbf = basis(x, e, here, S)
-        before = ends(x, w, i, j, rbf, S)
+        i, j = tl.load(center + e, here, 0), one(sender + veil(at))
+        rows, rbf = unhoisted(w, veil(at)), basis(x, e, here, S)
+        before = ends(x, rows, i, j, rbf, S)
         u, present = envelope(x, e, here)
         weight = attention(x, logit, level, i, e, u, present, here, S)[1]
         strength = mul(mul(weight, wide(load(x.factor, i, here), 1)), wide(u, 1))
-        found = sent_sums(x, w, up, activated(before, S), rbf, strength, u, i, j, e, here, sums, S)
+        found = sent_sums(x, rows, up, activated(before, S), rbf, strength, u, i, j, e, here, sums, S)
         sums = found[1]
         to_ends = add_slices(to_ends, through_silu(found[0], before, S), S)
     for m in tl.static_range(M):
-        offsets, exists = channel_offsets(j, m, S)
+        offsets, exists = channel_offsets(one(sender), m, S)
         answer(to.sent, offsets, wide(total(sums[m], 0), 0), exists, False)
     answer_slices(to.near, sender, to_ends, S, False)
 
@@ -102,15 +103,14 @@ def key_gradient(x, w, order, center, sent_start, push, to, S: tl.constexpr):
     D: tl.constexpr = S.l_max + 1
     sender = tl.program_id(0).to(tl.int64)
     first, last = tl.load(sent_start + sender), tl.load(sent_start + sender + 1)
-    j = one(sender)
     to_ends = no_slices(S.tile, x, S)
     sums = no_keys(x, S)
     for at in range(first, last, S.tile):
         place = one(at) + tl.arange(0, S.tile)
         here = place < last
         e = tl.load(order + place, here, 0)
-        i = tl.load(center + e, here, 0)
-        before = ends(x, w, i, j, basis(x, e, here, S), S)
+        i, j = tl.load(center + e, here, 0), one(sender + veil(at))
+        before = ends(x, unhoisted(w, veil(at)), i, j, basis(x, e, here, S), S)
         weights = logit_weights(w, x, activated(before, S), S)
         to_sum = scaled(by_head(push, e, here, S), cooling(w, S))
         to_weights = weight_gradient(to_sum, products(x, i, j, e, here, S))
@@ -122,7 +122,7 @@ def key_gradient(x, w, order, center, sent_start, push, to, S: tl.constexpr):
                 more += (add(sums[m], mul(to_product, keys(x.query, i, m, S))),)
         sums = more
     for m in tl.static_range(M):
-        offsets, exists = key_offsets(j, m, S)
+        offsets, exists = key_offsets(one(sender), m, S)
         answer(to.key, offsets, wide(total(sums[m], 0), 0), exists, False)
     answer_slices(to.near, sender, to_ends, S, True)
 
@@ -154,15 +154,15 @@ def filter_gradient(
         e = one(at) + tl.arange(0, S.tile)
         here = e < n_edges
         i, j = tl.load(center + e, here, 0), tl.load(neighbor + e, here, 0)
-        rbf = basis(x, e, here, S)
-        all_gates = gates(w, x, activated(ends(x, w, i, j, rbf, S), S), S)
-        hidden = filter_input(w, rbf, S)
+        rows, rbf = unhoisted(w, veil(at)), basis(x, e, here, S)
+        all_gates = gates(w, x, activated(ends(x, rows, i, j, rbf, S), S), S)
+        hidden = filter_input(rows, rbf, S)
         u, present = envelope(x, e, here)
         weight = attention(x, logit, level, i, e, u, present, here, S)[1]
         strength = mul(mul(weight, wide(load(x.factor, i, here), 1)), wide(u, 1))
         more = ()
         for degree in tl.static_range(FIRST, BEHIND):
-            found = path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degree, S)
+            found = path_gradient(up, x, rows, all_gates, hidden, strength, u, i, j, e, here, degree, S)
             entering = filter_rows(x, hidden, e, here, S)
             more += (add(layers[2 * (degree - FIRST)], outer(found[2], entering, S.precision)),)
             more += (add(layers[2 * (degree - FIRST) + 1], outer(found[3], entering, S.precision)),)

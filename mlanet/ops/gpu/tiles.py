@@ -53,6 +53,30 @@ def one(index):
 
 
 @triton.jit
+def veil(at):
+    """0, a number that depends on the place in the list, which keeps what it is added to inside the loop."""
+    return at >> 62
+
+
+@triton.jit
+def unhoisted(w, nothing):
+    """Weights whose rows are used one by one: read again for each tile, they would fill the registers all the while.
+
+    Those of matrix products may wait: they wait in shared memory.
+    """
+    return Weights(
+        w.chemical + nothing,
+        w.gates,
+        w.gates_bias,
+        w.logits,
+        w.logits_bias,
+        w.log_temperature,
+        w.first + nothing,
+        w.last + nothing,
+    )
+
+
+@triton.jit
 def channel_columns(S: tl.constexpr):
     """Which channel each column of a tile is, and which columns are channels."""
     p = tl.arange(0, S.channel_tile)
