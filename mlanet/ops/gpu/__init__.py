@@ -13,11 +13,11 @@ once. Each pass computes z, gates, φ and ψ of an edge once.
 | kernel | programs | writes |
 |---|---|---|
 | `attend` | center | message (N, M, C), or logits (E, H) and what normalises them (N, H), or both |
-| `edge_gradient` | centers | gradients of here, factor, u, RBF, Y, gates; pull (E, H) in attention, its mean (N, H) |
+| `edge_gradient` | centers | gradients of here, factor, u, RBF, Y; pull (E, H) in the attention, its mean (N, H) |
 | `logit_gradient` | centers | push (E, H) in the logits; gradient of query; adds to here, u, RBF, Y |
 | `sent_gradient` | sender | gradients of sent, of near |
 | `key_gradient` | sender | gradient of key; adds to near |
-| `filter_gradient` | groups of edges | gradient of the last layer |
+| `channel_weight_gradient` | groups of edges | gradients of gates and of the last layer |
 
 The message is one sweep with a running maximum, as in FlashAttention: what is summed fades when the maximum grows. With
 `combine: sum` only one of two sums does, for only the geometric path is weighed by attention. Softmax backwards wants

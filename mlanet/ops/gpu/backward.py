@@ -62,7 +62,6 @@ from mlanet.ops.gpu.tiles import (
     by_head,
     constant_channels,
     envelope,
-    gate_columns,
     harmonic,
     head_columns,
     head_offsets,
@@ -91,8 +90,6 @@ def edge_gradient(
     mean,
     to,
     to_chemical,
-    to_vectors,
-    to_bias,
     to_first,
     S: tl.constexpr,
     WEIGHTS: tl.constexpr,
@@ -100,12 +97,10 @@ def edge_gradient(
     """Through gates, φ, ψ and directions, of the centers pid(0), pid(0) + programs, ….
 
     - pull (E, H): kept, the gradient in the attention · mean (N, H): kept, Σ A pull over the edges of a center
-    - to: gradients of the inputs · to_chemical (programs, B, R), to_first (programs, B, hidden), and of the gates
-      to_vectors (programs, (L+1) C/G, R), to_bias (programs, (L+1) C/G): partial sums
+    - to: gradients of the inputs · to_chemical (programs, B, R), to_first (programs, B, hidden): partial sums
     """
     program = tl.program_id(0)
     chemical, layer = no_slices(S.radial_tile, x, S), plane(S.mlp_tile, S.radial_tile, x.near)
-    of_gates = no_gate_sums(x, S)
     for center in range(program.to(tl.int64), n_centers, tl.num_programs(0)):
         first, last = tl.load(start + center), tl.load(start + center + 1)
         i = one(center)
@@ -122,8 +117,8 @@ def edge_gradient(
             u, present = envelope(x, e, here)
             weight = attention(x, logit, level, i, e, u, present, here, S)[1]
             strength = mul(mul(weight, factor), wide(u, 1))
-            found = degree_sums(x, w, up, to, z, rbf, strength, u, i, j, e, here, of_gates, S, WEIGHTS)
-            to_z, to_hidden, to_strength, to_u, of_gates = found
+            found = degree_sums(x, w, up, to, z, rbf, strength, u, i, j, e, here, S)
+            to_z, to_hidden, to_strength, to_u = found
             to_share = mul(to_strength, wide(u, 1))
             to_attention = mul(to_share, factor)
             offsets, exists = head_offsets(e, here, S)
@@ -151,7 +146,6 @@ def edge_gradient(
         store(mean, offsets, wide(total(sums, 0), 0), exists)
     if WEIGHTS:
         answer_chemical(to_chemical, program, chemical, S, False)
-        answer_gates(to_vectors, to_bias, program, of_gates, S)
         if S.mlp > 0:
             columns = mlp_columns(S)
             answer_transposed(to_first, program, layer, columns, radial_columns(S), S.radial, S.mlp, False)
@@ -166,39 +160,12 @@ def answer_chemical(to_chemical, program, found, S: tl.constexpr, MORE: tl.const
 
 
 @triton.jit
-def no_gate_sums(x, S: tl.constexpr):
-    """Zeros, for each degree: slices (gates, 16) and biases (T, gates)."""
-    D: tl.constexpr = S.l_max + 1
-    found = ()
-    for _ in tl.static_range(D):
-        found += ((no_slices(S.gates_tile, x, S), plane(S.tile, S.gates_tile, x.near)),)
-    return found
-
-
-@triton.jit
-def answer_gates(to_vectors, to_bias, program, found, S: tl.constexpr):
-    """Gradients of the weights of the gates, of one program."""
-    D: tl.constexpr = S.l_max + 1
-    K: tl.constexpr = S.slices
-    N: tl.constexpr = D * S.heads * S.groups
-    for degree in tl.static_range(D):
-        rows = gate_columns(degree, S)
-        for k in tl.static_range(K):
-            answer_matrix(to_vectors, program, found[degree][0][k], rows, slice_columns(k, S), N, S.hidden, False)
-        answer(to_bias, program.to(tl.int64) * N + rows[0], total(found[degree][1], 0), rows[1], False)
-
-
-@triton.jit
-def degree_sums(x, w, up, to, z, rbf, strength, u, i, j, e, here, of_gates, S: tl.constexpr, WEIGHTS: tl.constexpr):
-    """Gradients of all degrees in z (slices), in what enters the filters, in a (T, H), in u (T,); writes that in Y.
-
-    Then what `no_gate_sums` began.
-    """
+def degree_sums(x, w, up, to, z, rbf, strength, u, i, j, e, here, S: tl.constexpr):
+    """Gradients of all degrees in z (slices), in what enters the filters, in a (T, H), in u (T,); writes that in Y."""
     D: tl.constexpr = S.l_max + 1
     hidden, all_gates = filter_input(w, rbf, S), gates(w, x, z, S)
     to_z, to_hidden = no_slices(S.tile, x, S), plane(S.tile, S.mlp_tile, x.near)
     to_strength, to_u = plane(S.tile, S.head_tile, x.near), line(S.tile, x.near)
-    more = ()
     for degree in tl.static_range(D):
         found = path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degree, S)
         to_strength, to_u = add(to_strength, found[0]), add(to_u, found[4])
@@ -209,11 +176,7 @@ def degree_sums(x, w, up, to, z, rbf, strength, u, i, j, e, here, of_gates, S: t
         for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
             to_row = total(scaled(along, constant_channels(up, i, m, S)), 1)
             answer(to.harmonics, e * S.rows + m, to_row, here, False)
-        vectors, bias = of_gates[degree]
-        if WEIGHTS:
-            vectors, bias = outer_slices(vectors, found[1], z, S), add(bias, found[1])
-        more += ((vectors, bias),)
-    return to_z, to_hidden, to_strength, to_u, more
+    return to_z, to_hidden, to_strength, to_u
 
 
 @triton.jit(do_not_specialize=["n_centers"])

@@ -21,12 +21,12 @@ TILE = 16
 """Edges at a time: what matrix products want at least, and what leaves registers for the rest."""
 
 WARPS = {
-    "attend": (4, 8),
-    "edge_gradient": (4, 8),
-    "logit_gradient": (4, 8),
-    "sent_gradient": (4, 8),
-    "key_gradient": (4, 8),
-    "filter_gradient": (4, 8),
+    "attend": (8, 8),
+    "edge_gradient": (8, 8),
+    "logit_gradient": (8, 8),
+    "sent_gradient": (8, 8),
+    "key_gradient": (8, 8),
+    "channel_weight_gradient": (8, 8),
 }
 """Of a program, for values and with slopes; chosen by what spills (`compiled`)."""
 
@@ -44,7 +44,7 @@ KERNELS = {
         backward.logit_gradient,
         senders.sent_gradient,
         senders.key_gradient,
-        senders.filter_gradient,
+        senders.channel_weight_gradient,
     )
 }
 
@@ -166,7 +166,7 @@ class Call:
         sums = self.partial_sums(programs if wants_weights else 0)
         first = sums.mlp[0] if self.sizes.mlp else sums.mlp[-1]
         over = (*self.rows, self.n, *attention)
-        of_edges = (up, pull, mean, to, sums.chemical, sums.gates, sums.gates_bias, first)
+        of_edges = (up, pull, mean, to, sums.chemical, first)
         self.run("edge_gradient", programs, *over, *of_edges, WEIGHTS=wants_weights)
         of_logits = (pull, mean, push, to, sums.chemical, sums.logits, sums.logits_bias, sums.log_temperature)
         self.run("logit_gradient", programs, *over, *of_logits, WEIGHTS=wants_weights)
@@ -176,26 +176,27 @@ class Call:
         self.run("key_gradient", self.n, *order, push, to)
         if not wants_weights:
             return to
-        summed = [one.sum(0) for one in sums.flat()]
-        summed[-1] = self.last_layer(attention, up)
-        weights = BlockWeights.of(summed)
-        shared = [one.unflatten(0, (-1, self.gate_repeats)).sum(1) for one in (weights.gates, weights.gates_bias)]
-        return (*to, *weights._replace(gates=shared[0], gates_bias=shared[1]).flat())
+        weights = BlockWeights.of([one.sum(0) for one in sums.flat()])
+        gates, bias, last = self.channel_sums(attention, up)
+        gates, bias = (one.unflatten(0, (-1, self.gate_repeats)).sum(1) for one in (gates, bias))
+        return (*to, *weights._replace(gates=gates, gates_bias=bias, mlp=(*weights.mlp[:-1], last)).flat())
 
     def partial_sums(self, programs: int) -> BlockWeights:
-        """Room for the gradients of the weights by program; none for that of the last layer."""
-        rooms = self.weights._replace(mlp=(*self.weights.mlp[:-1], self.empty(0)))
+        """Room for the gradients of the weights by program; none for those that `channel_sums` has."""
+        none = self.empty(0)
+        rooms = self.weights._replace(gates=none, gates_bias=none, mlp=(*self.weights.mlp[:-1], none))
         return BlockWeights.of([self.empty(programs, *one.shape) for one in rooms.flat()])
 
-    def last_layer(self, attention: Attention, up: Tensor) -> Tensor:
-        """Gradient of the last layer of the radial network."""
+    def channel_sums(self, attention: Attention, up: Tensor) -> list[Tensor]:
+        """Gradients of gates, their bias and the last layer of the radial network."""
         n_edges = len(self.rows.neighbor)
         programs = max(1, min(64, n_edges // EDGES_OF_PROGRAM))
-        out = self.empty(programs, *self.weights.mlp[-1].shape)
-        over = (self.rows.neighbor, Senders.of(self.rows).center, n_edges, *attention, up, out)
+        shapes = (self.weights.gates.shape, self.weights.gates_bias.shape, self.weights.mlp[-1].shape)
+        out = [self.empty(programs, *shape) for shape in shapes]
+        over = (self.rows.neighbor, Senders.of(self.rows).center, n_edges, *attention, up, *out)
         for first, behind in self.sizes.weight_launches:
-            self.run("filter_gradient", programs, *over, FIRST=first, BEHIND=behind)
-        return out.sum(0)
+            self.run("channel_weight_gradient", programs, *over, FIRST=first, BEHIND=behind)
+        return [one.sum(0) for one in out]
 
 
 def message(shape: BlockShape, rows: Rows, inputs: Sequence[Tensor], weights: BlockWeights) -> Tensor:

@@ -23,10 +23,12 @@ from mlanet.ops.gpu.networks import (
     gate_ends,
     gates,
     no_slices,
+    outer_slices,
     path_gradient,
     through_silu,
 )
 from mlanet.ops.gpu.tiles import (
+    answer_matrix,
     answer_transposed,
     basis,
     by_head,
@@ -34,11 +36,13 @@ from mlanet.ops.gpu.tiles import (
     channel_offsets,
     constant_channels,
     envelope,
+    gate_columns,
     key_offsets,
     keys,
     mlp_columns,
     one,
     radial,
+    slice_columns,
     unhoisted,
     veil,
 )
@@ -128,7 +132,7 @@ def key_gradient(x, w, order, center, sent_start, push, to, S: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["n_edges"])
-def filter_gradient(
+def channel_weight_gradient(
     x,
     w,
     neighbor,
@@ -137,39 +141,60 @@ def filter_gradient(
     logit,
     level,
     up,
+    to_vectors,
+    to_bias,
     to_last,
     S: tl.constexpr,
     FIRST: tl.constexpr,
     BEHIND: tl.constexpr,
 ):
-    """Of the last layer, degrees FIRST … BEHIND - 1, over the edges of tiles pid(0), pid(0) + programs, ….
+    """Of gates and last layer, degrees FIRST … BEHIND - 1, over the edges of tiles pid(0), pid(0) + programs, ….
 
-    - to_last (programs, hidden, 2(L+1)C): partial sums
+    - to_vectors (programs, (L+1) C/G, R), to_bias (programs, (L+1) C/G) of the gates,
+      to_last (programs, hidden, 2(L+1)C): partial sums
     """
     program = tl.program_id(0).to(tl.int64)
-    layers = ()
-    for _ in tl.static_range(2 * FIRST, 2 * BEHIND):
-        layers += (plane(S.channel_tile, S.mlp_tile, x.near),)
+    sums = ()
+    for _ in tl.static_range(FIRST, BEHIND):
+        filters = plane(S.channel_tile, S.mlp_tile, x.near)
+        sums += ((no_slices(S.gates_tile, x, S), plane(S.tile, S.gates_tile, x.near), filters, filters),)
     for at in range(program * S.tile, n_edges, tl.num_programs(0) * S.tile):
         e = one(at) + tl.arange(0, S.tile)
         here = e < n_edges
         i, j = tl.load(center + e, here, 0), tl.load(neighbor + e, here, 0)
         rows, rbf = unhoisted(w, veil(at)), basis(x, e, here, S)
-        all_gates = gates(w, x, activated(ends(x, rows, i, j, rbf, S), S), S)
-        hidden = filter_input(rows, rbf, S)
+        z = activated(ends(x, rows, i, j, rbf, S), S)
+        hidden, all_gates = filter_input(rows, rbf, S), gates(w, x, z, S)
         u, present = envelope(x, e, here)
         weight = attention(x, logit, level, i, e, u, present, here, S)[1]
         strength = mul(mul(weight, wide(load(x.factor, i, here), 1)), wide(u, 1))
+        entering = filter_rows(x, hidden, e, here, S)
         more = ()
         for degree in tl.static_range(FIRST, BEHIND):
             found = path_gradient(up, x, rows, all_gates, hidden, strength, u, i, j, e, here, degree, S)
-            entering = filter_rows(x, hidden, e, here, S)
-            more += (add(layers[2 * (degree - FIRST)], outer(found[2], entering, S.precision)),)
-            more += (add(layers[2 * (degree - FIRST) + 1], outer(found[3], entering, S.precision)),)
-        layers = more
+            vectors, bias, phi, psi = sums[degree - FIRST]
+            vectors, bias = outer_slices(vectors, found[1], z, S), add(bias, found[1])
+            phi, psi = (
+                add(phi, outer(found[2], entering, S.precision)),
+                add(psi, outer(found[3], entering, S.precision)),
+            )
+            more += ((vectors, bias, phi, psi),)
+        sums = more
     for degree in tl.static_range(FIRST, BEHIND):
-        answer_filter(to_last, program, layers[2 * (degree - FIRST)], 0, degree, S)
-        answer_filter(to_last, program, layers[2 * (degree - FIRST) + 1], 1, degree, S)
+        answer_gates(to_vectors, to_bias, program, sums[degree - FIRST], degree, S)
+        answer_filter(to_last, program, sums[degree - FIRST][2], 0, degree, S)
+        answer_filter(to_last, program, sums[degree - FIRST][3], 1, degree, S)
+
+
+@triton.jit
+def answer_gates(to_vectors, to_bias, program, found, degree, S: tl.constexpr):
+    """Gradients of the weights of the gates of one degree."""
+    K: tl.constexpr = S.slices
+    N: tl.constexpr = (S.l_max + 1) * S.heads * S.groups
+    rows = gate_columns(degree, S)
+    for k in tl.static_range(K):
+        answer_matrix(to_vectors, program, found[0][k], rows, slice_columns(k, S), N, S.hidden, False)
+    answer(to_bias, program * N + rows[0], total(found[1], 0), rows[1], False)
 
 
 @triton.jit
