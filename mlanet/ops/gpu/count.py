@@ -30,12 +30,12 @@ def work(s: Sizes, itemsize: int = 4) -> dict[str, Work]:
     >>> sizes = Sizes(2, 64, 4, 8, 8, 64, 0, 4, 0.0, 16, "ieee")
     >>> for name, one in work(sizes).items():
     ...     print(name, *one)
-    message 22016 3712 80
+    message 24064 3712 80
     attention 6272 1408 96
-    edge_gradient 32256 2560 204
-    logit_gradient 12864 1408 272
-    sent_gradient 24832 2592 124
-    key_gradient 10880 1408 108
+    edge_gradient 33664 2560 184
+    logit_gradient 12992 1408 264
+    sent_gradient 26496 2580 112
+    key_gradient 10944 1408 108
     """
     degrees, rows, heads = s.l_max + 1, s.rows, s.heads
     hidden = s.slices * s.slice_tile
