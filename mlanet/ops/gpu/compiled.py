@@ -66,12 +66,11 @@ def paths_to_pointers(kind: Any) -> list[tuple[int, ...]]:
 
 def footprint(name: str, sizes: Sizes, dual: bool, capability: int) -> Footprint:
     """Compile and ask the assembler."""
-    warps = WARPS[name][dual]
     target = GPUTarget("cuda", capability, 32)
-    options = {"num_warps": warps, "num_stages": 1}
+    options = {"num_warps": WARPS, "num_stages": 1}
     made = triton.compile(source(name, sizes, dual), target=target, options=options)
     registers, spilled = assembler_report(made.asm["cubin"])
-    return Footprint(name, capability, dual, sizes.tile, warps, registers, spilled, made.metadata.shared)
+    return Footprint(name, capability, dual, sizes.tile, WARPS, registers, spilled, made.metadata.shared)
 
 
 def assembler_report(cubin: bytes) -> tuple[int, int]:

@@ -20,15 +20,8 @@ from mlanet.ops.rows import Rows
 TILE = 16
 """Edges at a time: what matrix products want at least, and what leaves registers for the rest."""
 
-WARPS = {
-    "attend": (8, 8),
-    "edge_gradient": (8, 8),
-    "logit_gradient": (8, 8),
-    "sent_gradient": (8, 8),
-    "key_gradient": (8, 8),
-    "channel_weight_gradient": (8, 8),
-}
-"""Of a program, for values and with slopes; chosen by what spills (`compiled`)."""
+WARPS = 8
+"""Of a program: with four most kernels spill (`compiled`)."""
 
 PROGRAMS = 512
 """At most so many programs share the centers when weights are summed: each keeps a sum of its own."""
@@ -133,11 +126,10 @@ class Call:
 
     def run(self, name: str, programs: int, *arguments: Any, **constants: Any) -> None:
         """One kernel: inputs, weights, arguments, sizes."""
-        warps = WARPS[name][len(self.x.sent) - 1]
         device = self.x.sent[0].device
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
             kernel = KERNELS[name][(programs,)]
-            kernel(self.x, self.w, *arguments, S=self.sizes, num_warps=warps, num_stages=1, **constants)
+            kernel(self.x, self.w, *arguments, S=self.sizes, num_warps=WARPS, num_stages=1, **constants)
 
     def message(self) -> Tensor:
         """m (N, M, C), and nothing else."""
