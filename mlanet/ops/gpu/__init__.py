@@ -27,6 +27,8 @@ in float32 while a call lasts (48 for four heads, where RBF and Y of the edge ho
 **Registers** are what limits. z is made in slices of 16 columns, because the factors of a product in full float32 all
 wait in registers, and a factor that two products share waits from one to the other. Gates are computed by group and
 spread to channels where they meet features. With up to eight radial functions φ, ψ and D RBF are sums of B terms.
+What a loop reads for every tile the compiler moves in front of it: factors of products wait in shared memory, which is
+welcome; rows of weights would wait in registers, so they are read at a place that it cannot know (`tiles.veil`).
 
 **No atomics.** Sums over a center's edges stay in its program. Sums over a sender's edges are made in the order of
 the senders, a permutation sorted once for a list. Weights are summed by program into a buffer and then over it. So

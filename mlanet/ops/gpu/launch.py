@@ -24,10 +24,10 @@ WARPS = 8
 """Of a program: with four most kernels spill (`compiled`)."""
 
 PROGRAMS = 512
-"""At most so many programs share the centers when weights are summed: each keeps a sum of its own."""
+"""At most so many programs share the centers, or the edges, when weights are summed: each keeps a sum of its own."""
 
-EDGES_OF_PROGRAM = 4096
-"""Edges of one program, at least, in the sums of the gradients of gates and last layer; 64 programs at most."""
+EDGES_OF_PROGRAM = 1024
+"""Edges of one program, at least, in the sums of the gradients of gates and last layer."""
 
 KERNELS = {
     one.__name__: one
@@ -182,7 +182,7 @@ class Call:
     def channel_sums(self, attention: Attention, up: Tensor) -> list[Tensor]:
         """Gradients of gates, their bias and the last layer of the radial network."""
         n_edges = len(self.rows.neighbor)
-        programs = max(1, min(64, n_edges // EDGES_OF_PROGRAM))
+        programs = max(1, min(PROGRAMS, n_edges // EDGES_OF_PROGRAM))
         shapes = (self.weights.gates.shape, self.weights.gates_bias.shape, self.weights.mlp[-1].shape)
         out = [self.empty(programs, *shape) for shape in shapes]
         over = (self.rows.neighbor, Senders.of(self.rows).center, n_edges, *attention, up, *out)
