@@ -7,6 +7,7 @@ with WHAT one of message, gradient and tangent.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
@@ -17,14 +18,18 @@ from triton.runtime import interpreter
 from mlanet.ops import block
 from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
 from mlanet.ops.gpu import launch
-from mlanet.ops.problems import SMALL, Problem
+from mlanet.ops.problems import LARGE, SMALL, Problem
 from mlanet.ops.rows import Rows
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 """Of the largest number of each tensor."""
 
 PROBLEMS = {one.name: one for one in (*SMALL, Problem("tiles", (37, 0, 3), 1, 6, 3, 2))}
-"""In the last, edges of one center fill more than two tiles, and nothing is a power of two."""
+PROBLEMS |= {one.name: dataclasses.replace(one, edges=(*one.edges[:1], *one.edges[-1:])) for one in LARGE}
+"""In `tiles`, edges of a center fill more than two tiles and nothing is a power of two. Large ones keep two atoms."""
+
+WIDTHS = {"tiles": (20, 10, 6)} | {one.name: (64, 8, 64) for one in LARGE}
+"""Of z, RBF and the hidden layer, where they are not (5, 3, 6)."""
 
 launch.PROGRAMS, launch.EDGES_OF_PROGRAM = (
     2,
@@ -57,7 +62,7 @@ def draw(
         c * (problem.l_max + 1),
         problem.heads * (2 * problem.l_max + 2),
     )
-    hidden, functions, inside, gates = 5, 3, 6, out // gate_channels
+    (hidden, functions, inside), gates = WIDTHS.get(problem.name, (5, 3, 6)), out // gate_channels
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)

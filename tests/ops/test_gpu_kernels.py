@@ -17,7 +17,7 @@ import torch
 
 from mlanet.ops.block import BlockShape, BlockWeights
 from mlanet.ops.gpu import obstacle
-from mlanet.ops.problems import SMALL
+from mlanet.ops.problems import LARGE, SMALL, Problem
 from mlanet.ops.rows import Rows
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
@@ -42,23 +42,31 @@ def test_kernels_are_the_equations(name: str) -> None:
     interpreted(name, 0.0, 1, "float64")
 
 
-@needs_triton
-def test_shared_gates_are_repeated() -> None:
-    """Their gradients are summed over the channels, through second derivatives."""
-    interpreted("one_edge", 0.3, 1, "float64", "tangent", 2)
-
-
-VARIANTS = [(one.name, (0.0, 0.3)[place % 2], (1, 1, 0)[place % 3]) for place, one in enumerate(SMALL)]
+VARIANTS = [
+    (one.name, (0.0, 0.3)[place % 2], (1, 1, 0)[place % 3], (1, 2)[place // 2 % 2]) for place, one in enumerate(SMALL)
+]
 VARIANTS = [one for one in VARIANTS if one[0] not in SMALLEST]
-VARIANTS += [("one_atom_own_images", 0.0, 1), ("tiles", 0.3, 1), ("tiles", 0.0, 0)]
+VARIANTS += [("one_edge", 0.3, 1, 2), ("one_atom_own_images", 0.0, 1, 2), ("uneven", 0.3, 0, 4)]
+VARIANTS += [("tiles", 0.3, 1, 1), ("tiles", 0.0, 0, 2), ("tiles", 0.3, 0, 3)]
+"""Gates of a channel, of some channels of a head, of channels of several heads."""
 
 
 @needs_triton
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "chemical_scale", "layers"), VARIANTS)
-def test_kernels_are_the_equations_everywhere(name: str, chemical_scale: float, layers: int) -> None:
+@pytest.mark.parametrize(("name", "chemical_scale", "layers", "gate_channels"), VARIANTS)
+def test_kernels_are_the_equations_everywhere(
+    name: str, chemical_scale: float, layers: int, gate_channels: int
+) -> None:
     """Every small problem, product and sum, with and without a hidden layer: message, gradient and its tangent."""
-    interpreted(name, chemical_scale, layers, "float64")
+    interpreted(name, chemical_scale, layers, "float64", "tangent", gate_channels)
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("problem", LARGE, ids=lambda one: one.name)
+def test_kernels_are_the_equations_at_full_width(problem: Problem) -> None:
+    """Channels, heads, keys and neighbours that people train with, for two atoms: message and gradient."""
+    interpreted(problem.name, 0.0, 0, "float64", "gradient", 4)
 
 
 @needs_triton
@@ -77,15 +85,14 @@ SHARED_AT_MOST = 99 * 1024
 
 @needs_triton
 @pytest.mark.slow
-@pytest.mark.parametrize("dual", [False, True])
-@pytest.mark.parametrize(("capability", "l_max"), [(80, 1), (80, 2), (80, 3), (90, 1), (90, 2), (90, 3)])
+@pytest.mark.parametrize(("capability", "l_max", "dual"), [(80, 1, True), (90, 2, False), (90, 2, True)])
 def test_kernels_compile_and_fit(capability: int, l_max: int, dual: bool) -> None:
     """At the sizes people train with, in float32: machine code, shared memory that is there, few spilled registers."""
     from mlanet.ops.gpu.compiled import footprint
     from mlanet.ops.gpu.launch import KERNELS
     from mlanet.ops.gpu.sizes import Sizes
 
-    sizes = Sizes(l_max, 64, 4, 8, 8, 64, 64, 0.0, 16, "ieee")
+    sizes = Sizes(l_max, 64, 4, 8, 8, 64, 0, 4, 0.0, 16, "ieee")
     found = [footprint(name, sizes, dual, capability) for name in KERNELS]
     assert all(one.registers > 0 for one in found)
     assert not [one for one in found if one.shared > SHARED_AT_MOST or one.spilled > SPILLED_AT_MOST]
@@ -100,13 +107,13 @@ def weights_like(radial: int, hidden: int, mlp: list[int], out: int, heads: int,
 
 
 def test_sizes_without_a_kernel_are_told() -> None:
-    """Two hidden layers, l_max 4, one head of many channels, a wide key: each is named; usual sizes are not."""
+    """Two hidden layers, l_max 4, many channels, wide keys: each is named; usual sizes are not."""
     usual = weights_like(8, 64, [64], 64 * 3, 4, 2)
     assert obstacle(BlockShape(2, 4, 8, 0.0), 64, usual) == ""
     assert "2 hidden layers" in obstacle(BlockShape(2, 4, 8, 0.0), 64, weights_like(8, 64, [64, 64], 64 * 3, 4, 2))
     assert "l_max is 4" in obstacle(BlockShape(4, 4, 8, 0.0), 64, weights_like(8, 64, [64], 64 * 5, 4, 4))
-    assert "channels of a head: 128" in obstacle(BlockShape(2, 1, 8, 0.0), 128, weights_like(8, 64, [64], 384, 1, 2))
-    assert "key width of a head: 65" in obstacle(BlockShape(2, 4, 65, 0.0), 64, usual)
+    assert "channels: 512" in obstacle(BlockShape(2, 4, 8, 0.0), 512, weights_like(8, 64, [64], 512 * 3, 4, 2))
+    assert "key width: 260" in obstacle(BlockShape(2, 4, 65, 0.0), 64, usual)
     assert "light only" in obstacle(BlockShape(2, 4, 8, 0.0, full=True), 64, usual)
 
 

@@ -3,26 +3,32 @@
 `launch.message`, `launch.gradient`, `launch.tangent` are `block.message` and its derivatives for NVIDIA GPUs of
 capability 8.0 and later, in float32 or float64. They import triton, this module does not.
 
-**Files.** `dual` arithmetic on values with or without a slope · `tiles` what all kernels do with a tile of edges ·
-`forward`, `backward`, `senders` the kernels · `launch` runs them · `sizes` what they are compiled for · `compiled`
-registers and spills without a GPU.
+**Files.** `dual` arithmetic on values with or without a slope · `tiles` what kernels load and answer · `networks` (z,
+gates, filters) and `logits` of a tile of edges, and back · `forward`, `backward`, `senders` the kernels · `launch` runs
+them · `sizes` what they are compiled for · `compiled` registers and spills without a GPU · `count` work and bytes.
 
-**Passes.** A program has a center (or a sender) and mostly a head, and walks its edges in tiles of 16.
+**Passes.** A program has a center (or a sender) and walks its edges in tiles of 16, all heads, channels and degrees at
+once. Each pass computes z, gates, φ and ψ of an edge once.
 
 | kernel | programs | writes |
 |---|---|---|
-| `attend` | center, head | share = attention / u (E, H) |
-| `mix`, for each degree | center, head | message (N, M, C) |
-| `edge_gradient`, for each degree | centers | gradients of here, factor, u, RBF, Y; pull (E, H) in the attention |
+| `attend` | center | message (N, M, C), or logits (E, H) and what normalises them (N, H), or both |
+| `edge_gradient` | centers | gradients of here, factor, u, RBF, Y; pull (E, H) in the attention, its mean (N, H) |
 | `logit_gradient` | centers | push (E, H) in the logits; gradient of query; adds to here, u, RBF, Y |
-| `sent_gradient`, for each degree | sender, head | gradients of sent, of near by head |
-| `key_gradient` | sender, head | gradient of key; adds to near |
-| `channel_weight_gradient`, for each degree | groups of edges, head | gradients of gates and of the last layer |
+| `sent_gradient` | sender | gradients of sent, of near |
+| `key_gradient` | sender | gradient of key; adds to near |
+| `channel_weight_gradient` | groups of edges | gradients of gates and of the last layer |
 
-z, gates, φ and ψ are computed again in each pass from node features and RBF, two small matrix products a tile. What
-is kept of an edge is `share`, `pull` and `push`, 12 H bytes in float32 while a call lasts (48 for four heads, where
-RBF and Y of the edge hold 68 at l_max 2): less than computing the attention again from keys in each pass would read.
-One kernel for all degrees would fill the registers several times over and take minutes to compile.
+The message is one sweep with a running maximum, as in FlashAttention: what is summed fades when the maximum grows. With
+`combine: sum` only one of two sums does, for only the geometric path is weighed by attention. Softmax backwards wants
+Σ A pull of a center, which `edge_gradient` sums on its way. What is kept of an edge is logit, pull and push, 12 H bytes
+in float32 while a call lasts (48 for four heads, where RBF and Y of the edge hold 68 at l_max 2).
+
+**Registers** are what limits. z is made in slices of 16 columns, because the factors of a product in full float32 all
+wait in registers, and a factor that two products share waits from one to the other. Gates are computed by group and
+spread to channels where they meet features. With up to eight radial functions φ, ψ and D RBF are sums of B terms.
+What a loop reads for every tile the compiler moves in front of it: factors of products wait in shared memory, which is
+welcome; rows of weights would wait in registers, so they are read at a place that it cannot know (`tiles.veil`).
 
 **No atomics.** Sums over a center's edges stay in its program. Sums over a sender's edges are made in the order of
 the senders, a permutation sorted once for a list. Weights are summed by program into a buffer and then over it. So
@@ -31,20 +37,18 @@ the same inputs give the same bits.
 **Second derivatives.** The gradient of <a, ∇f> is the slope of ∇f along a. The same kernels on numbers with a slope
 (`dual`) give it, with that of the message for `up`.
 
-**Traffic of one edge,** bytes in float32, M = (L+1)² rows, C channels, H heads of key width K, R the width of z, B
-radial functions. Weights and what belongs to the center are read once a tile and stay in the first-level cache.
+**Work of one edge** by `count.work`, C = 64, H = 4, K = 8, R = 64, B = 8, G = 4, no hidden layer, l_max 1 to 3.
+Bytes are of the other atom and of the edge; weights and what belongs to the center stay in the first-level cache.
 
-| pass | gathered from the other atom | of the edge |
+| | kflop | kB |
 |---|---|---|
-| `attend` | 4 (M H K + H R) | 4 H (B + M + 5) + 8 H |
-| `mix` | 4 (M + L + 1) C + 4 (L+1) H R | 4 (L+1) H (B + 2) + 4 H M + 8 (L+1) H |
+| message | 13.4, 24.1, 29.4 | 1.9, 3.8, 6.5 |
+| – the least (`benchmarks/floors.py`; bytes, where atoms stay in cache) | 13.1, 20.1, 27.8 | 0.06, 0.08, 0.11 |
+| gradient of the inputs: attention, and four passes | 53.5, 90.4, 111.5 | 5.5, 10.1, 16.6 |
 
-At L = 2, C = 64, H = 4, K = 8, R = 64, B = 8 the message gathers 2.2 + 6.1 kB and reads 0.4 + 0.7 kB of the edge. Of
-these 3.7 kB, sent, key and near, and 0.1 kB are distinct, which is the floor; the rest is read again, by head and
-degree, while it is in cache. Where features fit the second-level cache (ten thousand atoms), memory sees the 0.1 kB.
-Arithmetic: gates, φ and ψ are 6 R C (L+1) = 74 kflop; z and the hidden layer, computed for each head and degree with B
-padded to 16, another 49. So in full float32 the matrix products rule and not the traffic; `--matmul tf32`
-(`mlanet.precision`) puts them on tensor cores.
+What the message has above the least is padding: gates of three degrees in a tile of four, six terms of a logit in
+eight. Half of it at l_max 2 are matrix products in full float32, which `--matmul tf32` (`mlanet.precision`) puts on
+tensor cores.
 
 No GPU has run the kernels yet: the interpreter proves the numbers, the compiler that they fit.
 

@@ -16,6 +16,9 @@ from mlanet.ops.gpu.launch import KERNELS, WARPS
 from mlanet.ops.gpu.sizes import Sizes
 from mlanet.ops.gpu.tiles import Inputs, Weights
 
+LONGEST = {"WEIGHTS": True, "KEEP": True, "MIX": True}
+"""What a kernel can do at most."""
+
 
 class Footprint(NamedTuple):
     """Of one compiled kernel, bytes but the registers of a thread."""
@@ -35,11 +38,12 @@ def source(name: str, sizes: Sizes, dual: bool) -> ASTSource:
     kernel = KERNELS[name]
     number = ("*fp32", "*fp32") if dual else ("*fp32",)
     types: dict[str, Any] = {"x": Inputs(*[number] * 9), "w": Weights(*["*fp32"] * 8), "to": Inputs(*["*fp32"] * 9)}
-    types |= dict.fromkeys(("share", "pull", "push"), number)
+    types |= dict.fromkeys(("logit", "level", "pull", "push", "mean"), number)
     types |= dict.fromkeys(("neighbor", "start", "order", "center", "sent_start"), "*i64")
-    types |= {"n_centers": "i32", "n_edges": "i32", "S": "constexpr", "WEIGHTS": "constexpr", "DEGREE": "constexpr"}
+    types |= {"n_centers": "i32", "n_edges": "i32"} | dict.fromkeys(("S", "FIRST", "BEHIND", *LONGEST), "constexpr")
     signature = {one: types.get(one, "*fp32") for one in kernel.arg_names}
-    constants = {"S": sizes, "WEIGHTS": True, "DEGREE": sizes.l_max}  # the longest
+    first, behind = sizes.weight_launches[-1]
+    constants = {"S": sizes, "FIRST": first, "BEHIND": behind} | LONGEST
     given = {(kernel.arg_names.index(one),): value for one, value in constants.items() if one in kernel.arg_names}
     return ASTSource(kernel, signature, given, pointers_aligned(signature))
 
@@ -62,12 +66,11 @@ def paths_to_pointers(kind: Any) -> list[tuple[int, ...]]:
 
 def footprint(name: str, sizes: Sizes, dual: bool, capability: int) -> Footprint:
     """Compile and ask the assembler."""
-    warps = WARPS[name][dual]
     target = GPUTarget("cuda", capability, 32)
-    options = {"num_warps": warps, "num_stages": 1}
+    options = {"num_warps": WARPS, "num_stages": 1}
     made = triton.compile(source(name, sizes, dual), target=target, options=options)
     registers, spilled = assembler_report(made.asm["cubin"])
-    return Footprint(name, capability, dual, sizes.tile, warps, registers, spilled, made.metadata.shared)
+    return Footprint(name, capability, dual, sizes.tile, WARPS, registers, spilled, made.metadata.shared)
 
 
 def assembler_report(cubin: bytes) -> tuple[int, int]:

@@ -205,3 +205,52 @@ def outer(x, y, PRECISION: tl.constexpr):
         return value, slope + tl.dot(tl.trans(x[0]), y[1], input_precision=PRECISION)
     else:
         return (value,)
+
+
+@triton.jit
+def parted(x, PARTS: tl.constexpr):
+    """(T, A) as (T, PARTS, A / PARTS)."""
+    ROWS: tl.constexpr = x[0].shape[0]
+    EACH: tl.constexpr = x[0].shape[1] // PARTS
+    if len(x) == 2:
+        return tl.reshape(x[0], (ROWS, PARTS, EACH)), tl.reshape(x[1], (ROWS, PARTS, EACH))
+    else:
+        return (tl.reshape(x[0], (ROWS, PARTS, EACH)),)
+
+
+@triton.jit
+def flat(x):
+    """(T, A, B) as (T, A B)."""
+    ROWS: tl.constexpr = x[0].shape[0]
+    COLUMNS: tl.constexpr = x[0].shape[1] * x[0].shape[2]
+    if len(x) == 2:
+        return tl.reshape(x[0], (ROWS, COLUMNS)), tl.reshape(x[1], (ROWS, COLUMNS))
+    else:
+        return (tl.reshape(x[0], (ROWS, COLUMNS)),)
+
+
+@triton.jit
+def part_sums(x, PARTS: tl.constexpr):
+    """(T, A) -> (T, PARTS): Σ over neighbouring columns."""
+    return total(parted(x, PARTS), 2)
+
+
+@triton.jit
+def repeated_tile(tile, TIMES: tl.constexpr):
+    """(T, A) -> (T, A TIMES): each column so many times in a row."""
+    ROWS: tl.constexpr = tile.shape[0]
+    COLUMNS: tl.constexpr = tile.shape[1]
+    if TIMES == 1:
+        return tile
+    else:
+        every = tl.broadcast_to(tl.expand_dims(tile, 2), (ROWS, COLUMNS, TIMES))
+        return tl.reshape(every, (ROWS, COLUMNS * TIMES))
+
+
+@triton.jit
+def repeated(x, TIMES: tl.constexpr):
+    """The same of a number."""
+    if len(x) == 2:
+        return repeated_tile(x[0], TIMES), repeated_tile(x[1], TIMES)
+    else:
+        return (repeated_tile(x[0], TIMES),)

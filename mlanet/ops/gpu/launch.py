@@ -20,28 +20,19 @@ from mlanet.ops.rows import Rows
 TILE = 16
 """Edges at a time: what matrix products want at least, and what leaves registers for the rest."""
 
-WARPS = {
-    "attend": (4, 4),
-    "mix": (4, 4),
-    "edge_gradient": (4, 8),
-    "logit_gradient": (8, 8),
-    "sent_gradient": (4, 8),
-    "key_gradient": (4, 8),
-    "channel_weight_gradient": (4, 8),
-}
-"""Of a program, for values and with slopes; chosen by what spills (`compiled`)."""
+WARPS = 8
+"""Of a program: with four most kernels spill (`compiled`)."""
 
 PROGRAMS = 512
-"""At most so many programs share the centers when weights are summed: each keeps a sum of its own."""
+"""At most so many programs share the centers, or the edges, when weights are summed: each keeps a sum of its own."""
 
-EDGES_OF_PROGRAM = 4096
-"""Edges of one program, at least, in the sums of the gradients of gates and last layer; 64 programs at most."""
+EDGES_OF_PROGRAM = 1024
+"""Edges of one program, at least, in the sums of the gradients of gates and last layer."""
 
 KERNELS = {
     one.__name__: one
     for one in (
         forward.attend,
-        forward.mix,
         backward.edge_gradient,
         backward.logit_gradient,
         senders.sent_gradient,
@@ -77,6 +68,16 @@ KNOWN: Any = WeakIdKeyDictionary()
 """Transposed orders of the lists that are alive."""
 
 
+class Attention(NamedTuple):
+    """What is kept of the attention while a call lasts, numbers: A = u exp(logit - level).
+
+    - logit (E, H) · level (N, H), the logarithm of 1 + Σ u exp(logit)
+    """
+
+    logit: tuple[Tensor, ...]
+    level: tuple[Tensor, ...]
+
+
 @dataclass(frozen=True)
 class Call:
     """One problem on its way through the kernels, with or without a direction of the inputs."""
@@ -86,7 +87,7 @@ class Call:
     x: Inputs
     w: Weights
     weights: BlockWeights
-    gate_channels: int
+    gate_repeats: int
 
     @classmethod
     def of(
@@ -98,75 +99,79 @@ class Call:
         along: Sequence[Tensor] | None = None,
     ) -> Call:
         """Contiguous tensors; matrix products as precise as torch's own are asked to be."""
-        # The kernels know a gate for each channel only, so where groups share one its weights are repeated.
-        shared = (weights.gates, weights.gates_bias)
-        gates, bias = (each_channel(one, shape.gate_channels, dim=0) for one in shared)
-        weights = weights._replace(gates=gates, gates_bias=bias)
+        precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+        found = Sizes.of(shape, inputs, weights, TILE, precision)
+        # Kernels share a gate within a head at most; where groups are wider their weights are repeated.
+        repeats = shape.gate_channels // found.gate_channels
+        wider = [each_channel(one, repeats, dim=0) for one in (weights.gates, weights.gates_bias)]
+        weights = weights._replace(gates=wider[0], gates_bias=wider[1])
         weights = BlockWeights.of([one.detach().contiguous() for one in weights.flat()])
         pairs = zip(inputs, along, strict=True) if along is not None else ((one,) for one in inputs)
         x = Inputs(*(tuple(one.detach().contiguous() for one in pair) for pair in pairs))
         w = Weights(*weights[:6], weights.mlp[0], weights.mlp[-1])
-        precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-        return cls(Sizes.of(shape, inputs, weights, TILE, precision), rows, x, w, weights, shape.gate_channels)
+        return cls(found, rows, x, w, weights, repeats)
 
     @property
     def n(self) -> int:
         """N."""
         return len(self.rows.start) - 1
 
-    @property
-    def degrees(self) -> range:
-        """0 … L, each a kernel of its own: one for all is too long for the registers and for the compiler."""
-        return range(self.sizes.l_max + 1)
-
-    def by_edge(self) -> tuple[Tensor, ...]:
-        """Room (E, H) for a number."""
-        return tuple(one.new_empty(len(self.rows.neighbor), self.sizes.heads) for one in self.x.envelope)
+    def by_head(self, size: int) -> tuple[Tensor, ...]:
+        """Room (size, H) for a number."""
+        return tuple(one.new_empty(size, self.sizes.heads) for one in self.x.envelope)
 
     def empty(self, *shape: int) -> Tensor:
         """Room for an answer."""
         return self.x.sent[0].new_empty(shape)
 
-    def run(self, name: str, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
+    def run(self, name: str, programs: int, *arguments: Any, **constants: Any) -> None:
         """One kernel: inputs, weights, arguments, sizes."""
-        warps = WARPS[name][len(self.x.sent) - 1]
         device = self.x.sent[0].device
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            KERNELS[name][grid](self.x, self.w, *arguments, S=self.sizes, num_warps=warps, num_stages=1, **constants)
+            kernel = KERNELS[name][(programs,)]
+            kernel(self.x, self.w, *arguments, S=self.sizes, num_warps=WARPS, num_stages=1, **constants)
 
-    def attention(self) -> tuple[Tensor, ...]:
-        """share (E, H): attention over envelope."""
-        share = self.by_edge()
-        self.run("attend", (self.n, self.sizes.heads), *self.rows, share)
-        return share
-
-    def message(self, share: tuple[Tensor, ...]) -> Tensor:
-        """m (N, M, C), or its slope."""
+    def message(self) -> Tensor:
+        """m (N, M, C), and nothing else."""
         out = torch.empty_like(self.x.sent[0])
-        for degree in self.degrees:
-            self.run("mix", (self.n, self.sizes.heads), *self.rows, share, out, DEGREE=degree)
+        self.run("attend", self.n, *self.rows, None, None, out, KEEP=False, MIX=True)
         return out
 
-    def gradient(self, share: tuple[Tensor, ...], up: Tensor, wants_weights: bool) -> tuple[Tensor, ...]:
+    def attention(self) -> Attention:
+        """Logits and what normalises them."""
+        found = Attention(self.by_head(len(self.rows.neighbor)), self.by_head(self.n))
+        self.run("attend", self.n, *self.rows, *found, None, KEEP=True, MIX=False)
+        return found
+
+    def both(self) -> tuple[Tensor, Attention]:
+        """Message, or its slope, and attention in one sweep."""
+        out = torch.empty_like(self.x.sent[0])
+        found = Attention(self.by_head(len(self.rows.neighbor)), self.by_head(self.n))
+        self.run("attend", self.n, *self.rows, *found, out, KEEP=True, MIX=True)
+        return out, found
+
+    def gradient(self, attention: Attention, up: Tensor, wants_weights: bool) -> tuple[Tensor, ...]:
         """Of <up, m> in the inputs and, if wanted, the weights; or its slope."""
-        to, pull, push = Inputs(*(torch.empty_like(one[0]) for one in self.x)), self.by_edge(), self.by_edge()
+        to = Inputs(*(torch.empty_like(one[0]) for one in self.x))
+        pull, push, mean = *(self.by_head(len(self.rows.neighbor)) for _ in range(2)), self.by_head(self.n)
         programs = min(self.n, PROGRAMS) if wants_weights else self.n
         sums = self.partial_sums(programs if wants_weights else 0)
         first = sums.mlp[0] if self.sizes.mlp else sums.mlp[-1]
-        over = (*self.rows, self.n, share)
-        of_edges = (*over, up, pull, to, sums.chemical, first)
-        for degree in self.degrees:
-            self.run("edge_gradient", (programs,), *of_edges, DEGREE=degree, WEIGHTS=wants_weights)
-        of_logits = (sums.chemical, sums.logits, sums.logits_bias, sums.log_temperature)
-        self.run("logit_gradient", (programs,), *over, pull, push, to, *of_logits, WEIGHTS=wants_weights)
-        near = self.sender_gradient(share, push, up, to)
-        inputs = (*to[:2], near, *to[3:])
+        over = (*self.rows, self.n, *attention)
+        of_edges = (up, pull, mean, to, sums.chemical, first)
+        self.run("edge_gradient", programs, *over, *of_edges, WEIGHTS=wants_weights)
+        of_logits = (pull, mean, push, to, sums.chemical, sums.logits, sums.logits_bias, sums.log_temperature)
+        self.run("logit_gradient", programs, *over, *of_logits, WEIGHTS=wants_weights)
+        of_senders = Senders.of(self.rows)
+        order = (of_senders.order, of_senders.center, of_senders.start)
+        self.run("sent_gradient", self.n, *order, *attention, up, to)
+        self.run("key_gradient", self.n, *order, push, to)
         if not wants_weights:
-            return inputs
-        channel = self.channel_sums(share, up)
-        mlp = (*(one.sum(0) for one in sums.mlp[:-1]), channel[2])
-        others = (sums.logits.sum(0), sums.logits_bias.sum(0), sums.log_temperature.sum(0))
-        return (*inputs, sums.chemical.sum(0), channel[0], channel[1], *others, *mlp)
+            return to
+        weights = BlockWeights.of([one.sum(0) for one in sums.flat()])
+        gates, bias, last = self.channel_sums(attention, up)
+        gates, bias = (one.unflatten(0, (-1, self.gate_repeats)).sum(1) for one in (gates, bias))
+        return (*to, *weights._replace(gates=gates, gates_bias=bias, mlp=(*weights.mlp[:-1], last)).flat())
 
     def partial_sums(self, programs: int) -> BlockWeights:
         """Room for the gradients of the weights by program; none for those that `channel_sums` has."""
@@ -174,31 +179,16 @@ class Call:
         rooms = self.weights._replace(gates=none, gates_bias=none, mlp=(*self.weights.mlp[:-1], none))
         return BlockWeights.of([self.empty(programs, *one.shape) for one in rooms.flat()])
 
-    def sender_gradient(self, share: tuple[Tensor, ...], push: tuple[Tensor, ...], up: Tensor, to: Inputs) -> Tensor:
-        """In what neighbours send: writes to.sent and to.key, gives that of near (N, R)."""
-        senders_of = Senders.of(self.rows)
-        order = (senders_of.order, senders_of.center, senders_of.start)
-        near = self.empty(self.n, self.sizes.heads, self.sizes.hidden)
-        grid = (self.n, self.sizes.heads)
-        for degree in self.degrees:
-            self.run("sent_gradient", grid, *order, share, up, to, near, DEGREE=degree)
-        self.run("key_gradient", grid, *order, push, to, near)
-        return near.sum(1)
-
-    def channel_sums(self, share: tuple[Tensor, ...], up: Tensor) -> tuple[Tensor, ...]:
-        """Gradients of gates, their bias and the last layer of the radial network.
-
-        Those of shared gates are sums over their channels.
-        """
+    def channel_sums(self, attention: Attention, up: Tensor) -> list[Tensor]:
+        """Gradients of gates, their bias and the last layer of the radial network."""
         n_edges = len(self.rows.neighbor)
-        programs = max(1, min(64, n_edges // EDGES_OF_PROGRAM))
+        programs = max(1, min(PROGRAMS, n_edges // EDGES_OF_PROGRAM))
         shapes = (self.weights.gates.shape, self.weights.gates_bias.shape, self.weights.mlp[-1].shape)
-        out = tuple(self.empty(programs, *shape) for shape in shapes)
-        over = (self.rows.neighbor, Senders.of(self.rows).center, n_edges, share, up, *out)
-        for degree in self.degrees:
-            self.run("channel_weight_gradient", (programs, self.sizes.heads), *over, DEGREE=degree)
-        gates, bias, last = (one.sum(0) for one in out)
-        return *(one.unflatten(0, (-1, self.gate_channels)).sum(1) for one in (gates, bias)), last
+        out = [self.empty(programs, *shape) for shape in shapes]
+        over = (self.rows.neighbor, Senders.of(self.rows).center, n_edges, *attention, up, *out)
+        for first, behind in self.sizes.weight_launches:
+            self.run("channel_weight_gradient", programs, *over, FIRST=first, BEHIND=behind)
+        return [one.sum(0) for one in out]
 
 
 def message(shape: BlockShape, rows: Rows, inputs: Sequence[Tensor], weights: BlockWeights) -> Tensor:
@@ -206,7 +196,7 @@ def message(shape: BlockShape, rows: Rows, inputs: Sequence[Tensor], weights: Bl
     if len(rows.start) == 1:
         return torch.zeros_like(inputs[0])
     call = Call.of(shape, rows, inputs, weights)
-    return call.message(call.attention())
+    return call.message()
 
 
 def gradient(
@@ -235,5 +225,5 @@ def tangent(
     if len(rows.start) == 1:
         return tuple(torch.zeros_like(one) for one in (up, *inputs, *weights.flat()))
     call = Call.of(shape, rows, inputs, weights, along)
-    share = call.attention()
-    return call.message(share), *call.gradient(share, up.detach().contiguous(), True)
+    message, attention = call.both()
+    return message, *call.gradient(attention, up.detach().contiguous(), True)

@@ -9,167 +9,207 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from mlanet.ops.gpu.dual import (
-    add,
-    answer,
-    line,
-    load,
-    matmul,
-    mul,
-    outer,
-    plane,
-    scaled,
-    silu,
-    silu_slope,
-    total,
-    wide,
+from mlanet.ops.gpu.backward import no_keys
+from mlanet.ops.gpu.dual import add, answer, load, mul, outer, plane, scaled, total, wide
+from mlanet.ops.gpu.forward import no_rows
+from mlanet.ops.gpu.logits import cooling, key_gradients, logit_ends, logit_weights, products, weight_gradient
+from mlanet.ops.gpu.networks import (
+    activated,
+    add_slices,
+    answer_slices,
+    attention,
+    ends,
+    filter_input,
+    gate_ends,
+    gates,
+    no_slices,
+    outer_slices,
+    path_gradient,
+    through_silu,
 )
 from mlanet.ops.gpu.tiles import (
+    answer_matrix,
+    answer_transposed,
+    basis,
+    by_head,
+    channel_columns,
     channel_offsets,
     constant_channels,
-    cooling,
-    ends,
     envelope,
-    filter_input,
-    filter_offsets,
-    gate_matrix,
+    gate_columns,
     key_offsets,
     keys,
-    logit_ends,
-    logit_weights,
+    mlp_columns,
     one,
-    path_gradient,
-    paths,
-    products,
     radial,
-    row_gradient,
-    strengths,
+    slice_columns,
+    unhoisted,
+    veil,
 )
 
 
 @triton.jit
-def sent_gradient(x, w, order, center, sent_start, share, up, to, to_near, S: tl.constexpr, DEGREE: tl.constexpr):
-    """In what sender pid(0) sent, channels of head pid(1), and in its end of z: to_near (N, H, R), here by head.
+def sent_gradient(x, w, order, center, sent_start, logit, level, up, to, S: tl.constexpr):
+    """In what sender pid(0) sent, and in its end of z.
 
-    One degree; those above 0 add to what those below answered.
     - order (E,): edges sorted by sender, sent_start[j]:sent_start[j+1] those of j · center (E,): of each edge
     """
-    sender, h = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    first, last = tl.load(sent_start + sender), tl.load(sent_start + sender + 1)
-    j = one(sender)
-    MORE: tl.constexpr = DEGREE > 0
-    scalar = plane(S.tile, S.width_tile, x.sent)
-    to_ends = line(S.hidden_tile, x.near)
-    sums = ()
-    for _ in tl.static_range(DEGREE * DEGREE, (DEGREE + 1) * (DEGREE + 1)):
-        sums += (scalar,)
-    for at in range(first, last, S.tile):
-        place = at + tl.arange(0, S.tile)
-        here = place < last
-        e = tl.load(order + place, here, 0)
-        i = tl.load(center + e, here, 0)
-        rbf = radial(x, e, here, S)
-        before = ends(x, w, i, j, rbf, S)
-        z = silu(before)
-        hidden = filter_input(w, rbf, S)[0]
-        u = envelope(x, e, here)[0]
-        strength = strengths(x, share, load(x.factor, i, here), u, e, here, h, S)[0]
-        mixed = paths(w, z, hidden, strength, u, DEGREE, h, S)
-        found = path_gradient(up, x, mixed, strength, u, i, j, e, here, DEGREE, h, S)
-        to_gate, toward = found[1], found[4]
-        to_z = matmul(to_gate, tl.trans(gate_matrix(w, DEGREE, h, S)), S.precision)
-        to_ends = add(to_ends, total(mul(to_z, silu_slope(before)), 0))
-        scalar = add(scalar, mul(mul(mixed[2], mixed[3]), toward))
-        own = mul(mixed[1], mixed[4])
-        more = ()
-        for m in tl.static_range(DEGREE * DEGREE, (DEGREE + 1) * (DEGREE + 1)):
-            more += (add(sums[m - DEGREE * DEGREE], scaled(own, constant_channels(up, i, m, h, S))),)
-        sums = more
-    if DEGREE == 0:
-        answer_row(to, add(sums[0], scalar), j, 0, h, S, False)
-    else:
-        answer_row(to, scalar, j, 0, h, S, True)
-        for m in tl.static_range(DEGREE * DEGREE, (DEGREE + 1) * (DEGREE + 1)):
-            answer_row(to, sums[m - DEGREE * DEGREE], j, m, h, S, False)
-    r = tl.arange(0, S.hidden_tile)
-    answer(to_near, (sender * S.heads + h) * S.hidden + r, to_ends, r < S.hidden, MORE)
-
-
-@triton.jit
-def answer_row(to, found, j, row, h, S: tl.constexpr, MORE: tl.constexpr):
-    """Sum of a tile in row m of what was sent."""
-    offsets, exists = channel_offsets(j, row, h, S)
-    answer(to.sent, offsets, wide(total(found, 0), 0), exists, MORE)
-
-
-@triton.jit
-def key_gradient(x, w, order, center, sent_start, push, to, to_near, S: tl.constexpr):
-    """In the keys of sender pid(0), head pid(1), and in its end of z through the logits, added to to_near (N, H, R)."""
-    sender, h = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    first, last = tl.load(sent_start + sender), tl.load(sent_start + sender + 1)
-    j = one(sender)
     M: tl.constexpr = S.rows
-    L: tl.constexpr = S.l_max
-    to_ends = line(S.hidden_tile, x.near)
-    sums = ()
-    for _ in tl.static_range(M):
-        sums += (line(S.key_tile, x.near),)
+    sender = tl.program_id(0).to(tl.int64)
+    first, last = tl.load(sent_start + sender), tl.load(sent_start + sender + 1)
+    to_ends = no_slices(S.tile, x, S)
+    sums = no_rows(x, S)
     for at in range(first, last, S.tile):
-        place = at + tl.arange(0, S.tile)
+        place = one(at) + tl.arange(0, S.tile)
         here = place < last
         e = tl.load(order + place, here, 0)
-        i = tl.load(center + e, here, 0)
-        before = ends(x, w, i, j, radial(x, e, here, S), S)
-        weights = logit_weights(w, silu(before), h, S)
-        terms = products(x, i, j, e, here, h, S)
-        to_sum = scaled(load(push, e * S.heads + h, here), cooling(w, h))
-        to_ends = add(to_ends, total(mul(logit_ends(x, w, to_sum, terms, h, S), silu_slope(before)), 0))
+        i, j = tl.load(center + e, here, 0), one(sender + veil(at))
+        rows, rbf = unhoisted(w, veil(at)), basis(x, e, here, S)
+        before = ends(x, rows, i, j, rbf, S)
+        u, present = envelope(x, e, here)
+        weight = attention(x, logit, level, i, e, u, present, here, S)[1]
+        strength = mul(mul(weight, wide(load(x.factor, i, here), 1)), wide(u, 1))
+        found = sent_sums(x, rows, up, activated(before, S), rbf, strength, u, i, j, e, here, sums, S)
+        sums = found[1]
+        to_ends = add_slices(to_ends, through_silu(found[0], before, S), S)
+    for m in tl.static_range(M):
+        offsets, exists = channel_offsets(one(sender), m, S)
+        answer(to.sent, offsets, wide(total(sums[m], 0), 0), exists, False)
+    answer_slices(to.near, sender, to_ends, S, False)
+
+
+@triton.jit
+def sent_sums(x, w, up, z, rbf, strength, u, i, j, e, here, sums, S: tl.constexpr):
+    """Gradient in z (T, R) of a tile, and its gradient (T, C) in each row of what was sent added to the sums."""
+    D: tl.constexpr = S.l_max + 1
+    hidden = filter_input(w, rbf, S)
+    all_gates, to_z = gates(w, x, z, S), no_slices(S.tile, x, S)
+    scalar = sums[0]
+    more = ()
+    for degree in tl.static_range(D):
+        found = path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degree, S)
+        to_z = gate_ends(to_z, found[1], w, degree, S)
+        scalar = add(scalar, mul(found[6], found[7]))
+        for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
+            own = scaled(found[5], constant_channels(up, i, m, S))
+            if m == 0:
+                scalar = add(scalar, own)
+            else:
+                more += (add(sums[m], own),)
+    first = (scalar,)
+    return to_z, first + more
+
+
+@triton.jit
+def key_gradient(x, w, order, center, sent_start, push, to, S: tl.constexpr):
+    """In the keys of sender pid(0), and in its end of z through the logits, added to what `sent_gradient` answered."""
+    M: tl.constexpr = S.rows
+    D: tl.constexpr = S.l_max + 1
+    sender = tl.program_id(0).to(tl.int64)
+    first, last = tl.load(sent_start + sender), tl.load(sent_start + sender + 1)
+    to_ends = no_slices(S.tile, x, S)
+    sums = no_keys(x, S)
+    for at in range(first, last, S.tile):
+        place = one(at) + tl.arange(0, S.tile)
+        here = place < last
+        e = tl.load(order + place, here, 0)
+        i, j = tl.load(center + e, here, 0), one(sender + veil(at))
+        before = ends(x, unhoisted(w, veil(at)), i, j, basis(x, e, here, S), S)
+        weights = logit_weights(w, x, activated(before, S), S)
+        to_sum = scaled(by_head(push, e, here, S), cooling(w, S))
+        to_weights = weight_gradient(to_sum, products(x, i, j, e, here, S))
+        to_ends = add_slices(to_ends, through_silu(logit_ends(w, to_weights, S), before, S), S)
         more = ()
-        for degree in tl.static_range(L + 1):
-            to_product = wide(row_gradient(to_sum, weights, degree, 0, S), 1)
+        for degree in tl.static_range(D):
+            to_product = key_gradients(to_sum, weights, degree, S)
             for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
-                more += (add(sums[m], total(mul(to_product, keys(x.query, i, m, h, S)), 0)),)
+                more += (add(sums[m], mul(to_product, keys(x.query, i, m, S))),)
         sums = more
     for m in tl.static_range(M):
-        offsets, exists = key_offsets(j, m, h, S)
-        answer(to.key, offsets, wide(sums[m], 0), exists, False)
-    r = tl.arange(0, S.hidden_tile)
-    answer(to_near, (sender * S.heads + h) * S.hidden + r, to_ends, r < S.hidden, True)
+        offsets, exists = key_offsets(one(sender), m, S)
+        answer(to.key, offsets, wide(total(sums[m], 0), 0), exists, False)
+    answer_slices(to.near, sender, to_ends, S, True)
 
 
 @triton.jit(do_not_specialize=["n_edges"])
 def channel_weight_gradient(
-    x, w, neighbor, center, n_edges, share, up, to_gates, to_bias, to_last, S: tl.constexpr, DEGREE: tl.constexpr
+    x,
+    w,
+    neighbor,
+    center,
+    n_edges,
+    logit,
+    level,
+    up,
+    to_vectors,
+    to_bias,
+    to_last,
+    S: tl.constexpr,
+    FIRST: tl.constexpr,
+    BEHIND: tl.constexpr,
 ):
-    """Of gates and last layer, for one degree and head pid(1), over the edges of tiles pid(0), pid(0) + programs, ….
+    """Of gates and last layer, degrees FIRST … BEHIND - 1, over the edges of tiles pid(0), pid(0) + programs, ….
 
-    - to_gates (programs, C(L+1), R), to_bias (programs, C(L+1)), to_last (programs, hidden, 2(L+1)C): partial sums
+    - to_vectors (programs, (L+1) C/G, R), to_bias (programs, (L+1) C/G) of the gates,
+      to_last (programs, hidden, 2(L+1)C): partial sums
     """
-    program, h = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    gates, bias = plane(S.width_tile, S.hidden_tile, x.near), line(S.width_tile, x.near)
-    phi, psi = plane(S.mlp_tile, S.width_tile, x.near), plane(S.mlp_tile, S.width_tile, x.near)
+    program = tl.program_id(0).to(tl.int64)
+    sums = ()
+    for _ in tl.static_range(FIRST, BEHIND):
+        filters = plane(S.channel_tile, S.mlp_tile, x.near)
+        sums += ((no_slices(S.gates_tile, x, S), plane(S.tile, S.gates_tile, x.near), filters, filters),)
     for at in range(program * S.tile, n_edges, tl.num_programs(0) * S.tile):
-        e = at + tl.arange(0, S.tile)
+        e = one(at) + tl.arange(0, S.tile)
         here = e < n_edges
         i, j = tl.load(center + e, here, 0), tl.load(neighbor + e, here, 0)
-        rbf = radial(x, e, here, S)
-        z = silu(ends(x, w, i, j, rbf, S))
-        hidden = filter_input(w, rbf, S)[0]
-        u = envelope(x, e, here)[0]
-        strength = strengths(x, share, load(x.factor, i, here), u, e, here, h, S)[0]
-        mixed = paths(w, z, hidden, strength, u, DEGREE, h, S)
-        found = path_gradient(up, x, mixed, strength, u, i, j, e, here, DEGREE, h, S)
-        to_gate, to_phi, to_psi = found[1], found[2], found[3]
-        gates, bias = add(gates, outer(to_gate, z, S.precision)), add(bias, total(to_gate, 0))
-        phi, psi = add(phi, outer(hidden, to_phi, S.precision)), add(psi, outer(hidden, to_psi, S.precision))
-    c, r = tl.arange(0, S.width_tile), tl.arange(0, S.hidden_tile)
-    row = (program * (S.l_max + 1) + DEGREE) * S.channels + h * S.width + c
-    exists = (c < S.width)[:, None] & (r < S.hidden)[None, :]
-    answer(to_gates, row[:, None] * S.hidden + r[None, :], gates, exists, False)
-    answer(to_bias, row, bias, c < S.width, False)
+        rows, rbf = unhoisted(w, veil(at)), basis(x, e, here, S)
+        z = activated(ends(x, rows, i, j, rbf, S), S)
+        hidden, all_gates = filter_input(rows, rbf, S), gates(w, x, z, S)
+        u, present = envelope(x, e, here)
+        weight = attention(x, logit, level, i, e, u, present, here, S)[1]
+        strength = mul(mul(weight, wide(load(x.factor, i, here), 1)), wide(u, 1))
+        entering = filter_rows(x, hidden, e, here, S)
+        more = ()
+        for degree in tl.static_range(FIRST, BEHIND):
+            found = path_gradient(up, x, rows, all_gates, hidden, strength, u, i, j, e, here, degree, S)
+            vectors, bias, phi, psi = sums[degree - FIRST]
+            vectors, bias = outer_slices(vectors, found[1], z, S), add(bias, found[1])
+            phi, psi = (
+                add(phi, outer(found[2], entering, S.precision)),
+                add(psi, outer(found[3], entering, S.precision)),
+            )
+            more += ((vectors, bias, phi, psi),)
+        sums = more
+    for degree in tl.static_range(FIRST, BEHIND):
+        answer_gates(to_vectors, to_bias, program, sums[degree - FIRST], degree, S)
+        answer_filter(to_last, program, sums[degree - FIRST][2], 0, degree, S)
+        answer_filter(to_last, program, sums[degree - FIRST][3], 1, degree, S)
+
+
+@triton.jit
+def answer_gates(to_vectors, to_bias, program, found, degree, S: tl.constexpr):
+    """Gradients of the weights of the gates of one degree."""
+    K: tl.constexpr = S.slices
+    N: tl.constexpr = (S.l_max + 1) * S.heads * S.groups
+    rows = gate_columns(degree, S)
+    for k in tl.static_range(K):
+        answer_matrix(to_vectors, program, found[0][k], rows, slice_columns(k, S), N, S.hidden, False)
+    answer(to_bias, program * N + rows[0], total(found[1], 0), rows[1], False)
+
+
+@triton.jit
+def filter_rows(x, hidden, e, here, S: tl.constexpr):
+    """What enters the last layer of φ and ψ as one number (T, hidden)."""
+    if S.mlp > 0:
+        return hidden
+    else:
+        return radial(x, e, here, S)
+
+
+@triton.jit
+def answer_filter(to_last, program, found, part, degree, S: tl.constexpr):
+    """Gradient (C, hidden) of the transpose of the columns of φ (part 0) or ψ (part 1)."""
     inputs: tl.constexpr = S.mlp if S.mlp > 0 else S.radial
-    block = program * (inputs * 2 * (S.l_max + 1) * S.channels)
-    offsets, exists = filter_offsets(0, DEGREE, h, S)
-    answer(to_last, block + offsets, phi, exists, False)
-    offsets, exists = filter_offsets(1, DEGREE, h, S)
-    answer(to_last, block + offsets, psi, exists, False)
+    c, exists = channel_columns(S)
+    columns = ((part * (S.l_max + 1) + degree) * S.channels + c, exists)
+    answer_transposed(to_last, program, found, columns, mlp_columns(S), inputs, S.terms * S.channels, False)
