@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from systems import SPECIES, SYSTEMS
 
+from mlanet.calculator import MLANetCalculator
 from mlanet.config import preset_names
 from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError
@@ -74,6 +76,24 @@ def test_promised_laws_hold(name: str) -> None:
     potential = use_kernels(built(name).to(GPU), "fused")
     broken = [one for one in run_laws(potential, SYSTEMS) if one.promised and not one.holds]
     assert not broken, [(one.law, one.deviation, one.detail) for one in broken]
+
+
+@pytest.mark.parametrize("name", ["mlanet_l2", "leignn"])
+def test_recorded_steps_follow_new_pairs(name: str) -> None:
+    """Fused kernels replayed as a CUDA graph while the list of pairs is made anew again and again."""
+    courses = []
+    for capture in (False, True):
+        atoms = SYSTEMS["triclinic"].repeat(2)
+        calculator = MLANetCalculator(built(name), device="cuda", skin=0.2, kernels="fused", capture=capture)
+        course = []
+        for seed in range(8):
+            atoms.rattle(0.06, seed=seed)
+            atoms.calc = calculator
+            course.append(atoms.get_forces())
+        assert calculator.neighbor_lists_built > 3
+        courses.append(course)
+    for one, other in zip(*courses, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["mlanet_l2", "leignn:channels=64,layers=3"])

@@ -19,6 +19,7 @@ from mlanet.ops.block import BlockShape, BlockWeights
 from mlanet.ops.gpu import obstacle
 from mlanet.ops.problems import LARGE, SMALL, Problem
 from mlanet.ops.rows import Rows
+from mlanet.ops.segment import Neighborhoods
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 
@@ -127,3 +128,24 @@ def test_edges_by_sender() -> None:
     assert found.center.tolist() == [0, 0, 2, 2, 2]
     assert found.order.tolist() == [1, 4, 3, 0, 2] and found.start.tolist() == [0, 2, 3, 5]
     assert Senders.of(rows) is found
+
+
+@needs_triton
+def test_edges_by_sender_are_those_of_the_step() -> None:
+    """Pairs that are replaced in place, as a recorded step has them replaced, are sorted anew in the next step."""
+    from mlanet.ops.gpu.launch import Senders
+
+    around, neighbor = Neighborhoods(torch.tensor([0, 0, 1]), 2), torch.tensor([0, 1, 1])
+    assert Senders.of(Rows.of(around, neighbor)).start.tolist() == [0, 1, 3]
+    neighbor.copy_(torch.tensor([0, 1, 0]))
+    assert Senders.of(Rows.of(around, neighbor)).start.tolist() == [0, 2, 3]
+
+
+@needs_triton
+def test_edges_by_sender_ask_nothing_of_the_device() -> None:
+    """So the host runs ahead, and the sorting is part of a recorded step."""
+    from mlanet.ops.gpu.launch import Senders
+
+    rows = Rows(torch.tensor([1, 0, 1]).to("meta"), torch.tensor([0, 1, 3]).to("meta"))
+    found = Senders.of(rows)
+    assert [tuple(one.shape) for one in found] == [(3,), (3,), (3,)] and found.order.device.type == "meta"

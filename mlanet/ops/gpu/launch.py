@@ -54,14 +54,17 @@ class Senders(NamedTuple):
 
     @classmethod
     def of(cls, rows: Rows) -> Senders:
-        """Sorted once for the same `rows.neighbor`, which nobody may change in place."""
-        if rows.neighbor not in KNOWN:
-            n = len(rows.start) - 1
-            counts = torch.bincount(rows.neighbor, minlength=n)
-            center = torch.repeat_interleave(torch.arange(n, device=counts.device), rows.start.diff())
+        """Sorted once for the same `rows.start`, which is made anew in every step.
+
+        Not for the same `rows.neighbor`: a recorded step has new pairs put into it in place. Nothing is asked of the
+        device, so the sorting is recorded too.
+        """
+        if rows.start not in KNOWN:
             order = torch.argsort(rows.neighbor, stable=True)
-            KNOWN[rows.neighbor] = cls(center, order, torch.cat([counts.new_zeros(1), counts.cumsum(0)]))
-        return KNOWN[rows.neighbor]
+            bounds = torch.arange(len(rows.start), device=order.device)
+            start = torch.searchsorted(rows.neighbor.index_select(0, order), bounds)
+            KNOWN[rows.start] = cls(rows.around().center, order, start)
+        return KNOWN[rows.start]
 
 
 KNOWN: Any = WeakIdKeyDictionary()
