@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mlanet.nn.tensor_product import TensorProduct
 from mlanet.ops import backend, fused
 from mlanet.ops.attention import Kernels
-from mlanet.ops.gpu.product import GpuProduct
+from mlanet.ops.gpu.sums.product import GpuProduct
 from mlanet.ops.native.product import NativeProduct
 from mlanet.ops.products import product_paths
 

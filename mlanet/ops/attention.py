@@ -14,14 +14,15 @@ from typing import Literal
 
 from torch import Tensor
 
-from mlanet.ops import backend, fused, gpu
+from mlanet.ops import backend, fused
 from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
 from mlanet.ops.directions import DirectionInputs, directions
-from mlanet.ops.gpu.directions import GpuDirections
-from mlanet.ops.gpu.directions import obstacle as directions_obstacle
-from mlanet.ops.gpu.operation import GpuMessage
-from mlanet.ops.gpu.views import GpuViews
-from mlanet.ops.gpu.views import obstacle as views_obstacle
+from mlanet.ops.gpu.message.operation import GpuMessage
+from mlanet.ops.gpu.message.sizes import obstacle as message_obstacle
+from mlanet.ops.gpu.surroundings.directions import GpuDirections
+from mlanet.ops.gpu.surroundings.directions import obstacle as directions_obstacle
+from mlanet.ops.gpu.surroundings.views import GpuViews
+from mlanet.ops.gpu.surroundings.views import obstacle as views_obstacle
 from mlanet.ops.in_blocks import MessageInBlocks
 from mlanet.ops.native.calls import MAX_DEPTH
 from mlanet.ops.native.directions import NativeDirections
@@ -36,11 +37,6 @@ Kernels = Literal["plain", "blocks", "fused", "cueq", "oeq"]
 once with the tensor products of full messages by cuEquivariance or OpenEquivariance."""
 
 
-def has_kernels(sample: Tensor) -> bool:
-    """Whether tensors such as this are served by the kernels in C++."""
-    return backend.has_kernels(sample) and not backend.by_triton(sample)
-
-
 def can_fuse(kernels: Kernels, around: Neighborhoods, shape: BlockShape, sent: Tensor, weights: BlockWeights) -> bool:
     """Whether these kernels serve such edges, sizes, device and precision."""
     if kernels == "blocks":
@@ -53,7 +49,7 @@ def obstacle(shape: BlockShape, sent: Tensor, weights: BlockWeights) -> str:
     if found := backend.obstacle(sent):
         return found
     if backend.by_triton(sent):
-        return gpu.obstacle(shape, sent.shape[-1], weights)
+        return message_obstacle(shape, sent.shape[-1], weights)
     depth = len(weights.mlp)
     return f"radial networks may have {MAX_DEPTH} layers, this has {depth}" if depth > MAX_DEPTH else ""
 

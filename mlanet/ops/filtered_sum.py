@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mlanet.ops import backend, fused
 from mlanet.ops.blocked import BlockedSum
-from mlanet.ops.gpu.filtered import GpuFilteredSum
+from mlanet.ops.gpu.sums.filtered import GpuFilteredSum
 from mlanet.ops.native.filtered import NativeFilteredSum
 from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods

@@ -17,7 +17,7 @@ from triton.runtime import interpreter
 
 from mlanet.ops import block
 from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
-from mlanet.ops.gpu import launch
+from mlanet.ops.gpu.message import launch
 from mlanet.ops.problems import LARGE, SMALL, Problem
 from mlanet.ops.rows import Rows
 

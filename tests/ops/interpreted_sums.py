@@ -20,9 +20,9 @@ from mlanet.data.atoms import to_graph
 from mlanet.nn.equivariant import NodeProduct, natural_irreps
 from mlanet.ops import backend
 from mlanet.ops.fused import Operation
-from mlanet.ops.gpu import filtered_launch, product_launch
-from mlanet.ops.gpu.filtered import GpuFilteredSum
-from mlanet.ops.gpu.product import GpuProduct
+from mlanet.ops.gpu.sums import filtered_launch, product_launch
+from mlanet.ops.gpu.sums.filtered import GpuFilteredSum
+from mlanet.ops.gpu.sums.product import GpuProduct
 from mlanet.ops.products import product_paths
 from mlanet.ops.rows import Rows
 from mlanet.potential import Potential

@@ -15,9 +15,9 @@ from operations import derivatives, draw
 from torch import Tensor
 
 from mlanet.ops import fused
-from mlanet.ops.gpu import directions
-from mlanet.ops.gpu.directions import GpuDirections
-from mlanet.ops.gpu.views import GpuViews
+from mlanet.ops.gpu.surroundings import directions
+from mlanet.ops.gpu.surroundings.directions import GpuDirections
+from mlanet.ops.gpu.surroundings.views import GpuViews
 from mlanet.ops.problems import Problem
 from mlanet.ops.rows import Rows
 

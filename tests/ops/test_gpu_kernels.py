@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from mlanet.ops.block import BlockShape, BlockWeights
-from mlanet.ops.gpu import obstacle
+from mlanet.ops.gpu.message.sizes import obstacle
 from mlanet.ops.problems import LARGE, SMALL, Problem
 from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods
@@ -89,9 +89,9 @@ SHARED_AT_MOST = 99 * 1024
 @pytest.mark.parametrize(("capability", "l_max", "dual"), [(80, 1, True), (90, 2, False), (90, 2, True)])
 def test_kernels_compile_and_fit(capability: int, l_max: int, dual: bool) -> None:
     """At the sizes people train with, in float32: machine code, shared memory that is there, few spilled registers."""
-    from mlanet.ops.gpu.compiled import footprint
-    from mlanet.ops.gpu.launch import KERNELS
-    from mlanet.ops.gpu.sizes import Sizes
+    from mlanet.ops.gpu.message.compiled import footprint
+    from mlanet.ops.gpu.message.launch import KERNELS
+    from mlanet.ops.gpu.message.sizes import Sizes
 
     sizes = Sizes(l_max, 64, 4, 8, 8, 64, 0, 4, 0.0, 16, "ieee")
     found = [footprint(name, sizes, dual, capability) for name in KERNELS]
@@ -121,7 +121,7 @@ def test_sizes_without_a_kernel_are_told() -> None:
 @needs_triton
 def test_edges_by_sender() -> None:
     """The transposed order lists every edge once, by who sends, and is found once for a list."""
-    from mlanet.ops.gpu.launch import Senders
+    from mlanet.ops.gpu.by_sender import Senders
 
     rows = Rows(torch.tensor([2, 0, 2, 1, 0]), torch.tensor([0, 2, 2, 5]))
     found = Senders.of(rows)
@@ -133,7 +133,7 @@ def test_edges_by_sender() -> None:
 @needs_triton
 def test_edges_by_sender_are_those_of_the_step() -> None:
     """Pairs that are replaced in place, as a recorded step has them replaced, are sorted anew in the next step."""
-    from mlanet.ops.gpu.launch import Senders
+    from mlanet.ops.gpu.by_sender import Senders
 
     around, neighbor = Neighborhoods(torch.tensor([0, 0, 1]), 2), torch.tensor([0, 1, 1])
     assert Senders.of(Rows.of(around, neighbor)).start.tolist() == [0, 1, 3]
@@ -144,7 +144,7 @@ def test_edges_by_sender_are_those_of_the_step() -> None:
 @needs_triton
 def test_edges_by_sender_ask_nothing_of_the_device() -> None:
     """So the host runs ahead, and the sorting is part of a recorded step."""
-    from mlanet.ops.gpu.launch import Senders
+    from mlanet.ops.gpu.by_sender import Senders
 
     rows = Rows(torch.tensor([1, 0, 1]).to("meta"), torch.tensor([0, 1, 3]).to("meta"))
     found = Senders.of(rows)

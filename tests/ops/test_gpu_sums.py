@@ -82,8 +82,8 @@ SHARED_AT_MOST = 99 * 1024
 )
 def test_filtered_sums_compile_and_fit(channels: int, functions: int, real: str, capability: int, dual: bool) -> None:
     """At the sizes of the presets: machine code, shared memory that is there, few spilled registers."""
-    from mlanet.ops.gpu.compiled_sums import filtered_footprint
-    from mlanet.ops.gpu.filtered_launch import KERNELS, FilterSizes
+    from mlanet.ops.gpu.sums.compiled import filtered_footprint
+    from mlanet.ops.gpu.sums.filtered_launch import KERNELS, FilterSizes
 
     sizes = FilterSizes.of(channels, functions, vectors=True)
     found = [filtered_footprint(name, sizes, dual, capability, real) for name in KERNELS]
@@ -96,8 +96,8 @@ def test_filtered_sums_compile_and_fit(channels: int, functions: int, real: str,
 @pytest.mark.parametrize(("capability", "real", "dual"), [(80, "fp32", True), (90, "fp32", False), (90, "fp64", True)])
 def test_products_compile_and_fit(capability: int, real: str, dual: bool) -> None:
     """The table of terms is walked, not unrolled: machine code does not grow with the degree."""
-    from mlanet.ops.gpu.compiled_sums import product_footprint
-    from mlanet.ops.gpu.product_launch import KERNELS, ProductSizes
+    from mlanet.ops.gpu.sums.compiled import product_footprint
+    from mlanet.ops.gpu.sums.product_launch import KERNELS, ProductSizes
 
     for degree in (1, 3):
         sizes = ProductSizes.of(64, (degree + 1) ** 2)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from mlanet.ops.gpu.backward import no_keys
 from mlanet.ops.gpu.dual import add, answer, load, mul, outer, plane, scaled, total, wide
-from mlanet.ops.gpu.forward import no_rows
-from mlanet.ops.gpu.logits import cooling, key_gradients, logit_ends, logit_weights, products, weight_gradient
-from mlanet.ops.gpu.networks import (
+from mlanet.ops.gpu.message.backward import no_keys
+from mlanet.ops.gpu.message.forward import no_rows
+from mlanet.ops.gpu.message.logits import cooling, key_gradients, logit_ends, logit_weights, products, weight_gradient
+from mlanet.ops.gpu.message.networks import (
     activated,
     add_slices,
     answer_slices,
@@ -27,7 +27,7 @@ from mlanet.ops.gpu.networks import (
     path_gradient,
     through_silu,
 )
-from mlanet.ops.gpu.tiles import (
+from mlanet.ops.gpu.message.tiles import (
     answer_matrix,
     answer_transposed,
     basis,

@@ -8,12 +8,12 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from mlanet.ops.gpu import filtered_launch, product_launch
-from mlanet.ops.gpu.compiled import Footprint, assembler_report, pointers_aligned
-from mlanet.ops.gpu.filtered_kernels import Sums
-from mlanet.ops.gpu.filtered_launch import FilterSizes
-from mlanet.ops.gpu.product_kernels import Lists
-from mlanet.ops.gpu.product_launch import ProductSizes
+from mlanet.ops.gpu.message.compiled import Footprint, assembler_report, pointers_aligned
+from mlanet.ops.gpu.sums import filtered_launch, product_launch
+from mlanet.ops.gpu.sums.filtered_kernels import Sums
+from mlanet.ops.gpu.sums.filtered_launch import FilterSizes
+from mlanet.ops.gpu.sums.product_kernels import Lists
+from mlanet.ops.gpu.sums.product_launch import ProductSizes
 
 
 def filtered_footprint(name: str, sizes: FilterSizes, dual: bool, capability: int, real: str = "fp32") -> Footprint:

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlanet.ops.gpu import filtered_kernels
-from mlanet.ops.gpu.filtered_kernels import Sums
-from mlanet.ops.gpu.launch import Senders
-from mlanet.ops.gpu.sizes import padded
+from mlanet.ops.gpu.by_sender import Senders
+from mlanet.ops.gpu.message.sizes import padded
+from mlanet.ops.gpu.sums import filtered_kernels
+from mlanet.ops.gpu.sums.filtered_kernels import Sums
 from mlanet.ops.rows import Rows
 
 TILE = 16

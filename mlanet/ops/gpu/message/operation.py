@@ -13,7 +13,7 @@ from mlanet.ops.rows import Rows
 
 @dataclass(frozen=True)
 class GpuMessage:
-    """Light values, by the kernels in Triton (`mlanet.ops.gpu.launch`), which are imported when first run."""
+    """Light values, by the kernels in Triton (`mlanet.ops.gpu.message.launch`), which are imported when first run."""
 
     shape: BlockShape
     rows: Rows
@@ -25,19 +25,19 @@ class GpuMessage:
 
     def value(self, tensors: Sequence[Tensor]) -> Tensor:
         """m (N, M, C)."""
-        from mlanet.ops.gpu import launch
+        from mlanet.ops.gpu.message import launch
 
         return launch.message(self.shape, self.rows, *_parted(tensors))
 
     def gradient(self, up: Tensor, tensors: Sequence[Tensor], with_weights: bool) -> tuple[Tensor, ...]:
         """See `Operation`."""
-        from mlanet.ops.gpu import launch
+        from mlanet.ops.gpu.message import launch
 
         return launch.gradient(self.shape, self.rows, with_weights, up, *_parted(tensors))
 
     def tangent(self, up: Tensor, along: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """See `Operation`."""
-        from mlanet.ops.gpu import launch
+        from mlanet.ops.gpu.message import launch
 
         return launch.tangent(self.shape, self.rows, up, along, *_parted(tensors))
 

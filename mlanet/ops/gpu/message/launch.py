@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from mlanet.ops.block import BlockShape, BlockWeights, each_channel
-from mlanet.ops.gpu import backward, forward, senders
-from mlanet.ops.gpu.sizes import Sizes
-from mlanet.ops.gpu.tiles import Inputs, Weights
+from mlanet.ops.gpu.by_sender import Senders
+from mlanet.ops.gpu.message import backward, forward, senders
+from mlanet.ops.gpu.message.sizes import Sizes
+from mlanet.ops.gpu.message.tiles import Inputs, Weights
 from mlanet.ops.rows import Rows
 
 TILE = 16
@@ -40,35 +40,6 @@ KERNELS = {
         senders.channel_weight_gradient,
     )
 }
-
-
-class Senders(NamedTuple):
-    """The edges by who sends.
-
-    - center (E,) of each edge · order (E,): edges sorted by sender, start[j]:start[j+1] those of j
-    """
-
-    center: Tensor
-    order: Tensor
-    start: Tensor
-
-    @classmethod
-    def of(cls, rows: Rows) -> Senders:
-        """Sorted once for the same `rows.start`, which is made anew in every step.
-
-        Not for the same `rows.neighbor`: a recorded step has new pairs put into it in place. Nothing is asked of the
-        device, so the sorting is recorded too.
-        """
-        if rows.start not in KNOWN:
-            order = torch.argsort(rows.neighbor, stable=True)
-            bounds = torch.arange(len(rows.start), device=order.device)
-            start = torch.searchsorted(rows.neighbor.index_select(0, order), bounds)
-            KNOWN[rows.start] = cls(rows.around().center, order, start)
-        return KNOWN[rows.start]
-
-
-KNOWN: Any = WeakIdKeyDictionary()
-"""Transposed orders of the lists that are alive."""
 
 
 class Attention(NamedTuple):

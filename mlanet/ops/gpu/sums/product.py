@@ -26,19 +26,19 @@ class GpuProduct:
 
     def value(self, tensors: Sequence[Tensor]) -> Tensor:
         """(N, (l_out+1)², C)."""
-        from mlanet.ops.gpu import product_launch
+        from mlanet.ops.gpu.sums import product_launch
 
         return product_launch.product(self.l_out, tensors)
 
     def gradient(self, up: Tensor, tensors: Sequence[Tensor], with_weights: bool) -> tuple[Tensor, ...]:
         """See `Operation`."""
-        from mlanet.ops.gpu import product_launch
+        from mlanet.ops.gpu.sums import product_launch
 
         return product_launch.gradient(self.l_out, with_weights, up, tensors)
 
     def tangent(self, up: Tensor, along: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """See `Operation`."""
-        from mlanet.ops.gpu import product_launch
+        from mlanet.ops.gpu.sums import product_launch
 
         return product_launch.tangent(self.l_out, up, along, tensors)
 

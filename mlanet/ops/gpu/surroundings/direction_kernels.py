@@ -28,7 +28,7 @@ from mlanet.ops.gpu.dual import (
     total,
     wide,
 )
-from mlanet.ops.gpu.gather import constant_rows, envelope, one, repeated, rows
+from mlanet.ops.gpu.surroundings.gather import constant_rows, envelope, one, repeated, rows
 
 
 class Inputs(NamedTuple):

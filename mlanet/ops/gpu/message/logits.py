@@ -24,7 +24,7 @@ from mlanet.ops.gpu.dual import (
     total,
     wide,
 )
-from mlanet.ops.gpu.tiles import harmonic, head_columns, keys, slice_columns, term_columns
+from mlanet.ops.gpu.message.tiles import harmonic, head_columns, keys, slice_columns, term_columns
 
 
 @triton.jit

@@ -25,7 +25,7 @@ from mlanet.ops.gpu.dual import (
     total,
     wide,
 )
-from mlanet.ops.gpu.gather import constant_rows, envelope, one, row_offsets, rows
+from mlanet.ops.gpu.surroundings.gather import constant_rows, envelope, one, row_offsets, rows
 
 
 class Inputs(NamedTuple):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mlanet.ops.directions import N_INPUTS, DirectionInputs, directions
-from mlanet.ops.gpu.sizes import padded
-from mlanet.ops.gpu.start import Number, edges_at_a_time, numbers, plain, start
+from mlanet.ops.gpu.message.sizes import padded
+from mlanet.ops.gpu.surroundings.start import Number, edges_at_a_time, numbers, plain, start
 from mlanet.ops.rows import Rows
 
 WIDEST = {"radial functions": 32, "hidden width": 128}
@@ -124,7 +124,7 @@ class _Call:
     """One problem on its way through the kernels, with or without a direction of the inputs."""
 
     def __init__(self, operation: GpuDirections, tensors: Sequence[Tensor], along: Sequence[Tensor] | None) -> None:
-        from mlanet.ops.gpu import direction_kernels
+        from mlanet.ops.gpu.surroundings import direction_kernels
 
         self.kernels, self.operation, self.rows = direction_kernels, operation, operation.rows
         self.given: list[Number] = numbers(tensors[:N_INPUTS], along)
@@ -147,7 +147,7 @@ class _Call:
 
     def gradient(self, up: Tensor, with_weights: bool) -> tuple[Tensor, ...]:
         """Of <up, h> in the inputs and, if wanted, the layers; or its slope."""
-        from mlanet.ops.gpu.launch import Senders
+        from mlanet.ops.gpu.by_sender import Senders
 
         to = self.kernels.Inputs(*(torch.empty_like(one[0]) for one in self.given))
         self.run(self.kernels.edge_gradient, (self.n,), *self.rows, up, to)

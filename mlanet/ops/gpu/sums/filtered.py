@@ -27,19 +27,19 @@ class GpuFilteredSum:
 
     def value(self, tensors: Sequence[Tensor]) -> Tensor:
         """m, then w (N, 4, F)."""
-        from mlanet.ops.gpu import filtered_launch
+        from mlanet.ops.gpu.sums import filtered_launch
 
         return filtered_launch.received(self.rows, tensors)
 
     def gradient(self, up: Tensor, tensors: Sequence[Tensor], with_weights: bool) -> tuple[Tensor, ...]:
         """See `Operation`."""
-        from mlanet.ops.gpu import filtered_launch
+        from mlanet.ops.gpu.sums import filtered_launch
 
         return filtered_launch.gradient(self.rows, with_weights, up, tensors)
 
     def tangent(self, up: Tensor, along: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """See `Operation`."""
-        from mlanet.ops.gpu import filtered_launch
+        from mlanet.ops.gpu.sums import filtered_launch
 
         return filtered_launch.tangent(self.rows, up, along, tensors)
 

@@ -23,9 +23,9 @@ from mlanet.ops.gpu.dual import (
     total,
     wide,
 )
-from mlanet.ops.gpu.logits import biased, logit_product, logits, no_terms, products
-from mlanet.ops.gpu.networks import activated, ends, filter_input, gate_product, no_gates, opened, weighed
-from mlanet.ops.gpu.tiles import (
+from mlanet.ops.gpu.message.logits import biased, logit_product, logits, no_terms, products
+from mlanet.ops.gpu.message.networks import activated, ends, filter_input, gate_product, no_gates, opened, weighed
+from mlanet.ops.gpu.message.tiles import (
     basis,
     channel_offsets,
     channels,

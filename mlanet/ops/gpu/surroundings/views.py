@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mlanet.ops.gpu.sizes import padded
-from mlanet.ops.gpu.start import Number, edges_at_a_time, numbers, start
+from mlanet.ops.gpu.message.sizes import padded
+from mlanet.ops.gpu.surroundings.start import Number, edges_at_a_time, numbers, start
 from mlanet.ops.rows import Rows
 from mlanet.ops.views import surroundings
 
@@ -73,7 +73,7 @@ class GpuViews:
 
     def _views(self, given: Sequence[Number]) -> Number:
         """Of numbers, a number."""
-        from mlanet.ops.gpu import view_kernels
+        from mlanet.ops.gpu.surroundings import view_kernels
 
         views = tuple(self.blank(given[0]) for _ in given[0])
         self._start(view_kernels.surroundings, given, *self.rows, views)
@@ -81,8 +81,8 @@ class GpuViews:
 
     def _gradient(self, given: Sequence[Number], views: Number, up: Tensor) -> tuple[Tensor, ...]:
         """Of <up, views>, or its slope."""
-        from mlanet.ops.gpu import view_kernels
-        from mlanet.ops.gpu.launch import Senders
+        from mlanet.ops.gpu.by_sender import Senders
+        from mlanet.ops.gpu.surroundings import view_kernels
 
         to_features, to_envelope = (one[0].new_empty(one[0].shape) for one in given)
         known, up = Senders.of(self.rows), up.detach().contiguous()
@@ -93,7 +93,7 @@ class GpuViews:
 
     def _start(self, kernel: Any, given: Sequence[Number], *arguments: Any) -> None:
         """A program for each atom, of one warp."""
-        from mlanet.ops.gpu import view_kernels
+        from mlanet.ops.gpu.surroundings import view_kernels
 
         features = given[0][0]
         sizes = ViewSizes.of(features)

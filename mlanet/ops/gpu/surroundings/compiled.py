@@ -9,10 +9,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from mlanet.ops.gpu import direction_kernels, view_kernels
-from mlanet.ops.gpu.compiled import Footprint, assembler_report, pointers_aligned
-from mlanet.ops.gpu.directions import WARPS_OF_PRODUCTS, DirectionSizes
-from mlanet.ops.gpu.views import ViewSizes
+from mlanet.ops.gpu.message.compiled import Footprint, assembler_report, pointers_aligned
+from mlanet.ops.gpu.surroundings import direction_kernels, view_kernels
+from mlanet.ops.gpu.surroundings.directions import WARPS_OF_PRODUCTS, DirectionSizes
+from mlanet.ops.gpu.surroundings.views import ViewSizes
 
 KERNELS = {
     DirectionSizes: (

@@ -32,7 +32,7 @@ from mlanet.ops.gpu.dual import (
     total,
     wide,
 )
-from mlanet.ops.gpu.tiles import (
+from mlanet.ops.gpu.message.tiles import (
     all_gate_columns,
     by_head,
     channel_columns,

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mlanet.ops.gpu import product_kernels
-from mlanet.ops.gpu.product_kernels import Lists
-from mlanet.ops.gpu.sizes import padded
+from mlanet.ops.gpu.message.sizes import padded
+from mlanet.ops.gpu.sums import product_kernels
+from mlanet.ops.gpu.sums.product_kernels import Lists
 from mlanet.ops.paths import on_cpu
 from mlanet.ops.products import terms
 

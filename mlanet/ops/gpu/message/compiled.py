@@ -12,9 +12,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from mlanet.ops.gpu.launch import KERNELS, WARPS
-from mlanet.ops.gpu.sizes import Sizes
-from mlanet.ops.gpu.tiles import Inputs, Weights
+from mlanet.ops.gpu.message.launch import KERNELS, WARPS
+from mlanet.ops.gpu.message.sizes import Sizes
+from mlanet.ops.gpu.message.tiles import Inputs, Weights
 
 LONGEST = {"WEIGHTS": True, "KEEP": True, "MIX": True}
 """What a kernel can do at most."""

@@ -26,7 +26,7 @@ from mlanet.ops.gpu.dual import (
     total,
     wide,
 )
-from mlanet.ops.gpu.logits import (
+from mlanet.ops.gpu.message.logits import (
     cooling,
     direction_gradients,
     key_gradients,
@@ -36,7 +36,7 @@ from mlanet.ops.gpu.logits import (
     products,
     weight_gradient,
 )
-from mlanet.ops.gpu.networks import (
+from mlanet.ops.gpu.message.networks import (
     activated,
     add_slices,
     answer_slices,
@@ -54,7 +54,7 @@ from mlanet.ops.gpu.networks import (
     path_gradient,
     through_silu,
 )
-from mlanet.ops.gpu.tiles import (
+from mlanet.ops.gpu.message.tiles import (
     answer_matrix,
     answer_radial,
     answer_transposed,
