@@ -3,7 +3,7 @@
 The floor of a layer's forward pass is the larger of two times: that of the bytes which no implementation can avoid, at
 the bandwidth of a large copy, and that of its floating-point operations, at the speed of a large matrix product.
 Nothing that belongs to an edge is counted as written: a fused kernel recomputes it. Both ceilings are measured on the
-spot.
+spot. On a GPU the operations that the kernels really do, padding included, are given too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import torch
 from ase import Atoms
 
 from mlanet.nn.dual_path import DualPathAttention
+from mlanet.ops.gpu.message.count import work
+from mlanet.ops.gpu.message.sizes import Sizes
 from mlanet.profiling.ceilings import Ceilings
 from mlanet.profiling.clock import WARM_UP, Sample, Stopwatch
 from mlanet.profiling.compare import neighbours_of, species_of
@@ -59,6 +61,13 @@ def cost(layer: DualPathAttention, atoms: int, edges: int, itemsize: int) -> Cos
     return Cost(float(moved), 2.0 * (atoms * node + edges * (networks + dots + sums)))
 
 
+def flops_in_triton(layer: DualPathAttention, edges: int) -> float:
+    """What the kernels for GPUs do with the edges in a forward pass, padding included (`…gpu.message.count`)."""
+    features = torch.empty(1, layer.n_degrees**2, layer.channels)
+    sizes = Sizes.of(layer.fused_shape(), (features,), layer.fused_weights(), tile=16, precision="ieee")
+    return float(edges * work(sizes)["message"].flops)
+
+
 def floors(name: str, where: str, atoms: Atoms, settings: Settings, best: Ceilings) -> list[dict[str, Any]]:
     """Medians of the forward pass of every attention layer of one of our models, beside its floor.
 
@@ -80,6 +89,8 @@ def floors(name: str, where: str, atoms: Atoms, settings: Settings, best: Ceilin
         ms, floor = Sample(times[key]).quantile(0.5), least.floor_ms(best)
         figures = {"ms": ms, "floor_ms": floor, "of_floor": ms / floor}
         figures |= {"GB_per_s": 1e-6 * least.bytes / ms, "GFLOP_per_s": 1e-6 * least.flops / ms}
+        if settings.device.startswith("cuda") and layer.kernels == "fused":
+            figures |= {"GFLOP_per_s_in_kernels": 1e-6 * flops_in_triton(layer, graph.n_edges) / ms}
         sizes = {"atoms": graph.n_atoms, "edges": graph.n_edges}
         row = {"model": name, "system": where, "layer": key, **sizes}
         found.append(row | {one: round(value, 4) for one, value in figures.items()})

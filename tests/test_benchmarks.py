@@ -18,16 +18,18 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
 
 import run as everybody  # noqa: E402
-from floors import cost  # noqa: E402
+from floors import cost, flops_in_triton  # noqa: E402
 from goals import FROM_ATOMS, Goal, Side, goals, judge, of_growth, of_kernels  # noqa: E402
 from lineup import COMPILED, Contender, Sizes, lineup  # noqa: E402
 from peers import PEERS  # noqa: E402
 
 from mlanet.nn.dual_path import DualPathAttention  # noqa: E402
+from mlanet.potential import Potential  # noqa: E402
 from mlanet.profiling.compare import neighbours_of, species_of  # noqa: E402
 from mlanet.profiling.measurement import Measurement  # noqa: E402
 from mlanet.profiling.subject import Request, configuration, own  # noqa: E402
 from mlanet.profiling.systems import system  # noqa: E402
+from mlanet.statistics import Statistics  # noqa: E402
 
 
 def test_accuracy_benchmark_runs_and_goes_on(tmp_path: Path) -> None:
@@ -170,6 +172,14 @@ def rows_of(figures: dict[str, tuple[float | None, float | None]], where: str, a
         failure = "too slow: > 60 s" if ms is None else ""
         found.append(Measurement(name, where, "infer", atoms, ms=ms, tensor_MiB=memory, failure=failure))
     return found
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_kernels_for_gpus_do_little_more_than_they_must(degree: int) -> None:
+    """By count: the operations of a forward pass are those that the equations need, and some padding."""
+    potential = Potential.build(configuration(f"mlanet_l{degree}"), Statistics.unit((1,), 50.0))
+    layer = potential.model.layers[0].attention
+    assert 1.0 <= flops_in_triton(layer, 1000) / cost(layer, 0, 1000, 4).flops < 1.25
 
 
 def test_goals_are_judged_by_the_worst_system() -> None:
