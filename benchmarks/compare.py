@@ -126,11 +126,14 @@ def _options() -> argparse.Namespace:
 
 
 def _elsewhere(python: Path, name: str) -> None:
-    """The same for one model in its own environment; of two `--models` the last one counts."""
+    """The same for one model in its own environment; of two `--models` the last one counts.
+
+    The constants of MACE's e3nn 0.4.4 hold a slice, which torch would refuse to load.
+    """
     root = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [str(python), __file__, *sys.argv[1:], "--models", name]
-    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore"})
+    here = os.environ | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
+    subprocess.run([str(python), __file__, *sys.argv[1:], "--models", name], check=True, env=here)
 
 
 def one(stages: list[Any], frames: list[Any], parts: list[list[int]], options: argparse.Namespace) -> dict[str, Any]:

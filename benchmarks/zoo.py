@@ -39,9 +39,7 @@ SHORT: dict[str, dict[str, Any]] = {
 def configuration(name: str) -> Any:
     """The configuration that a name stands for."""
     base, _, words = name.partition(":")
-    changes = {
-        key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in words.split(",") if word)
-    }
+    changes = {key: yaml.safe_load(value) for key, value in (word.split("=") for word in words.split(",") if word)}
     if base in PEERS:
         return PeerConfig(base, changes)
     data = dict(SHORT[base]) if base in SHORT else read_yaml(preset_path(base))
