@@ -20,8 +20,17 @@ from peers import PEERS
 
 FOLDER = Path(__file__).resolve().parents[1] / ".peers"
 TORCH = "torch==2.13.0"
-COMMON = ("numpy==2.4.6", "ase==3.29.0", "vesin==0.6.2")
-"""What the benchmark itself needs in every environment."""
+COMMON = (
+    "numpy==2.4.6",
+    "ase==3.29.0",
+    "vesin==0.6.2",
+    "msgspec==0.22.0",
+    "PyYAML==6.0.3",
+    "safetensors==0.8.0",
+    "scipy==1.17.1",
+    "torch-pme==0.5.0",
+)
+"""What the benchmarks need in every environment to time and to train; e3nn in the version that a package wants."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,7 @@ OEQ = "openequivariance==0.7.0"
 # SchNetPack 2.1.1 asks for tools of its developers and for a sympy older than that of torch.
 SCHNETPACK = (
     "dirsync==2.2.6",
+    "e3nn==0.6.0",
     "fasteners==0.20",
     "h5py==3.16.0",
     "hydra-colorlog==1.2.0",
@@ -65,7 +75,7 @@ ENVIRONMENTS: dict[str, Environment] = {
         kernels=(*CUEQ, OEQ),
     ),
     "schnetpack": Environment(SCHNETPACK, alone=("schnetpack==2.1.1",)),
-    "torchmd": Environment(("torchmd-net==3.1.0", "warp-lang==1.19.0", "torch-geometric==2.8.1")),
+    "torchmd": Environment(("torchmd-net==3.1.0", "e3nn==0.6.0", "warp-lang==1.19.0", "torch-geometric==2.8.1")),
     "fairchem": Environment(("fairchem-core==2.24.0", "e3nn==0.6.0")),
 }
 
@@ -123,7 +133,7 @@ def steps(environment: Environment, torch: str, cuda: str | None) -> list[tuple[
 def requires(name: str) -> list[str]:
     """Names that the peers of an environment import, and the benchmark's own."""
     own = [word for entry in PEERS.values() if entry.environment == name for word in entry.requires]
-    return ["torch", "numpy", "ase", "vesin", *own]
+    return ["torch", "numpy", "ase", "vesin", "msgspec", "yaml", "safetensors", "scipy", "torchpme", "e3nn", *own]
 
 
 def python(name: str) -> Path:

@@ -51,8 +51,8 @@ class Peer:
     """A model of another package, ready to be timed.
 
     - module: its parameters are counted, and optimised in a training step
-    - cutoff: Å
-    - prepare: structures -> inputs on the device, list of pairs included
+    - cutoff: Å · request: what it was built for
+    - inputs: pairs -> what the package wants
     - edges: directed pairs in the inputs
     - evaluate: inputs, training -> energy (S,), forces (N, 3), stress (S, 3, 3); inputs stay as they were, and with
       training the results keep their history, for a loss on all three
@@ -60,9 +60,14 @@ class Peer:
 
     module: Any
     cutoff: float
-    prepare: Callable[[Sequence[Atoms]], Any]
+    request: Request
+    inputs: Callable[[Pairs], Any]
     edges: Callable[[Any], int]
     evaluate: Callable[[Any, bool], Results]
+
+    def prepare(self, structures: Sequence[Atoms]) -> Any:
+        """Inputs of structures on the device, list of pairs included."""
+        return self.inputs(pairs(structures, self.cutoff, self.request))
 
 
 @dataclass(frozen=True)

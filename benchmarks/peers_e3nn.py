@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from peers import SIZES, Peer, Request, default_dtype, mode, need, options, pairs, results
+from peers import SIZES, Pairs, Peer, Request, default_dtype, mode, need, options, results
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -71,8 +71,7 @@ def mace(given: dict[str, Any], request: Request) -> Peer:
         module = (prepare(build) if chosen.compile else build)().to(request.device)
     call = torch.compile(module) if chosen.compile else module  # with frozen weights its forces come out as zeros
 
-    def inputs(structures: Sequence[Atoms]) -> dict[str, Tensor]:
-        graph = pairs(structures, chosen.cutoff, request)
+    def inputs(graph: Pairs) -> dict[str, Tensor]:
         kinds = torch.nn.functional.one_hot(graph.species(request.species), len(request.species))
         return {
             "positions": graph.positions,
@@ -92,7 +91,7 @@ def mace(given: dict[str, Any], request: Request) -> Peer:
         found = call(inputs | {"positions": positions}, training=history, compute_force=True, compute_stress=True)
         return results(found["energy"], found["forces"], found["stress"], training)
 
-    return Peer(module, chosen.cutoff, inputs, lambda inputs: inputs["edge_index"].shape[1], evaluate)
+    return Peer(module, chosen.cutoff, request, inputs, lambda inputs: inputs["edge_index"].shape[1], evaluate)
 
 
 def nequip(given: dict[str, Any], request: Request) -> Peer:
@@ -180,9 +179,7 @@ def _nequip_peer(module: Any, chosen: SimpleNamespace, request: Request, ahead: 
     module = module.to(request.device)
     call = _NequipAhead(module) if ahead else functools.partial(_nequip_call, module)
 
-    def inputs(structures: Sequence[Atoms]) -> tuple[dict[str, Tensor], int]:
-        alone = chosen.compile and len(structures) == 1
-        graph = pairs([*structures, _companion(structures[0])] if alone else structures, chosen.cutoff, request)
+    def inputs(graph: Pairs) -> tuple[dict[str, Tensor], int]:
         data = {
             Keys.POSITIONS_KEY: graph.positions,
             Keys.CELL_KEY: graph.cell,
@@ -192,7 +189,7 @@ def _nequip_peer(module: Any, chosen: SimpleNamespace, request: Request, ahead: 
             Keys.BATCH_KEY: graph.structure,
             Keys.NUM_NODES_KEY: graph.atoms,
         }
-        return data, COMPANIONS if alone else 0
+        return data, 0
 
     def evaluate(inputs: tuple[dict[str, Tensor], int], training: bool) -> Results:
         data, extra = inputs
@@ -207,7 +204,19 @@ def _nequip_peer(module: Any, chosen: SimpleNamespace, request: Request, ahead: 
     def edges(inputs: tuple[dict[str, Tensor], int]) -> int:
         return int(inputs[0][Keys.EDGE_INDEX_KEY].shape[1]) - inputs[1]
 
-    return Peer(module, chosen.cutoff, inputs, edges, evaluate)
+    kind = _Accompanied if chosen.compile else Peer
+    return kind(module, chosen.cutoff, request, inputs, edges, evaluate)
+
+
+class _Accompanied(Peer):
+    """A compiled model, which wants at least two structures."""
+
+    def prepare(self, structures: Sequence[Atoms]) -> tuple[dict[str, Tensor], int]:
+        """Inputs, and how many atoms in them are not of the structures."""
+        if len(structures) > 1:
+            return super().prepare(structures)  # type: ignore[no-any-return]
+        data, _ = super().prepare([*structures, _companion(structures[0])])
+        return data, COMPANIONS
 
 
 COMPANIONS = 2
@@ -303,8 +312,7 @@ def sevennet(given: dict[str, Any], request: Request) -> Peer:
         _in_double(module)
     voigt = torch.tensor([[0, 3, 5], [3, 1, 4], [5, 4, 2]], device=request.device)  # xx yy zz xy yz zx
 
-    def inputs(structures: Sequence[Atoms]) -> dict[str, Tensor]:
-        graph = pairs(structures, chosen.cutoff, request)
+    def inputs(graph: Pairs) -> dict[str, Tensor]:
         graph.species(request.species)  # refuses what the model does not know
         return {
             keys.NODE_FEATURE: graph.numbers,
@@ -323,7 +331,7 @@ def sevennet(given: dict[str, Any], request: Request) -> Peer:
         stress = -found[keys.PRED_STRESS][:, voigt]  # the package counts compression as positive
         return results(found[keys.PRED_TOTAL_ENERGY], found[keys.PRED_FORCE], stress, training)
 
-    return Peer(module, chosen.cutoff, inputs, lambda inputs: inputs[keys.EDGE_IDX].shape[1], evaluate)
+    return Peer(module, chosen.cutoff, request, inputs, lambda inputs: inputs[keys.EDGE_IDX].shape[1], evaluate)
 
 
 def _in_double(module: Any) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from peers import SIZES, Pairs, Peer, Request, frozen, mode, options, pairs, results
+from peers import SIZES, Pairs, Peer, Request, frozen, mode, options, results
 
 if TYPE_CHECKING:
-    from ase import Atoms
     from peers import Results
     from torch import Tensor
 
@@ -57,8 +56,7 @@ def painn(given: dict[str, Any], request: Request) -> Peer:
         ],
     ).to(request.device, getattr(torch, request.dtype))
 
-    def inputs(structures: Sequence[Atoms]) -> dict[str, Tensor]:
-        graph = pairs(structures, chosen.cutoff, request)
+    def inputs(graph: Pairs) -> dict[str, Tensor]:
         return {
             keys.Z: graph.numbers,
             keys.R: graph.positions,
@@ -76,7 +74,7 @@ def painn(given: dict[str, Any], request: Request) -> Peer:
         found = module(inputs | {key: inputs[key].clone() for key in (keys.R, keys.cell, keys.offsets)})
         return results(found["energy"], found["forces"], found["stress"], training)
 
-    return Peer(module, chosen.cutoff, inputs, lambda inputs: len(inputs[keys.idx_i]), evaluate)
+    return Peer(module, chosen.cutoff, request, inputs, lambda inputs: len(inputs[keys.idx_i]), evaluate)
 
 
 def tensornet(given: dict[str, Any], request: Request) -> Peer:
@@ -130,10 +128,10 @@ def tensornet(given: dict[str, Any], request: Request) -> Peer:
         forces, virial = torch.autograd.grad(energy.sum(), [positions, strain], create_graph=training)
         return results(energy, -forces, virial / graph.volumes()[:, None, None], training)
 
-    def inputs(structures: Sequence[Atoms]) -> Pairs:
-        return pairs(structures, chosen.cutoff, request)
+    def inputs(graph: Pairs) -> Pairs:
+        return graph
 
-    return Peer(module, chosen.cutoff, inputs, lambda graph: len(graph.center), evaluate)
+    return Peer(module, chosen.cutoff, request, inputs, lambda graph: len(graph.center), evaluate)
 
 
 def _warp_kernels(wanted: bool) -> None:
@@ -204,8 +202,7 @@ def esen(given: dict[str, Any], request: Request) -> Peer:
     module = module.to(request.device, getattr(torch, request.dtype))
     call = _esen_compiled(module) if chosen.compile else functools.partial(_esen_call, module)
 
-    def inputs(structures: Sequence[Atoms]) -> Any:
-        graph = pairs(structures, chosen.cutoff, request)
+    def inputs(graph: Pairs) -> Any:
         nothing, neutral = torch.zeros_like(graph.numbers), torch.zeros_like(graph.atoms)
         return AtomicData(
             pos=graph.positions,
@@ -234,7 +231,7 @@ def esen(given: dict[str, Any], request: Request) -> Peer:
         found = call(data)
         return results(found["energy"], found["forces"], found["stress"], training)
 
-    return Peer(module, chosen.cutoff, inputs, lambda inputs: inputs.edge_index.shape[1], evaluate)
+    return Peer(module, chosen.cutoff, request, inputs, lambda inputs: inputs.edge_index.shape[1], evaluate)
 
 
 def _esen_call(module: Any, data: Any) -> Any:

@@ -2,7 +2,7 @@
 
 leignn                          a preset, or a short name below
 leignn:radial_functions=128     with keys changed
-painn:channels=64               a peer
+mace:l_max=1,layers=2           a peer with options (`peers.py`)
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
-from painn import PaiNN, PaiNNConfig, available
+from peers import PEERS
+from trainable import PeerConfig, TrainablePeer
 
 from mlanet.config import parse, preset_path, read_yaml
-from mlanet.models import ModelConfig, build_model
+from mlanet.kernels import use_kernels
+from mlanet.models import ModelConfig
 from mlanet.potential import Potential
 from mlanet.statistics import Statistics
 
 SHORT: dict[str, dict[str, Any]] = {
     "leignn": {"model": "leignn", "channels": 64, "layers": 3},
-    "painn": {"model": "painn", "channels": 64, "layers": 3},
     **{
         f"mlanet_l{l_max}_small": {
             "model": "mlanet",
@@ -37,19 +38,16 @@ SHORT: dict[str, dict[str, Any]] = {
 
 def configuration(name: str) -> Any:
     """The configuration that a name stands for."""
-    base, _, changes = name.partition(":")
+    base, _, words = name.partition(":")
+    changes = {key: yaml.safe_load(value) for key, value in (word.split("=") for word in words.split(",") if word)}
+    if base in PEERS:
+        return PeerConfig(base, changes)
     data = dict(SHORT[base]) if base in SHORT else read_yaml(preset_path(base))
-    for word in changes.split(",") if changes else ():
-        key, _, value = word.partition("=")
-        data[key] = yaml.safe_load(value)
-    if data["model"] == "painn":
-        if not available("painn"):
-            raise SystemExit("painn needs SchNetPack: pip install schnetpack")
-        return parse(data, PaiNNConfig, name)
-    return parse(data, ModelConfig, name)
+    return parse(data | changes, ModelConfig, name)
 
 
-def potential(config: Any, statistics: Statistics) -> Potential:
-    """An untrained potential."""
-    model = PaiNN(config) if isinstance(config, PaiNNConfig) else build_model(config, statistics)
-    return Potential(model, statistics)  # type: ignore[arg-type]  # a peer's configuration is none of ours
+def potential(config: Any, statistics: Statistics) -> Any:
+    """An untrained potential in float32; ours with the kernels that are fastest here, peers as their packages are."""
+    if isinstance(config, PeerConfig):
+        return TrainablePeer.build(config, statistics)
+    return use_kernels(Potential.build(config, statistics).float(), "auto")
