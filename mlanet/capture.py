@@ -9,6 +9,7 @@ derivatives.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,8 @@ SPARE = 1.1
 """Room for pairs, as a multiple of those that there are: lists that grow seldom need a new recording."""
 STEP = 256
 """Room is a multiple of this."""
+ELSEWHERE = 1.001
+"""Where atoms are during a recording, in units of where they are: one that computes nothing is then found out."""
 WARM_UP = 3
 """Steps before a recording: libraries load and kernels are chosen in them."""
 
@@ -110,11 +113,12 @@ class Replay:
         Raises:
             CaptureError: the step cannot be recorded, or its replay gives other numbers.
         """
-        if self._replay is None or not self._fits(graph):
-            self._start(graph)
-        self._fill(graph)
-        assert self._replay is not None
-        return self._replay().map(torch.clone)
+        with _current(self.potential.device):
+            if self._replay is None or not self._fits(graph):
+                self._start(graph)
+            self._fill(graph)
+            assert self._replay is not None
+            return self._replay().map(torch.clone)
 
     def _fits(self, graph: AtomicGraph) -> bool:
         """Whether the recording can serve a graph: as many atoms, and room for the pairs."""
@@ -131,7 +135,9 @@ class Replay:
         buffers = self._buffers = _own(padded(graph, capacity).to(self.potential.device, self.potential.dtype))
         self._last = graph
         try:
+            buffers.positions.mul_(ELSEWHERE)
             replay = self._record(lambda: self.potential(buffers))
+            buffers.positions.copy_(graph.positions)
             found = replay().map(torch.clone)
         except Exception as error:  # whatever a driver or a compiler raises
             text = str(error).strip().splitlines()
@@ -153,6 +159,11 @@ class Replay:
             self._last, graph = graph, padded(graph, there.n_edges)
         for name in names:
             getattr(there, name).copy_(getattr(graph, name))
+
+
+def _current(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Streams and recordings are those of the current device, which need not be the model's."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def _own(graph: AtomicGraph) -> AtomicGraph:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -358,7 +359,9 @@ def _loader(config: TrainConfig, training: list[Sample], potential: Potential, l
 
 @contextlib.contextmanager
 def _determinism(wanted: bool) -> Iterator[None]:
-    """Deterministic algorithms for the run, the former setting afterwards."""
+    """Deterministic algorithms for the run, the former setting afterwards; cuBLAS wants a fixed workspace for them."""
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(wanted or before)
     try:

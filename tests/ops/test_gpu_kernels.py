@@ -15,11 +15,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from mlanet.config import preset_names
 from mlanet.ops.block import BlockShape, BlockWeights
 from mlanet.ops.gpu.message.sizes import obstacle
 from mlanet.ops.problems import LARGE, SMALL, Problem
 from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods
+from mlanet.potential import Potential
+from mlanet.profiling.subject import configuration
+from mlanet.statistics import Statistics
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 
@@ -107,10 +111,20 @@ def weights_like(radial: int, hidden: int, mlp: list[int], out: int, heads: int,
     return BlockWeights.of([*flat, torch.zeros(terms), torch.zeros(heads), *layers])
 
 
+@pytest.mark.parametrize("name", [name for name in preset_names() if name.startswith("mlanet")])
+def test_every_preset_with_light_messages_has_kernels(name: str) -> None:
+    """Linear filters, shared gates, long range and all; full messages say why not."""
+    potential = Potential.build(configuration(name), Statistics.unit((1, 8), 50.0))
+    layer = potential.model.layers[0].attention
+    found = obstacle(layer.fused_shape(), layer.channels, layer.fused_weights())
+    assert found == ("there are kernels for message: light only" if layer.full else "")
+
+
 def test_sizes_without_a_kernel_are_told() -> None:
     """Two hidden layers, l_max 4, many channels, wide keys: each is named; usual sizes are not."""
     usual = weights_like(8, 64, [64], 64 * 3, 4, 2)
     assert obstacle(BlockShape(2, 4, 8, 0.0), 64, usual) == ""
+    assert obstacle(BlockShape(2, 4, 8, 0.0), 64, weights_like(8, 64, [], 64 * 3, 4, 2)) == ""
     assert "2 hidden layers" in obstacle(BlockShape(2, 4, 8, 0.0), 64, weights_like(8, 64, [64, 64], 64 * 3, 4, 2))
     assert "l_max is 4" in obstacle(BlockShape(4, 4, 8, 0.0), 64, weights_like(8, 64, [64], 64 * 5, 4, 4))
     assert "channels: 512" in obstacle(BlockShape(2, 4, 8, 0.0), 512, weights_like(8, 64, [64], 512 * 3, 4, 2))

@@ -9,7 +9,7 @@ slope, and `by_sender` the transposed order of edges, serve all. Operations impo
 
 **No atomics.** Sums over a center's edges stay in its program. Sums over a sender's edges are made in the order of
 the senders, a permutation sorted once in a step. Weights are summed by program into a buffer and then over it. So
-the same inputs give the same bits.
+the same inputs give the same bits here; torch's own sums around them do with `torch.use_deterministic_algorithms`.
 
 **Second derivatives.** The gradient of <a, ∇f> is the slope of ∇f along a. The same kernels on numbers with a slope
 (`dual`) give it, with that of the message for `up`.

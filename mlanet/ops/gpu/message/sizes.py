@@ -195,7 +195,7 @@ def obstacle(shape: BlockShape, channels: int, weights: BlockWeights) -> str:
     found = {
         "channels": channels,
         "key width": shape.heads * shape.key_dim,
-        "hidden width": max(weights.chemical.shape[1], *(one.shape[1] for one in weights.mlp[:-1])),
+        "hidden width": max(one.shape[1] for one in (weights.chemical, *weights.mlp[:-1])),
         "radial functions": weights.chemical.shape[0],
     }
     over = [f"{name}: {found[name]}, at most {most}" for name, most in WIDEST.items() if found[name] > most]
