@@ -31,7 +31,7 @@ def test_four_structures_are_learnt_by_heart(settings: Settings, write: Callable
     file = write(four)
     config = settings(
         data={"train": [file], "valid": [file]},
-        budget={"steps": 400, "max_structures": 4, "validate_every": 400},
+        budget={"steps": 800, "max_structures": 4, "validate_every": 800},
         optimizer={"lr": 1e-2, "ema": 0.9},
         loss={"stress": 100.0},
     )
