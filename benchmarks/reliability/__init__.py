@@ -1,0 +1,1 @@
+"""Sixty checks of reliability; `python benchmarks/reliability`."""

@@ -1,0 +1,90 @@
+"""Sixty checks of reliability: each promise, the figure that is reached, and a page that says both.
+
+    python benchmarks/reliability                     # the quick ones: some minutes of one core
+    python benchmarks/reliability --only 5 20 30      # these, whatever they take
+    python benchmarks/reliability --long              # all: hours
+    python benchmarks/reliability --page              # write docs/reliability.md from what was measured last
+
+Figures go to benchmarks/results/reliability.json, one entry a check, with commit, date and hardware.
+Exit status 1 where a promise that was measured is not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE.parent), str(ROOT / "tests")]
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from mlanet.files import write_whole  # noqa: E402
+from mlanet.profiling.measurement import provenance  # noqa: E402
+from reliability.check import Check  # noqa: E402
+from reliability.checks import CHECKS  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results" / "reliability.json"
+PAGE = ROOT / "docs" / "reliability.md"
+WORDS = {True: "kept", False: "MISSED", None: "open"}
+INTRO = """# Reliability
+
+What mlanet promises, and what is reached. `python benchmarks/reliability --only N` measures check N again;
+without `--only` the quick ones. This page is written by `python benchmarks/reliability --page`.
+
+Figures in float64 come first, then float32, in eV, Å, eV/Å and eV/Å³, relative where a value is above 1. Each is the
+largest deviation over all presets that promise the law (few channels, random weights) and over a molecule, a crystal, a
+slab, a wire, a lone atom and two atoms far apart. Kills and fuzzing are measured by `make soak` and `make fuzz`.
+
+"""
+
+
+def main() -> int:
+    """Measure, print and keep; or write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=int, nargs="+", metavar="N", help="numbers of checks")
+    parser.add_argument("--long", action="store_true", help="also those that take minutes or hours")
+    parser.add_argument("--page", action="store_true", help="write docs/reliability.md and measure nothing")
+    options = parser.parse_args()
+    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    if options.page:
+        write_whole(PAGE, page(kept).encode())
+        return 0
+    chosen = [one for one in CHECKS if (one.number in options.only if options.only else options.long or not one.long)]
+    broken = 0
+    for check in chosen:
+        row = measured(check)
+        kept[str(check.number)] = row
+        broken += row["holds"] is False
+        said = f"{check.promise}: {row['figure']} (promised {check.limit})"
+        print(f"{check.number:2d}  {WORDS[row['holds']]:7s} {said}", flush=True)
+        text = json.dumps(dict(sorted(kept.items(), key=lambda item: int(item[0]))), indent=1, ensure_ascii=False)
+        write_whole(RESULTS, (text + "\n").encode())
+    return 1 if broken else 0
+
+
+def measured(check: Check) -> dict[str, Any]:
+    """One check, with what it took and where."""
+    start = time.process_time()
+    outcome = check.measure()
+    seconds = round(time.process_time() - start, 1)
+    return {"figure": outcome.figure, "holds": outcome.holds, "processor_s": seconds, **provenance()}
+
+
+def page(kept: dict[str, dict[str, Any]]) -> str:
+    """The table of all sixty."""
+    lines = ["| | promise | limit | reached | |", "|--|--|--|--|--|"]
+    for check in CHECKS:
+        row = kept.get(str(check.number), {"figure": "not measured yet", "holds": None})
+        cells = (check.number, check.promise, check.limit, row["figure"], WORDS[row["holds"]])
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return INTRO + "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
