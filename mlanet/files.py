@@ -23,7 +23,7 @@ PARTIAL = ".partial"
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
+def whole_file(path: str | os.PathLike[str], suffix: str = "", mode: int = 0o666) -> Iterator[Path]:
     """Give a partial path in the same folder; what is written there takes the name when the block ends without error.
 
     A reader, at any instant and after any crash, finds the old file or the new one whole: the bytes are forced to the
@@ -33,6 +33,7 @@ def whole_file(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]
     Args:
         path: of the file.
         suffix: at the end of the partial name, for writers that go by it.
+        mode: permissions, less what the process keeps back from all its files.
     Raises:
         OSError: whatever kept the file from being written; the old file is intact and no partial file is left.
     """
@@ -43,7 +44,7 @@ def whole_file(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]
     remove_leftovers(target.parent, target.name, LEFTOVER_AGE)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}{PARTIAL}{suffix}")
     try:
-        partial.touch(exist_ok=False)
+        partial.touch(mode, exist_ok=False)
         yield partial
         sync(partial)
         os.replace(partial, target)

@@ -18,12 +18,15 @@ from mlanet.files import remove_leftovers
 LOCK = ".lock"
 """Stands in the folder while it has an owner; one that a killed process left behind locks nothing."""
 
+POLL = 0.05
+"""s between looks at a folder that is waited for."""
+
 _held: set[int] = set()
 """Descriptors of the locks of this process."""
 
 
 @contextlib.contextmanager
-def owned(folder: Path, command: str, *, wait: bool = False) -> Iterator[None]:
+def owned(folder: Path, command: str, *, wait: float = 0.0) -> Iterator[None]:
     """Hold a folder, which is made if it is missing; another owner is refused, whatever command it runs.
 
     The system releases the lock when the process ends, however it ends, so that no crash ever blocks a folder. What
@@ -33,7 +36,7 @@ def owned(folder: Path, command: str, *, wait: bool = False) -> Iterator[None]:
     Args:
         folder: for files that only one process may write.
         command: what the owner does, for the message to another.
-        wait: for the present owner to end, instead of refusing.
+        wait: s for the present owner to end, before refusing.
     Raises:
         ConfigError: the folder has an owner; the message names it.
         OutputError: the folder cannot be written.
@@ -60,35 +63,36 @@ def owned(folder: Path, command: str, *, wait: bool = False) -> Iterator[None]:
                     one.rmdir()
 
 
-def _taken(lock: Path, command: str, wait: bool) -> int:
+def _taken(lock: Path, command: str, wait: float) -> int:
     """A descriptor that holds the lock, with the owner's name written into the file."""
+    end = time.monotonic() + wait
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
-            if not _locked(descriptor, wait):
-                raise ConfigError(_refusal(lock.parent, _read(descriptor)))
-            if _is_still(lock, descriptor):
+            taken = _locked(descriptor)
+            if taken and _is_still(lock, descriptor):
                 _write(descriptor, command)
                 return descriptor
+            if not taken and time.monotonic() >= end:
+                raise ConfigError(_refusal(lock.parent, _read(descriptor)))
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
+        if not taken:
+            time.sleep(POLL)
 
 
-def _locked(descriptor: int, wait: bool) -> bool:
+def _locked(descriptor: int) -> bool:
     """Whether the lock is ours now. Where the file system knows no locks, what the last owner wrote decides."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
             raise
-        while _lives(_read(descriptor)):
-            if not wait:
-                return False
-            time.sleep(1.0)
+        return not _lives(_read(descriptor))
     return True
 
 

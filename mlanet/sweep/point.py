@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -56,7 +57,7 @@ def run_point(folder: Path, name: str) -> int:
         raise ConfigError(f"{folder}: has no point '{name}'; points: {', '.join(p.name for p in started.plan.points)}")
     torch.set_num_threads(started.used.run.threads or 1)
     # A point of a sweep that was killed may still be writing its last checkpoint.
-    with owned(place_of(folder, point), f"mlanet sweep, point {name}", wait=True):
+    with owned(place_of(folder, point), f"mlanet sweep, point {name}", wait=math.inf):
         if read_result(folder, point) is not None:
             return 0
         device = Processes(started.used.run.device).device
