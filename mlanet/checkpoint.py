@@ -1,7 +1,8 @@
 """Model and training files: safetensors with a JSON header and a digest over every byte; nothing is ever unpickled.
 
-A file is an ordinary safetensors file whose metadata has three entries: `mlanet` (what it is: a model or a training
-state), `header` (JSON text) and `sha256` (of the whole file, with the 64 digits of the digest itself read as zeros).
+A file is an ordinary safetensors file whose metadata has three entries: `mlanet` (what it is: a model, the state of a
+training or of a simulation), `header` (JSON text) and `sha256` (of the whole file, with the 64 digits of the digest
+itself read as zeros).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ SCHEMA_VERSION = 1
 
 MODEL = "model"
 STATE = "training state"
+SIMULATION = "simulation state"
 
 _BLANK = b"0" * 64
 _MARK = b'"sha256":"'
@@ -42,6 +44,7 @@ _LENGTH_BYTES = 8
 _EXPECTED = {
     MODEL: "a model file of mlanet (.safetensors, as `mlanet train` writes it)",
     STATE: "a training state of mlanet (.safetensors, as `mlanet train` writes it to resume from)",
+    SIMULATION: "a checkpoint of a simulation (.safetensors, as `mlanet md` writes it to resume from)",
 }
 _OTHER_KINDS = {
     b"PK\x03\x04": "it looks like a zip archive or a file of torch.save, which could run code and is never opened",
@@ -158,29 +161,36 @@ def read_model_header(path: str | os.PathLike[str]) -> ModelHeader:
     return _model_header(_read(path, MODEL), path)
 
 
-def save_state(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, object]) -> None:
-    """Write the state of a training: any tensors, and plain data of JSON types (tuples come back as lists).
+def save_state(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, object], kind: str = STATE
+) -> None:
+    """Write the state of a training or simulation: tensors, and plain data of JSON types (tuples come back as lists).
 
+    Args:
+        path: replaced whole or not at all.
+        tensors: of any type, on any device.
+        header: the plain data.
+        kind: STATE of a training, or SIMULATION.
     Raises:
         CheckpointError: the file cannot be written (no space, no permission); an older one there is intact.
         TypeError: a header that is not made of plain data.
     """
     text = json.dumps({"schema_version": SCHEMA_VERSION, "state": dict(header)})
-    _write(path, STATE, text, tensors)
+    _write(path, kind, text, tensors)
 
 
-def load_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors (on the CPU, bit by bit as saved) and header of a training state.
+def load_state(path: str | os.PathLike[str], kind: str = STATE) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (on the CPU, bit by bit as saved) and header of the state of a training or simulation.
 
     Raises:
         CheckpointError: no such file, damaged, of another kind, or of a later mlanet.
     """
-    file = _read(path, STATE)
+    file = _read(path, kind)
     try:
         content = json.loads(file.header)
         schema, state = content["schema_version"], dict(content["state"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its header is not that of {_EXPECTED[STATE]}: {error!r}") from None
+        raise CheckpointError(f"{path}: its header is not that of {_EXPECTED[kind]}: {error!r}") from None
     _require_schema(schema, path)
     return _tensors(file, path), state
 

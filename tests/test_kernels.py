@@ -104,10 +104,10 @@ def test_a_cache_that_cannot_be_used(fresh: Path, monkeypatch: pytest.MonkeyPatc
     assert use_kernels(small(), "fused").model.kernels == "fused"
 
 
-def test_a_damaged_library(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names the file to delete."""
-    monkeypatch.setattr(library, "_compile", lambda _compiler, _macros, place: place.write_text("not a library"))
-    with pytest.raises(KernelError, match=r"kernels/\w+\.so cannot be loaded.*delete the file"):
+def test_a_library_that_cannot_be_loaded(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the compiler wrote is an error with its name, not a crash."""
+    monkeypatch.setattr(library, "_compiled", lambda *_: b"not a library")
+    with pytest.raises(KernelError, match=r"the kernels that \S+ made cannot be loaded"):
         use_kernels(small(), "fused")
 
 

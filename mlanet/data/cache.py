@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +15,7 @@ from torch import Tensor
 from mlanet.data.labels import LabelKeys
 from mlanet.data.samples import Sample
 from mlanet.errors import OutputError
+from mlanet.files import write_whole
 from mlanet.graph import AtomicGraph, Labels, batch_graphs, batch_labels
 
 CACHE_VERSION = 1
@@ -60,19 +58,9 @@ def write_cache(stored: Path, content: CachedFile, source: Path) -> None:
     tensors, header = _packed(content, source)
     header["digest"] = _digest(tensors, header)
     data = save(tensors, metadata={"mlanet_cache": json.dumps(header)})
-    temporary = None
     try:
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=stored.parent, suffix=".part", delete=False) as stream:
-            temporary = stream.name
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, stored)
+        write_whole(stored, data)
     except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
         raise OutputError(f"{stored.parent}: the cache cannot be written: {error}") from None
 
 

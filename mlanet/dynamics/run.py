@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,9 @@ from mlanet.dynamics.integrators import draw_velocities, integrator, memory, rem
 from mlanet.dynamics.settings import DynamicsSettings
 from mlanet.dynamics.state import State
 from mlanet.errors import ConfigError, DivergedError, GeometryError, NotConservativeError, OutputError
+from mlanet.files import append_whole, cut_back, sync
 from mlanet.interruption import Signals
+from mlanet.ownership import owned
 
 TRAJECTORY, LOG, CHECKPOINT = "trajectory.extxyz", "log.csv", "checkpoint.safetensors"
 COLUMNS = "step,time_ps,potential_eV,kinetic_eV,total_eV,conserved_eV,temperature_K,pressure_GPa,volume_A3"
@@ -60,9 +61,10 @@ def simulate(
     """Run a simulation and yield a `Moment` for every frame, the first included, as they are written.
 
     In the folder grow `trajectory.extxyz` (positions, momenta, forces, energy, stress; readable at any time) and
-    `log.csv`; `checkpoint.safetensors` is replaced now and then. A resumed run cuts the two back to the checkpoint and
-    goes on as if never interrupted: on a CPU its frames are the same to the last bit. SIGTERM: checkpoint, then the
-    iteration ends early. SIGUSR1: checkpoint and go on.
+    `log.csv`; `checkpoint.safetensors` stands there before either, and is replaced now and then. A resumed run cuts the
+    two back to the checkpoint and goes on as if never interrupted: on a CPU its frames are the same to the last bit.
+    SIGTERM: checkpoint, then the iteration ends early. SIGUSR1: checkpoint and go on. The folder is held until the
+    iteration ends or is closed.
 
     Args:
         atoms: a structure with a calculator; it is moved.
@@ -72,18 +74,19 @@ def simulate(
         resume: go on from the folder's checkpoint.
         conservative: False where the forces are no gradient; `nve` then refuses.
     Raises:
-        ConfigError: a folder with a run in it, or a checkpoint of another run.
+        ConfigError: a folder with a run in it or with another owner, or a checkpoint of another run.
         NotConservativeError: constant energy asked of forces that are no gradient.
         GeometryError: constant pressure without three periodic directions.
         DivergedError: the simulation has exploded; frames and checkpoint up to there stay.
     """
     _require_possible(atoms, settings, conservative)
     run = _Run(atoms, settings, folder, potential)
-    with Signals() as signals:
+    with owned(folder, "mlanet md"), Signals() as signals:
         if resume:
             run.resume()
         else:
             run.start()
+        if run.blank:
             yield run.record()
             run.save()
         while run.step < settings.steps:
@@ -104,22 +107,28 @@ class _Run:
         self.atoms, self.settings, self.folder, self.potential = atoms, settings, folder, potential
         self.rng = np.random.default_rng(settings.seed)
         self.step = 0
+        self.sizes: dict[str, int] = {}
         self.dynamics: MolecularDynamics
 
+    @property
+    def blank(self) -> bool:
+        """Whether no frame has been kept yet."""
+        return not self.sizes
+
     def start(self) -> None:
-        """Velocities, integrator, empty files."""
-        if any((self.folder / name).exists() for name in (TRAJECTORY, LOG, CHECKPOINT)):
+        """Velocities, integrator, and the checkpoint, so that there is no instant at which the run cannot go on."""
+        there = [name for name in (TRAJECTORY, LOG, CHECKPOINT) if (self.folder / name).exists()]
+        if CHECKPOINT in there:
             raise ConfigError(
                 f"{self.folder} holds a simulation already; go on with --resume, or choose another folder"
             )
+        if there:
+            raise ConfigError(f"{self.folder} holds {' and '.join(there)} of another run; choose another folder")
         if not self.settings.keep_velocities:
             draw_velocities(self.atoms, self.settings, self.rng)
         self.dynamics = integrator(self.atoms, self.settings, self.rng)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{self.folder}: cannot be made: {error.strerror or error}") from None
-        self._append(LOG, COLUMNS + "\n")
+        self.atoms.get_forces()  # a structure that the calculator refuses is no run yet
+        self.save()
 
     def resume(self) -> None:
         """Back to the checkpoint, and the files with it."""
@@ -128,12 +137,13 @@ class _Run:
         self.rng.bit_generator.state = found.rng
         self.dynamics = integrator(self.atoms, self.settings, self.rng)
         remind(self.dynamics, found.arrays)
-        self.step = found.step
-        for name, size in found.sizes.items():
-            path = self.folder / name
-            if not path.is_file() or path.stat().st_size < size:
+        self.step, self.sizes = found.step, found.sizes
+        for name in (TRAJECTORY, LOG):
+            path, size = self.folder / name, found.sizes.get(name, 0)
+            if size and (not path.is_file() or path.stat().st_size < size):
                 raise ConfigError(f"{path}: is shorter than when the checkpoint was written; the run cannot go on")
-            os.truncate(path, size)
+            with _writing(path):
+                cut_back(path, size)
 
     def advance(self) -> None:
         """One step, with a look at whether it made sense."""
@@ -157,20 +167,25 @@ class _Run:
         text = io.StringIO()
         write_atoms(text, frame, format="extxyz", write_results=True)
         self._append(TRAJECTORY, text.getvalue())
+        if self.blank:
+            self._append(LOG, COLUMNS + "\n")
         numbers = (moment.potential, moment.kinetic, moment.potential + moment.kinetic, moment.conserved)
         cells = [str(self.step), repr(moment.time), *map(repr, numbers), repr(moment.temperature)]
         cells += ["" if math.isnan(value) else repr(value) for value in (moment.pressure, moment.volume)]
         self._append(LOG, ",".join(cells) + "\n")
+        self.sizes = {name: (self.folder / name).stat().st_size for name in (TRAJECTORY, LOG)}
         return moment
 
     def save(self) -> None:
-        """The checkpoint."""
+        """The checkpoint, after the frames that it relies on."""
+        for name in self.sizes:
+            with _writing(self.folder / name):
+                sync(self.folder / name)
         atoms = self.atoms
         arrays = {"positions": atoms.positions, "momenta": atoms.get_momenta(), "cell": atoms.cell.array}
         arrays |= {"numbers": atoms.numbers, **memory(self.dynamics)}
-        sizes = {name: (self.folder / name).stat().st_size for name in (TRAJECTORY, LOG)}
-        generator = dict(self.rng.bit_generator.state)
-        state.write(self.folder / CHECKPOINT, State(arrays, self.step, generator, sizes), self.settings, self.potential)
+        now = State(arrays, self.step, dict(self.rng.bit_generator.state), self.sizes)
+        state.write(self.folder / CHECKPOINT, now, self.settings, self.potential)
 
     def _moment(self) -> Moment:
         atoms = self.atoms
@@ -189,12 +204,9 @@ class _Run:
         )
 
     def _append(self, name: str, text: str) -> None:
-        """In one write, so that a killed process leaves whole frames."""
-        try:
-            with open(self.folder / name, "ab", buffering=0) as file:
-                file.write(text.encode())
-        except OSError as error:
-            raise OutputError(f"{self.folder / name}: cannot be written: {error.strerror or error}") from None
+        """All of it, or an error and the file as it was."""
+        with _writing(self.folder / name):
+            append_whole(self.folder / name, text.encode())
 
     def _exploded(self, reason: str) -> None:
         time_ps = self.step * self.settings.timestep / 1000
@@ -202,6 +214,15 @@ class _Run:
             f"step {self.step} ({time_ps:.3f} ps): {reason}; the simulation has exploded. Frames up to here are in "
             f"{self.folder / TRAJECTORY}. Try a smaller timestep, a relaxed start, or a model trained near such states"
         )
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """`OutputError` for what the system says."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def _results(atoms: Atoms) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The checkpoint of a simulation: everything that decides the next step, in one safetensors file, written whole."""
+"""The checkpoint of a simulation: everything that decides the next step, in one signed file, written whole."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import torch
 from ase import Atoms
-from safetensors import SafetensorError, numpy, safe_open
+from safetensors import SafetensorError, safe_open
 
+from mlanet.checkpoint import SIMULATION, load_state, save_state
 from mlanet.config import to_data
 from mlanet.dynamics.integrators import Arrays
 from mlanet.dynamics.settings import DynamicsSettings
 from mlanet.errors import CheckpointError, ConfigError
-from mlanet.files import write_whole
 
 SCHEMA = 1
 MAY_CHANGE = ("steps", "every", "checkpoint_every")
@@ -51,11 +52,8 @@ def write(path: Path, state: State, settings: DynamicsSettings, potential: str) 
     """
     document = {"schema": SCHEMA, "settings": to_data(settings), "potential": potential}
     document |= {"step": state.step, "rng": state.rng, "sizes": state.sizes}
-    arrays = {name: np.array(array, order="C") for name, array in state.arrays.items()}
-    try:
-        write_whole(path, numpy.save(arrays, metadata={"mlanet_dynamics": json.dumps(document)}))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from None
+    arrays = {name: torch.from_numpy(np.array(array, order="C")) for name, array in state.arrays.items()}
+    save_state(path, arrays, document, kind=SIMULATION)
 
 
 def read(path: Path, settings: DynamicsSettings, potential: str, atoms: Atoms) -> State:
@@ -65,20 +63,38 @@ def read(path: Path, settings: DynamicsSettings, potential: str, atoms: Atoms) -
         CheckpointError: no checkpoint, or a damaged one.
         ConfigError: one of other settings, another potential or other atoms.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            document = json.loads(file.metadata()["mlanet_dynamics"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator there
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no checkpoint to resume from") from None
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint of a simulation: {error}") from None
+    arrays, document = _unsigned(path) or _signed(path)
     _require_same(document["settings"], to_data(settings), str(path))
     if document["potential"] != potential:
         raise ConfigError(f"{path}: was run with {document['potential']}, not {potential}; choose another folder")
     if not np.array_equal(arrays["numbers"], atoms.numbers):
         raise ConfigError(f"{path}: holds other atoms than the structure given")
     return State(arrays, int(document["step"]), document["rng"], dict(document["sizes"]))
+
+
+def _signed(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Arrays and document, of which not a bit has changed since they were written."""
+    if not path.exists():
+        raise CheckpointError(f"{path}: no checkpoint to resume from")
+    try:
+        tensors, document = load_state(path, kind=SIMULATION)
+    except CheckpointError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise CheckpointError(f"{path}: not a checkpoint of a simulation: {reason}") from None
+    if document.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path}: written by a later mlanet (schema {document.get('schema')}); install it")
+    return {name: tensor.numpy() for name, tensor in tensors.items()}, document
+
+
+def _unsigned(path: Path) -> tuple[Arrays, dict[str, Any]] | None:
+    """What earlier versions wrote, which has no digest; nothing where the file is not one of those."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            document = json.loads(file.metadata()["mlanet_dynamics"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator there
+        return arrays, document
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _require_same(old: dict[str, Any], new: dict[str, Any], source: str) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +11,13 @@ import yaml
 from mlanet.config import parse, read_yaml
 from mlanet.errors import CheckpointError, ConfigError, OutputError
 from mlanet.files import write_whole
+from mlanet.ownership import LOCK
 from mlanet.sweep.config import SweepConfig
 from mlanet.sweep.parts import digests, divide, write_parts
 from mlanet.sweep.plan import PARTS, POINTS, Plan, Point, make_plan, plain, settled
 from mlanet.sweep.table import Result
 
-SETTINGS, RESULT, TABLE, LOCK = "sweep.yaml", "result.json", "table.csv", "sweep.lock"
+SETTINGS, RESULT, TABLE = "sweep.yaml", "result.json", "table.csv"
 _BY_CONTENT = ("data.files", "data.test", "output")
 """Not compared as text: data are known by their content, and a folder may be moved."""
 
@@ -115,44 +112,6 @@ def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:
         found = [_differences(old.get(key), new.get(key), f"{path}.{key}" if path else key) for key in keys]
         return [difference for part in found for difference in part]
     return [] if old == new else [(path, old, new)]
-
-
-@contextlib.contextmanager
-def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Hold the folder; a second sweep in it is refused. Ends with the process, however that ends.
-
-    Raises:
-        ConfigError: another sweep runs in this folder.
-        OutputError: the folder cannot be written.
-    """
-    with _locked(folder / LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB, f"{folder}: another sweep is running in it"):
-        yield
-
-
-@contextlib.contextmanager
-def held(place: Path) -> Iterator[None]:
-    """Hold the folder of a point; waits for a former process that is still writing its last checkpoint."""
-    with _locked(place / "lock", fcntl.LOCK_EX, f"{place}: is held by another process"):
-        yield
-
-
-@contextlib.contextmanager
-def _locked(path: Path, kind: int, message: str) -> Iterator[None]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, kind)
-        except BlockingIOError:
-            raise ConfigError(message) from None
-        except OSError:  # a file system without locks: nothing to hold
-            pass
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def place_of(folder: Path, point: Point) -> Path:

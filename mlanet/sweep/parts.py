@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +13,7 @@ from mlanet.data.dataset import group_of
 from mlanet.data.read import Frame, read_frames
 from mlanet.data.splits import group_split, random_split
 from mlanet.errors import DataError, OutputError
+from mlanet.files import whole_folder
 from mlanet.sweep.config import SweepData
 
 
@@ -77,18 +75,12 @@ def write_parts(parts: Parts, folder: Path) -> None:
     Raises:
         OutputError: the place cannot be written.
     """
-    partial = folder.with_name(f"{folder.name}-{uuid.uuid4().hex}.partial")
     try:
-        for left in folder.parent.glob(f"{folder.name}-*.partial"):
-            shutil.rmtree(left)
-        partial.mkdir(parents=True)
-        for name, frames in parts._asdict().items():
-            with open(partial / f"{name}.extxyz", "w", encoding="utf-8") as file:
-                for frame in frames:
-                    write_extxyz(file, [frame.atoms])
-                file.flush()
-                os.fsync(file.fileno())
-        partial.replace(folder)
+        with whole_folder(folder) as partial:
+            for name, frames in parts._asdict().items():
+                with open(partial / f"{name}.extxyz", "w", encoding="utf-8") as file:
+                    for frame in frames:
+                        write_extxyz(file, [frame.atoms])
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -23,10 +24,11 @@ from mlanet.checkpoint import load_state
 from mlanet.data.dataset import load_samples
 from mlanet.data.loader import Loader
 from mlanet.errors import ConfigError, MLANetError
+from mlanet.ownership import owned
 from mlanet.profiling.measurement import commit
 from mlanet.sweep.config import SweepConfig
 from mlanet.sweep.engines import FILE_ERROR, TERMINATED, WITH_PARENT
-from mlanet.sweep.folder import held, place_of, read_folder, read_result, write, write_result
+from mlanet.sweep.folder import place_of, read_folder, read_result, write, write_result
 from mlanet.sweep.measure import PeakMemory, microseconds_per_atom
 from mlanet.sweep.plan import PARTS, Point, train_config
 from mlanet.sweep.table import DONE, Result, Row, failed
@@ -35,7 +37,7 @@ from mlanet.training.processes import Processes
 from mlanet.training.report import surroundings
 from mlanet.training.sets import load_split
 from mlanet.training.start import starting_cutoff
-from mlanet.training.trainer import MODEL, STATE, TrainResult, train
+from mlanet.training.trainer import STATE, TrainResult, train
 from mlanet.workflows.evaluate import collect, evaluate_files
 from mlanet.workflows.model import open_model
 
@@ -54,7 +56,8 @@ def run_point(folder: Path, name: str) -> int:
     if point is None:
         raise ConfigError(f"{folder}: has no point '{name}'; points: {', '.join(p.name for p in started.plan.points)}")
     torch.set_num_threads(started.used.run.threads or 1)
-    with held(place_of(folder, point)):
+    # A point of a sweep that was killed may still be writing its last checkpoint.
+    with owned(place_of(folder, point), f"mlanet sweep, point {name}", wait=math.inf):
         if read_result(folder, point) is not None:
             return 0
         device = Processes(started.used.run.device).device
@@ -117,8 +120,6 @@ def _train(settings: TrainConfig, place: Path, device: torch.device) -> tuple[Tr
     import matplotlib.backends.backend_agg  # noqa: F401 - loaded before memory is measured, not while
 
     resume = settings_state(settings).exists()
-    if not resume:  # a kill between the first model and the first checkpoint leaves a model alone
-        (Path(settings.run.folder) / MODEL).unlink(missing_ok=True)
     memory = PeakMemory(device)
     result = train(settings, resume=resume, progress=False)
     before = json.loads((place / _PEAK).read_text())["MiB"] if resume and (place / _PEAK).exists() else 0.0

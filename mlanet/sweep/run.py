@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from mlanet.errors import OutputError
+from mlanet.ownership import owned
 from mlanet.sweep.config import SweepConfig
 from mlanet.sweep.engines import FILE_ERROR, TERMINATED, Engine, Job
 from mlanet.sweep.folder import (
     RESULT,
     TABLE,
     Started,
-    one_at_a_time,
     open_folder,
     place_of,
     read_result,
@@ -77,12 +77,12 @@ def sweep(
         retry: run failed points again.
         watch: for a progress bar.
     Raises:
-        ConfigError: a folder with other settings, or one that another sweep holds.
+        ConfigError: a folder with other settings, or one that another run holds.
         DataError: data that cannot be used.
         OutputError: a place that cannot be written.
     """
     folder = Path(config.output)
-    with one_at_a_time(folder):
+    with owned(folder, "mlanet sweep"):
         started = open_folder(config, max(1, available_cores() // at_once))
         points = started.plan.points
         found = {point: result for point in points if (result := read_result(folder, point)) is not None}

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mlanet.errors import CheckpointError, ConfigError
-from mlanet.files import write_whole
+from mlanet.files import append_whole, cut_back, end_of_lines, write_whole
 from mlanet.plots import learning_curve
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
+
+LOG = "log.jsonl"
 
 
 class Report:
@@ -32,6 +34,7 @@ class Report:
     def __init__(self, folder: Path, *, writes: bool, tensorboard: bool, shown: bool = False) -> None:
         self.folder, self.writes, self.shown = folder, writes, shown
         self._board = None
+        self._torn = True
         if writes and tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -52,8 +55,10 @@ class Report:
         line = json.dumps({"event": event, **facts}, default=str)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            if self._torn:  # a process that was killed may have left half a line
+                cut_back(self.folder / LOG, end_of_lines(self.folder / LOG))
+                self._torn = False
+            append_whole(self.folder / LOG, (line + "\n").encode())
         except OSError as error:
             raise CheckpointError(f"{self.folder}: cannot be written: {error.strerror or error}") from None
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlanet.checkpoint import save_model
+from mlanet.checkpoint import read_model_header, save_model
 from mlanet.config import to_data, to_yaml
 from mlanet.data.audit import audit, audit_pair
 from mlanet.data.loader import Loader, ahead
 from mlanet.data.samples import Sample
-from mlanet.errors import ConfigError, DivergedError
+from mlanet.errors import CheckpointError, DivergedError
 from mlanet.forecast import Forecast, MemoryLimit
 from mlanet.graph import AtomicGraph, Labels, batch_graphs
 from mlanet.interruption import Signals
@@ -27,6 +27,7 @@ from mlanet.metrics import Errors
 from mlanet.potential import Potential
 from mlanet.precision import MatmulCost, require_matmul, use_matmul
 from mlanet.training.config import TrainConfig
+from mlanet.training.folder import MODEL, STATE, owned_by_first, require_free
 from mlanet.training.processes import Processes
 from mlanet.training.report import Report, progress_bar, surroundings
 from mlanet.training.sets import fingerprint, load_split, require_known
@@ -34,7 +35,6 @@ from mlanet.training.start import starting_cutoff, starting_potential
 from mlanet.training.state import Averaged, Origin, Progress, learning_rate, read_state, write_state
 from mlanet.training.step import Gradient
 
-MODEL, STATE = "model.safetensors", "checkpoint.safetensors"
 LATE = 0.8
 """Fraction of the budget after which the energy weighs more."""
 
@@ -60,14 +60,15 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = True) -
         resume: go on from the folder's checkpoint; on a CPU as if never interrupted, to the bit.
         progress: draw a bar on a terminal.
     Raises:
-        ConfigError: a folder with a run in it, or a checkpoint of other settings.
+        ConfigError: a folder with a run in it or with another owner, or a checkpoint of other settings.
         DataError: data that cannot be trained on.
         DivergedError: a loss or gradient that is not finite; the last checkpoint stays.
         CheckpointError: a folder that cannot be written.
     """
     processes = Processes(config.run.device)
     try:
-        with _determinism(config.run.deterministic), Signals() as signals:
+        held = owned_by_first(Path(config.run.folder), processes)
+        with _determinism(config.run.deterministic), held, Signals() as signals:
             return _Run(config, processes, resume, progress).loop(signals)
     finally:
         processes.close()
@@ -103,12 +104,7 @@ class _Run:
     def __init__(self, config: TrainConfig, processes: Processes, resume: bool, shown: bool) -> None:
         self.config, self.processes, self.shown = config, processes, shown and processes.first
         self.folder = Path(config.run.folder)
-        if not resume and (self.folder / STATE).exists():
-            raise ConfigError(f"{self.folder} holds a run already; go on with --resume, or choose another run.folder")
-        if not resume and (self.folder / MODEL).exists():
-            raise ConfigError(f"{self.folder} holds a model already; choose another run.folder")
-        if resume and not (self.folder / STATE).exists():
-            raise ConfigError(f"{self.folder} holds no checkpoint to resume from")
+        require_free(self.folder, resume)
         self.training, self.validation = load_split(config.data, starting_cutoff(config))
         potential, remarks = starting_potential(config, self.training)
         require_known(self.validation, potential.species)
@@ -133,6 +129,8 @@ class _Run:
         self._announce(remarks, resume)
         use_matmul(self.potential, config.run.matmul, self._announce_cost)
         processes.wait()
+        if resume:
+            self._complete()
         self.clock = time.monotonic() - self.progress.seconds
 
     def loop(self, signals: Signals) -> TrainResult:
@@ -235,9 +233,9 @@ class _Run:
         here.loss_sum, here.loss_steps = 0.0, 0
         score = self._score(row)
         here.rows.append(row)
-        if score < here.best or not mae:
+        best = score < here.best or not mae
+        if best:
             here.best, here.since_best, here.plateau_wait = score, 0, 0
-            self._save_model(row)
         else:
             here.since_best += 1
             here.plateau_wait += 1
@@ -246,6 +244,8 @@ class _Run:
         self.report.metrics(here.rows)
         self.report.log("validation", **row)
         self._save_state()
+        if best:  # after the checkpoint, which holds the same weights: killed in between, `_complete` makes up for it
+            self._save_model(row)
         limit = self.config.budget.early_stop
         return limit is None or here.since_best < limit
 
@@ -257,6 +257,16 @@ class _Run:
             "stress": self.config.loss.stress,
         }
         return sum(weight * row.get(f"valid_{name}_mae", 0.0) for name, weight in weights.items())
+
+    def _complete(self) -> None:
+        """The model that a run was about to write when it was killed, from the averaged weights of the checkpoint."""
+        here = self.progress
+        if not (self.processes.first and here.rows and here.rows[-1]["step"] == here.step and here.since_best == 0):
+            return
+        with contextlib.suppress(CheckpointError):
+            if read_model_header(self.folder / MODEL).card.get("steps") == here.step:
+                return
+        self._save_model(here.rows[-1])
 
     def _save_model(self, row: dict[str, float]) -> None:
         """The averaged weights with a card of where they come from."""

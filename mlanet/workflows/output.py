@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mlanet.errors import OutputError
+from mlanet.files import whole_file
 
 
 @contextlib.contextmanager
@@ -22,25 +22,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
         OutputError: no permission, no space, or `path` is a folder; whatever stood there is untouched.
     """
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise OutputError(f"{path}: is {'a folder' if target.is_dir() else 'a device'}, expected the name of a file")
-    temporary = target.with_name(f".{target.stem}-{uuid.uuid4().hex}{target.suffix}")
-    ours = {None, str(temporary), str(target), *map(str, target.parents)}
+    ours = {None, str(target), *map(str, target.parents)}
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, target)
+        with whole_file(path, path.suffix) as partial:
+            ours.add(str(partial))
+            yield partial
     except OSError as error:
         if (None if error.filename is None else str(error.filename)) not in ours:
             raise
         reason = error.strerror or str(error)
         raise OutputError(f"{path}: cannot be written: {reason}; nothing was changed there") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def refuse_overwriting(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:

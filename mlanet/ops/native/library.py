@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -9,19 +10,22 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
-import tempfile
 from pathlib import Path
 
 import torch
 
 from mlanet.errors import KernelError
+from mlanet.ops.native import cache
 
 SOURCES = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
 REALS = {torch.float32: "float", torch.float64: "double"}
-TIME_LIMIT = 300.0
-"""Seconds for the compiler, which needs about four."""
+TIME_LIMIT = 300
+"""Seconds of its own processor time for the compiler, which needs about four; a busy machine may take any time."""
+PATIENCE = 3600.0
+"""Seconds of the clock for a compiler that does nothing, and for another process that compiles."""
 
 
 @functools.cache
@@ -29,21 +33,24 @@ def load(l_max: int, dtype: torch.dtype) -> ctypes.CDLL:
     """The library for one l_max and precision, compiled if this machine has not got it yet.
 
     It is kept in `$MLANET_CACHE`, or `~/.cache/mlanet`, under a name made of sources, compiler, flags and processor.
+    Loaded is a copy of what was read and found unchanged, so nobody can exchange or cut it afterwards.
 
     Raises:
         KernelError: no compiler, or one that fails.
     """
     macros = (f"-DREAL={REALS[dtype]}", f"-DDEGREE={l_max}")
     found = compiler()
-    place = _cache() / f"{_fingerprint(found, macros)}.so"
-    if not place.exists():
-        _compile(found, macros, place)
+    name = _fingerprint(found, macros)
+    place = cache.folder()
+    if place is not None:
+        cache.tidy(place)
+        if (kept := cache.read(place, name)) is not None:
+            with contextlib.suppress(OSError):  # made for libraries that are gone: made anew
+                return _loaded(kept, place)
     try:
-        return ctypes.CDLL(str(place))
+        return _loaded(_made(found, macros, place, name), place)
     except OSError as error:
-        raise KernelError(
-            f"the compiled kernels {place} cannot be loaded: {error}; delete the file and try again"
-        ) from error
+        raise KernelError(f"the kernels that {found[0]} made cannot be loaded: {error}") from error
 
 
 def compiler() -> tuple[str, ...]:
@@ -61,37 +68,74 @@ def compiler() -> tuple[str, ...]:
     )
 
 
-def _compile(found: tuple[str, ...], macros: tuple[str, ...], place: Path) -> None:
-    """Into a file of its own first, so that a broken or a second compilation leaves nothing half done."""
-    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
-        target = Path(folder) / "kernels.so"
-        done = _run([*found, *FLAGS, *macros, str(SOURCES / "entry.cpp"), "-o", str(target)])
-        if done.returncode:
-            complaint = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])
-            raise KernelError(f"{' '.join(found)} could not compile the kernels: {complaint.strip()}")
-        os.replace(target, place)
+def _made(found: tuple[str, ...], macros: tuple[str, ...], place: Path | None, name: str) -> bytes:
+    """The library, from the compiler, or from another process that compiled it while we waited."""
+    known = None if place is None else cache.read(place, name)
+    with cache.building(place, name, PATIENCE) as folder:
+        if place is not None and (made := cache.read(place, name)) not in (None, known):
+            assert made is not None
+            return made
+        made = _compiled(found, macros, folder)
+        if place is not None:
+            cache.write(place, name, made)
+        return made
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+def _compiled(found: tuple[str, ...], macros: tuple[str, ...], folder: Path) -> bytes:
+    """In a folder that takes the compiler's own temporary files too."""
+    target = folder / "kernels.so"
+    done = _run([*found, *FLAGS, *macros, str(SOURCES / "entry.cpp"), "-o", str(target)], TMPDIR=str(folder))
+    if done.returncode == -signal.SIGXCPU or "CPU time limit exceeded" in done.stderr:
+        raise KernelError(f"{' '.join(found)} took more than {TIME_LIMIT} s of processor time for the kernels")
+    if done.returncode or not target.is_file():
+        complaint = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])
+        raise KernelError(f"{' '.join(found)} could not compile the kernels: {complaint.strip()}")
+    return target.read_bytes()
+
+
+def _loaded(library: bytes, place: Path | None) -> ctypes.CDLL:
+    """From a file of our own, which no name leads to afterwards; in the cache where temporary files may not be run."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        return _copied(library, None)
+    except OSError:
+        if place is None:
+            raise
+        return _copied(library, place)
+
+
+def _copied(library: bytes, place: Path | None) -> ctypes.CDLL:
+    with cache.scratch(place) as folder:
+        copy = folder / "kernels.so"
+        copy.write_bytes(library)
+        return ctypes.CDLL(str(copy))
+
+
+def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command with its processor time limited; nothing of it runs on after an interruption."""
+    limited = ["sh", "-c", f'ulimit -S -t {TIME_LIMIT} 2>/dev/null; exec "$@"', "sh", *command]
+    try:
+        process = subprocess.Popen(
+            limited,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | environment,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
         raise KernelError(f"the C++ compiler {command[0]} does not run: {error}") from error
-
-
-def _cache() -> Path:
-    """Where libraries are kept; a private folder of this process if the place cannot be written."""
-    try:  # there may be no home, or no right to write there
-        place = Path(os.environ.get("MLANET_CACHE") or Path.home() / ".cache" / "mlanet") / "kernels"
-        place.mkdir(parents=True, exist_ok=True)
-        return place if os.access(place, os.W_OK) else _private()
-    except (OSError, RuntimeError):
-        return _private()
-
-
-@functools.cache
-def _private() -> Path:
-    return Path(tempfile.mkdtemp(prefix="mlanet-kernels-"))
+    try:
+        out, complaints = process.communicate(timeout=PATIENCE)
+    except BaseException as error:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise KernelError(f"the C++ compiler {command[0]} has not ended after {PATIENCE:.0f} s") from None
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, out, complaints)
 
 
 def _fingerprint(found: tuple[str, ...], macros: tuple[str, ...]) -> str:
