@@ -156,6 +156,13 @@ def preset_path(name: str | os.PathLike[str]) -> Path:
     )
 
 
+def require_at_most(config: msgspec.Struct, most: Mapping[str, float]) -> None:
+    """Raise `ValueError` for a number, of any key named in `most`, beyond what is supported there."""
+    for name, limit in most.items():
+        if (value := getattr(config, name)) is not None and value > limit:
+            raise ValueError(f"{name} must be at most {limit:g}, got {value}")
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"`, or nothing when no known word is near.
 
