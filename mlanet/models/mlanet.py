@@ -30,7 +30,6 @@ from mlanet.ops.rows import Rows
 from mlanet.statistics import Statistics
 from mlanet.units import MAX_CUTOFF
 
-
 MOST_CHANNELS = 4096
 MOST = {"layers": 64, "heads": 1024, "key_dim": 1024, "radial_functions": 512, "hidden": 8192, "cutoff": MAX_CUTOFF}
 """Largest supported values, so that no network is begun that cannot be built."""

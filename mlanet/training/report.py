@@ -16,6 +16,7 @@ import torch
 
 from mlanet.errors import CheckpointError, ConfigError
 from mlanet.files import write_whole
+from mlanet.plain import plain
 from mlanet.plots import learning_curve
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Report:
     def tell(self, *lines: str) -> None:
         """Lines for people on stderr, unless they asked for quiet."""
         if self.writes and self.shown:
-            print(*lines, sep="\n", file=sys.stderr)
+            print(*map(plain, lines), sep="\n", file=sys.stderr)
 
     def log(self, event: str, **facts: Any) -> None:
         """One line of log.jsonl."""
