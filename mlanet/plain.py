@@ -26,3 +26,12 @@ def plain_json(text: str) -> str:
     '"\\u009b31m"'
     """
     return _IN_JSON.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
+def literal(text: str) -> str:
+    r"""A name as it stands in a picture of matplotlib: a dollar begins no formula.
+
+    >>> literal("a$b")
+    'a\\$b'
+    """
+    return plain(text).replace("$", r"\$")

@@ -26,13 +26,13 @@ def pairs_by_tree(
     fractions -= home
     inside = positions - home @ box[axes]
     margin = cutoff * np.linalg.norm(inverse, axis=0)  # the cutoff over the heights
-    reach = [range(-int(np.ceil(one)), int(np.ceil(one)) + 1) for one in margin]
+    reach = [range(-n, n + 1) for n in np.ceil(margin).astype(int).tolist()]
     owners, images = [], []
-    for image in itertools.product(*reach):
-        moved = fractions + image
+    for one in itertools.product(*reach):
+        moved = fractions + one
         near = np.flatnonzero(((moved >= -margin) & (moved <= 1 + margin)).all(axis=1))
         owners.append(near)
-        images.append(np.broadcast_to(np.array(image, dtype=np.float64), (len(near), len(axes))))
+        images.append(np.broadcast_to(np.array(one, dtype=np.float64), (len(near), len(axes))))
     owner, image = np.concatenate(owners), np.concatenate(images)
     ghosts = inside[owner] + image @ box[axes]
     found = cKDTree(inside).sparse_distance_matrix(cKDTree(ghosts), cutoff, output_type="ndarray")

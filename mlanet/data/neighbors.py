@@ -55,7 +55,7 @@ def neighbor_list(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff:
     periodic = np.asarray(pbc, dtype=bool)
     box = np.where(periodic[:, None], np.asarray(cell, dtype=np.float64), 0.0)
     basis = compact_basis(box, periodic)
-    reduced = np.ascontiguousarray(basis @ box)
+    reduced = np.ascontiguousarray(basis @ box, dtype=np.float64)
     plan = plan_search(positions, reduced, periodic, cutoff)
     if plan.by_grid:
         search = vesin.NeighborList(cutoff=float(cutoff), full_list=True, n_threads=1)

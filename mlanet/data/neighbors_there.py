@@ -58,7 +58,7 @@ def search(
     periodic = np.asarray(pbc, dtype=bool)
     box = np.where(periodic[:, None], cell, 0.0)
     basis = compact_basis(box, periodic)
-    plan_search(positions, basis @ box, periodic, cutoff)
+    plan_search(positions, np.asarray(basis @ box, dtype=np.float64), periodic, cutoff)
     finder = vesin.NeighborList(cutoff=float(cutoff), full_list=True)
     here = [torch.tensor(one, device=device) for one in (positions, basis @ box, periodic)]
     pairs, shift = finder.compute(*here, "PS")
