@@ -21,7 +21,7 @@ from mlanet.checkpoint import copied, load_model, model_path, moved, rebuilt
 from mlanet.compiled import CompiledPotential, CompileError
 from mlanet.data.atoms import MIN_DISTANCE, to_graph
 from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge
-from mlanet.errors import ConfigError, DataError, GeometryError
+from mlanet.errors import ConfigError, DataError, NotFiniteError
 from mlanet.graph import AtomicGraph, Prediction
 from mlanet.kernels import use_kernels
 from mlanet.models import ModelConfig
@@ -155,7 +155,7 @@ class MLANetCalculator(Calculator):
 
         Raises:
             UnsupportedElementError: an element that the model does not know.
-            GeometryError: a structure without a meaning, or one for which the model gives no finite forces.
+            GeometryError: a structure without a meaning; `NotFiniteError`, of this kind, where the model gives NaN.
         """
         with self._lock:
             super().calculate(atoms, properties, system_changes)
@@ -196,7 +196,9 @@ class MLANetCalculator(Calculator):
         energy = float(prediction.energy[0])
         forces = _numpy(prediction.forces)
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
-            raise GeometryError("the model gives no finite energy or forces for this structure")
+            bad = ~np.isfinite(forces).all(axis=1)
+            atom = f" (first at atom {int(bad.argmax())})" if bad.any() else ""
+            raise NotFiniteError(f"the model gives no finite energy or forces for this structure{atom}")
         results: dict[str, Any] = {
             "energy": energy,
             "free_energy": energy,
@@ -208,6 +210,8 @@ class MLANetCalculator(Calculator):
         stress = _numpy(prediction.stress[0])
         if np.isfinite(stress).all():
             results["stress"] = stress[VOIGT]
+        elif not np.isnan(stress).all():
+            raise NotFiniteError("the model gives a stress that is not finite for this structure")
         return results
 
     def __getstate__(self) -> dict[str, Any]:

@@ -27,9 +27,10 @@ from torch import Tensor
 from mlanet.config import parse, suggestion, to_data
 from mlanet.errors import CheckpointError, ConfigError
 from mlanet.files import write_whole
-from mlanet.models import ModelConfig, as_written
-from mlanet.potential import Potential
+from mlanet.models import MOST_NUMBERS, ModelConfig, as_written
+from mlanet.potential import Potential, unsound
 from mlanet.statistics import Statistics
+from mlanet.units import MAX_ATOMIC_NUMBER
 
 SCHEMA_VERSION = 1
 """Version of the header; files of a later one are refused."""
@@ -37,6 +38,9 @@ SCHEMA_VERSION = 1
 MODEL = "model"
 STATE = "training state"
 SIMULATION = "simulation state"
+
+BESIDE_WEIGHTS = 2**22
+"""Numbers that building a model may need beside its weights: tables of constants."""
 
 _BLANK = b"0" * 64
 _MARK = b'"sha256":"'
@@ -110,13 +114,14 @@ def save_model(potential: Potential, path: str | os.PathLike[str], card: Mapping
         path: replaced whole or not at all.
         card: facts for people, of plain JSON types: data set, licence, errors on a held-out split.
     Raises:
-        CheckpointError: the file cannot be written (no space, no permission); an older one there is intact.
+        CheckpointError: weights or statistics that are not finite, or the file cannot be written (no space, no
+            permission); an older one there is intact.
     """
     from mlanet.version import __version__
 
     numbers = _numbers(potential.statistics)
-    if not all(map(math.isfinite, (*numbers.references, *numbers.scale, numbers.mean_neighbors, numbers.stress_scale))):
-        raise CheckpointError(f"{path}: not written: the statistics hold NaN or infinity: {potential.statistics}")
+    if problem := _impossible(numbers) or unsound(potential.state_dict()):
+        raise CheckpointError(f"{path}: not written: {problem}")
     text = _ModelText(
         schema_version=SCHEMA_VERSION,
         version=__version__,
@@ -138,15 +143,19 @@ def load_model(
         dtype: of the weights; None keeps that of the file. References and scales are float64 always.
         device: where to put it.
     Raises:
-        CheckpointError: no such file, damaged, of another kind, or of a later mlanet.
+        CheckpointError: no such file, damaged, of another kind, of a later mlanet, or with weights that are not finite.
         ConfigError: a device that this machine does not have.
     """
     file = _read(path, MODEL)
     header = _model_header(file, path)
     weights = _tensors(file, path)
+    if problem := unsound(weights):
+        raise CheckpointError(f"{path}: {problem}; the model cannot be used")
     try:
-        potential = rebuilt(header.config, header.statistics, weights)
-    except (RuntimeError, ValueError) as error:
+        # What the header asks for is built only if the file holds as much: seven hundred bytes could ask for 80 GB.
+        most = 2 * sum(one.numel() for one in weights.values()) + BESIDE_WEIGHTS
+        potential = rebuilt(header.config, header.statistics, weights, most)
+    except (RuntimeError, ValueError, TypeError, LookupError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: weights and configuration do not belong together: {reason}") from None
     return moved(potential, dtype, device)
@@ -233,15 +242,18 @@ def copied(potential: Potential) -> Potential:
     return found.with_kernels(getattr(potential.model, "kernels", "plain"))
 
 
-def rebuilt(config: ModelConfig, statistics: Statistics, weights: Mapping[str, Tensor]) -> Potential:
+def rebuilt(
+    config: ModelConfig, statistics: Statistics, weights: Mapping[str, Tensor], most: int = MOST_NUMBERS
+) -> Potential:
     """A potential in evaluation mode with these weights (copied), of their type and on their device.
 
     Raises:
         RuntimeError: weights that do not belong to the configuration.
+        ConfigError: a configuration with more than `most` weights.
     """
     first = next((one for one in weights.values() if one.is_floating_point()), torch.zeros(()))
     with torch.random.fork_rng(devices=[]):
-        potential = Potential.build(config, statistics).to(device=first.device, dtype=first.dtype)
+        potential = Potential.build(config, statistics, most).to(device=first.device, dtype=first.dtype)
     potential.load_state_dict({name: one.detach().clone() for name, one in weights.items()}, assign=True)
     return potential.eval()
 
@@ -268,6 +280,17 @@ def _numbers(statistics: Statistics) -> _Numbers:
         stress_scale=float(statistics.stress_scale),
         closest=tuple(tuple(map(float, row)) for row in statistics.closest),
     )
+
+
+def _impossible(numbers: _Numbers) -> str:
+    """What is wrong with the statistics of a model; empty if nothing."""
+    closest = [distance for row in numbers.closest for distance in row]
+    scalars = (numbers.mean_neighbors, numbers.stress_scale)
+    if not all(map(math.isfinite, (*numbers.references, *numbers.scale, *closest, *scalars))):
+        return f"the statistics hold NaN or infinity: {numbers}"
+    if not all(1 <= z <= MAX_ATOMIC_NUMBER for z in numbers.species):
+        return f"the species {list(numbers.species)} are no elements"
+    return ""
 
 
 def _write(path: str | os.PathLike[str], kind: str, header: str, tensors: Mapping[str, Tensor]) -> None:
@@ -353,9 +376,11 @@ def _model_header(file: _File, path: str | os.PathLike[str]) -> ModelHeader:
         _require_schema(data["schema_version"], path)
         text = msgspec.convert(data, _ModelText)
         numbers = {name: getattr(text.statistics, name) for name in text.statistics.__struct_fields__}
-        config = parse(as_written(text.config), ModelConfig, str(path))
+        config = parse(as_written(text.config), ModelConfig, "config")
         statistics = Statistics(**numbers)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if problem := _impossible(text.statistics):
+            raise ValueError(problem)
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise CheckpointError(f"{path}: its header is not that of {_EXPECTED[MODEL]}: {error}") from None
     return ModelHeader(config, statistics, text.card, text.version, text.schema_version, text.parameters, file.digest)
 

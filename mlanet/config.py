@@ -7,8 +7,8 @@ names the file, the place in it, what was found and what is supported, with a gu
 from __future__ import annotations
 
 import difflib
+import math
 import os
-import re
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,37 +18,19 @@ import msgspec
 import yaml
 
 from mlanet.errors import ConfigError
+from mlanet.yaml_text import MOST_BYTES, value_of
 
 T = TypeVar("T")
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without two of its traps: a repeated key is an error, and `1e-3` is a number."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
-            if key in seen:
-                raise ConfigError(f"line {key_node.start_mark.line + 1}: key '{key}' stands twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The mapping in a YAML file; `ConfigError` names the file and the line of what is wrong."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with open(path, "rb") as file:
+            text = file.read(MOST_BYTES + 1).decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     return read_yaml_text(text, str(path))
 
@@ -60,11 +42,9 @@ def read_yaml_text(text: str, source: str) -> dict[str, Any]:
     {'lr': 0.001}
     """
     try:
-        data = yaml.load(text, _StrictLoader)
+        data = value_of(text)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{source}: expected 'key: value' lines, found {type(data).__name__}")
     return data
@@ -82,12 +62,13 @@ def parse(data: Mapping[str, Any], into: Any, source: str) -> Any:
         into: a Struct, or a union of tagged Structs.
         source: named in errors, usually the file.
     Raises:
-        ConfigError: unknown key (with a suggestion), wrong type, impossible value.
+        ConfigError: unknown key (with a suggestion), wrong type, impossible value, a number that is not finite.
     """
+    _require_finite(data, source, "")
     _check_keys(data, into, source, "")
     try:
         return msgspec.convert(data, into, strict=True)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, OverflowError) as error:
         raise ConfigError(f"{source}: {_readable(str(error))}") from None
 
 
@@ -113,9 +94,9 @@ def with_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[st
         if not equals or not key:
             raise ConfigError(f"override '{word}': expected key=value, e.g. optimizer.lr=1e-3")
         try:
-            value = yaml.load(text, _StrictLoader)
-        except (yaml.YAMLError, ConfigError) as error:
-            raise ConfigError(f"override '{word}': value is not valid YAML: {error}") from None
+            value = value_of(text)
+        except ConfigError as error:
+            raise ConfigError(f"override '{word}': {error}") from None
         *parents, last = key.split(".")
         place = result
         for parent in parents:
@@ -156,6 +137,13 @@ def preset_path(name: str | os.PathLike[str]) -> Path:
     )
 
 
+def require_at_most(config: msgspec.Struct, most: Mapping[str, float]) -> None:
+    """Raise `ValueError` for a number, of any key named in `most`, beyond what is supported there."""
+    for name, limit in most.items():
+        if (value := getattr(config, name)) is not None and value > limit:
+            raise ValueError(f"{name} must be at most {limit:g}, got {value}")
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"`, or nothing when no known word is near.
 
@@ -169,6 +157,18 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 def _copied(data: Any) -> Any:
     """A deep copy of nested mappings, so that overriding never changes the caller's data."""
     return {key: _copied(value) for key, value in data.items()} if isinstance(data, Mapping) else data
+
+
+def _require_finite(data: Any, source: str, place: str) -> None:
+    """Refuse NaN, infinity and integers beyond 63 bits, wherever they stand."""
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            _require_finite(value, source, f"{place}.{key}" if place else str(key))
+    elif isinstance(data, list | tuple):
+        for index, value in enumerate(data):
+            _require_finite(value, source, f"{place}[{index}]")
+    elif (isinstance(data, float) and not math.isfinite(data)) or (isinstance(data, int) and abs(data) >= 2**63):
+        raise ConfigError(f"{source}: '{place}' is {data:.3g}, not a number that can be used")
 
 
 def _check_keys(data: Any, into: Any, source: str, place: str) -> None:

@@ -6,11 +6,17 @@ and keeps its traceback.
 
 from __future__ import annotations
 
+from mlanet.plain import plain
+
 
 class MLANetError(Exception):
     """Base of all errors that a user can cause and mend."""
 
     exit_status = 2
+
+    def __str__(self) -> str:
+        """The message; what it quotes of a file or name acts on no terminal."""
+        return plain(super().__str__())
 
 
 class ConfigError(MLANetError, ValueError):
@@ -23,6 +29,10 @@ class DataError(MLANetError, ValueError):
 
 class GeometryError(DataError):
     """A structure without a meaning: NaN position, singular periodic cell, overlapping atoms, no atoms."""
+
+
+class NotFiniteError(GeometryError):
+    """A structure for which the model gives NaN or infinity."""
 
 
 class MissingLabelError(DataError):

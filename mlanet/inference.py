@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 
+import torch
 from torch import Tensor
 
+from mlanet.errors import NotFiniteError
 from mlanet.graph import AtomicGraph, Prediction, Size, batch_graphs
-from mlanet.potential import Potential
+from mlanet.potential import Potential, has_stress
 
 
 def predict(
@@ -21,7 +23,8 @@ def predict(
     """One `Prediction` per structure, in order, on the CPU and without history.
 
     Graphs are taken as they come and joined until the next one would bring the batch above `max_edges`; a single graph
-    above it makes a batch of its own. What a structure is batched with changes its numbers by rounding only.
+    above it makes a batch of its own. What a structure is batched with changes its numbers by rounding only: a batch
+    whose answer is not finite is computed again, each structure by itself, because in padded sums 0 · NaN is NaN.
 
     Args:
         potential: answers in evaluation mode, and is left in the mode in which it was found.
@@ -62,7 +65,40 @@ def split(prediction: Prediction, graph: AtomicGraph) -> list[Prediction]:
     ]
 
 
+def require_finite(prediction: Prediction, graph: AtomicGraph, where: str) -> None:
+    """Raise `NotFiniteError`, naming `where` and the atom, unless energy, forces, stress and charges are numbers.
+
+    Stress may be NaN where it is not defined, and where a model has none.
+    """
+    atomic = {"forces": prediction.forces, "atomic energies": prediction.atomic_energies}
+    if prediction.charges is not None:
+        atomic["charges"] = prediction.charges
+    for name, values in atomic.items():
+        bad = ~torch.isfinite(values.reshape(len(values), -1)).all(dim=1)
+        if bool(bad.any()):
+            atom = int(bad.nonzero()[0])
+            found = values[atom].tolist()
+            raise NotFiniteError(f"{where}, atom {atom}: the model gives {name} of {found}, which are not finite")
+    if not bool(torch.isfinite(prediction.energy).all()):
+        raise NotFiniteError(f"{where}: the model gives an energy of {prediction.energy.tolist()}, which is not finite")
+    defined = prediction.stress[has_stress(graph).to(prediction.stress.device)]
+    if not (bool(torch.isfinite(defined).all()) or bool(defined.isnan().all())):
+        raise NotFiniteError(f"{where}: the model gives a stress that is not finite: {defined.tolist()}")
+
+
 def _answer(potential: Potential, graphs: list[AtomicGraph]) -> list[Prediction]:
+    """One batch; structure by structure where its answer is not finite, so that none touches another."""
+    found = _evaluated(potential, graphs)
+    if len(graphs) > 1 and not all(_is_finite(one) for one in found):
+        found = [one for graph in graphs for one in _evaluated(potential, [graph])]
+    return found
+
+
+def _is_finite(prediction: Prediction) -> bool:
+    return bool(torch.isfinite(prediction.energy).all() and torch.isfinite(prediction.forces).all())
+
+
+def _evaluated(potential: Potential, graphs: list[AtomicGraph]) -> list[Prediction]:
     """Evaluate one batch; one transfer to the CPU per batch, not per structure."""
     batch = batch_graphs(graphs)
     training = potential.training

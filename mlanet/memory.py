@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 from collections.abc import Callable
@@ -55,6 +56,29 @@ class LiveBytes(TorchDispatchMode):
         self._known[key] = weakref.ref(storage, freed)
         self.live += size
         self.peak = max(self.peak, self.live)
+
+
+class Allowance(TorchDispatchMode):
+    """Lets tensors be made inside the `with` block until they hold so many numbers together, and no more.
+
+    A tensor is counted by the size that is asked for, before it is made.
+
+    - numbers: how many · left: how many still
+    """
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.numbers = self.left = numbers
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        size = args[0] if args else None
+        if isinstance(size, list | tuple) and all(isinstance(one, int) for one in size):
+            self.left -= math.prod(size)
+        if self.left < 0:
+            raise MemoryError(f"more than {self.numbers} numbers")
+        return operation(*args, **(kwargs or {}))
 
 
 def peak_bytes(run: Callable[[], object]) -> int:

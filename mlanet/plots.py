@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlanet.errors import OutputError
 from mlanet.files import write_whole
+from mlanet.plain import literal
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def structure_picture(
     figure = new_figure(5.6, 5.4)
     axes = figure.add_subplot()
     _draw_structure(axes, atoms, forces)
-    axes.set_title(title or atoms.get_chemical_formula("metal"), loc="left", fontweight="bold", color=INK)
+    axes.set_title(literal(title or atoms.get_chemical_formula("metal")), loc="left", fontweight="bold", color=INK)
     save(figure, path)
 
 
@@ -319,11 +320,13 @@ def _draw_numbers(axes: Axes, numbers: _Numbers) -> None:
     """A heading and a column of names and values."""
     axes.set_axis_off()
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.text(0.0, 0.88, numbers.title, fontsize=13, fontweight="bold", color=INK)
+    axes.text(0.0, 0.88, literal(numbers.title), fontsize=13, fontweight="bold", color=INK)
     for line, (name, value) in enumerate(numbers.lines):
         height = 0.74 - 0.105 * line
         axes.text(0.0, height, name, fontsize=9.5, color=GREY)
-        axes.text(0.33, height, value.replace("-", "\u2212") if name != "from" else value, fontsize=9.5, color=INK)
+        axes.text(
+            0.33, height, value.replace("-", "\u2212") if name != "from" else literal(value), fontsize=9.5, color=INK
+        )
 
 
 def _panel_of(name: str) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mlanet.errors import ConfigError, GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, ModelOutput, Prediction
-from mlanet.models import Model, ModelConfig, build_model
+from mlanet.models import MOST_NUMBERS, Model, ModelConfig, build_model
 from mlanet.ops.digits import matrix_products
 from mlanet.statistics import Statistics
 
@@ -53,9 +53,9 @@ class Potential(nn.Module):
         self._restore_constants()
 
     @classmethod
-    def build(cls, config: ModelConfig, statistics: Statistics) -> Potential:
-        """An untrained potential; weights are drawn from torch's global generator."""
-        return cls(build_model(config, statistics), statistics)
+    def build(cls, config: ModelConfig, statistics: Statistics, most: int = MOST_NUMBERS) -> Potential:
+        """An untrained potential; weights, at most so many, are drawn from torch's global generator."""
+        return cls(build_model(config, statistics, most), statistics)
 
     @property
     def cutoff(self) -> float:
@@ -226,6 +226,21 @@ def has_stress(graph: AtomicGraph) -> Tensor:
 def _only_where_periodic(stress: Tensor, graph: AtomicGraph) -> Tensor:
     """NaN for structures in which stress has no meaning."""
     return torch.where(has_stress(graph)[:, None, None], stress, torch.full_like(stress, torch.nan))
+
+
+def unsound(weights: Mapping[str, Tensor]) -> str:
+    """What keeps tensors from being the weights of a model: NaN, infinity, no or several precisions; empty if nothing.
+
+    >>> unsound({"a": torch.tensor([1.0, torch.nan])})
+    "weight 'a' holds NaN or infinity"
+    """
+    types = {str(one.dtype).removeprefix("torch.") for one in weights.values()}
+    if len(types) != 1 or not types <= {"float16", "bfloat16", "float32", "float64"}:
+        return f"weights are of type {', '.join(sorted(types)) or 'none'}, expected one floating-point type"
+    for name, one in weights.items():
+        if not bool(torch.isfinite(one).all()):
+            return f"weight '{name}' holds NaN or infinity"
+    return ""
 
 
 def require_species(numbers: Tensor, species: tuple[int, ...]) -> None:

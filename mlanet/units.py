@@ -23,3 +23,6 @@ KCAL_PER_MOL_IN_EV = 0.0433641
 
 MAX_ATOMIC_NUMBER = 118
 """The heaviest element with a name."""
+
+MAX_CUTOFF = 100.0
+"""Å, the longest cutoff of a model or search; a dense solid has 400 000 neighbours within it."""

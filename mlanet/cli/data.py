@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlanet.cli.output import Files, Json, note, print_json, print_table
+from mlanet.cli.output import Files, Json, note, print_json, print_table, say
 
 app = typer.Typer(help="Audit, split and convert labelled files.", no_args_is_help=True)
 
@@ -45,9 +45,9 @@ def check(
     if json:
         print_json({name: report.to_data() for name, report in reports.items()} | {"warnings": warnings})
     else:
-        print("\n\n".join(reports[name].render() for name in ("audit", "valid") if name in reports))
+        say("\n\n".join(reports[name].render() for name in ("audit", "valid") if name in reports))
         for warning in reports["together"].warnings if valid else ():
-            print(f"warning: {warning}")
+            say(f"warning: {warning}")
     if strict and warnings:
         raise typer.Exit(1)
 

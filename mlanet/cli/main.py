@@ -23,6 +23,7 @@ from mlanet.cli import (
     train,
     trajectory,
 )
+from mlanet.cli.terminal import prepare_streams
 from mlanet.errors import MLANetError
 from mlanet.version import __version__
 
@@ -73,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     0 done · 1 a check found something wrong · 2 wrong usage or input · 3 a file that cannot be read back or written
     · 130 interrupted. An error that is not a `MLANetError` is a bug and keeps its traceback.
     """
+    prepare_streams()
     try:
         app(args=arguments, prog_name="mlanet")
     except MLANetError as error:

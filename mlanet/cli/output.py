@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+
+from mlanet.plain import plain, plain_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -100,13 +103,19 @@ def print_json(document: object) -> None:
     """One JSON document on stdout; NaN and infinities, which JSON does not have, become null."""
     import msgspec
 
-    print(msgspec.json.format(msgspec.json.encode(document, enc_hook=_plain), indent=2).decode())
+    text = msgspec.json.format(msgspec.json.encode(document, enc_hook=_as_data), indent=2).decode()
+    print(plain_json(text))
 
 
-def _plain(value: object) -> object:
+def say(text: str) -> None:
+    """A line of the result for people, on stdout."""
+    print(plain(text))
+
+
+def _as_data(value: object) -> object:
     """Paths as text, scalars and arrays of numpy and torch as numbers and lists."""
     if isinstance(value, Path):
-        return str(value)
+        return os.fsencode(value).decode(errors="backslashreplace")
     if hasattr(value, "tolist"):
         return value.tolist()
     raise NotImplementedError(f"{type(value).__name__} has no form in JSON")
@@ -121,7 +130,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for name in columns:
         table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(plain(cell)) for cell in row))
     _print_whole(table)
 
 
@@ -134,7 +143,7 @@ def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in pairs:
-        table.add_row(Text(name), Text(value))
+        table.add_row(Text(plain(name)), Text(plain(value)))
     _print_whole(table)
 
 
@@ -150,7 +159,7 @@ def _print_whole(table: Table) -> None:
 
 def note(message: str) -> None:
     """A line for people, on stderr, so that stdout stays the result."""
-    print(message, file=sys.stderr)
+    print(plain(message), file=sys.stderr)
 
 
 def progress(things: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:

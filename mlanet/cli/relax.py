@@ -91,7 +91,9 @@ def relax(
         compiled=compiled,
         matmul=matmul.value,
     )
-    course = relaxation(atoms, cell=cell.value, pressure=pressure, fmax=fmax, steps=steps, method=method.value)
+    course = relaxation(
+        atoms, cell=cell.value, pressure=pressure, fmax=fmax, steps=steps, method=method.value, where=frames[0].where
+    )
     last = list(progress(course, "relaxing"))[-1]
     if atoms.calc.matmul_cost is not None:
         note(str(atoms.calc.matmul_cost))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlanet.cli.output import Json, note, print_json, print_pairs, print_table, progress
+from mlanet.cli.output import Json, note, print_json, print_pairs, print_table, progress, say
 
 if TYPE_CHECKING:
     from mlanet.sweep.config import SweepConfig
@@ -170,7 +170,7 @@ def _print(result: SweepResult) -> None:
     cells = [_cells(row, model_name(row.preset, row.l_max)) for row in result.rows]
     print_table("errors of the test part (MAE)", columns, cells)
     for sentence in (*result.remarks, *result.recommendation.sentences):
-        print(sentence)
+        say(sentence)
     for path in result.files:
         note(f"wrote {path}")
 
@@ -204,5 +204,5 @@ def _print_plan(config: SweepConfig, jobs: int, json: bool) -> None:
     cells = [(point.model, str(point.size), str(point.seed), f"{s:.0f}") for point, s in expected.points.items()]
     print_table("nothing was trained; the points would be", ("model", "structures>", "seed>", "about, s>"), cells)
     for remark in started.plan.remarks:
-        print(remark)
+        say(remark)
     print_pairs("", [("points", str(len(rows))), ("at once", str(jobs)), ("about, minutes", f"{minutes:.1f}")])

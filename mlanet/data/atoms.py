@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
+from mlanet.data.bounds import require_bounded, require_charges, require_cutoff
 from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge, find_labels
 from mlanet.data.neighbors_there import neighbor_tensors
 from mlanet.errors import DataError, GeometryError, UnsupportedElementError
@@ -56,21 +57,25 @@ def to_graph(
         keys: where charges are found.
         device: of the graph; on a GPU the neighbours of a large structure are looked up there.
     Raises:
-        GeometryError: no atoms, NaN or infinity, a singular cell in a periodic direction, atoms nearer than 0.1 Å.
+        GeometryError: no atoms, NaN or infinity, positions or cells beyond 1e7 Å, a singular cell in a periodic
+            direction, atoms nearer than 0.1 Å, impossible charges, more pairs than memory holds.
         UnsupportedElementError: a dummy atom or an impossible atomic number.
         DataError: a charge that is no number, or a structure that is neither ASE's nor pymatgen's.
 
     >>> to_graph(Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.74]]), cutoff=3.0).n_edges
     2
     """
-    if not cutoff > 0 or not np.isfinite(cutoff):
-        raise ValueError(f"cutoff must be a positive number of Å, got {cutoff}")
+    require_cutoff(cutoff)
     atoms = as_atoms(structure)
     require_sound(atoms, where)
     cell = np.asarray(atoms.cell.array, dtype=np.float64)
     total = find_charge(atoms, keys, where) if charge is None else float(charge)
     atomic = find_atomic_charges(atoms, keys, where)
-    center, neighbor, shift = neighbor_tensors(atoms.positions, cell, atoms.pbc, cutoff, torch.device(device))
+    require_charges(total, atomic, atoms.numbers, where)
+    try:
+        center, neighbor, shift = neighbor_tensors(atoms.positions, cell, atoms.pbc, cutoff, torch.device(device))
+    except GeometryError as error:
+        raise GeometryError(f"{where}: {error}") from None
     graph = AtomicGraph(
         positions=torch.tensor(atoms.positions, dtype=torch.float64, device=device),
         numbers=torch.tensor(atoms.numbers, dtype=torch.int64, device=device),
@@ -190,6 +195,7 @@ def require_sound(atoms: Atoms, where: str) -> None:
             f"(dummy atoms have no energy; supported are 1 to {MAX_ATOMIC_NUMBER})"
         )
     _require_cell(np.asarray(atoms.cell.array), np.asarray(atoms.pbc), where)
+    require_bounded(atoms, where)
 
 
 def _require_cell(cell: NDArray[np.float64], pbc: NDArray[np.bool_], where: str) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import vesin
 from numpy.typing import ArrayLike, NDArray
 
+from mlanet.data.bounds import FEW_PAIRS, plan_search
+from mlanet.data.long_boxes import pairs_by_tree
 from mlanet.errors import GeometryError
+
+T = TypeVar("T")
 
 FLATNESS = 0.3
 """A periodic cell whose height over one face is below this fraction of its edge is reduced before the search."""
@@ -38,7 +45,8 @@ def neighbor_list(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff:
         pbc: (3,) bool.
         cutoff: Å.
     Raises:
-        GeometryError: the search library refuses the input (callers check structures before).
+        GeometryError: more pairs than memory holds, or the search library refuses the input (callers check structures
+            before).
 
     >>> neighbor_list([[0, 0, 0]], [[2, 0, 0], [0, 2, 0], [0, 0, 2]], [True] * 3, 2.5).center.size
     6
@@ -47,13 +55,42 @@ def neighbor_list(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff:
     periodic = np.asarray(pbc, dtype=bool)
     box = np.where(periodic[:, None], np.asarray(cell, dtype=np.float64), 0.0)
     basis = compact_basis(box, periodic)
-    search = vesin.NeighborList(cutoff=float(cutoff), full_list=True, n_threads=1)
+    reduced = np.ascontiguousarray(basis @ box, dtype=np.float64)
+    plan = plan_search(positions, reduced, periodic, cutoff)
+    if plan.by_grid:
+        search = vesin.NeighborList(cutoff=float(cutoff), full_list=True, n_threads=1)
+        compute = partial(search.compute, positions, reduced, periodic, "PS")
+    else:
+        compute = partial(pairs_by_tree, positions, reduced, periodic, cutoff)
     try:
-        pairs, shift = search.compute(positions, np.ascontiguousarray(basis @ box), periodic, "PS")
+        pairs, shift = heeding_signals(compute) if plan.pairs > FEW_PAIRS else compute()
     except RuntimeError as error:
         raise GeometryError(f"no neighbour list for this structure: {error}") from None
     shift = shift.astype(np.int64) @ basis
     return _sorted(pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64), shift, len(positions))
+
+
+def heeding_signals(work: Callable[[], T]) -> T:
+    """The result of a long call into compiled code, made beside this thread, which can be interrupted meanwhile.
+
+    Python heeds a signal only between its own instructions, so a call of minutes would not hear Ctrl-C. One that is
+    interrupted ends by itself; its result is dropped.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    worker = threading.Thread(target=run, daemon=True, name="neighbour search")
+    worker.start()
+    worker.join()
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def compact_basis(box: NDArray[np.float64], periodic: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ import vesin
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mlanet.data.bounds import plan_search
 from mlanet.data.neighbors import compact_basis, neighbor_list
 
 FROM_ATOMS = 2_000
@@ -57,6 +58,7 @@ def search(
     periodic = np.asarray(pbc, dtype=bool)
     box = np.where(periodic[:, None], cell, 0.0)
     basis = compact_basis(box, periodic)
+    plan_search(positions, np.asarray(basis @ box, dtype=np.float64), periodic, cutoff)
     finder = vesin.NeighborList(cutoff=float(cutoff), full_list=True)
     here = [torch.tensor(one, device=device) for one in (positions, basis @ box, periodic)]
     pairs, shift = finder.compute(*here, "PS")

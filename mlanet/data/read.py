@@ -7,6 +7,7 @@ frames streams in constant memory and linear time. Everything else goes to ASE's
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import itertools
@@ -15,7 +16,6 @@ import os
 import re
 import zlib
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -25,6 +25,7 @@ from ase.io.extxyz import read_xyz
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats, iread, string2index
 
 from mlanet.data.atoms import require_sound
+from mlanet.data.bounded_text import MOST_FRAME, bounded_bytes, bounded_lines, require_atoms, require_promised
 from mlanet.data.labels import require_numbers
 from mlanet.errors import DataError, MLANetError, UnsupportedElementError
 
@@ -32,6 +33,7 @@ _OPENERS: dict[str, Any] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open
 _BROKEN_FILE = (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError)
 _CUT_BY_US = ("extxyz", "xyz")
 _DATABASES = ("db", "json")
+_PROMISING = ("vasp", "vasp-xdatcar")
 
 
 class Frame(NamedTuple):
@@ -103,7 +105,7 @@ def _kind(path: Path) -> str:
 
 def _xyz_frames(path: Path, wanted: int | slice) -> Iterator[tuple[int, Atoms]]:
     """(Extended) XYZ frames with their numbers; only those asked for are parsed."""
-    with closing(_xyz_texts(path)) as texts:
+    with contextlib.closing(_xyz_texts(path)) as texts:
         if isinstance(wanted, slice) and _counts_from_the_start(wanted):
             step = wanted.step or 1
             for number, text in enumerate(texts):
@@ -133,8 +135,8 @@ def _counts_from_the_start(wanted: slice) -> bool:
 def _xyz_texts(path: Path) -> Generator[str, None, None]:
     """Cut an XYZ file into the text of its frames, in one pass, decompressing as it goes."""
     try:
-        with _opened(path) as lines:
-            number = 0
+        with _opened(path) as stream:
+            number, lines = 0, bounded_lines(stream, str(path))
             for line in lines:
                 if not line.strip():
                     continue
@@ -155,11 +157,13 @@ def _one_text(header: str, lines: Iterator[str], where: str) -> str:
         n_atoms = int(header)
     except ValueError:
         raise DataError(f"{where}: expected the number of atoms, found '{header.strip():.60}'") from None
-    if n_atoms < 0:
-        raise DataError(f"{where}: {n_atoms} atoms")
-    text = [header]
+    require_atoms(n_atoms, where)
+    text, size = [header], 0
     for line, _ in zip(lines, range(n_atoms + 1), strict=False):
         text.append(line)
+        size += len(line)
+        if size > MOST_FRAME:
+            raise DataError(f"{where}: more than {MOST_FRAME} characters")
         if len(text) == n_atoms + 2:
             break
     if len(text) < n_atoms + 2:
@@ -204,6 +208,9 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
         if not description.acceptsfd:
             raise DataError(f"{path}: a compressed file of format '{kind}' cannot be read; decompress it first")
         source = _decompressed(path, binary=description.isbinary)
+    if kind in _PROMISING:
+        with _open_text(source) as text:
+            require_promised(text, path)
     numbers = _numbers(wanted)
     if description.single and wanted not in (slice(None), 0, -1):
         raise DataError(f"{path}: a file of format '{kind}' holds one structure; use index ':'")
@@ -227,6 +234,14 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
         raise DataError(f"{after}: cannot be read as '{kind}': {type(error).__name__}: {error}") from None
 
 
+def _open_text(source: str | IO[str] | IO[bytes]) -> contextlib.AbstractContextManager[IO[str]]:
+    """A text of ASE's reader, from its name or already in memory."""
+    if isinstance(source, str):
+        return open(source, encoding="utf-8", errors="replace")
+    assert isinstance(source, io.StringIO)
+    return contextlib.nullcontext(source)
+
+
 def _database_frames(path: Path, wanted: int | slice) -> Iterator[Atoms]:
     """Rows of an ASE database in the order of their ids, with their key-value pairs and data in `info`."""
     import ase.db
@@ -245,7 +260,7 @@ def _decompressed(path: Path, *, binary: bool) -> IO[str] | IO[bytes]:
     """The whole file in memory, because readers of other formats seek."""
     try:
         with _OPENERS[path.suffix.lower()](path, "rb") as stream:
-            data = stream.read()
+            data = bounded_bytes(stream, path)
         return io.BytesIO(data) if binary else io.StringIO(data.decode("utf-8"))
     except _BROKEN_FILE as error:
         raise DataError(f"{path}: damaged or unreadable: {error}") from None

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from mlanet.config import parse, preset_path, read_yaml
+from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
+from mlanet.memory import Allowance
 from mlanet.models.leignn import LEIGNN, LEIGNNConfig
 from mlanet.models.mlanet import MLANet, MLANetConfig
 from mlanet.statistics import Statistics
@@ -47,11 +49,21 @@ class Model(Protocol):
         ...
 
 
-def build_model(config: ModelConfig, statistics: Statistics) -> MLANet | LEIGNN:
-    """An untrained model for a configuration."""
-    if isinstance(config, LEIGNNConfig):
-        return LEIGNN(config, statistics)
-    return MLANet(config, statistics)
+MOST_NUMBERS = 2**29
+"""Weights of the largest model that is built, 2 GiB in float32."""
+
+
+def build_model(config: ModelConfig, statistics: Statistics, most: int = MOST_NUMBERS) -> MLANet | LEIGNN:
+    """An untrained model for a configuration, with at most so many weights.
+
+    Raises:
+        ConfigError: more weights, before they are allocated.
+    """
+    try:
+        with Allowance(most):
+            return LEIGNN(config, statistics) if isinstance(config, LEIGNNConfig) else MLANet(config, statistics)
+    except MemoryError:
+        raise ConfigError(f"the model of this configuration would have more than {most} weights") from None
 
 
 def as_written(config: dict[str, Any]) -> dict[str, Any]:

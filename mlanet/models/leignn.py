@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mlanet.config import require_at_most
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.nn.edges import nearest, pair_layout
@@ -30,10 +31,15 @@ from mlanet.ops.attention import Kernels
 from mlanet.ops.filtered_sum import FilterEdges, pays_by_center
 from mlanet.ops.rows import Rows
 from mlanet.statistics import Statistics
+from mlanet.units import MAX_CUTOFF
 
 ENVELOPE_POWER = 5
 TABLE_ROWS_PER_FUNCTION = 32
 """Intervals of the filters' tables for each radial function."""
+
+
+MOST = {"channels": 4096, "layers": 64, "radial_functions": 512, "cutoff": MAX_CUTOFF}
+"""Largest supported values, so that no network is begun that cannot be built."""
 
 
 class LEIGNNConfig(
@@ -80,6 +86,7 @@ class LEIGNNConfig(
         for name in ("channels", "layers", "cutoff"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        require_at_most(self, MOST)
         if self.channels % 2:
             raise ValueError(f"channels must be even, got {self.channels}")
         if self.radial_functions < 2:

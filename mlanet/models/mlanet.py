@@ -13,6 +13,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from mlanet.config import require_at_most
 from mlanet.errors import ConfigError, GeometryError
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.nn.dual_path import AttentionShape, DualPathAttention, FullValue, InteractionLayer, can_be_fused
@@ -27,6 +28,11 @@ from mlanet.nn.repulsion import ScreenedRepulsion
 from mlanet.ops.attention import Kernels, obstacle
 from mlanet.ops.rows import Rows
 from mlanet.statistics import Statistics
+from mlanet.units import MAX_CUTOFF
+
+MOST_CHANNELS = 4096
+MOST = {"layers": 64, "heads": 1024, "key_dim": 1024, "radial_functions": 512, "hidden": 8192, "cutoff": MAX_CUTOFF}
+"""Largest supported values, so that no network is begun that cannot be built."""
 
 
 class MLANetConfig(
@@ -83,6 +89,8 @@ class MLANetConfig(
         self.long_range_errors()
         irreps = _parsed(self.irreps)
         channels, l_max = irreps[0].mul, irreps.lmax
+        if channels > MOST_CHANNELS:
+            raise ValueError(f"irreps '{self.irreps}': the multiplicity must be at most {MOST_CHANNELS}")
         if not 1 <= l_max <= 3 or irreps != natural_irreps(channels, l_max):
             raise ValueError(
                 f"irreps '{self.irreps}' are not supported: l = 0 … l_max (1, 2 or 3), natural parity, "
@@ -91,10 +99,14 @@ class MLANetConfig(
         for name in ("layers", "heads", "key_dim", "radial_functions", "hidden", "gate_channels", "cutoff"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        require_at_most(self, MOST)
         if self.pooling_bound is not None and not 0 < self.pooling_bound < math.inf:
             raise ValueError(f"pooling_bound must be positive and finite, or null, got {self.pooling_bound}")
-        if any(width <= 0 for width in self.radial_hidden):
-            raise ValueError(f"radial_hidden: widths must be positive, got {list(self.radial_hidden)}")
+        if any(not 0 < width <= MOST["hidden"] for width in self.radial_hidden) or len(self.radial_hidden) > 8:
+            raise ValueError(
+                f"radial_hidden: at most 8 widths, which must be positive and at most {MOST['hidden']}, "
+                f"got {list(self.radial_hidden[:9])}"
+            )
         if channels % self.heads:
             raise ValueError(f"heads ({self.heads}) must divide the multiplicity of the irreps ({channels})")
         if channels % self.gate_channels:
@@ -131,6 +143,8 @@ class MLANetConfig(
 
 def _parsed(text: str) -> o3.Irreps:
     """e3nn's own reading of the string, with an error that quotes it."""
+    if len(text) > 100:
+        raise ValueError(f"irreps '{text:.40}…' cannot be read: {len(text)} characters, expected at most 100")
     try:
         irreps = o3.Irreps(text)
     except (ValueError, AssertionError, IndexError):

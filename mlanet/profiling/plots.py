@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlanet.plain import literal
 from mlanet.plots import BLUE, GREY, INK, RED, SERIES, new_figure, style
 from mlanet.profiling.measurement import Measurement
 
@@ -48,7 +49,7 @@ def bars(rows: Sequence[Measurement], system: str) -> Figure:
         axes.set_xscale("log")
         axes.margins(x=0.15)
         axes.set_xlabel("ms")
-        axes.set_title(f"{mode}, {system}", loc="left", fontweight="bold", color=INK, fontsize=10)
+        axes.set_title(literal(f"{mode}, {system}"), loc="left", fontweight="bold", color=INK, fontsize=10)
     return figure
 
 
@@ -71,7 +72,7 @@ def against_degree(rows: Sequence[Measurement], system: str) -> Figure | None:
             axes.set_yscale("log")
             axes.set_xticks(sorted({row.l_max for row in chosen if row.l_max is not None}))
             axes.set(xlabel="l_max", ylabel=label)
-            axes.set_title(f"{mode}, {system}", loc="left", fontweight="bold", color=INK, fontsize=10)
+            axes.set_title(literal(f"{mode}, {system}"), loc="left", fontweight="bold", color=INK, fontsize=10)
             if line == column == 0:
                 _legend(figure, axes)
     return figure
@@ -139,7 +140,7 @@ def stacked(rows: Sequence[Mapping[str, Any]], parts: Sequence[str], name: str, 
     left = [0.0] * len(rows)
     for index, part in enumerate(parts):
         values = [float(row.get(part) or 0.0) for row in rows]
-        axes.barh(labels, values, left=left, color=SERIES[index % len(SERIES)], label=part)
+        axes.barh(list(map(literal, labels)), values, left=left, color=SERIES[index % len(SERIES)], label=part)
         left = [a + b for a, b in zip(left, values, strict=True)]
     axes.invert_yaxis()
     axes.set_xlabel(unit)
@@ -192,7 +193,9 @@ def _lines(
         points = sorted((x(row), value) for row in rows if name(row) == one and (value := y(row)) is not None)
         if points:
             color, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
-            axes.plot(*zip(*points, strict=True), marker=marker, color=color, markersize=4, linewidth=1.4, label=one)
+            axes.plot(
+                *zip(*points, strict=True), marker=marker, color=color, markersize=4, linewidth=1.4, label=literal(one)
+            )
 
 
 def _ms(row: Measurement) -> float | None:

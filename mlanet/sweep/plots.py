@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlanet.plain import literal
 from mlanet.plots import GREY, INK, SERIES, new_figure, style
 from mlanet.sweep.table import ERROR_COLUMNS, Group, decay, models_of
 
@@ -46,7 +47,7 @@ def learning_curves(groups: Sequence[Group], column: str) -> Figure | None:
         spread = np.array([group.spread(column) or 0.0 for group in curve])
         bars = np.minimum(spread, 0.9 * means)  # a bar down to zero has no place on a logarithmic axis
         look: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5, "linewidth": 1.4}
-        axes.errorbar(sizes, means, yerr=(bars, spread), capsize=3, label=label, **look)
+        axes.errorbar(sizes, means, yerr=(bars, spread), capsize=3, label=literal(label), **look)
         for group in curve:
             _seeds(axes, group.size, group, column, color)
     _logarithmic(axes, (True, True))
@@ -78,7 +79,7 @@ def costs(groups: Sequence[Group], column: str) -> Figure | None:
             if not x or not y:  # no place on logarithmic axes
                 continue
             color, marker = _look(models.index((group.preset, group.l_max)))
-            axes.plot(x, y, marker, color=color, markersize=7, label=group.model, zorder=3)
+            axes.plot(x, y, marker, color=color, markersize=7, label=literal(group.model), zorder=3)
             for row in group.rows if len(group.rows) > 1 else ():
                 axes.plot(getattr(row, key), getattr(row, column), ".", color=color, alpha=0.5, markersize=4)
             points.append((x, y))
@@ -146,7 +147,7 @@ def degrees(groups: Sequence[Group], column: str) -> Figure | None:
         axes.set_xlabel("l_max")
         if place == 0:
             axes.set_ylabel(_label(column))
-        axes.set_title(mine[0].model.partition(",")[0], loc="left", fontweight="bold", color=INK)
+        axes.set_title(literal(mine[0].model.partition(",")[0]), loc="left", fontweight="bold", color=INK)
         axes.legend(frameon=False, labelcolor=INK, fontsize=8)
     return figure
 

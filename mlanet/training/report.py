@@ -16,6 +16,7 @@ import torch
 
 from mlanet.errors import CheckpointError, ConfigError
 from mlanet.files import append_whole, cut_back, end_of_lines, write_whole
+from mlanet.plain import plain
 from mlanet.plots import learning_curve
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Report:
     def tell(self, *lines: str) -> None:
         """Lines for people on stderr, unless they asked for quiet."""
         if self.writes and self.shown:
-            print(*lines, sep="\n", file=sys.stderr)
+            print(*map(plain, lines), sep="\n", file=sys.stderr)
 
     def log(self, event: str, **facts: Any) -> None:
         """One line of log.jsonl."""

@@ -54,12 +54,11 @@ def describe_preset(name: str) -> dict[str, Any]:
 def describe_model(path: Path) -> dict[str, Any]:
     """What the header of a model file says; the file is verified against its digest, nothing is run."""
     header = read_model_header(path)
-    model = build_model(header.config, header.statistics)
     return {
         "file": str(path),
         "elements": [chemical_symbols[z] for z in header.statistics.species],
-        "cutoff_A": model.cutoff,
-        "conservative": model.conservative,
+        "cutoff_A": header.config.cutoff,
+        "conservative": header.config.forces == "gradient",
         "parameters": header.parameters,
         "references_eV": {chemical_symbols[z]: e for z, e in _by_species(header.statistics)},
         "config": to_data(header.config),

@@ -16,7 +16,7 @@ from mlanet.data.read import Frame, read_frames
 from mlanet.errors import MissingLabelError
 from mlanet.forecast import memory_limit
 from mlanet.graph import AtomicGraph, Labels, Prediction
-from mlanet.inference import predict
+from mlanet.inference import predict, require_finite
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
@@ -80,7 +80,7 @@ def evaluate_files(
     Raises:
         DataError: a file, frame or label that cannot be used, or an element that the model does not know.
     """
-    waiting: deque[tuple[AtomicGraph, Labels]] = deque()
+    waiting: deque[tuple[AtomicGraph, Labels, str]] = deque()
     limit = memory_limit(potential, max_memory)
 
     def graphs() -> Iterator[AtomicGraph]:
@@ -88,11 +88,12 @@ def evaluate_files(
             graph = _graph(potential, frame, keys)
             if limit is not None:
                 limit.require(graph, frame.where)
-            waiting.append((graph, to_labels(frame.atoms, keys, frame.where)))
+            waiting.append((graph, to_labels(frame.atoms, keys, frame.where), frame.where))
             yield graph
 
     for prediction in predict(potential, graphs(), max_edges=max_edges, fits=limit):
-        graph, labels = waiting.popleft()
+        graph, labels, where = waiting.popleft()
+        require_finite(prediction, graph, where)
         yield Compared(graph, labels, prediction)
 
 
@@ -150,7 +151,7 @@ def _pairs(one: Compared) -> dict[str, Pairs]:
     for name, factor in scale.items():
         reference = getattr(one.labels, name).double().numpy().ravel() * factor
         predicted = getattr(one.prediction, name).double().numpy().ravel() * factor
-        known = np.isfinite(reference) & np.isfinite(predicted)
+        known = np.isfinite(reference) & np.isfinite(predicted)  # a stress may be undefined
         pairs[name] = Pairs(reference[known], predicted[known])
     return pairs
 

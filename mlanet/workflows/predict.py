@@ -20,7 +20,7 @@ from mlanet.data.read import Frame, read_frames
 from mlanet.errors import DataError, OutputError
 from mlanet.forecast import memory_limit
 from mlanet.graph import AtomicGraph
-from mlanet.inference import predict
+from mlanet.inference import predict, require_finite
 from mlanet.plots import FORMATS, prediction_picture
 from mlanet.potential import Potential
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
@@ -72,7 +72,7 @@ def predict_frames(
     potential: Potential, frames: Iterable[Frame], *, max_edges: int = 20_000, max_memory: float | None = None
 ) -> Iterator[Predicted]:
     """Predict structures as they come; `max_edges` and `max_memory` (GiB) bound a batch."""
-    waiting: deque[Frame] = deque()
+    waiting: deque[tuple[Frame, AtomicGraph]] = deque()
     limit = memory_limit(potential, max_memory)
 
     def graphs() -> Iterator[AtomicGraph]:
@@ -81,11 +81,12 @@ def predict_frames(
             require_supported(potential, graph, frame.where)
             if limit is not None:
                 limit.require(graph, frame.where)
-            waiting.append(frame)
+            waiting.append((frame, graph))
             yield graph
 
     for prediction in predict(potential, graphs(), max_edges=max_edges, fits=limit):
-        frame = waiting.popleft()
+        frame, graph = waiting.popleft()
+        require_finite(prediction, graph, frame.where)
         yield Predicted(with_prediction(_keeping_labels(frame.atoms), prediction), frame.where)
 
 

@@ -37,6 +37,7 @@ def relaxation(
     fmax: float = 0.01,
     steps: int = 500,
     method: str = "fire",
+    where: str = "structure",
 ) -> Iterator[Step]:
     """Move `atoms` (with a calculator) downhill, one `Step` at a time, the first included.
 
@@ -49,8 +50,10 @@ def relaxation(
         fmax: eV/Å.
         steps: at most.
         method: "fire" or "bfgs".
+        where: named in errors, usually file and frame.
     Raises:
-        GeometryError: a cell to be relaxed without periodic directions, or pressure on a structure that has a free one.
+        GeometryError: atoms that run into each other or away, forces that are not finite, a cell to be relaxed
+            without periodic directions, or pressure on a structure that has a free one.
     """
     target: Atoms | FrechetCellFilter = atoms
     if cell != "fixed":
@@ -58,9 +61,14 @@ def relaxation(
     elif pressure:
         raise GeometryError("pressure: acts on the cell; let it change with cell full or volume")
     optimizer = OPTIMIZERS[method](target, logfile=None)
-    for converged in optimizer.irun(fmax=fmax, steps=steps):
-        force = float(np.linalg.norm(target.get_forces(), axis=1).max())
-        yield Step(int(optimizer.get_number_of_steps()), float(atoms.get_potential_energy()), force, bool(converged))
+    try:
+        for converged in optimizer.irun(fmax=fmax, steps=steps):
+            force = float(np.linalg.norm(target.get_forces(), axis=1).max())
+            yield Step(
+                int(optimizer.get_number_of_steps()), float(atoms.get_potential_energy()), force, bool(converged)
+            )
+    except GeometryError as error:
+        raise type(error)(f"{where}, step {optimizer.get_number_of_steps()} of the relaxation: {error}") from None
 
 
 def _filter(atoms: Atoms, cell: str, pressure: float) -> FrechetCellFilter:
