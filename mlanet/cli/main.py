@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from mlanet.cli import (
     train,
     trajectory,
 )
+from mlanet.cli.output import print_warning
 from mlanet.errors import MLANetError
 from mlanet.version import __version__
 
@@ -74,7 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
     · 130 interrupted. An error that is not a `MLANetError` is a bug and keeps its traceback.
     """
     try:
-        app(args=arguments, prog_name="mlanet")
+        with warnings.catch_warnings():
+            warnings.showwarning = print_warning
+            app(args=arguments, prog_name="mlanet")
     except MLANetError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import os
 import time
@@ -15,9 +14,9 @@ import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write as write_atoms
 from ase.md.md import MolecularDynamics
 
+from mlanet.data.write import frame_text, true_results
 from mlanet.dynamics import state
 from mlanet.dynamics.integrators import draw_velocities, integrator, memory, remind
 from mlanet.dynamics.settings import DynamicsSettings
@@ -152,11 +151,9 @@ class _Run:
         """A frame and a line, flushed."""
         atoms, moment = self.atoms, self._moment()
         frame = atoms.copy()
-        frame.calc = SinglePointCalculator(atoms, **_results(atoms))
+        frame.calc = SinglePointCalculator(atoms, **true_results(atoms))
         frame.info |= {"step": self.step, "time_ps": moment.time}
-        text = io.StringIO()
-        write_atoms(text, frame, format="extxyz", write_results=True)
-        self._append(TRAJECTORY, text.getvalue())
+        self._append(TRAJECTORY, frame_text(frame, f"step {self.step}"))
         numbers = (moment.potential, moment.kinetic, moment.potential + moment.kinetic, moment.conserved)
         cells = [str(self.step), repr(moment.time), *map(repr, numbers), repr(moment.temperature)]
         cells += ["" if math.isnan(value) else repr(value) for value in (moment.pressure, moment.volume)]
@@ -202,14 +199,6 @@ class _Run:
             f"step {self.step} ({time_ps:.3f} ps): {reason}; the simulation has exploded. Frames up to here are in "
             f"{self.folder / TRAJECTORY}. Try a smaller timestep, a relaxed start, or a model trained near such states"
         )
-
-
-def _results(atoms: Atoms) -> dict[str, object]:
-    """Energy and forces, and stress where there is one, from the step that was just made."""
-    results: dict[str, object] = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
-    with contextlib.suppress(PropertyNotImplementedError):
-        results["stress"] = atoms.get_stress()
-    return results
 
 
 def _require_possible(atoms: Atoms, settings: DynamicsSettings, conservative: bool) -> None:
