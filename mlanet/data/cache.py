@@ -20,7 +20,7 @@ from mlanet.data.samples import Sample
 from mlanet.errors import OutputError
 from mlanet.graph import AtomicGraph, Labels, batch_graphs, batch_labels
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raised whenever the meaning of a cached file changes; older ones are then ignored."""
 
 _INTEGERS = ("numbers", "center", "neighbor", "shift")

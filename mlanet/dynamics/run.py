@@ -61,7 +61,8 @@ def simulate(
     In the folder grow `trajectory.extxyz` (positions, momenta, forces, energy, stress; readable at any time) and
     `log.csv`; `checkpoint.safetensors` is replaced now and then. A resumed run cuts the two back to the checkpoint and
     goes on as if never interrupted: on a CPU its frames are the same to the last bit. SIGTERM: checkpoint, then the
-    iteration ends early. SIGUSR1: checkpoint and go on.
+    iteration ends early. SIGUSR1: checkpoint and go on. Frames stand `every` steps apart, and one at the end; that one
+    goes when the run is prolonged, so that the grid is that of the first run.
 
     Args:
         atoms: a structure with a calculator; it is moved.
@@ -87,7 +88,7 @@ def simulate(
             run.save()
         while run.step < settings.steps:
             run.advance()
-            if run.step % settings.every == 0 or run.step == settings.steps:
+            if run.on_grid or run.step == settings.steps:
                 yield run.record()
             if run.step % settings.checkpoint_every == 0 or run.step == settings.steps or signals.take_save():
                 run.save()
@@ -103,7 +104,13 @@ class _Run:
         self.atoms, self.settings, self.folder, self.potential = atoms, settings, folder, potential
         self.rng = np.random.default_rng(settings.seed)
         self.step = 0
+        self.sizes: dict[str, int] = {}
         self.dynamics: MolecularDynamics
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether this step has its frame; the last one of a run has one too, which goes when the run is prolonged."""
+        return self.step % self.settings.every == 0
 
     def start(self) -> None:
         """Velocities, integrator, empty files."""
@@ -127,7 +134,9 @@ class _Run:
         self.rng.bit_generator.state = found.rng
         self.dynamics = integrator(self.atoms, self.settings, self.rng)
         remind(self.dynamics, found.arrays)
-        self.step = found.step
+        self.step, self.sizes = found.step, found.sizes
+        if self.step >= self.settings.steps and not self.on_grid:
+            return  # it ended before, with a frame of its own
         for name, size in found.sizes.items():
             path = self.folder / name
             if not path.is_file() or path.stat().st_size < size:
@@ -158,6 +167,8 @@ class _Run:
         cells = [str(self.step), repr(moment.time), *map(repr, numbers), repr(moment.temperature)]
         cells += ["" if math.isnan(value) else repr(value) for value in (moment.pressure, moment.volume)]
         self._append(LOG, ",".join(cells) + "\n")
+        if self.on_grid:
+            self.sizes = {name: (self.folder / name).stat().st_size for name in (TRAJECTORY, LOG)}
         return moment
 
     def save(self) -> None:
@@ -165,9 +176,8 @@ class _Run:
         atoms = self.atoms
         arrays = {"positions": atoms.positions, "momenta": atoms.get_momenta(), "cell": atoms.cell.array}
         arrays |= {"numbers": atoms.numbers, **memory(self.dynamics)}
-        sizes = {name: (self.folder / name).stat().st_size for name in (TRAJECTORY, LOG)}
-        generator = dict(self.rng.bit_generator.state)
-        state.write(self.folder / CHECKPOINT, State(arrays, self.step, generator, sizes), self.settings, self.potential)
+        now = State(arrays, self.step, dict(self.rng.bit_generator.state), self.sizes)
+        state.write(self.folder / CHECKPOINT, now, self.settings, self.potential)
 
     def _moment(self) -> Moment:
         atoms = self.atoms

@@ -112,5 +112,6 @@ def growing(path: Path, tell: Callable[[str], None] = print) -> Iterator[Growing
 
 def _kept(file: Growing) -> str:
     """What is there."""
-    what = "the one record" if file.count == 1 else f"the {file.count} records"
-    return f"{what} computed before {'is' if file.count == 1 else 'are'} in {file.partial}"
+    what = "the structure" if file.count == 1 else f"the {file.count} structures"
+    place = file.partial if file.path.is_symlink() else file.path.with_name(file.partial.name)
+    return f"{what} finished before {'is' if file.count == 1 else 'are'} in {place}"
