@@ -34,6 +34,14 @@ def predict(
     Raises:
         UnsupportedElementError, GeometryError: as `Potential`; predictions already yielded stay valid.
     """
+    for batch in batches(graphs, max_edges=max_edges, fits=fits):
+        yield from _answer(potential, batch)
+
+
+def batches(
+    graphs: Iterable[AtomicGraph], *, max_edges: int, fits: Callable[[Size], bool] | None = None
+) -> Iterator[list[AtomicGraph]]:
+    """Graphs joined in order until the next one would be too much; see `predict`."""
     if max_edges < 1:
         raise ValueError(f"max_edges must be positive, got {max_edges}")
     waiting: list[AtomicGraph] = []
@@ -42,12 +50,12 @@ def predict(
         size = max(graph.n_edges, graph.n_atoms)
         safe = fits is None or not waiting or fits(reduce(Size.with_, [one.size() for one in (*waiting, graph)]))
         if waiting and (load + size > max_edges or not safe):
-            yield from _answer(potential, waiting)
+            yield waiting
             waiting, load = [], 0
         waiting.append(graph)
         load += size
     if waiting:
-        yield from _answer(potential, waiting)
+        yield waiting
 
 
 def split(prediction: Prediction, graph: AtomicGraph) -> list[Prediction]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mlanet.data.write import true_results
 from mlanet.errors import OutputError
 from mlanet.files import write_whole
 from mlanet.plain import literal
@@ -171,7 +172,7 @@ def prediction_picture(
     grid = figure.add_gridspec(len(shown), 2, width_ratios=(1.0, 1.05))
     for line, atoms in enumerate(shown):
         numbers = _numbers(atoms, titles[line] if titles is not None else "")
-        _draw_structure(figure.add_subplot(grid[line, 0]), atoms, atoms.get_forces())
+        _draw_structure(figure.add_subplot(grid[line, 0]), atoms, atoms.get_forces(apply_constraint=False))
         _draw_numbers(figure.add_subplot(grid[line, 1]), numbers)
     if len(structures) > len(shown):
         more = f"and {len(structures) - len(shown)} more structures"
@@ -290,20 +291,19 @@ def _element_legend(axes: Axes, atoms: Atoms) -> None:
 
 def _numbers(atoms: Atoms, title: str) -> _Numbers:
     """Energy, forces and stress of one structure as words."""
-    from ase.calculators.calculator import PropertyNotImplementedError
-
-    energy, forces = float(atoms.get_potential_energy()), atoms.get_forces()
+    said = true_results(atoms)
+    energy, forces = said["energy"], said["forces"]
     lines = [
         ("energy", f"{energy:.4f} eV"),
         ("per atom", f"{energy / len(atoms):.4f} eV"),
         ("largest force", f"{_short(float(np.linalg.norm(forces, axis=1).max()))} eV/Å"),
     ]
-    try:
-        stress = atoms.get_stress() * EV_PER_CUBIC_ANGSTROM_IN_GPA
+    if "stress" in said:
+        stress = said["stress"] * EV_PER_CUBIC_ANGSTROM_IN_GPA
         lines.append(("pressure", f"{_short(-float(stress[:3].mean()))} GPa"))
         lines.append(("stress xx yy zz", _row(stress[:3]) + " GPa"))
         lines.append(("stress yz xz xy", _row(stress[3:]) + " GPa"))
-    except PropertyNotImplementedError:
+    else:
         lines.append(("stress", "not defined (not periodic)"))
     atoms_word = "atom" if len(atoms) == 1 else "atoms"
     heading = f"{atoms.get_chemical_formula('metal')}, {len(atoms)} {atoms_word}"

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from mlanet.cli.output import Files, Json, note, print_json, print_table, say
+from mlanet.cli.output import (
+    Files,
+    Json,
+    KeepGoing,
+    note,
+    print_json,
+    print_table,
+    refused_part,
+    report_refused,
+    say,
+)
 
 app = typer.Typer(help="Audit, split and convert labelled files.", no_args_is_help=True)
 
@@ -78,13 +88,17 @@ def split(
 def convert(
     files: Files,
     output: Annotated[Path, typer.Option("--output", "-o", help="One file: .extxyz, .xyz or .traj.")],
+    keep_going: KeepGoing = False,
     json: Json = False,
 ) -> None:
     """Write every frame of FILES into one file of another format; labels, charges and info are kept."""
+    from mlanet.workflows.answers import Refusals
     from mlanet.workflows.datasets import convert as convert_files
 
-    count = convert_files(files, output)
+    refused = Refusals() if keep_going else None
+    count = convert_files(files, output, refused, note)
     if json:
-        print_json({"file": str(output), "frames": count})
+        print_json({"file": str(output), "frames": count, **refused_part(refused)})
     else:
-        note(f"wrote {count} frames to {output}")
+        note(f"wrote {count} frames to {output}" if count else f"nothing to write to {output}")
+    report_refused(refused)

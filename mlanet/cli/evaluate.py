@@ -14,6 +14,7 @@ from mlanet.cli.output import (
     Dtype,
     Files,
     Json,
+    KeepGoing,
     Kernel,
     Kernels,
     Matmul,
@@ -24,7 +25,10 @@ from mlanet.cli.output import (
     print_json,
     print_table,
     progress,
+    refused_part,
+    report_refused,
 )
+from mlanet.errors import MissingLabelError
 
 if TYPE_CHECKING:
     from mlanet.workflows.evaluate import Evaluation, QuantityErrors
@@ -35,6 +39,7 @@ def evaluate(
     model: Model,
     key: Keys = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for parity plots.", metavar="FOLDER")] = None,
+    keep_going: KeepGoing = False,
     json: Json = False,
     max_edges: MaxEdges = 20_000,
     max_memory: MaxMemory = None,
@@ -47,23 +52,32 @@ def evaluate(
 
     Labels are looked for as in training; a frame without one of them counts for the others.
     """
+    from mlanet.workflows.answers import Refusals
     from mlanet.workflows.datasets import label_keys
     from mlanet.workflows.evaluate import collect, draw, evaluate_files
     from mlanet.workflows.model import open_model
 
     keys = label_keys(key or ())
+    refused = Refusals() if keep_going else None
     potential = open_model(model, dtype and dtype.value, device, kernels.value, matmul.value, tell=note)
-    compared = progress(
-        evaluate_files(potential, files, keys, max_edges=max_edges, max_memory=max_memory), "evaluating"
-    )
-    evaluation, pairs = collect(compared, keep_pairs=plots is not None)
+    found = evaluate_files(potential, files, keys, max_edges=max_edges, max_memory=max_memory, refused=refused)
+    try:
+        evaluation, pairs = collect(progress(found, "evaluating"), keep_pairs=plots is not None)
+    except MissingLabelError as error:
+        if refused is not None:
+            refused(error)
+            report_refused(refused)
+        raise
     pictures = [] if plots is None else draw(plots, pairs)
     if json:
-        print_json({"model": model, "files": [str(path) for path in files], "errors": evaluation})
-        return
-    _print(evaluation)
-    for path in pictures:
-        note(f"wrote {path}")
+        print_json(
+            {"model": model, "files": [str(path) for path in files], "errors": evaluation, **refused_part(refused)}
+        )
+    else:
+        _print(evaluation)
+        for path in pictures:
+            note(f"wrote {path}")
+    report_refused(refused)
 
 
 def _print(evaluation: Evaluation) -> None:

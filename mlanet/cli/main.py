@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from mlanet.cli import (
     train,
     trajectory,
 )
+from mlanet.cli.output import print_warning
 from mlanet.cli.terminal import prepare_streams
 from mlanet.errors import MLANetError
 from mlanet.version import __version__
@@ -76,7 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     prepare_streams()
     try:
-        app(args=arguments, prog_name="mlanet")
+        with warnings.catch_warnings():
+            warnings.showwarning = print_warning
+            app(args=arguments, prog_name="mlanet")
     except MLANetError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status

@@ -16,6 +16,8 @@ from mlanet.plain import plain, plain_json
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from mlanet.workflows.answers import Refusals
+
 T = TypeVar("T")
 
 
@@ -52,7 +54,15 @@ Model = Annotated[
 ]
 Files = Annotated[
     list[Path],
-    typer.Argument(help="Structure files: extxyz, CIF, POSCAR, traj, db … (also .xz, .gz).", metavar="FILES…"),
+    typer.Argument(
+        help="Structure files: extxyz, CIF, POSCAR, traj, db … (also .xz, .gz), or folders of them.", metavar="FILES…"
+    ),
+]
+KeepGoing = Annotated[
+    bool,
+    typer.Option(
+        "--keep-going", help="Pass over files and frames that cannot be used; list them at the end, status 1."
+    ),
 ]
 MaxEdges = Annotated[
     int,
@@ -160,6 +170,32 @@ def _print_whole(table: Table) -> None:
 def note(message: str) -> None:
     """A line for people, on stderr, so that stdout stays the result."""
     print(plain(message), file=sys.stderr)
+
+
+def refused_part(refused: Refusals | None) -> dict[str, list[str]]:
+    """What a JSON document says of --keep-going; nothing without it."""
+    return {} if refused is None else {"refused": refused.messages}
+
+
+def report_refused(refused: Refusals | None) -> None:
+    """Under --keep-going: what could not be used, on stderr, and exit status 1 if there was anything.
+
+    Raises:
+        typer.Exit: there was.
+    """
+    if refused is None or not refused.messages:
+        return
+    note(f"{len(refused.messages)} that could not be used:")
+    for message in refused.messages:
+        note(f"  {message}")
+    raise typer.Exit(1)
+
+
+def print_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object, **__: object
+) -> None:
+    """`warnings.showwarning` of the command line: what a reader wants, without the place in the program."""
+    note(f"warning: {message}" if issubclass(category, UserWarning) else f"{category.__name__}: {message}")
 
 
 def progress(things: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:

@@ -14,6 +14,7 @@ from mlanet.cli.output import (
     Dtype,
     Files,
     Json,
+    KeepGoing,
     Kernel,
     Kernels,
     Matmul,
@@ -24,9 +25,12 @@ from mlanet.cli.output import (
     print_json,
     print_table,
     progress,
+    refused_part,
+    report_refused,
 )
 
 if TYPE_CHECKING:
+    from mlanet.potential import Potential
     from mlanet.workflows.predict import Predicted, Row
 
 COLUMNS = ("structure", "formula", "atoms>", "energy eV>", "eV/atom>", "max|F| eV/Å>", "pressure GPa>")
@@ -44,6 +48,7 @@ def predict(
     picture: Annotated[
         Path | None, typer.Option(help="Draw the first six structures with their forces: .png, .svg or .pdf.")
     ] = None,
+    keep_going: KeepGoing = False,
     json: Json = False,
     rows: Annotated[int, typer.Option(help="Lines of the printed table.", min=1)] = 20,
     max_edges: MaxEdges = 20_000,
@@ -57,37 +62,53 @@ def predict(
 
     Any number of frames: they are read, computed in batches and written as a stream.
     Stress xx yy zz yz xz xy, tension positive; pressure = -tr(stress)/3.
-    Output files appear complete or not at all, and never over an input.
+    Output files appear when they are complete, and never over an input; until then, and after an error, what was
+    computed is in OUTPUT.partial.extxyz.
     """
     from mlanet.checkpoint import model_path
+    from mlanet.data.formats import structure_files
+    from mlanet.workflows.answers import Refusals
+    from mlanet.workflows.growing import partial_name
     from mlanet.workflows.model import open_model
     from mlanet.workflows.output import refuse_overwriting
-    from mlanet.workflows.predict import draw, predict_files, require_formats, row, written
+    from mlanet.workflows.predict import draw, kept, predict_files, require_formats, row
 
     require_formats(output, picture)
-    refuse_overwriting((output, csv, picture), [*files, model_path(model)])
+    refused = Refusals() if keep_going else None
+    files = structure_files(files, refused)
+    partial = [partial_name(path) for path in (output, csv) if path is not None]
+    refuse_overwriting((output, csv, picture, *partial), [*files, model_path(model)])
     potential = open_model(model, dtype and dtype.value, device, kernels.value, matmul.value, tell=note)
-    predictions = written(predict_files(potential, files, max_edges=max_edges, max_memory=max_memory), output, csv)
+    found = predict_files(potential, files, max_edges=max_edges, max_memory=max_memory, refused=refused)
     shown: list[Row] = []
     drawn: list[Predicted] = []
     count = 0
-    for predicted in progress(predictions, "predicting"):
-        count += 1
-        if json or len(shown) < rows:
-            shown.append(row(predicted))
-        if picture is not None and len(drawn) < 6:
-            drawn.append(predicted)
-    if picture is not None:
+    with kept(output, csv, note) as keep:
+        for predicted in progress(found, "predicting"):
+            keep(predicted)
+            count += 1
+            if json or len(shown) < rows:
+                shown.append(row(predicted))
+            if picture is not None and len(drawn) < 6:
+                drawn.append(predicted)
+    if picture is not None and drawn:
         draw(picture, drawn)
     if json:
-        print_json({"model": model, "conservative": potential.conservative, "predictions": shown})
-        return
-    _print(shown, count)
+        print_json(
+            {"model": model, "conservative": potential.conservative, "predictions": shown, **refused_part(refused)}
+        )
+    else:
+        _print(shown, count)
+        _notes(potential, [path for path in (output, csv, picture) if path is not None and count])
+    report_refused(refused)
+
+
+def _notes(potential: Potential, written: Sequence[Path]) -> None:
+    """What else a reader should know."""
     if not potential.conservative:
         note("note: this model's forces are a direct head, not the gradient of its energy")
-    for path in (output, csv, picture):
-        if path is not None:
-            note(f"wrote {path}")
+    for path in written:
+        note(f"wrote {path}")
 
 
 def _print(shown: Sequence[Row], count: int) -> None:

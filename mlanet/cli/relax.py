@@ -1,10 +1,10 @@
-"""`mlanet relax`: a structure and a model in; the structure without forces out."""
+"""`mlanet relax`: structures and a model in; the structures without forces out."""
 
 from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,9 @@ from mlanet.cli.output import (
     Device,
     Digits,
     Dtype,
+    Files,
     Json,
+    KeepGoing,
     Kernel,
     Kernels,
     Matmul,
@@ -23,8 +25,18 @@ from mlanet.cli.output import (
     note,
     print_json,
     print_pairs,
+    print_table,
     progress,
+    refused_part,
+    report_refused,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
+    from mlanet.workflows.relax_files import Done
 
 
 class Cell(enum.StrEnum):
@@ -44,7 +56,7 @@ class Method(enum.StrEnum):
 
 
 def relax(
-    structure: Annotated[Path, typer.Argument(help="extxyz, CIF, POSCAR …; the last frame of a file.")],
+    files: Files,
     model: Model,
     cell: Annotated[
         Cell, typer.Option("--cell", "-c", help="full: whatever is periodic (a sheet keeps its empty space).")
@@ -56,8 +68,11 @@ def relax(
         Method, typer.Option(help="fire is sturdy, bfgs needs fewer steps near the minimum.")
     ] = Method.fire,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Relaxed structure; STRUCTURE_relaxed.extxyz if not given.")
+        Path | None,
+        typer.Option("--output", "-o", help="All that is relaxed; NAME_relaxed.extxyz beside each file if not given."),
     ] = None,
+    index: Annotated[str, typer.Option(help="Frames of each file, as in ASE: -1 the last, : all.")] = "-1",
+    keep_going: KeepGoing = False,
     json: Json = False,
     dtype: Dtype = Precision.float64,
     device: Device = "cpu",
@@ -66,23 +81,21 @@ def relax(
     compiled: Compiled = False,
     matmul: Matmul = Digits.float32,
 ) -> None:
-    """Relax STRUCTURE: atoms, and with --cell also the cell. Exit status 1 if it does not converge."""
-    from ase.io import write
+    """Relax the last frame of each of FILES: atoms, and with --cell also the cell.
 
+    Written with energy, forces and stress, also of atoms that are held. Exit status 1 if one does not converge, or if
+    atoms end without a neighbour.
+    """
     from mlanet.calculator import MLANetCalculator
-    from mlanet.data.read import read_frames
-    from mlanet.errors import DataError
-    from mlanet.layered import sheet_stress
-    from mlanet.workflows.output import atomic_path, refuse_overwriting
-    from mlanet.workflows.relax import relaxation, summary
+    from mlanet.workflows.answers import Refusals
+    from mlanet.workflows.relax_files import Means, Wanted, plan, relax_files
 
-    target = structure.with_name(f"{structure.name.split('.')[0]}_relaxed.extxyz") if output is None else output
-    refuse_overwriting([target], [structure])
-    frames = list(read_frames(structure, index="-1"))
-    if not frames:
-        raise DataError(f"{structure}: has no frame")
-    atoms = frames[0].atoms.copy()
-    atoms.calc = MLANetCalculator(
+    refused = Refusals() if keep_going else None
+    wanted = Wanted(cell.value, pressure, fmax, steps, method.value, index)
+    planned = plan(files, output, wanted, refused)
+    for remark in planned.remarks:
+        note(remark)
+    calculator = MLANetCalculator(
         model,
         dtype=dtype and dtype.value,
         device=device,
@@ -91,25 +104,54 @@ def relax(
         compiled=compiled,
         matmul=matmul.value,
     )
-    course = relaxation(
-        atoms, cell=cell.value, pressure=pressure, fmax=fmax, steps=steps, method=method.value, where=frames[0].where
-    )
-    last = list(progress(course, "relaxing"))[-1]
-    if atoms.calc.matmul_cost is not None:
-        note(str(atoms.calc.matmul_cost))
-    result = summary(atoms, last)
-    if atoms.pbc.sum() == 2 and "stress_GPa" in result:
-        result["sheet_stress_N_per_m"] = sheet_stress(atoms, atoms.get_stress()).tolist()
-    with atomic_path(target) as partial:
-        write(partial, atoms)
+    watch = progress if planned.one else Means._field_defaults["watch"]
+    means = Means(calculator, calculator.potential.cutoff, watch, _per_length, note)
+    courses = relax_files(planned, means, wanted, refused)
+    done = list(courses if planned.one else progress(courses, "relaxing", planned.files))
+    if calculator.matmul_cost is not None:
+        note(str(calculator.matmul_cost))
     if json:
-        print_json({"structure": structure, "model": model, **result, "file": target})
+        documents = [{"structure": one.structure, "model": model, **one.numbers, "file": one.file} for one in done]
+        single = planned.one and done and refused is None
+        print_json(documents[0] if single else {"relaxed": documents, **refused_part(refused)})
     else:
-        print_pairs("", [(name.replace("_", " "), _shown(value)) for name, value in result.items()])
-        note(f"wrote {target}")
-    if not last.converged:
-        note(f"not converged after {last.number} steps; go on from {target} or allow more --steps")
+        _print(done, planned.one)
+    for one in done:
+        if one.remark:
+            note(one.remark)
+    report_refused(refused)
+    if not all(one.converged for one in done):
         raise typer.Exit(1)
+
+
+def _per_length(atoms: Atoms) -> dict[str, object]:
+    """Of a sheet also the stress that does not depend on the height of its cell."""
+    from mlanet.data.write import true_results
+    from mlanet.layered import sheet_stress
+
+    said = true_results(atoms)
+    if atoms.pbc.sum() != 2 or "stress" not in said:
+        return {}
+    return {"sheet_stress_N_per_m": sheet_stress(atoms, said["stress"]).tolist()}
+
+
+def _print(done: Sequence[Done], one: bool) -> None:
+    """Everything of one structure, or one line for each of many."""
+    if one:
+        for it in done:
+            print_pairs("", [(name.replace("_", " "), _shown(value)) for name, value in it.numbers.items()])
+    else:
+        rows = [
+            (it.structure.rsplit("/", 1)[-1], "yes" if it.converged else "no", *map(_shown, _columns(it.numbers)))
+            for it in done
+        ]
+        print_table("", ("structure", "converged", "steps>", "energy eV>", "max|F| eV/Å>"), rows)
+    for place in dict.fromkeys(it.file for it in done):
+        note(f"wrote {place}")
+
+
+def _columns(numbers: dict[str, object]) -> list[object]:
+    return [numbers[name] for name in ("steps", "energy_eV", "max_force_eV_per_A")]
 
 
 def _shown(value: object) -> str:

@@ -18,7 +18,7 @@ from mlanet.errors import OutputError
 from mlanet.files import write_whole
 from mlanet.graph import AtomicGraph, Labels, batch_graphs, batch_labels
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raised whenever the meaning of a cached file changes; older ones are then ignored."""
 
 _INTEGERS = ("numbers", "center", "neighbor", "shift")

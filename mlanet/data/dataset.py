@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlanet.data.atoms import to_graph, to_labels
 from mlanet.data.cache import CachedFile, file_key, read_cache, write_cache
+from mlanet.data.formats import structure_files
 from mlanet.data.labels import QUANTITIES, LabelKeys, label_names
 from mlanet.data.read import Frame, read_frames
 from mlanet.data.samples import Sample
@@ -33,7 +34,7 @@ def load_samples(
     the keys; a cache that does not match its checksum is rebuilt with a warning.
 
     Args:
-        paths: one or more files of any format that ASE reads.
+        paths: one or more files of any format that ASE reads, or folders of them.
         cutoff: Å.
         keys: where labels stand; the default searches.
         require: labels that must be somewhere in the files ("energy", "forces", "stress").
@@ -44,7 +45,7 @@ def load_samples(
             that are there.
         DataError, GeometryError, UnsupportedElementError: from reading, naming file, frame and atom.
     """
-    files = [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
+    files = structure_files([paths] if isinstance(paths, str | os.PathLike) else paths)
     if not files:
         raise DataError("no data files given")
     if unknown := [name for name in require if name not in QUANTITIES]:

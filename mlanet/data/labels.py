@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import compare_atoms
 from numpy.typing import NDArray
 
+from mlanet.data.projected import without_projected
 from mlanet.errors import DataError
 
 QUANTITIES = ("energy", "forces", "stress")
@@ -72,7 +73,7 @@ def find_labels(atoms: Atoms, keys: LabelKeys, where: str) -> FoundLabels:
     if (name := entries.name_of("energy", keys.energy)) is not None:
         energy = entries.numbers(name, (1,))[0]
     if (name := entries.name_of("forces", keys.forces)) is not None:
-        forces = entries.numbers(name, (3 * len(atoms),)).reshape(-1, 3)
+        forces = without_projected(entries.numbers(name, (3 * len(atoms),)).reshape(-1, 3), atoms, where)
     if (name := entries.name_of("stress", keys.stress)) is not None:
         stress = _stress(entries.numbers(name, (6, 9)), name.key, atoms)
     return FoundLabels(float(energy), forces, stress)

@@ -14,18 +14,20 @@ import itertools
 import lzma
 import os
 import re
+import warnings
 import zlib
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import numpy as np
 from ase import Atoms
-from ase.io.extxyz import read_xyz
+from ase.io.extxyz import key_val_str_to_dict, read_xyz
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats, iread, string2index
 
 from mlanet.data.atoms import require_sound
 from mlanet.data.bounded_text import MOST_FRAME, bounded_bytes, bounded_lines, require_atoms, require_promised
+from mlanet.data.comment import require_spelled
+from mlanet.data.formats import Refused, format_of, structure_files
 from mlanet.data.labels import require_numbers
 from mlanet.errors import DataError, MLANetError, UnsupportedElementError
 
@@ -34,6 +36,8 @@ _BROKEN_FILE = (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeErro
 _CUT_BY_US = ("extxyz", "xyz")
 _DATABASES = ("db", "json")
 _PROMISING = ("vasp", "vasp-xdatcar")
+_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+"""What editors put before a text, and the encoding that it stands for."""
 
 
 class Frame(NamedTuple):
@@ -43,30 +47,51 @@ class Frame(NamedTuple):
     where: str
 
 
-def read_frames(path: str | os.PathLike[str], *, index: str = ":") -> Iterator[Frame]:
+def read_frames(path: str | os.PathLike[str], *, index: str = ":", refused: Refused | None = None) -> Iterator[Frame]:
     """The frames of any file that ASE reads (extxyz, CIF, POSCAR, traj, db, ...), also .xz, .gz and .bz2.
 
-    Every frame has at least one atom, finite positions, real elements and a cell that fits its pbc.
+    The format is that of the name (`mlanet.data.formats`), else what ASE finds. Of a folder: the frames of every
+    structure file in it. Every frame has at least one atom, finite positions, real elements and a cell that fits its
+    pbc.
 
     Args:
-        path: the file.
-        index: which frames, as in ASE: ":" all, "0" the first, "-1" the last, "::10" every tenth.
+        path: the file, or a folder of files.
+        index: which frames, as in ASE: ":" all, "0" the first, "-1" the last, "::10" every tenth; of each file.
+        refused: is handed the error of each file or frame that cannot be used, which is then passed over; after
+            damage that hides where the next frame begins, the rest of the file is. None: such an error is raised.
     Raises:
         DataError: no such file, unknown format, empty or damaged file, truncated frame, unknown symbol, text where a
             number belongs; the message names file and frame.
         GeometryError: NaN positions, no atoms, a singular periodic cell.
     """
-    path = Path(path)
-    wanted = _index(index, path)
+    wanted = _index(index, Path(path))
+    for one in structure_files([path], refused):
+        try:
+            yield from _frames(one, index, wanted, refused)
+        except MLANetError as error:
+            if refused is None:
+                raise
+            refused(error)
+
+
+def _frames(path: Path, index: str, wanted: int | slice, refused: Refused | None) -> Iterator[Frame]:
+    """The sound frames of one file."""
     kind = _kind(path)
     found = False
     frames = _xyz_frames(path, wanted) if kind in _CUT_BY_US else _ase_frames(path, kind, wanted)
-    for number, atoms in frames:
+    for number, given in frames:
         found = True
         where = f"{path}, frame {number}"
-        require_sound(atoms, where)
-        require_numbers(atoms, where)
-        _require_ordered(atoms, where)
+        try:
+            atoms = given if isinstance(given, Atoms) else _parsed(given, path, number)
+            require_sound(atoms, where)
+            require_numbers(atoms, where)
+            _require_ordered(atoms, where)
+        except MLANetError as error:
+            if refused is None:
+                raise
+            refused(error)
+            continue
         yield Frame(atoms, where)
     if not found:
         raise DataError(f"{path}: no frames{'' if index == ':' else f' at index {index}'}; the file holds no structure")
@@ -84,13 +109,13 @@ def _index(index: str, path: Path) -> int | slice:
 
 
 def _kind(path: Path) -> str:
-    """ASE's name of the file's format."""
-    if not path.exists():
-        raise DataError(f"{path}: no such file")
+    """ASE's name of the file's format: what the name says, else what ASE sees in it."""
     try:
+        if not path.exists():
+            raise DataError(f"{path}: no such file")
         if path.is_file() and path.stat().st_size == 0:
             raise DataError(f"{path}: the file is empty")
-        kind = filetype(str(path))
+        kind = format_of(path) or filetype(str(path))
     except _BROKEN_FILE as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     except UnknownFileTypeError:
@@ -103,8 +128,8 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def _xyz_frames(path: Path, wanted: int | slice) -> Iterator[tuple[int, Atoms]]:
-    """(Extended) XYZ frames with their numbers; only those asked for are parsed."""
+def _xyz_frames(path: Path, wanted: int | slice) -> Iterator[tuple[int, str]]:
+    """The text of the (extended) XYZ frames that are asked for, with their numbers."""
     with contextlib.closing(_xyz_texts(path)) as texts:
         if isinstance(wanted, slice) and _counts_from_the_start(wanted):
             step = wanted.step or 1
@@ -113,11 +138,11 @@ def _xyz_frames(path: Path, wanted: int | slice) -> Iterator[tuple[int, Atoms]]:
                     return
                 start = wanted.start or 0
                 if number >= start and (number - start) % step == 0:
-                    yield number, _parsed(text, path, number)
+                    yield number, text
             return
         everything = list(texts)
     for number in _chosen(range(len(everything)), wanted):
-        yield number, _parsed(everything[number], path, number)
+        yield number, everything[number]
 
 
 def _chosen(numbers: Sequence[int], wanted: int | slice) -> Sequence[int]:
@@ -147,8 +172,16 @@ def _xyz_texts(path: Path) -> Generator[str, None, None]:
 
 
 def _opened(path: Path) -> IO[str]:
-    """A text file, decompressed by its suffix."""
-    return _OPENERS.get(path.suffix.lower(), open)(path, "rt", encoding="utf-8")  # type: ignore[no-any-return]
+    """A text file, decompressed by its suffix, without the mark that some editors put first."""
+    opener = _OPENERS.get(path.suffix.lower(), open)
+    with opener(path, "rb") as stream:
+        encoding = _encoding(stream.read(3)) or "utf-8"
+    return opener(path, "rt", encoding=encoding)  # type: ignore[no-any-return]
+
+
+def _encoding(start: bytes) -> str | None:
+    """The encoding that the first bytes of a text say, or None."""
+    return next((encoding for mark, encoding in _MARKS.items() if start.startswith(mark)), None)
 
 
 def _one_text(header: str, lines: Iterator[str], where: str) -> str:
@@ -174,15 +207,24 @@ def _one_text(header: str, lines: Iterator[str], where: str) -> str:
 def _parsed(text: str, path: Path, number: int) -> Atoms:
     """One frame by ASE's parser, its errors made readable."""
     where = f"{path}, frame {number}"
-    columns = _columns(text)
-    rows = text.splitlines()[2:]
+    lines = text.split("\n")  # not splitlines: a comment may hold form feeds and Unicode's line separators
+    columns = _columns(lines[1])
+    rows = lines[2:-1] if not lines[-1] else lines[2:]
     for atom, row in enumerate(rows):
         if len(row.split()) < columns:
             raise DataError(
                 f"{where}, atom {atom}: {len(row.split())} columns instead of {columns}: '{row.strip():.60}'"
             )
+
+    def entries(comment: str) -> dict[str, Any]:
+        found: dict[str, Any] = key_val_str_to_dict(comment)
+        require_spelled(found, comment, where)
+        return found
+
     try:
-        return next(iter(read_xyz(io.StringIO(text), 0)))
+        return next(iter(read_xyz(io.StringIO(text), 0, properties_parser=entries)))
+    except MLANetError:
+        raise
     except KeyError as error:
         symbol = str(error.args[0])
         atom = next((k for k, row in enumerate(rows) if symbol.lower() in row.lower().split()), 0)
@@ -191,9 +233,9 @@ def _parsed(text: str, path: Path, number: int) -> Atoms:
         raise DataError(f"{where}: cannot be parsed: {error}") from None
 
 
-def _columns(text: str) -> int:
+def _columns(comment: str) -> int:
     """How many columns the comment line promises."""
-    match = re.search(r'Properties="?([^\s"]+)', text.split("\n", 2)[1])
+    match = re.search(r'Properties="?([^\s"]+)', comment)
     if match is None:
         return 4
     widths = match.group(1).split(":")[2::3]
@@ -208,6 +250,8 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
         if not description.acceptsfd:
             raise DataError(f"{path}: a compressed file of format '{kind}' cannot be read; decompress it first")
         source = _decompressed(path, binary=description.isbinary)
+    elif not description.isbinary and description.acceptsfd and path.is_file() and _is_marked(path):
+        source = _decompressed(path, binary=False)
     if kind in _PROMISING:
         with _open_text(source) as text:
             require_promised(text, path)
@@ -256,12 +300,21 @@ def _database_frames(path: Path, wanted: int | slice) -> Iterator[Atoms]:
         yield database.get(id=number).toatoms(add_additional_information=True)
 
 
+def _is_marked(path: Path) -> bool:
+    """Whether a text begins with the mark of an encoding, over which ASE's readers stumble."""
+    try:
+        with path.open("rb") as stream:
+            return _encoding(stream.read(3)) is not None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
 def _decompressed(path: Path, *, binary: bool) -> IO[str] | IO[bytes]:
     """The whole file in memory, because readers of other formats seek."""
     try:
-        with _OPENERS[path.suffix.lower()](path, "rb") as stream:
+        with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as stream:
             data = bounded_bytes(stream, path)
-        return io.BytesIO(data) if binary else io.StringIO(data.decode("utf-8"))
+        return io.BytesIO(data) if binary else io.StringIO(data.decode(_encoding(data) or "utf-8"))
     except _BROKEN_FILE as error:
         raise DataError(f"{path}: damaged or unreadable: {error}") from None
 
@@ -276,10 +329,27 @@ def _numbers(wanted: int | slice) -> Iterator[int]:
 
 
 def _require_ordered(atoms: Atoms, where: str) -> None:
-    """Refuse crystals with partial occupancies, which ASE would read as if every site were full."""
+    """Refuse crystals with partial occupancies, which ASE would read as if every site were full.
+
+    In CIF "." stands for the value by default, which is 1, and "?" for an unknown one: such a site is read as full,
+    with a warning.
+    """
     occupancy = atoms.info.get("occupancy")
     if not isinstance(occupancy, dict):
         return
+    unknown = []
     for site, species in occupancy.items():
-        if len(species) > 1 or any(not np.isclose(share, 1.0, atol=1e-3) for share in species.values()):
+        shares = list(species.values()) if isinstance(species, dict) else [species]
+        if len(shares) == 1 and shares[0] in ("?", "."):
+            unknown += [str(site)] * (shares[0] == "?")
+            species[next(iter(species))] = 1.0
+        elif len(shares) > 1 or any(not _is_full(share) for share in shares):
             raise DataError(f"{where}: site {site} is disordered ({species}); make an ordered approximant first")
+    if unknown:
+        named = ", ".join(unknown[:5]) + ", …" * (len(unknown) > 5)
+        warnings.warn(f"{where}: the occupancy of site {named} is '?', unknown; read as full", stacklevel=2)
+
+
+def _is_full(share: object) -> bool:
+    """Whether an occupancy is a number that is 1 within the digits of crystallographers."""
+    return isinstance(share, int | float) and abs(share - 1.0) <= 1e-3

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 
 import msgspec
@@ -13,7 +15,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlanet.data.read import read_frames
-from mlanet.dynamics.diffusion import Diffusion, diffusion
+from mlanet.dynamics.diffusion import Diffusion, diffusion, require_increasing
 from mlanet.dynamics.distributions import Distribution, distance_distribution, integral_error, rdf
 from mlanet.dynamics.stability import intact_time, stable_time
 from mlanet.errors import DataError
@@ -65,6 +67,8 @@ def analyse(trajectory: Path, reference: Path | None, options: AnalysisOptions) 
     """
     frames = [frame.atoms for frame in read_frames(trajectory)]
     times = frame_times(frames, options.interval, trajectory)
+    if options.diffusion or options.discard or reference is not None:
+        _require_order(times, trajectory)
     known = [] if reference is None else _thinned([frame.atoms for frame in read_frames(reference)])
     if known and sorted(known[0].numbers) != sorted(frames[0].numbers):
         formulas = (known[0].get_chemical_formula(), frames[0].get_chemical_formula())
@@ -93,14 +97,26 @@ def frame_times(frames: Sequence[Atoms], interval: float, source: Path) -> Array
     """(T,) ps: what the frames say, or a given interval (fs) times their index.
 
     Raises:
-        DataError: neither.
+        DataError: neither, or both and they differ.
     """
     said = [frame.info.get("time_ps") for frame in frames]
-    if all(isinstance(t, int | float) for t in said):
-        return np.asarray(said, dtype=np.float64)
+    if all(isinstance(t, Real) and math.isfinite(t) for t in said):
+        times = np.asarray(said, dtype=np.float64)
+        spacing = 1e3 * float(np.median(np.diff(times))) if len(times) > 1 else interval
+        if interval > 0 and abs(spacing - interval) > 0.01 * interval:
+            raise DataError(f"{source}: the frames say that they are {spacing:.6g} fs apart, not {interval:.6g}")
+        return times
     if interval <= 0:
         raise DataError(f"{source}: the frames do not say their time; give the interval between them in fs")
     return np.arange(len(frames), dtype=np.float64) * (1e-3 * interval)
+
+
+def _require_order(times: Array, source: Path) -> None:
+    """Name the file in which frames are not in the order of time."""
+    try:
+        require_increasing(times)
+    except DataError as error:
+        raise DataError(f"{source}, {error}") from None
 
 
 def _radial(

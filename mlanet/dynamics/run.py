@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import time
 from collections.abc import Iterator
@@ -14,9 +13,9 @@ import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write as write_atoms
 from ase.md.md import MolecularDynamics
 
+from mlanet.data.write import frame_text, true_results
 from mlanet.dynamics import state
 from mlanet.dynamics.integrators import draw_velocities, integrator, memory, remind
 from mlanet.dynamics.settings import DynamicsSettings
@@ -64,7 +63,8 @@ def simulate(
     `log.csv`; `checkpoint.safetensors` stands there before either, and is replaced now and then. A resumed run cuts the
     two back to the checkpoint and goes on as if never interrupted: on a CPU its frames are the same to the last bit.
     SIGTERM: checkpoint, then the iteration ends early. SIGUSR1: checkpoint and go on. The folder is held until the
-    iteration ends or is closed.
+    iteration ends or is closed. Frames stand `every` steps apart, and one at the end; that one goes when the run is
+    prolonged, so that the grid is that of the first run.
 
     Args:
         atoms: a structure with a calculator; it is moved.
@@ -91,7 +91,7 @@ def simulate(
             run.save()
         while run.step < settings.steps:
             run.advance()
-            if run.step % settings.every == 0 or run.step == settings.steps:
+            if run.on_grid or run.step == settings.steps:
                 yield run.record()
             if run.step % settings.checkpoint_every == 0 or run.step == settings.steps or signals.take_save():
                 run.save()
@@ -114,6 +114,11 @@ class _Run:
     def blank(self) -> bool:
         """Whether no frame has been kept yet."""
         return not self.sizes
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether this step has its frame; the last one of a run has one too, which goes when the run is prolonged."""
+        return self.step % self.settings.every == 0
 
     def start(self) -> None:
         """Velocities, integrator, and the checkpoint, so that there is no instant at which the run cannot go on."""
@@ -138,6 +143,8 @@ class _Run:
         self.dynamics = integrator(self.atoms, self.settings, self.rng)
         remind(self.dynamics, found.arrays)
         self.step, self.sizes = found.step, found.sizes
+        if self.step >= self.settings.steps and not self.on_grid:
+            return  # it ended before, with a frame of its own
         for name in (TRAJECTORY, LOG):
             path, size = self.folder / name, found.sizes.get(name, 0)
             if size and (not path.is_file() or path.stat().st_size < size):
@@ -162,18 +169,17 @@ class _Run:
         """A frame and a line, flushed."""
         atoms, moment = self.atoms, self._moment()
         frame = atoms.copy()
-        frame.calc = SinglePointCalculator(atoms, **_results(atoms))
+        frame.calc = SinglePointCalculator(atoms, **true_results(atoms))
         frame.info |= {"step": self.step, "time_ps": moment.time}
-        text = io.StringIO()
-        write_atoms(text, frame, format="extxyz", write_results=True)
-        self._append(TRAJECTORY, text.getvalue())
+        self._append(TRAJECTORY, frame_text(frame, f"step {self.step}"))
         if self.blank:
             self._append(LOG, COLUMNS + "\n")
         numbers = (moment.potential, moment.kinetic, moment.potential + moment.kinetic, moment.conserved)
         cells = [str(self.step), repr(moment.time), *map(repr, numbers), repr(moment.temperature)]
         cells += ["" if math.isnan(value) else repr(value) for value in (moment.pressure, moment.volume)]
         self._append(LOG, ",".join(cells) + "\n")
-        self.sizes = {name: (self.folder / name).stat().st_size for name in (TRAJECTORY, LOG)}
+        if self.on_grid:
+            self.sizes = {name: (self.folder / name).stat().st_size for name in (TRAJECTORY, LOG)}
         return moment
 
     def save(self) -> None:
@@ -223,14 +229,6 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
-
-
-def _results(atoms: Atoms) -> dict[str, object]:
-    """Energy and forces, and stress where there is one, from the step that was just made."""
-    results: dict[str, object] = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
-    with contextlib.suppress(PropertyNotImplementedError):
-        results["stress"] = atoms.get_stress()
-    return results
 
 
 def _require_possible(atoms: Atoms, settings: DynamicsSettings, conservative: bool) -> None:

@@ -19,21 +19,21 @@ def stable_time(times: Array, found: Distribution, reference: Distribution, tau:
     """First t (ps) with ∫ |<g_ref> − <g>_{t…t+τ}| dr > threshold; the whole time where that never happens.
 
     Args:
-        times: (T,) ps of the frames of `found`.
+        times: (T,) ps of the frames of `found`, increasing.
         found, reference: g(r) on the same bins.
         tau: length of the window, ps.
         threshold: Å; the source takes 3 for water and 1 for Li₆.₇₅P₃S₁₁.
     Raises:
         DataError: fewer frames than one window.
     """
-    length = round(tau / _spacing(times))
-    if length < 1 or length > len(times):
-        raise DataError(
-            f"a window of {tau} ps does not fit frames {_spacing(times):.4g} ps apart over {times[-1]:.4g} ps"
-        )
+    spacing = _spacing(times)
+    starts = np.flatnonzero(times + tau <= times[-1] + 1.01 * spacing)
+    if round(tau / spacing) < 1 or not len(starts):
+        raise DataError(f"a window of {tau} ps does not fit frames {spacing:.4g} ps apart over {times[-1]:.4g} ps")
     sums = np.concatenate([np.zeros((1, len(found.r))), np.cumsum(found.rows, axis=0)])
-    for start in range(len(times) - length + 1):
-        window = (sums[start + length] - sums[start]) / length
+    for start in starts.tolist():
+        end = max(start + 1, int(np.searchsorted(times, times[start] + tau - 0.5 * spacing)))
+        window = (sums[end] - sums[start]) / (end - start)
         if integral_error(window, reference.mean, found.width) > threshold:
             return float(times[start])
     return float(times[-1])
@@ -66,6 +66,7 @@ def intact_time(times: Array, frames: Sequence[Atoms], reference: Sequence[Atoms
 
 
 def _spacing(times: Array) -> float:
+    """ps from a frame to the next, usually."""
     if len(times) < 2:
         raise DataError("stability needs at least two frames")
-    return float(times[1] - times[0])
+    return float(np.median(np.diff(times)))

@@ -20,8 +20,8 @@ from mlanet.dynamics.settings import DynamicsSettings
 from mlanet.errors import CheckpointError, ConfigError
 
 SCHEMA = 1
-MAY_CHANGE = ("steps", "every", "checkpoint_every")
-"""Settings that a resumed run may change: how long, and what is written."""
+MAY_CHANGE = ("steps", "checkpoint_every")
+"""Settings that a resumed run may change: how long, and how often it is saved; frames keep their grid."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class State:
     """Where a simulation stands.
 
     - arrays: positions (N, 3) Å, momenta (N, 3), cell (3, 3) Å, numbers (N,), and the integrator's memory
-    - step · rng: state of the generator · sizes: bytes of the trajectory and of the log up to here
+    - step · rng: state of the generator · sizes: bytes of trajectory and log up to the last frame on the grid
     """
 
     arrays: Arrays

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ase.io.extxyz import write_extxyz
-
 from mlanet.data.dataset import group_of
 from mlanet.data.read import Frame, read_frames
 from mlanet.data.splits import group_split, random_split
+from mlanet.data.write import frame_text
 from mlanet.errors import DataError, OutputError
 from mlanet.files import whole_folder
 from mlanet.sweep.config import SweepData
@@ -80,7 +79,7 @@ def write_parts(parts: Parts, folder: Path) -> None:
             for name, frames in parts._asdict().items():
                 with open(partial / f"{name}.extxyz", "w", encoding="utf-8") as file:
                     for frame in frames:
-                        write_extxyz(file, [frame.atoms])
+                        file.write(frame_text(frame.atoms, frame.where))
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 from ase.io import write
-from ase.io.extxyz import write_extxyz
 
 from mlanet.config import parse
 from mlanet.data.atoms import LabelKeys
 from mlanet.data.dataset import group_of
+from mlanet.data.formats import LABELLED, Refused, structure_files, written_format
 from mlanet.data.read import Frame, read_frames
 from mlanet.data.splits import group_split, random_split
+from mlanet.data.write import frame_text
 from mlanet.errors import ConfigError, OutputError
+from mlanet.workflows.answers import frames_of
+from mlanet.workflows.growing import growing, partial_name
 from mlanet.workflows.output import atomic_path, refuse_overwriting
-
-SUFFIXES = {".extxyz": "extxyz", ".xyz": "extxyz", ".traj": "traj"}
-"""Formats that keep labels and info without loss."""
 
 PARTS = ("train", "valid", "test")
 
@@ -58,17 +58,31 @@ def read_sizes(text: str) -> list[float]:
         raise ConfigError(f"sizes '{text}': expected numbers such as 0.8,0.1,0.1 or 950,50") from None
 
 
-def convert(files: Sequence[Path], output: Path) -> int:
+def convert(
+    files: Sequence[Path], output: Path, refused: Refused | None = None, tell: Callable[[str], None] = print
+) -> int:
     """Write all frames of all files into one, labels and info kept; returns how many.
 
+    Args:
+        files: of any format, or folders of files.
+        output: .extxyz, .xyz or .traj.
+        refused: is handed the errors of files and frames that cannot be used, which are passed over; None: such an
+            error is raised, and an extxyz written so far stays in `output.partial.extxyz`.
+        tell: see `mlanet.workflows.growing`.
     Raises:
         OutputError: an unsupported suffix, an output that is an input, or a place that cannot be written.
         DataError: a file or frame that cannot be read.
     """
-    if output.suffix not in SUFFIXES:
-        raise OutputError(f"{output}: unknown suffix '{output.suffix}'; supported: {' '.join(SUFFIXES)}")
-    refuse_overwriting((output,), files)
-    return _write(output, (frame for path in files for frame in read_frames(path)))
+    kind = written_format(output, LABELLED)
+    files = structure_files(files, refused)
+    refuse_overwriting((output, partial_name(output)), files)
+    frames = frames_of(files, refused)
+    if kind == "traj":
+        return _write_list(output, frames)
+    with growing(output, tell) as file:
+        for frame in frames:
+            file.add(frame_text(frame.atoms, frame.where))
+        return file.count
 
 
 def split(files: Sequence[Path], folder: Path, sizes: Sequence[float], seed: int, by_group: bool) -> list[Part]:
@@ -90,7 +104,7 @@ def split(files: Sequence[Path], folder: Path, sizes: Sequence[float], seed: int
         if place.exists():
             raise OutputError(f"{place}: exists already; choose another folder or move it away")
     frames, groups = [], []
-    for path in files:
+    for path in structure_files(files):
         for frame in read_frames(path):
             frames.append(frame)
             groups.append(group_of(frame, str(path)))
@@ -99,18 +113,21 @@ def split(files: Sequence[Path], folder: Path, sizes: Sequence[float], seed: int
     return [Part(place.stem, count, str(place)) for place, count in zip(places, counts, strict=True)]
 
 
-def _write(output: Path, frames: Iterator[Frame]) -> int:
-    """extxyz as a stream; ASE's trajectory from a list."""
+def _write(output: Path, frames: Iterable[Frame]) -> int:
+    """An extxyz file, whole or not at all."""
     count = 0
-    with atomic_path(output) as temporary:
-        if SUFFIXES[output.suffix] == "extxyz":
-            with temporary.open("w", encoding="utf-8") as file:
-                for frame in frames:
-                    write_extxyz(file, [frame.atoms])
-                    count += 1
-        else:
-            images = [frame.atoms for frame in frames]
-            count = len(images)
-            temporary.unlink()
-            write(temporary, images, format=SUFFIXES[output.suffix])
+    with atomic_path(output) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for frame in frames:
+            file.write(frame_text(frame.atoms, frame.where))
+            count += 1
     return count
+
+
+def _write_list(output: Path, frames: Iterable[Frame]) -> int:
+    """ASE's trajectory, which is written at once."""
+    images = [frame.atoms for frame in frames]
+    if images:
+        with atomic_path(output) as temporary:
+            temporary.unlink()
+            write(temporary, images, format="traj")
+    return len(images)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,16 +10,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlanet.data.atoms import LabelKeys, to_graph, to_labels
-from mlanet.data.read import Frame, read_frames
+from mlanet.data.atoms import LabelKeys, to_labels
+from mlanet.data.formats import Refused
 from mlanet.errors import MissingLabelError
-from mlanet.forecast import memory_limit
 from mlanet.graph import AtomicGraph, Labels, Prediction
-from mlanet.inference import predict, require_finite
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
-from mlanet.workflows.predict import require_supported
+from mlanet.workflows.answers import answers, frames_of
 
 UNITS = {
     "energy": ("meV/atom", 1000.0),
@@ -74,27 +71,33 @@ def evaluate_files(
     *,
     max_edges: int = 20_000,
     max_memory: float | None = None,
+    refused: Refused | None = None,
 ) -> Iterator[Compared]:
     """Predict every structure and hand it on with its labels, holding one batch in memory.
 
+    Args:
+        potential: the model.
+        paths: of files, or of folders of files.
+        keys: where labels and charges are found.
+        max_edges: bounds a batch, and
+        max_memory: too, GiB.
+        refused: is handed the errors of files and frames that cannot be used, which are passed over; None: such an
+            error is raised.
     Raises:
         DataError: a file, frame or label that cannot be used, or an element that the model does not know.
     """
-    waiting: deque[tuple[AtomicGraph, Labels, str]] = deque()
-    limit = memory_limit(potential, max_memory)
-
-    def graphs() -> Iterator[AtomicGraph]:
-        for frame in (frame for path in paths for frame in read_frames(path)):
-            graph = _graph(potential, frame, keys)
-            if limit is not None:
-                limit.require(graph, frame.where)
-            waiting.append((graph, to_labels(frame.atoms, keys, frame.where), frame.where))
-            yield graph
-
-    for prediction in predict(potential, graphs(), max_edges=max_edges, fits=limit):
-        graph, labels, where = waiting.popleft()
-        require_finite(prediction, graph, where)
-        yield Compared(graph, labels, prediction)
+    found = answers(
+        potential,
+        frames_of(paths, refused),
+        max_edges=max_edges,
+        max_memory=max_memory,
+        keys=keys,
+        labels_of=lambda frame: to_labels(frame.atoms, keys, frame.where),
+        refused=refused,
+    )
+    for question, prediction in found:
+        if question.labels is not None:
+            yield Compared(question.graph, question.labels, prediction)
 
 
 def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Evaluation, dict[str, Pairs]]:
@@ -119,12 +122,6 @@ def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Eva
         )
     evaluation = Evaluation(frames, _quantities(errors), _elements(errors))
     return evaluation, {name: _joined(pairs) for name, pairs in kept.items() if counts[name] and keep_pairs}
-
-
-def _graph(potential: Potential, frame: Frame, keys: LabelKeys) -> AtomicGraph:
-    graph = to_graph(frame.atoms, potential.cutoff, where=frame.where, keys=keys)
-    require_supported(potential, graph, frame.where)
-    return graph
 
 
 def _quantities(errors: Errors) -> dict[str, QuantityErrors]:

@@ -1,30 +1,28 @@
-"""Energy, forces and stress of any number of structures: streaming, batched, written whole or not at all."""
+"""Energy, forces and stress of any number of structures: streaming, batched, and kept as they come."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
-from ase.io.extxyz import write_extxyz
 
-from mlanet.data.atoms import to_graph, with_prediction
-from mlanet.data.read import Frame, read_frames
-from mlanet.errors import DataError, OutputError
-from mlanet.forecast import memory_limit
-from mlanet.graph import AtomicGraph
-from mlanet.inference import predict, require_finite
+from mlanet.data.atoms import with_prediction
+from mlanet.data.formats import Refused, written_format
+from mlanet.data.read import Frame
+from mlanet.data.write import frame_text, true_results
+from mlanet.errors import OutputError
 from mlanet.plots import FORMATS, prediction_picture
 from mlanet.potential import Potential
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
-from mlanet.workflows.output import atomic_path
+from mlanet.workflows.answers import answers, frames_of
+from mlanet.workflows.growing import growing
 
 
 class Predicted(NamedTuple):
@@ -56,37 +54,42 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def predict_files(
-    potential: Potential, paths: Iterable[Path], *, max_edges: int = 20_000, max_memory: float | None = None
+    potential: Potential,
+    paths: Iterable[Path],
+    *,
+    max_edges: int = 20_000,
+    max_memory: float | None = None,
+    refused: Refused | None = None,
 ) -> Iterator[Predicted]:
     """Predict every structure of every file, in order, holding only one batch in memory.
 
+    Args:
+        potential: the model.
+        paths: of files, or of folders of files.
+        max_edges: bounds a batch, and
+        max_memory: too, GiB.
+        refused: is handed the errors of files and frames that cannot be used, which are passed over. None: such an
+            error is raised, after everything before it has been predicted.
     Raises:
         DataError: a file or frame that cannot be used, that needs more than `max_memory` GiB, or that has an element
             that the model does not know.
     """
-    frames = (frame for path in paths for frame in read_frames(path))
-    return predict_frames(potential, frames, max_edges=max_edges, max_memory=max_memory)
+    frames = frames_of(paths, refused)
+    return predict_frames(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused)
 
 
 def predict_frames(
-    potential: Potential, frames: Iterable[Frame], *, max_edges: int = 20_000, max_memory: float | None = None
+    potential: Potential,
+    frames: Iterable[Frame],
+    *,
+    max_edges: int = 20_000,
+    max_memory: float | None = None,
+    refused: Refused | None = None,
 ) -> Iterator[Predicted]:
-    """Predict structures as they come; `max_edges` and `max_memory` (GiB) bound a batch."""
-    waiting: deque[tuple[Frame, AtomicGraph]] = deque()
-    limit = memory_limit(potential, max_memory)
-
-    def graphs() -> Iterator[AtomicGraph]:
-        for frame in frames:
-            graph = to_graph(frame.atoms, potential.cutoff, where=frame.where)
-            require_supported(potential, graph, frame.where)
-            if limit is not None:
-                limit.require(graph, frame.where)
-            waiting.append((frame, graph))
-            yield graph
-
-    for prediction in predict(potential, graphs(), max_edges=max_edges, fits=limit):
-        frame, graph = waiting.popleft()
-        require_finite(prediction, graph, frame.where)
+    """Predict structures as they come; the arguments are those of `predict_files`."""
+    found = answers(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused)
+    for question, prediction in found:
+        frame = question.frame
         yield Predicted(with_prediction(_keeping_labels(frame.atoms), prediction), frame.where)
 
 
@@ -108,25 +111,18 @@ def draw(path: Path, predictions: Sequence[Predicted]) -> None:
 
 def require_formats(output: Path | None, picture: Path | None) -> None:
     """Refuse suffixes that cannot be written before anything is computed."""
-    if output is not None and output.suffix not in (".extxyz", ".xyz"):
-        raise OutputError(f"{output}: predictions are written as .extxyz (or .xyz); use --csv for a table")
+    if output is not None:
+        written_format(output, ("extxyz",))
     if picture is not None and picture.suffix.lower().removeprefix(".") not in FORMATS:
         raise OutputError(f"{picture}: pictures are written as {', '.join('.' + one for one in FORMATS)}")
-
-
-def require_supported(potential: Potential, graph: AtomicGraph, where: str) -> None:
-    """Ask before any computing whether the model can answer, so that the error can name file and frame."""
-    try:
-        potential.require_supported(graph)
-    except DataError as error:
-        raise type(error)(f"{where}: {error}") from None
 
 
 def row(predicted: Predicted) -> Row:
     """The numbers of one prediction, with their units in the names."""
     atoms = predicted.atoms
-    energy, forces = float(atoms.get_potential_energy()), atoms.get_forces()
-    stress = stress_in_gpa(atoms)
+    said = true_results(atoms)
+    energy, forces = said["energy"], said["forces"]
+    stress = (said["stress"] * EV_PER_CUBIC_ANGSTROM_IN_GPA).tolist() if "stress" in said else None
     return Row(
         where=predicted.where,
         formula=atoms.get_chemical_formula(),
@@ -140,32 +136,37 @@ def row(predicted: Predicted) -> Row:
     )
 
 
-def stress_in_gpa(atoms: Atoms) -> list[float] | None:
-    """xx, yy, zz, yz, xz, xy in GPa, or None where stress is not defined."""
-    try:
-        return (atoms.get_stress() * EV_PER_CUBIC_ANGSTROM_IN_GPA).tolist()
-    except PropertyNotImplementedError:
-        return None
+@contextlib.contextmanager
+def kept(
+    output: Path | None, table: Path | None, tell: Callable[[str], None] = print
+) -> Iterator[Callable[[Predicted], None]]:
+    """Give a function that writes a prediction to an extxyz and a CSV file, one after another as they come.
 
-
-def written(predictions: Iterable[Predicted], output: Path | None, table: Path | None) -> Iterator[Predicted]:
-    """Pass predictions on while writing them to an extxyz and a CSV file, which appear only when all are there.
+    The files take their names when the block ends without an error; until then, and after an error or a kill, what was
+    computed is in `out.partial.extxyz` and so on (`mlanet.workflows.growing`).
 
     Raises:
         OutputError: a place that cannot be written.
     """
     with contextlib.ExitStack() as stack:
-        structures = None if output is None else stack.enter_context(_open(output))
-        rows = None if table is None else stack.enter_context(_open(table))
-        lines = None if rows is None else csv.writer(rows)
-        if lines is not None:
-            lines.writerow(CSV_COLUMNS)
-        for predicted in predictions:
+        structures = None if output is None else stack.enter_context(growing(output, tell))
+        rows = None if table is None else stack.enter_context(growing(table, tell))
+
+        def keep(predicted: Predicted) -> None:
             if structures is not None:
-                write_extxyz(structures, [predicted.atoms])
-            if lines is not None:
-                lines.writerow(_csv_row(row(predicted)))
-            yield predicted
+                structures.add(frame_text(predicted.atoms, predicted.where))
+            if rows is not None:
+                header = [] if rows.count else [CSV_COLUMNS]
+                rows.add(_csv([*header, _csv_row(row(predicted))]))
+
+        yield keep
+
+
+def _csv(lines: Iterable[Sequence[object]]) -> str:
+    """Lines of a table."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(lines)
+    return text.getvalue()
 
 
 CSV_COLUMNS: Sequence[str] = (
@@ -186,9 +187,3 @@ def _csv_row(one: Row) -> list[object]:
     stress: list[object] = [""] * 6 if one.stress_GPa is None else list(one.stress_GPa)
     fixed = [one.where, one.formula, one.atoms, one.energy_eV, one.energy_per_atom_eV, one.max_force_eV_per_A]
     return [*fixed, pressure, *stress]
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[TextIO]:
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        yield file

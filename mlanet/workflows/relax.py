@@ -7,11 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
+from mlanet.data.atoms import to_graph
+from mlanet.data.write import true_results
 from mlanet.errors import GeometryError
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
@@ -106,19 +109,73 @@ def strain_mask(atoms: Atoms) -> NDArray[np.bool_]:
     return np.array([inside[a] and inside[b] for a, b in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))])
 
 
+class Relaxed(NamedTuple):
+    """One structure where its relaxation ended.
+
+    - atoms: with what the calculator says of them · numbers: of `summary`, and whether it `converged`
+    - apart: what is left of its bonds, if atoms have lost all their neighbours or the structure is in more pieces
+    """
+
+    atoms: Atoms
+    numbers: dict[str, object]
+    converged: bool
+    apart: str
+
+
+def finished(atoms: Atoms, last: Step, cutoff: float, pieces_before: int) -> Relaxed:
+    """What came out of a relaxation, with a look at whether it is still one thing.
+
+    Atoms without a neighbour within the cutoff have no forces, so that a structure that flies apart seems to converge;
+    it has not.
+
+    Args:
+        atoms: with their calculator.
+        last: step.
+        cutoff: Å, of the model.
+        pieces_before: how many pieces the structure was in (`connected`).
+    """
+    pieces, lone = connected(atoms, cutoff)
+    apart = ""
+    if lone:
+        named = ", ".join(f"{index} ({atoms.symbols[index]})" for index in lone[:5]) + ", …" * (len(lone) > 5)
+        apart = f"without a neighbour within the model's cutoff of {cutoff:g} Å: atom{'s' * (len(lone) > 1)} {named}"
+    elif pieces > pieces_before:
+        apart = (
+            f"in {pieces} pieces farther apart than the model's cutoff of {cutoff:g} Å, {pieces_before} at the start"
+        )
+    converged = last.converged and not lone
+    numbers = summary(atoms, last) | {"converged": converged}
+    if lone:
+        numbers["lone_atoms"] = lone
+    return Relaxed(atoms, numbers, converged, apart)
+
+
+def connected(atoms: Atoms, cutoff: float) -> tuple[int, list[int]]:
+    """How many pieces a structure is in, joined by neighbours within a cutoff (Å), and atoms without a neighbour."""
+    graph = to_graph(atoms, cutoff)
+    n = graph.n_atoms
+    edges = (np.ones(graph.n_edges, dtype=bool), (graph.center.numpy(), graph.neighbor.numpy()))
+    pieces, _ = connected_components(coo_matrix(edges, shape=(n, n)), directed=False)
+    return int(pieces), np.setdiff1d(np.arange(n), graph.center.numpy()).tolist()
+
+
 def summary(atoms: Atoms, last: Step) -> dict[str, object]:
-    """Energy, largest force, lattice and stress of what came out."""
+    """Energy, largest force, lattice and stress of what came out.
+
+    Where constraints hold atoms, max_force is that on what may move, which has vanished, and beside it stands the
+    largest of all forces, which are written.
+    """
+    said = true_results(atoms)
     result: dict[str, object] = {
         "converged": last.converged,
         "steps": last.number,
         "energy_eV": last.energy,
         "max_force_eV_per_A": float(np.linalg.norm(atoms.get_forces(), axis=1).max()),
     }
+    if atoms.constraints:
+        result["max_force_held_eV_per_A"] = float(np.linalg.norm(said["forces"], axis=1).max())
     if atoms.pbc.any():
         result["cell_A_deg"] = [round(float(value), 5) for value in atoms.cell.cellpar()]
-    try:
-        stress = atoms.get_stress()
-    except PropertyNotImplementedError:
-        return result
-    result["stress_GPa"] = [float(value) * EV_PER_CUBIC_ANGSTROM_IN_GPA for value in stress]
+    if "stress" in said:
+        result["stress_GPa"] = [float(value) * EV_PER_CUBIC_ANGSTROM_IN_GPA for value in said["stress"]]
     return result

@@ -1,0 +1,131 @@
+"""Formats by the names of files, so that nothing is read or written by a guess, and folders as lists of files."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from ase.io.bundletrajectory import BundleTrajectory
+
+from mlanet.errors import DataError, MLANetError, OutputError
+
+COMPRESSED = (".xz", ".gz", ".bz2")
+"""Suffixes behind that of the format."""
+
+# ASE looks for POSCAR, OUTCAR, … anywhere in a name before it looks at the suffix, so that it takes
+# POSCAR_relaxed.extxyz for VASP's. Here the suffix decides, then the name.
+_SUFFIXES = {
+    ".extxyz": "extxyz",
+    ".xyz": "extxyz",
+    ".cif": "cif",
+    ".vasp": "vasp",
+    ".poscar": "vasp",
+    ".contcar": "vasp",
+    ".traj": "traj",
+    ".db": "db",
+    ".xsf": "xsf",
+}
+_NAMES = {
+    "poscar*": "vasp",
+    "contcar*": "vasp",
+    "outcar*": "vasp-out",
+    "xdatcar*": "vasp-xdatcar",
+    "vasprun*.xml": "vasp-xml",
+}
+LABELLED = ("extxyz", "traj")
+"""Formats that keep energy, forces, stress and info without loss."""
+BARE = ("cif", "vasp")
+"""Formats that hold one structure and nothing else."""
+
+Refused = Callable[[MLANetError], None]
+"""Takes the errors of files and frames that are passed over."""
+
+
+def format_of(path: Path) -> str | None:
+    """ASE's name of the format that a file's name stands for, compression aside; None where it stands for none.
+
+    >>> format_of(Path("POSCAR_relaxed.extxyz")), format_of(Path("run1/POSCAR.gz")), format_of(Path("notes.txt"))
+    ('extxyz', 'vasp', None)
+    """
+    name = bare_name(path).lower()
+    suffix = Path(name).suffix
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    return next((kind for pattern, kind in _NAMES.items() if fnmatch(name, pattern)), None)
+
+
+def bare_name(path: Path) -> str:
+    """A file's name without a suffix of compression."""
+    return path.stem if path.suffix.lower() in COMPRESSED else path.name
+
+
+def written_format(path: Path, formats: Sequence[str]) -> str:
+    """The format that structures are written in under a name; asked before anything is computed.
+
+    Raises:
+        OutputError: a name that stands for no format, or for one that is not among `formats`.
+    """
+    kind = None if path.suffix.lower() in COMPRESSED else format_of(path)
+    if kind is None or kind not in formats:
+        known = [
+            suffix for suffix, name in _SUFFIXES.items() if name in formats and suffix not in (".poscar", ".contcar")
+        ]
+        raise OutputError(f"{path}: structures are written as {', '.join(known)}; the name must end in one of these")
+    return kind
+
+
+def mistaken_by_ase(path: Path) -> str | None:
+    """The format for which ASE takes a name although its suffix says another, or None."""
+    from ase.io.formats import UnknownFileTypeError, filetype
+
+    ours = format_of(path)
+    try:
+        theirs = filetype(path.name, read=False)
+    except UnknownFileTypeError:
+        return None
+    return None if ours is None or {theirs, ours} <= {"extxyz", "xyz"} or theirs == ours else str(theirs)
+
+
+def structure_files(paths: Iterable[str | os.PathLike[str]], refused: Refused | None = None) -> list[Path]:
+    """Files as they are given, and of folders every file in them whose name stands for a format, sorted by name.
+
+    What else lies in a folder is passed over, and a warning lists it; hidden files are not mentioned.
+
+    Args:
+        paths: of files and folders.
+        refused: is handed the error of a folder that is of no use; None: it is raised.
+    Raises:
+        DataError: a folder without any structure file.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        try:
+            found += _files_in(path) if is_folder(path) else [path]
+        except DataError as error:
+            if refused is None:
+                raise
+            refused(error)
+    return found
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder of files; ASE's bundle trajectories are folders that are one file each."""
+    return path.is_dir() and not BundleTrajectory.is_bundle(str(path))
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The structure files of one folder."""
+    try:
+        there = sorted(one for one in folder.iterdir() if not one.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror or error}") from None
+    known = [one for one in there if not is_folder(one) and format_of(one) is not None]
+    others = ", ".join(one.name + "/" * one.is_dir() for one in there if one not in known)
+    if not known:
+        raise DataError(f"{folder}: no structure files in this folder{f'; it holds {others}' if others else ''}")
+    if others:
+        warnings.warn(f"{folder}: skipped, because their names stand for no structures: {others}", stacklevel=2)
+    return known

@@ -1,0 +1,137 @@
+"""What a potential says of structures as they come, batch by batch; one that cannot be answered costs no other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mlanet.data.atoms import LabelKeys, to_graph
+from mlanet.data.formats import Refused
+from mlanet.data.read import Frame, read_frames
+from mlanet.errors import DataError, MLANetError
+from mlanet.forecast import memory_limit
+from mlanet.graph import AtomicGraph, Labels, Prediction
+from mlanet.inference import batches, predict, require_finite
+from mlanet.potential import Potential
+
+
+class Question(NamedTuple):
+    """A structure that a potential can be asked about, with its labels where these are wanted."""
+
+    frame: Frame
+    graph: AtomicGraph
+    labels: Labels | None = None
+
+
+class Refusals:
+    """The errors of what could not be used, in order."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def __call__(self, error: MLANetError) -> None:
+        """Take one."""
+        self.messages.append(str(error))
+
+
+def frames_of(paths: Iterable[Path], refused: Refused | None = None, index: str = ":") -> Iterator[Frame]:
+    """The frames of all files, one after another; see `read_frames`."""
+    return itertools.chain.from_iterable(read_frames(path, index=index, refused=refused) for path in paths)
+
+
+def answers(
+    potential: Potential,
+    frames: Iterable[Frame],
+    *,
+    max_edges: int,
+    max_memory: float | None = None,
+    keys: LabelKeys = LabelKeys(),  # noqa: B008 - frozen
+    labels_of: Callable[[Frame], Labels] | None = None,
+    refused: Refused | None = None,
+) -> Iterator[tuple[Question, Prediction]]:
+    """Every structure with its prediction, in order, one batch in memory.
+
+    Args:
+        potential: what is asked.
+        frames: structures, which may be without end.
+        max_edges: bounds a batch.
+        max_memory: GiB, bounds a batch too.
+        keys: where charges are found.
+        labels_of: also reads labels, whose errors are the frame's.
+        refused: is handed the error of each structure that cannot be answered, which is passed over. None: the error
+            is raised, after everything before it has been answered.
+    Raises:
+        DataError: with file and frame, as `refused` says.
+    """
+    limit = memory_limit(potential, max_memory)
+    waiting: dict[int, Question] = {}
+    stopped: list[MLANetError] = []
+
+    def ask(frame: Frame) -> Question:
+        graph = to_graph(frame.atoms, potential.cutoff, where=frame.where, keys=keys)
+        require_supported(potential, graph, frame.where)
+        if limit is not None:
+            limit.require(graph, frame.where)
+        return Question(frame, graph, None if labels_of is None else labels_of(frame))
+
+    def graphs() -> Iterator[AtomicGraph]:
+        source = iter(frames)
+        while True:
+            try:
+                question = ask(next(source))
+            except StopIteration:
+                return
+            except MLANetError as error:
+                if refused is None:
+                    stopped.append(error)
+                    return
+                refused(error)
+                continue
+            waiting[id(question.graph)] = question
+            yield question.graph
+
+    for batch in batches(graphs(), max_edges=max_edges, fits=limit):
+        yield from _answered(potential, [waiting.pop(id(graph)) for graph in batch], refused)
+    if stopped:
+        raise stopped[0]
+
+
+def require_supported(potential: Potential, graph: AtomicGraph, where: str) -> None:
+    """Ask before any computing whether the model can answer, so that the error can name file and frame."""
+    try:
+        potential.require_supported(graph)
+    except DataError as error:
+        raise named(error, where) from None
+
+
+def named(error: MLANetError, where: str) -> MLANetError:
+    """The error with file and frame in front, if they are not there already."""
+    return error if str(error).startswith(where) else type(error)(f"{where}: {error}")
+
+
+def _answered(
+    potential: Potential, batch: list[Question], refused: Refused | None
+) -> Iterator[tuple[Question, Prediction]]:
+    """One batch at once; where that fails, its structures one by one, so that the one at fault is found."""
+    try:
+        predictions = list(predict(potential, [one.graph for one in batch], max_edges=2**62))
+    except MLANetError as error:
+        if len(batch) > 1:
+            for one in batch:
+                yield from _answered(potential, [one], refused)
+        elif refused is None:
+            raise named(error, batch[0].frame.where) from error
+        else:
+            refused(named(error, batch[0].frame.where))
+        return
+    for one, prediction in zip(batch, predictions, strict=True):
+        try:
+            require_finite(prediction, one.graph, one.frame.where)
+        except MLANetError as error:
+            if refused is None:
+                raise
+            refused(error)
+            continue
+        yield one, prediction

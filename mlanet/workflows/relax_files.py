@@ -1,0 +1,195 @@
+"""Relaxing any number of structures from files: every place is known to be good before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+from mlanet.data.formats import (
+    BARE,
+    LABELLED,
+    Refused,
+    bare_name,
+    is_folder,
+    mistaken_by_ase,
+    structure_files,
+    written_format,
+)
+from mlanet.data.read import Frame, read_frames
+from mlanet.data.write import frame_text, write_one
+from mlanet.errors import ConfigError, MLANetError
+from mlanet.workflows.answers import named
+from mlanet.workflows.growing import growing, partial_name
+from mlanet.workflows.output import atomic_path, refuse_overwriting
+from mlanet.workflows.relax import Relaxed, Step, connected, finished, relaxation
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How to relax (see `mlanet.workflows.relax.relaxation`), and which frames of each file (ASE's index)."""
+
+    cell: str = "fixed"
+    pressure: float = 0.0
+    fmax: float = 0.01
+    steps: int = 500
+    method: str = "fire"
+    frames: str = "-1"
+
+
+class Plan(NamedTuple):
+    """Files, and where their structures go.
+
+    - places: of each result, the files whose structures it gets · one: whether it is about a single structure
+    - remarks: what a user should know beforehand
+    """
+
+    places: dict[Path, list[Path]]
+    one: bool
+    remarks: list[str]
+
+    @property
+    def files(self) -> int:
+        """How many files."""
+        return sum(map(len, self.places.values()))
+
+
+class Done(NamedTuple):
+    """One structure that was relaxed: where it came from and went to, its numbers, and what a user should know."""
+
+    structure: str
+    file: Path
+    numbers: dict[str, object]
+    converged: bool
+    remark: str
+
+
+class Means(NamedTuple):
+    """What relaxes, and what is told of it.
+
+    - calculator: of the model · cutoff: Å, of the model
+    - watch: passes the steps of one relaxation on, under a word for what is done, and shows them
+    - also: further numbers of a relaxed structure · tell: see `mlanet.workflows.growing`
+    """
+
+    calculator: Calculator
+    cutoff: float
+    watch: Callable[[Iterable[Step], str], Iterable[Step]] = lambda course, _: course
+    also: Callable[[Atoms], dict[str, object]] = lambda _: {}
+    tell: Callable[[str], None] = print
+
+
+def plan(files: Sequence[Path], output: Path | None, wanted: Wanted, refused: Refused | None = None) -> Plan:
+    """Where everything goes, with every reason for which it could not go there asked beforehand.
+
+    Args:
+        files: of structures, or folders of files.
+        output: for all; None: `NAME_relaxed.extxyz` beside each file.
+        wanted: how.
+        refused: is handed the errors of folders that are of no use.
+    Raises:
+        ConfigError: a folder without an output.
+        OutputError: a name that stands for no format, an input as an output, or one output for two inputs.
+    """
+    if output is None and any(is_folder(path) for path in files):
+        raise ConfigError("the structures of a folder are relaxed into one file; name it with --output")
+    found = structure_files(files, refused)
+    one = len(files) == len(found) == 1 and wanted.frames.removeprefix("-").isdigit()
+    targets = [_place(path) if output is None else output for path in found]
+    distinct = targets if output is None else targets[:1]
+    remarks = []
+    for target in distinct:
+        kind = written_format(target, (*LABELLED, *BARE) if one else ("extxyz",))
+        if kind in BARE:
+            remarks.append(f"note: {target}: this format holds no energy, forces and stress; .extxyz does")
+        if (theirs := mistaken_by_ase(target)) is not None:
+            remarks.append(f"note: ASE takes the name {target.name} for '{theirs}'; read it with format='{kind}'")
+    refuse_overwriting([*distinct, *map(partial_name, distinct)], found)
+    places: dict[Path, list[Path]] = {}
+    for path, target in zip(found, targets, strict=True):
+        places.setdefault(target, []).append(path)
+    return Plan(places, one, remarks)
+
+
+def _place(path: Path) -> Path:
+    """`si_relaxed.extxyz` for si.cif, `poscar_relaxed.extxyz` for POSCAR, since ASE takes POSCAR… for VASP's format."""
+    name = bare_name(path)
+    place = path.with_name(f"{Path(name).stem}_relaxed.extxyz")
+    return place if mistaken_by_ase(place) is None else path.with_name(place.name.lower())
+
+
+def relax_files(planned: Plan, means: Means, wanted: Wanted, refused: Refused | None = None) -> Iterator[Done]:
+    """Relax one structure after another, each written as it is finished.
+
+    Args:
+        planned: of `plan`.
+        means: with what.
+        wanted: how.
+        refused: is handed the errors of files and frames that cannot be used or relaxed, which are passed over; None:
+            such an error is raised, and what was relaxed before stays.
+    Raises:
+        DataError, GeometryError: a structure that cannot be read or relaxed.
+        OutputError: a place that cannot be written.
+    """
+    for target, files in planned.places.items():
+        kind = written_format(target, (*LABELLED, *BARE))
+        if kind != "extxyz":
+            for frame, relaxed in _relaxed(files, means, wanted, refused):
+                with atomic_path(target) as temporary:
+                    temporary.unlink()
+                    write_one(temporary, relaxed.atoms, kind)
+                yield _done(frame, target, relaxed)
+            continue
+        with growing(target, means.tell) as file:
+            for frame, relaxed in _relaxed(files, means, wanted, refused):
+                file.add(frame_text(relaxed.atoms, frame.where))
+                yield _done(frame, target, relaxed)
+
+
+def _relaxed(
+    files: Iterable[Path], means: Means, wanted: Wanted, refused: Refused | None
+) -> Iterator[tuple[Frame, Relaxed]]:
+    """The structures of some files where their relaxations ended."""
+    for path in files:
+        for frame in read_frames(path, index=wanted.frames, refused=refused):
+            try:
+                relaxed = _relax(frame, means, wanted)
+            except MLANetError as error:
+                if refused is None:
+                    raise named(error, frame.where) from error
+                refused(named(error, frame.where))
+                continue
+            yield frame, relaxed
+
+
+def _relax(frame: Frame, means: Means, wanted: Wanted) -> Relaxed:
+    """One structure."""
+    atoms = frame.atoms.copy()
+    pieces, _ = connected(atoms, means.cutoff)
+    atoms.calc = means.calculator
+    course = relaxation(
+        atoms,
+        cell=wanted.cell,
+        pressure=wanted.pressure,
+        fmax=wanted.fmax,
+        steps=wanted.steps,
+        method=wanted.method,
+    )
+    *_, last = means.watch(course, "relaxing")
+    result = finished(atoms, last, means.cutoff, pieces)
+    return result._replace(numbers=result.numbers | means.also(atoms))
+
+
+def _done(frame: Frame, target: Path, relaxed: Relaxed) -> Done:
+    """What is said of one."""
+    remarks = []
+    if relaxed.apart:
+        remarks.append(f"came apart: {frame.where}: {relaxed.apart}")
+    if not relaxed.converged and "lone_atoms" not in relaxed.numbers:
+        advice = f"go on from {target} or allow more --steps"
+        remarks.append(f"{frame.where}: not converged after {relaxed.numbers['steps']} steps; {advice}")
+    return Done(frame.where, target, relaxed.numbers, relaxed.converged, "\n".join(remarks))
