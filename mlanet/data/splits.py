@@ -116,9 +116,7 @@ def _greedy(counts: NDArray[np.int64], wanted: NDArray[np.float64], n_parts: int
     return places
 
 
-def _improved(
-    places: list[int], counts: NDArray[np.int64], wanted: NDArray[np.float64], n_parts: int
-) -> list[int]:
+def _improved(places: list[int], counts: NDArray[np.int64], wanted: NDArray[np.float64], n_parts: int) -> list[int]:
     """Move one group, or exchange two of different size, as long as that brings the parts nearer to what is wanted."""
     chosen = np.array(places)
     sums = np.bincount(chosen, weights=counts, minlength=len(wanted))
