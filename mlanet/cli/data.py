@@ -81,7 +81,11 @@ def split(
     if json:
         print_json({"seed": seed, "by_group": by_group, "parts": parts})
     else:
-        print_table("", ("part", "frames>", "file"), [(part.name, str(part.frames), part.file) for part in parts])
+        rows = [(part.name, str(part.frames), f"{part.wanted:.4g}", part.file) for part in parts]
+        print_table("", ("part", "frames>", "asked for>", "file"), rows)
+        if by_group:
+            placed = [(part.name, group, str(count)) for part in parts for group, count in part.groups.items()]
+            print_table("", ("part", "group", "frames>"), placed)
 
 
 @app.command("convert")

@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 from mlanet.data.bounds import require_bounded, require_charges, require_cutoff
-from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge, find_labels
+from mlanet.data.labels import FoundLabels, LabelKeys, find_atomic_charges, find_charge, find_labels
 from mlanet.data.neighbors_there import neighbor_tensors
 from mlanet.errors import DataError, GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, Labels, Prediction
@@ -29,6 +29,7 @@ _SHORTEST = {1: 1.0, 2: 1.0746, 3: 1.1225}
 __all__ = [
     "LabelKeys",
     "as_atoms",
+    "as_labels",
     "as_pymatgen",
     "require_sound",
     "to_graph",
@@ -103,7 +104,11 @@ def to_labels(atoms: Atoms, keys: LabelKeys = LabelKeys(), where: str = "structu
     Raises:
         DataError: a value that is no number (a Fortran `-1.5D0`), infinite, or of the wrong shape.
     """
-    found = find_labels(atoms, keys, where)
+    return as_labels(find_labels(atoms, keys, where))
+
+
+def as_labels(found: FoundLabels) -> Labels:
+    """Reference values as tensors of one structure."""
     return Labels(
         energy=torch.tensor([found.energy], dtype=torch.float64),
         forces=torch.tensor(found.forces, dtype=torch.float64),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from mlanet.data.consistency import judge
 from mlanet.data.duplicates import duplicate_pairs
-from mlanet.data.magnitudes import shortest, suspicious_distances, suspicious_forces, suspicious_stress
-from mlanet.data.pairwise import pair_fit
+from mlanet.data.energies import rank_note
+from mlanet.data.magnitudes import shortest
 from mlanet.data.samples import Sample
+from mlanet.data.sources import sources_of
+from mlanet.data.suspicions import suspicions
 from mlanet.errors import DataError
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
@@ -48,6 +49,12 @@ class Audit:
     duplicates: tuple[tuple[str, str], ...]
     """Where equal geometries stand."""
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """Facts worth knowing that accuse nobody."""
+    read: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Per quantity: frames read from each key."""
+    aside: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Per quantity: frames that hold another key, which was left aside."""
 
     def rows(self) -> list[tuple[str, str, str, str, str, str]]:
         """The table: quantity, labelled ("90/100"), min, mean, max, unit."""
@@ -65,8 +72,16 @@ class Audit:
         for row in table:
             cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:5], widths[1:5], strict=True))]
             lines.append("  ".join([*cells, row[5]]).rstrip())
+        for quantity, keys in self.read.items():
+            lines.append(f"{quantity} read from {_counted(keys)}{self._left(quantity)}")
+        lines += [f"note: {text}" for text in self.notes]
         lines += [f"warning: {text}" for text in self.warnings] or ["no warnings"]
         return "\n".join(lines)
+
+    def _left(self, quantity: str) -> str:
+        """What was left aside of a quantity, in words."""
+        others = self.aside.get(quantity)
+        return f"; left aside: {_counted(others)}" if others else ""
 
     def to_data(self) -> dict[str, object]:
         """The audit as plain data for JSON (numbers that do not exist are None)."""
@@ -87,6 +102,9 @@ class Audit:
                 for r in self.ranges
             },
             "duplicates": [list(pair) for pair in self.duplicates],
+            "read": {quantity: dict(keys) for quantity, keys in self.read.items()},
+            "left_aside": {quantity: dict(keys) for quantity, keys in self.aside.items()},
+            "notes": list(self.notes),
             "warnings": list(self.warnings),
         }
 
@@ -94,20 +112,22 @@ class Audit:
 def audit(samples: Sequence[Sample]) -> Audit:
     """Look at one set: ranges, missing labels, duplicates, and units and signs that do not fit together.
 
-    Suspicions rest on physics, not on thresholds of taste: finite work between neighbouring frames (sign and unit of
-    forces, energies and stress), size of the stress beside the forces, net force and torque,
-    and the best pair potential. Cost about a second for a thousand frames.
+    Suspicions rest on physics, not on thresholds of taste: finite work between neighbouring frames (units, signs and
+    orders of energies, forces and stress, each way of reading them by its likelihood), stiffness and length of bonds,
+    size of the stress beside the forces, net force and torque, and the best pair potential. Each says by how much and
+    from how many frames; where these cannot tell, nothing is said. Cost about a second for a thousand frames.
     """
     if not samples:
         raise DataError("nothing to audit: no samples")
     pairs = duplicate_pairs(samples)
     counts = Counter(int(z) for sample in samples for z in sample.graph.numbers.tolist())
     ranges = _ranges(samples)
+    sources = sources_of(samples)
     warnings = [
         *_missing(ranges),
-        *_suspicions(samples),
-        *suspicious_distances(samples),
+        *suspicions(samples),
         *_duplicate_warnings(samples, pairs),
+        *sources.warnings,
     ]
     return Audit(
         n_frames=len(samples),
@@ -117,26 +137,10 @@ def audit(samples: Sequence[Sample]) -> Audit:
         ranges=ranges,
         duplicates=tuple((samples[i].where, samples[j].where) for i, j in pairs),
         warnings=tuple(warnings),
+        notes=tuple(rank_note(samples)),
+        read=sources.read,
+        aside=sources.aside,
     )
-
-
-def _suspicions(samples: Sequence[Sample]) -> list[str]:
-    """What physics says against the labels, the most telling test first and each fault named once."""
-    found = [*judge(samples).suspicions, *suspicious_forces(samples)]
-    if not any("the stress" in text for text in found):
-        found += suspicious_stress(samples)
-    fit = pair_fit(samples)
-    if fit.unexplained and not any("forces" in text for text in found):
-        found.append(
-            f"the forces do not follow from the structures (correlation {fit.force_correlation:.2f} with the best pair "
-            "potential): shuffled, or not forces"
-        )
-    if fit.opposed and not any("opposite sign" in text for text in found):
-        found.append(
-            f"stress and forces have opposite signs (correlation {fit.shear_correlation:.2f} with the best pair "
-            "potential): one of the two is flipped, most often the stress (tension must be positive)"
-        )
-    return found
 
 
 def audit_pair(train: Sequence[Sample], valid: Sequence[Sample]) -> Audit:
@@ -244,6 +248,11 @@ def _duplicate_warnings(samples: Sequence[Sample], pairs: list[tuple[int, int]])
             f"{samples[i].where}): another charge or spin state, or mixed levels of theory"
         )
     return found
+
+
+def _counted(keys: Mapping[str, int]) -> str:
+    """`'energy' (60 frames), 'REF_energy' (3 frames)`."""
+    return ", ".join(f"'{key}' ({count} frame{'s' if count > 1 else ''})" for key, count in keys.items())
 
 
 def _short(value: float) -> str:

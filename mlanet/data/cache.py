@@ -12,7 +12,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from mlanet.data.labels import LabelKeys
+from mlanet.data.labels import LabelKeys, Source
 from mlanet.data.samples import Sample
 from mlanet.errors import OutputError
 from mlanet.files import write_whole
@@ -125,6 +125,7 @@ def _packed(content: CachedFile, source: Path) -> tuple[dict[str, Tensor], dict[
         "where": [sample.where.removeprefix(str(source)) for sample in samples],
         "group": [sample.group.removeprefix(str(source)) for sample in samples],
         "names": sorted(content.names),
+        "sources": [msgspec.to_builtins(sample.sources) for sample in samples],
     }
     return {name: tensor.contiguous() for name, tensor in tensors.items()}, header
 
@@ -138,6 +139,7 @@ def _unpacked(tensors: dict[str, Tensor], header: dict[str, Any], source: Path) 
     has_charges = tensors["has_atomic_charges"].tolist()
     charged = iter(tensors["atomic_charges"].split([n for n, has in zip(counts, has_charges, strict=True) if has]))
     samples = []
+    sources = [msgspec.convert(one, tuple[Source, ...]) for one in header["sources"]]
     for k, (where, group) in enumerate(zip(header["where"], header["group"], strict=True)):
         graph = AtomicGraph(
             positions=atoms_of["positions"][k].clone(),
@@ -158,7 +160,8 @@ def _unpacked(tensors: dict[str, Tensor], header: dict[str, Any], source: Path) 
             forces=atoms_of["forces"][k].clone(),
             stress=tensors["stress"][k : k + 1].clone(),
         )
-        samples.append(Sample(graph, labels, f"{source}{where}", f"{source}{group}" if _prefixed(group) else group))
+        group = f"{source}{group}" if _prefixed(group) else group
+        samples.append(Sample(graph, labels, f"{source}{where}", group, sources[k]))
     return CachedFile(samples, set(header["names"]))
 
 

@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mlanet.data.atoms import to_graph, to_labels
+from mlanet.data.atoms import as_labels, to_graph
 from mlanet.data.cache import CachedFile, file_key, read_cache, write_cache
 from mlanet.data.formats import structure_files
-from mlanet.data.labels import QUANTITIES, LabelKeys, label_names
+from mlanet.data.labels import QUANTITIES, LabelKeys, find_labels, label_names
 from mlanet.data.read import Frame, read_frames
 from mlanet.data.samples import Sample
+from mlanet.data.sources import force_consistent
 from mlanet.errors import ConfigError, DataError, MissingLabelError
 
 _GROUP_KEYS = ("traj", "trajectory", "group", "config_type")
@@ -29,6 +30,9 @@ def load_samples(
 
     A frame that lacks a label that others have gets NaN there (not labelled; the audit counts them). The group is
     info's traj, trajectory, group or config_type, within its file; else the file.
+
+    Where files hold both `energy` and `free_energy` and no key is named, the one that the forces are the derivative of
+    is taken for all frames (`mlanet.data.sources`).
 
     With a cache folder, graphs and labels of a file are stored under a digest of the file's bytes, the cutoff and
     the keys; a cache that does not match its checksum is rebuilt with a warning.
@@ -57,16 +61,18 @@ def load_samples(
         samples += content.samples
         names |= content.names
     _require_labels(samples, names, keys, require, files)
-    return samples
+    return force_consistent(samples) if keys.energy is None else samples
 
 
 def sample_of(frame: Frame, cutoff: float, keys: LabelKeys = LabelKeys(), group: str = "") -> Sample:  # noqa: B008
     """One frame as a sample; `group` is taken where the frame names none."""
+    found = find_labels(frame.atoms, keys, frame.where)
     return Sample(
         graph=to_graph(frame.atoms, cutoff, where=frame.where, keys=keys),
-        labels=to_labels(frame.atoms, keys, frame.where),
+        labels=as_labels(found),
         where=frame.where,
         group=group_of(frame, group),
+        sources=found.sources,
     )
 
 

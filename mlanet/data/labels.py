@@ -29,6 +29,7 @@ _SEARCH = {
         ("dft_stress", "stress", "virial", "virials", "dft_virial", "dft_virials"),
     ),
 }
+_WORDS = {"energy": ("energy",), "forces": ("force",), "stress": ("stress", "virial")}
 _FORTRAN = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[dD][-+]?\d+$")
 _NOT_LABELS = {"numbers", "positions", "tags", "momenta", "masses", "initial_magmoms", "initial_charges"}
 
@@ -56,27 +57,91 @@ class LabelKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Per-atom charges, e (an input of the model); searched under atomic_charges and initial_charges."""
 
 
+class Rival(NamedTuple):
+    """Another entry that could have been the label, and where it differs most from what was read.
+
+    - key: of the entry · read, other: the two numbers at the largest difference, in the label's unit
+    """
+
+    key: str
+    read: float
+    other: float
+
+
+class Source(NamedTuple):
+    """Where one label of one structure came from, and what was left aside."""
+
+    quantity: str
+    key: str
+    rivals: tuple[Rival, ...] = ()
+    """Entries under names that mean this quantity."""
+    aside: tuple[str, ...] = ()
+    """Entries whose names speak of this quantity without being known."""
+
+
 class FoundLabels(NamedTuple):
     """Reference values of one structure: eV, (N, 3) eV/Å, (3, 3) eV/Å³; NaN = not labelled."""
 
     energy: float
     forces: NDArray[np.float64]
     stress: NDArray[np.float64]
+    sources: tuple[Source, ...] = ()
+    """One for each label that was found."""
 
 
 def find_labels(atoms: Atoms, keys: LabelKeys, where: str) -> FoundLabels:
-    """All labels of one structure; see `mlanet.data.atoms.to_labels`."""
+    """All labels of one structure, and where they came from; see `mlanet.data.atoms.to_labels`."""
     entries = _Entries(atoms, where)
-    energy = np.nan
-    forces = np.full((len(atoms), 3), np.nan)
-    stress = np.full((3, 3), np.nan)
-    if (name := entries.name_of("energy", keys.energy)) is not None:
-        energy = entries.numbers(name, (1,))[0]
-    if (name := entries.name_of("forces", keys.forces)) is not None:
-        forces = without_projected(entries.numbers(name, (3 * len(atoms),)).reshape(-1, 3), atoms, where)
-    if (name := entries.name_of("stress", keys.stress)) is not None:
-        stress = _stress(entries.numbers(name, (6, 9)), name.key, atoms)
-    return FoundLabels(float(energy), forces, stress)
+    values = {
+        "energy": np.full(1, np.nan),
+        "forces": np.full((len(atoms), 3), np.nan),
+        "stress": np.full((3, 3), np.nan),
+    }
+    sources = []
+    for quantity in QUANTITIES:
+        if (name := entries.name_of(quantity, getattr(keys, quantity))) is None:
+            continue
+        values[quantity] = _value(quantity, entries.numbers(name, _sizes(quantity, atoms)), name.key, atoms)
+        if quantity == "forces":
+            values[quantity] = without_projected(values[quantity], atoms, where)
+        if np.isfinite(values[quantity]).any():
+            sources.append(_source(quantity, name, values[quantity], entries, atoms))
+    return FoundLabels(float(values["energy"][0]), values["forces"], values["stress"], tuple(sources))
+
+
+def _sizes(quantity: str, atoms: Atoms) -> tuple[int, ...]:
+    """How many numbers a label may have."""
+    return {"energy": (1,), "forces": (3 * len(atoms),), "stress": (6, 9)}[quantity]
+
+
+def _value(quantity: str, numbers: NDArray[np.float64], key: str, atoms: Atoms) -> NDArray[np.float64]:
+    """Numbers of an entry as the label they mean: (1,), (N, 3) or (3, 3)."""
+    if quantity == "stress":
+        return _stress(numbers, key, atoms)
+    return numbers.reshape(-1, 3) if quantity == "forces" else numbers
+
+
+def _source(quantity: str, read: _Name, value: NDArray[np.float64], entries: _Entries, atoms: Atoms) -> Source:
+    """The entry that was read, its rivals, and what else speaks of the quantity."""
+    known = {name for names in _SEARCH[quantity] for name in names}
+    rivals, aside = [], []
+    for name in entries.values:
+        lower = name.key.lower()
+        speaks = lower in known or any(word in lower for word in _WORDS[quantity])
+        if name == read or not speaks or (name.place == "arrays" and quantity != "forces"):
+            continue
+        try:
+            numbers = entries.numbers(name, _sizes(quantity, atoms))
+        except DataError:
+            continue
+        other = _value(quantity, numbers, name.key, atoms)
+        if lower not in known or not np.isfinite(other).any():
+            aside.append(name.key)
+            continue
+        apart = np.nan_to_num(np.abs(other - value)).ravel()
+        most = int(apart.argmax())
+        rivals.append(Rival(name.key, float(value.ravel()[most]), float(other.ravel()[most])))
+    return Source(quantity, read.key, tuple(rivals), tuple(aside))
 
 
 def label_names(atoms: Atoms) -> set[str]:

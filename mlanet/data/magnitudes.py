@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from ase.data import covalent_radii
 
+from mlanet.data.pairwise import forces_allowed
 from mlanet.data.samples import Sample
 from mlanet.graph import AtomicGraph
+from mlanet.units import BOHR_IN_ANGSTROM
 
 STRESS_RATIO = 5.0
 """Median of shear stress × V / (√N · force · 2.5 Å): 0.08 to 0.8 in every set tried (metals, ionic, covalent,
@@ -16,6 +19,9 @@ WORK_PER_ATOM = 40.0
 """eV; median |σ| V / N beyond this is not eV/Å³ (at most 3 in the sets tried)."""
 UNBALANCED = 0.5
 """Net force or torque of a frame relative to that of independent random forces."""
+FAR_APART = 1.4
+"""Median over frames of the shortest distance over the sum of covalent radii; 0.6 to 1.2 in ångström."""
+NOBLE = (2, 10, 18, 36, 54, 86)
 HUGE_FORCE = 200.0
 """eV/Å."""
 CLOSE = 0.5
@@ -66,6 +72,60 @@ def suspicious_forces(samples: Sequence[Sample]) -> list[str]:
     if largest > HUGE_FORCE:
         found.append(f"the largest force is {largest:.3g} eV/Å")
     return found
+
+
+def suspicious_zeros(samples: Sequence[Sample]) -> list[str]:
+    """Forces of exactly zero where no symmetry makes them so: not computed, or taken away by a constraint."""
+    whole, single, first = [], 0, ""
+    for sample in samples:
+        forces = sample.labels.forces.numpy()
+        zero = (forces == 0).all(axis=1)
+        if len(forces) < 2 or not zero.any():
+            continue
+        allowed = zero & forces_allowed(sample)
+        if zero.all() and allowed.any():
+            whole.append(sample)
+        elif allowed.any():
+            single += int(allowed.sum())
+            first = first or f"atom {int(allowed.argmax())} in {sample.where}"
+    found = []
+    if whole:
+        found.append(
+            f"the forces are all exactly zero in {len(whole)} of {len(samples)} frames, where no symmetry makes them so "
+            f"(e.g. {whole[0].where}): not computed"
+        )
+    if single:
+        found.append(
+            f"the forces of {single} atom(s) are exactly zero where no symmetry makes them so (e.g. {first}): taken away "
+            "by a constraint, or not computed"
+        )
+    return found
+
+
+def looks_like_bohr(samples: Sequence[Sample]) -> str | None:
+    """Positions (and cells) in bohr: nowhere are two atoms as near as a bond.
+
+    Frames of one or two atoms and noble gases say nothing.
+    """
+    nearest = []
+    for sample in samples:
+        graph = sample.graph
+        numbers = graph.numbers.numpy()
+        if graph.n_atoms < 3 or np.isin(numbers, NOBLE).any():
+            continue
+        radii = covalent_radii[numbers]
+        if graph.n_edges:
+            sums = radii[graph.center.numpy()] + radii[graph.neighbor.numpy()]
+            nearest.append(float((graph.edge_vectors().norm(dim=1).numpy() / sums).min()))
+        else:
+            nearest.append(graph.cutoff / (2 * float(radii.max())))
+    if len(nearest) < 5 or np.median(nearest) < FAR_APART or np.quantile(nearest, 0.1) < 0.93 * FAR_APART:
+        return None
+    middle = float(np.median(nearest))
+    return (
+        f"the positions seem to be in bohr: the nearest atoms are {middle:.2f} times the sum of their covalent radii apart "
+        f"(median of {len(nearest)} frames; 0.6 to 1.2 in ångström, {middle * BOHR_IN_ANGSTROM:.2f} if these are bohr)"
+    )
 
 
 def suspicious_distances(samples: Sequence[Sample]) -> list[str]:

@@ -33,8 +33,6 @@ EXPLAINED = 0.1
 shuffling (more in very small sets, for which the number of parameters is allowed for)."""
 TRUSTED = 0.4
 """Correlation of the forces from which on the fit may judge the stress."""
-OPPOSED = -0.3
-"""Correlation of the shear stress that means opposite signs; 0.1 to 0.92 in real sets where the fit is trusted."""
 
 
 class PairFit(NamedTuple):
@@ -44,10 +42,10 @@ class PairFit(NamedTuple):
     n_force: int
     """Force components."""
     n_parameters: int
-    shear_correlation: float
-    """NaN without stress."""
-    n_shear: int
-    """Shear components."""
+    expected: NDArray[np.float64]
+    """(S, 3, 3) stress by the pair potential, of the frames that have one."""
+    stress: NDArray[np.float64]
+    """(S, 3, 3) stress by the labels, of the same frames."""
 
     @property
     def unexplained(self) -> bool:
@@ -56,9 +54,29 @@ class PairFit(NamedTuple):
         return self.n_force >= 20 * self.n_parameters and self.force_correlation < (EXPLAINED**2 + noise) ** 0.5
 
     @property
-    def opposed(self) -> bool:
-        """Whether forces and stress have opposite signs."""
-        return self.n_shear >= 50 and self.force_correlation > TRUSTED and self.shear_correlation < OPPOSED
+    def n_shear(self) -> int:
+        """How many frames speak of the stress, if the fit may be asked at all."""
+        return len(self.stress) if self.force_correlation > TRUSTED else 0
+
+    @property
+    def shear_correlation(self) -> float:
+        """Correlation of the shear stress of the labels with that of the fit; NaN without stress."""
+        if not len(self.stress):
+            return np.nan
+        return _correlation(_shear(self.expected).ravel(), _shear(self.stress).ravel())
+
+    def support(self, tensors: NDArray[np.float64], sign: int = 1) -> float:
+        """Log-likelihood of a stress, read in some order and sign, given that of the fit; pressure is left out.
+
+        −n/2 · log(1 − r²) for the three shears and for the two differences of the diagonal, each with its own scale,
+        where r > 0; n is half the number of components, since frames are seldom independent.
+        """
+        total = 0.0
+        for expected, found in ((_off(self.expected), _off(tensors)), (_uniaxial(self.expected), _uniaxial(tensors))):
+            r = sign * _correlation(expected.ravel(), found.ravel())
+            if np.isfinite(r) and r > 0:
+                total -= 0.25 * expected.size * np.log(max(1 - r**2, 1e-3))
+        return float(total)
 
 
 def pair_fit(samples: Sequence[Sample]) -> PairFit:
@@ -68,7 +86,7 @@ def pair_fit(samples: Sequence[Sample]) -> PairFit:
     """
     elements = sorted({int(z) for sample in samples for z in sample.graph.numbers.unique().tolist()})
     kinds = _pair_kinds(elements)
-    design, forces, virials, shears = [], [], [], []
+    design, forces, virials, stresses = [], [], [], []
     edges = 0
     for sample in samples:
         force = sample.labels.forces.numpy()
@@ -83,16 +101,25 @@ def pair_fit(samples: Sequence[Sample]) -> PairFit:
         forces.append(force.ravel())
         stress = sample.labels.stress[0].numpy()
         if np.isfinite(stress).all():
-            virials.append(_shear(virial))
-            shears.append(_shear(stress))
+            virials.append(virial)
+            stresses.append(stress)
+    none = np.zeros((0, 3, 3))
     if not design:
-        return PairFit(np.nan, 0, 1, np.nan, 0)
+        return PairFit(np.nan, 0, 1, none, none)
     matrix, target = np.concatenate(design), np.concatenate(forces)
     normal = matrix.T @ matrix
     ridge = 1e-6 * np.trace(normal) / len(normal) + 1e-300
     found = np.linalg.solve(normal + ridge * np.eye(len(normal)), matrix.T @ target)
-    shear = _correlation(np.concatenate(virials) @ found, np.concatenate(shears)) if shears else np.nan
-    return PairFit(_correlation(matrix @ found, target), len(target), len(found), shear, 5 * len(shears))
+    expected = np.stack(virials) @ found if virials else none
+    labels = np.stack(stresses) if stresses else none
+    return PairFit(_correlation(matrix @ found, target), len(target), len(found), expected, labels)
+
+
+def forces_allowed(sample: Sample) -> NDArray[np.bool_]:
+    """(N,) whether the surroundings of an atom leave it free to have a force: pair forces need not cancel."""
+    forces, _ = _columns(sample, _pair_kinds([]))
+    size = np.abs(forces).reshape(sample.graph.n_atoms, -1).max(axis=1, initial=0.0)
+    return np.asarray(size > 1e-2)
 
 
 def _pair_kinds(elements: list[int]) -> NDArray[np.int64]:
@@ -127,10 +154,18 @@ def _columns(sample: Sample, kinds: NDArray[np.int64]) -> tuple[NDArray[np.float
 
 
 def _shear(stress: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3, 3, ...) -> (5, ...): xy, yz, xz, xx − zz, yy − zz; what is left of a stress without its pressure."""
-    return np.stack(
-        [stress[0, 1], stress[1, 2], stress[0, 2], stress[0, 0] - stress[2, 2], stress[1, 1] - stress[2, 2]]
-    )
+    """(S, 3, 3) -> (S, 5): what is left of a stress without its pressure."""
+    return np.concatenate([_off(stress), _uniaxial(stress)], axis=1)
+
+
+def _off(stress: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(S, 3, 3) -> (S, 3): yz, xz, xy."""
+    return np.stack([stress[:, 1, 2], stress[:, 0, 2], stress[:, 0, 1]], axis=1)
+
+
+def _uniaxial(stress: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(S, 3, 3) -> (S, 2): xx − zz, yy − zz."""
+    return np.stack([stress[:, 0, 0] - stress[:, 2, 2], stress[:, 1, 1] - stress[:, 2, 2]], axis=1)
 
 
 def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:

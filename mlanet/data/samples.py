@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mlanet.data.labels import Source
 from mlanet.graph import AtomicGraph, Labels
 
 
@@ -13,9 +14,11 @@ class Sample(NamedTuple):
     - graph: float64, one structure · labels: float64, NaN = not labelled
     - where: file and frame, for error messages · group: samples of one group are correlated (one trajectory, one
       configuration type) and must not be split between training and validation
+    - sources: the entries of the file that the labels were read from
     """
 
     graph: AtomicGraph
     labels: Labels
     where: str
     group: str
+    sources: tuple[Source, ...] = ()

@@ -6,8 +6,12 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlanet.errors import DataError
+
+ALL_WAYS = 20_000
+"""Up to so many ways of placing groups are all tried."""
 
 
 def random_split(n: int, sizes: Sequence[float | int], seed: int) -> list[list[int]]:
@@ -30,41 +34,115 @@ def random_split(n: int, sizes: Sequence[float | int], seed: int) -> list[list[i
     return [sorted(order[start:stop].tolist()) for start, stop in itertools.pairwise(bounds)]
 
 
-def group_split(groups: Sequence[str], fractions: Sequence[float], seed: int) -> list[list[int]]:
-    """Disjoint parts made of whole groups, each as near to its fraction of the samples as whole groups allow.
+def group_split(groups: Sequence[str], sizes: Sequence[float | int], seed: int) -> list[list[int]]:
+    """Disjoint parts made of whole groups, together as near to the sizes asked for as whole groups allow.
 
-    Groups are taken in random order, the largest first among the shuffled, and go to the part that lacks most.
+    The parts minimise Σ_k |n_k − wanted_k|: by trying everything where groups are few, else by placing the largest
+    first and then moving and exchanging groups until nothing helps. The seed chooses among equals.
 
     Args:
         groups: the group of each sample.
-        fractions: of the samples, summing to at most one; what they leave over belongs to none.
+        sizes: as for `random_split`; what they leave over belongs to none.
         seed: of numpy's PCG64.
     Raises:
-        DataError: fewer groups than parts, or impossible fractions.
+        DataError: fewer groups than parts, or impossible sizes.
 
     >>> group_split(["a", "a", "b", "b"], [0.5, 0.5], seed=0) in ([[0, 1], [2, 3]], [[2, 3], [0, 1]])
     True
     """
-    targets = _fractions(fractions)
-    names = sorted(set(groups))
-    if len(names) < len(fractions):
-        raise DataError(
-            f"cannot split {len(names)} group(s) into {len(fractions)} parts without a leak; "
-            "use a random split, or give the frames groups (info key 'group' or 'traj')"
-        )
-    members: dict[str, list[int]] = {name: [] for name in names}
+    members: dict[str, list[int]] = {name: [] for name in sorted(set(groups))}
     for index, group in enumerate(groups):
         members[group].append(index)
+    if len(members) < len(sizes):
+        raise DataError(
+            f"cannot split {len(members)} group(s) into {len(sizes)} parts without a leak; "
+            "use a random split, or give the frames groups (info key 'group' or 'traj')"
+        )
+    wanted = _targets(len(groups), sizes)
+    names = list(members)
     order = np.random.default_rng(seed).permutation(len(names))
     shuffled = sorted((names[k] for k in order), key=lambda name: -len(members[name]))
-    wanted = np.array([*targets, max(0.0, 1.0 - sum(targets))]) * len(groups)
+    counts = np.array([len(members[name]) for name in shuffled])
+    places = _everything(counts, wanted, len(sizes), seed) if len(wanted) ** len(counts) <= ALL_WAYS else None
+    if places is None:
+        places = _improved(_greedy(counts, wanted, len(sizes)), counts, wanted, len(sizes))
     parts: list[list[int]] = [[] for _ in wanted]
-    for position, name in enumerate(shuffled):
-        empty = [k for k in range(len(targets)) if not parts[k]]
-        must_fill = len(shuffled) - position <= len(empty)
-        choice = empty[0] if must_fill else int(np.argmax(wanted - [len(part) for part in parts]))
-        parts[choice] += members[name]
-    return [sorted(part) for part in parts[: len(targets)]]
+    for name, place in zip(shuffled, places, strict=True):
+        parts[place] += members[name]
+    return [sorted(part) for part in parts[: len(sizes)]]
+
+
+def _targets(n: int, sizes: Sequence[float | int]) -> NDArray[np.float64]:
+    """Samples wanted in each part, and, if any are to be left over, how many."""
+    fractions = [size for size in sizes if not _is_count(size)]
+    if fractions or not sizes:
+        _fractions(fractions)
+    wanted = [float(size) if _is_count(size) else float(size) * n for size in sizes]
+    if min(wanted) <= 0 or sum(wanted) > n * (1 + 1e-9):
+        raise DataError(f"cannot split {n} samples into parts of {list(sizes)}")
+    left = n - sum(wanted)
+    return np.array([*wanted, left] if left > 1e-9 * n else wanted)
+
+
+def _misfit(sums: NDArray[np.float64], wanted: NDArray[np.float64], held: NDArray[np.int64], n_parts: int) -> float:
+    """Σ |n_k − wanted_k|; infinite while a part that was asked for has no group."""
+    return float("inf") if (held[:n_parts] == 0).any() else float(np.abs(sums - wanted).sum())
+
+
+def _everything(counts: NDArray[np.int64], wanted: NDArray[np.float64], n_parts: int, seed: int) -> list[int]:
+    """The best of all ways, one of the equals by the seed."""
+    best, found = float("inf"), []
+    for places in itertools.product(range(len(wanted)), repeat=len(counts)):
+        chosen = np.array(places)
+        sums = np.bincount(chosen, weights=counts, minlength=len(wanted))
+        misfit = _misfit(sums, wanted, np.bincount(chosen, minlength=len(wanted)), n_parts)
+        if misfit < best - 1e-9:
+            best, found = misfit, []
+        if misfit <= best + 1e-9:
+            found.append(list(places))
+    return found[int(np.random.default_rng([seed, 2]).integers(len(found)))]
+
+
+def _greedy(counts: NDArray[np.int64], wanted: NDArray[np.float64], n_parts: int) -> list[int]:
+    """Each group, the largest first, where most is lacking, so that no part stays empty."""
+    places: list[int] = []
+    sums = np.zeros(len(wanted))
+    for position, count in enumerate(counts):
+        empty = [k for k in range(n_parts) if k not in places]
+        must_fill = len(counts) - position <= len(empty)
+        place = empty[0] if must_fill else int(np.argmax(wanted - sums))
+        places.append(place)
+        sums[place] += count
+    return places
+
+
+def _improved(places: list[int], counts: NDArray[np.int64], wanted: NDArray[np.float64], n_parts: int) -> list[int]:
+    """Move one group, or exchange two of different size, as long as that brings the parts nearer to what is wanted."""
+    chosen = np.array(places)
+    sums = np.bincount(chosen, weights=counts, minlength=len(wanted))
+    while True:
+        best, change = 1e-9, None
+        lack = np.abs(sums - wanted)
+        held = np.bincount(chosen, minlength=len(wanted))
+        for here, there in itertools.permutations(range(len(wanted)), 2):
+            give = sorted({int(c) for c in counts[chosen == here]})
+            take = sorted({int(c) for c in counts[chosen == there]} | {0})
+            for out, back in itertools.product(give, take):
+                if back == 0 and here < n_parts and held[here] == 1:
+                    continue
+                shift = out - back
+                after = abs(sums[here] - shift - wanted[here]) + abs(sums[there] + shift - wanted[there])
+                gain = lack[here] + lack[there] - after
+                if gain > best:
+                    best, change = gain, (here, there, out, back)
+        if change is None:
+            return [int(place) for place in chosen]
+        here, there, out, back = change
+        moving = int(np.flatnonzero((chosen == here) & (counts == out))[0])
+        returning = np.flatnonzero((chosen == there) & (counts == back))[:1]
+        chosen[moving] = there
+        chosen[returning] = here
+        sums = np.bincount(chosen, weights=counts, minlength=len(wanted))
 
 
 def _fractions(fractions: Sequence[float]) -> list[float]:

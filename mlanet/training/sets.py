@@ -10,6 +10,7 @@ import numpy as np
 
 from mlanet.data.dataset import load_samples
 from mlanet.data.samples import Sample
+from mlanet.data.sources import follow
 from mlanet.data.splits import group_split, random_split
 from mlanet.errors import ConfigError, DataError, UnsupportedElementError
 from mlanet.potential import require_species
@@ -33,6 +34,7 @@ def load_split(data: DataConfig, cutoff: float) -> tuple[list[Sample], list[Samp
     validation: list[Sample] = []
     if data.valid:
         validation = load_samples([Path(one) for one in data.valid], cutoff, data.labels, data.require, cache)
+        validation = follow(validation, samples) if data.labels.energy is None else validation
     elif data.valid_fraction > 0:
         parts = _divided(data, [samples[index].group for index in chosen])
         validation = [samples[chosen[index]] for index in parts[1]]

@@ -10,6 +10,7 @@ from mlanet.checkpoint import load_model, model_path
 from mlanet.config import to_data
 from mlanet.data.fit import fit_statistics
 from mlanet.data.samples import Sample
+from mlanet.data.sources import sources_of
 from mlanet.errors import CheckpointError
 from mlanet.potential import Potential
 from mlanet.training.config import TrainConfig, model_config
@@ -33,6 +34,7 @@ def starting_potential(config: TrainConfig, samples: Sequence[Sample]) -> tuple[
     torch.manual_seed(config.run.seed)
     if config.start_from is None:
         statistics, remarks = fit_statistics(samples, config.references)
+        remarks += sources_of(samples).warnings
         return Potential.build(model_config(config), statistics).to(dtype=dtype).train(), remarks
     old = load_model(model_path(config.start_from))
     require_known(samples, old.species)
@@ -40,6 +42,7 @@ def starting_potential(config: TrainConfig, samples: Sequence[Sample]) -> tuple[
     if not config.keep_statistics:
         statistics, remarks = fit_statistics(samples, config.references, old.species)
     potential = Potential.build(model_config(config, old.model.config), statistics)
+    remarks += sources_of(samples).warnings
     remarks += adopt(potential, old)
     return potential.to(dtype=dtype).train(), remarks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -24,11 +25,15 @@ PARTS = ("train", "valid", "test")
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One part of a split: its name, how many frames, and the file that holds them."""
+    """One part of a split: its name, how many frames, the file that holds them, and the share that was asked for."""
 
     name: str
     frames: int
     file: str
+    wanted: float
+    """Frames that the sizes ask for; whole groups may not allow it."""
+    groups: dict[str, int]
+    """Frames of each group in this part; empty for a random split."""
 
 
 def label_keys(words: Iterable[str]) -> LabelKeys:
@@ -93,7 +98,8 @@ def split(files: Sequence[Path], folder: Path, sizes: Sequence[float], seed: int
         folder: made if missing; files in it that would be replaced are an error.
         sizes: two or three fractions (summing to at most 1) or counts.
         seed: of the permutation.
-        by_group: keep a trajectory (info traj, group, config_type, or the file) on one side.
+        by_group: keep a trajectory (info traj, group, config_type, or the file) on one side; the sizes are then met
+            as nearly as whole groups allow.
     Raises:
         ConfigError: sizes without a meaning. OutputError: a part that exists already.
     """
@@ -110,7 +116,12 @@ def split(files: Sequence[Path], folder: Path, sizes: Sequence[float], seed: int
             groups.append(group_of(frame, str(path)))
     parts = group_split(groups, sizes, seed) if by_group else random_split(len(frames), sizes, seed)
     counts = [_write(place, (frames[i] for i in part)) for place, part in zip(places, parts, strict=True)]
-    return [Part(place.stem, count, str(place)) for place, count in zip(places, counts, strict=True)]
+    wanted = [float(size) if isinstance(size, int) else size * len(frames) for size in sizes]
+    held = [dict(sorted(Counter(groups[i] for i in part).items())) if by_group else {} for part in parts]
+    return [
+        Part(place.stem, count, str(place), share, names)
+        for place, count, share, names in zip(places, counts, wanted, held, strict=True)
+    ]
 
 
 def _write(output: Path, frames: Iterable[Frame]) -> int:

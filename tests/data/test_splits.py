@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,3 +55,31 @@ def test_group_split_sizes() -> None:
     train, valid, test = group_split(groups, [0.7, 0.2, 0.05], seed=0)
     assert (len(train), len(valid), len(test)) == (350, 100, 25)
     assert train != group_split(groups, [0.7, 0.2, 0.05], seed=1)[0]
+
+
+@given(st.lists(st.integers(1, 40), min_size=3, max_size=7), st.integers(0, 50))
+def test_group_split_is_as_near_as_groups_allow(counts: list[int], seed: int) -> None:
+    """No other way of placing the groups comes nearer to the sizes asked for."""
+    groups = [f"g{k}" for k, count in enumerate(counts) for _ in range(count)]
+    shares = [0.7, 0.2, 0.1]
+    wanted = np.array(shares) * len(groups)
+    sizes = [len(part) for part in group_split(groups, shares, seed)]
+    ways = itertools.product(range(3), repeat=len(counts))
+    best = min(
+        np.abs(np.bincount(way, weights=counts, minlength=3) - wanted).sum() for way in ways if len(set(way)) == 3
+    )
+    assert np.abs(np.array(sizes) - wanted).sum() == pytest.approx(best)
+
+
+def test_group_split_of_many_uneven_groups() -> None:
+    """Two hundred groups of any size leave no part further from its share than the smallest group."""
+    counts = np.random.default_rng(3).integers(1, 60, 200)
+    groups = [f"g{k}" for k, count in enumerate(counts) for _ in range(count)]
+    for part, share in zip(group_split(groups, [0.8, 0.1, 0.1], seed=5), [0.8, 0.1, 0.1], strict=True):
+        assert abs(len(part) - share * len(groups)) <= 1
+
+
+def test_group_split_takes_counts() -> None:
+    """Counts mean frames, as in a random split."""
+    groups = [f"g{k // 10}" for k in range(200)]
+    assert [len(part) for part in group_split(groups, [150, 30], seed=0)] == [150, 30]
