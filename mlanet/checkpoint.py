@@ -220,7 +220,7 @@ def copied(potential: Potential) -> Potential:
     if not isinstance(potential.model.config, ModelConfig):
         return copy.deepcopy(potential).eval()
     found = rebuilt(potential.model.config, potential.statistics, potential.state_dict())
-    return found.with_kernels(getattr(potential.model, "kernels", "plain"))
+    return found.with_kernels(potential.model.kernels)
 
 
 def rebuilt(config: ModelConfig, statistics: Statistics, weights: Mapping[str, Tensor]) -> Potential:

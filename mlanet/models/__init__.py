@@ -1,17 +1,16 @@
 """The models: one file each = config + module + paper. `ModelConfig` is the whole registry.
 
-A new model is one file, one YAML and one word in the union below; see docs/add_a_model.md.
+A new model is one file, one YAML and one word in the union below; see docs/add_a_model.md. What a model must be, and
+what it may leave to defaults, is in `contract.py`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
-
-from torch import Tensor
+from typing import Any
 
 from mlanet.config import parse, preset_path, read_yaml
-from mlanet.graph import AtomicGraph, ModelOutput
+from mlanet.models.contract import Model, ModelSettings
 from mlanet.models.leignn import LEIGNN, LEIGNNConfig
 from mlanet.models.mlanet import MLANet, MLANetConfig
 from mlanet.statistics import Statistics
@@ -20,38 +19,9 @@ ModelConfig = MLANetConfig | LEIGNNConfig
 """Every known configuration, told apart by the key `model`."""
 
 
-class Model(Protocol):
-    """What `Potential` needs of a model: a function from a graph to site energies (and optional direct heads)."""
-
-    @property
-    def config(self) -> ModelConfig:
-        """What it was built from."""
-        ...
-
-    @property
-    def cutoff(self) -> float:
-        """Å."""
-        ...
-
-    @property
-    def conservative(self) -> bool:
-        """False where forces are a direct head."""
-        ...
-
-    def __call__(self, graph: AtomicGraph) -> ModelOutput:
-        """Site energies in network units."""
-        ...
-
-    def parameters(self) -> Any:
-        """As torch.nn.Module."""
-        ...
-
-
-def build_model(config: ModelConfig, statistics: Statistics) -> MLANet | LEIGNN:
+def build_model(config: ModelSettings, statistics: Statistics) -> Model:
     """An untrained model for a configuration."""
-    if isinstance(config, LEIGNNConfig):
-        return LEIGNN(config, statistics)
-    return MLANet(config, statistics)
+    return config.build(statistics)
 
 
 def as_written(config: dict[str, Any]) -> dict[str, Any]:
@@ -80,8 +50,8 @@ __all__ = [
     "MLANetConfig",
     "Model",
     "ModelConfig",
+    "ModelSettings",
     "Statistics",
-    "Tensor",
     "as_written",
     "build_model",
     "read_model_config",

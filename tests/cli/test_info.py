@@ -23,7 +23,7 @@ def test_info_of_a_model_tells_all_that_matters(mlanet, model) -> None:
 def test_info_of_every_preset(mlanet, name: str) -> None:
     """Every packaged preset can be built and is described."""
     document = mlanet("info", name, "--json").document
-    assert document["preset"] == name and document["parameters_for_one_element"] > 1000
+    assert document["preset"] == name and document["parameters_for_one_element"] > 0
 
 
 def test_a_preset_can_be_printed_changed_and_used(mlanet) -> None:
