@@ -16,7 +16,9 @@ def train(
         list[str] | None, typer.Argument(help="Any key of the YAML, e.g. optimizer.lr=2e-3.", metavar="KEY=VALUE…")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint, exact to the bit.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print data, batches and sizes, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "--plan", help="Print data, batches and sizes, and stop.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train a model.
