@@ -19,9 +19,11 @@ import mlanet
 from mlanet.calculator import MLANetCalculator
 from mlanet.cli.main import app, main
 from mlanet.config import _check_keys as check_keys
+from mlanet.config import parse
 from mlanet.dynamics.settings import DynamicsSettings
 from mlanet.errors import ConfigError
 from mlanet.models import ModelConfig
+from mlanet.other_keys import OTHER_KEYS
 from mlanet.sweep.config import SweepConfig
 from mlanet.training.config import TrainConfig
 from mlanet.workflows.relax import relaxation
@@ -162,15 +164,19 @@ def fields() -> dict[str, list[Any]]:
 
 def wrong_key(dotted: str) -> str:
     """Why no configuration has such a key, e.g. `budget.max_edges`; empty if one has."""
-    first, _, rest = dotted.partition(".")
+    first, *rest = dotted.split(".")
     if not rest:
         return "" if first in fields() else f"no key {dotted}"
-    for one in (TrainConfig, SweepConfig):
-        hint = get_type_hints(one).get(first)
-        inside = get_args(ModelConfig) if first == "model" else (hint,)
-        if any(rest in getattr(each, "__struct_fields__", ()) for each in inside) or dotted == "model.channels":
-            return ""
-    return f"no key {dotted}"
+    starts: list[Any] = list(get_args(ModelConfig)) if first == "model" else []
+    starts += [get_type_hints(one).get(first) for one in (TrainConfig, SweepConfig)]
+    return "" if dotted == "model.channels" or any(leads(one, rest) for one in starts) else f"no key {dotted}"
+
+
+def leads(struct: Any, keys: list[str]) -> bool:
+    """Whether a Struct has the first key, and what stands there the others."""
+    if not keys:
+        return True
+    return keys[0] in getattr(struct, "__struct_fields__", ()) and leads(get_type_hints(struct)[keys[0]], keys[1:])
 
 
 def wrong_value(key: str, value: Any) -> str:
@@ -187,7 +193,7 @@ def wrong_value(key: str, value: Any) -> str:
 
 def wrong_setting(span: str) -> str:
     """What of `key: value, key: value` or `a.b=value` no configuration has; empty if it is something else."""
-    if dotted := re.fullmatch(r"([a-z_]+\.[a-z_0-9]+)(=.*)?", span):
+    if dotted := re.fullmatch(r"([a-z_]+(?:\.[a-z_0-9]+)+)(=.*)?", span):
         section, _, key = dotted[1].partition(".")
         return wrong_key(dotted[1]) if section in SECTIONS and key not in FILES else ""
     if re.match(r"[a-z_0-9]+: ", span):
@@ -264,12 +270,27 @@ def test_printed_configurations_are_understood(page: Path) -> None:
         data, problems = yaml.safe_load(block), []
         for kind in (TrainConfig, SweepConfig, ModelConfig):
             try:
-                check_keys(data, kind, "", "")
+                check_keys(data, kind, "", "", kind)
                 break
             except ConfigError as error:
                 problems.append(str(error))
         else:
             assert data.get("model") == "lennard_jones", problems
+
+
+@pytest.mark.parametrize("word", OTHER_KEYS)
+def test_keys_of_other_packages_are_answered_with_ours(word: str) -> None:
+    """Whoever brings a key of MACE's or NequIP's is told one that exists, wherever the key stands."""
+    for data in ({word: 1}, {"data": {word: 1}}):
+        with pytest.raises(ConfigError, match=f"unknown key '.*{word}'; what it is in (MACE|NequIP)"):
+            parse(data, TrainConfig, "theirs.yaml")
+    answer = OTHER_KEYS[word][1]
+    named = re.findall(rf"\b(?:{'|'.join(SECTIONS)})\.[a-z_.]+[a-z]", answer)
+    first = re.match(r"[a-z_]+", answer)
+    assert (
+        named or answer.startswith(("found from", "mlanet ")) or (first and first[0] in TrainConfig.__struct_fields__)
+    )
+    assert not [problem for one in named if (problem := wrong_key(one))]
 
 
 @pytest.mark.parametrize(

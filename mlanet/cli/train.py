@@ -27,12 +27,11 @@ def train(
     """
     import dataclasses
 
-    from mlanet.config import parse, read_yaml, with_overrides
-    from mlanet.training.config import TrainConfig
+    from mlanet.training.config import read_train_config
     from mlanet.training.trainer import plan
     from mlanet.training.trainer import train as run
 
-    parsed = parse(with_overrides(read_yaml(config), overrides or ()), TrainConfig, str(config))
+    parsed = read_train_config(config, overrides or ())
     if dry_run:
         summary = plan(parsed)
         if json:
