@@ -15,6 +15,7 @@ from mlanet.cli import (
     exfoliate,
     info,
     md,
+    output,
     predict,
     presets,
     profile,
@@ -73,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     0 done · 1 a check found something wrong · 2 wrong usage or input · 3 a file that cannot be read back or written
     · 130 interrupted. An error that is not a `MLANetError` is a bug and keeps its traceback.
     """
+    output.WORDS[:] = sys.argv[1:] if arguments is None else arguments
     try:
         app(args=arguments, prog_name="mlanet")
     except MLANetError as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,8 +24,10 @@ from mlanet.cli.output import (
     note,
     print_json,
     print_pairs,
-    progress,
 )
+
+if TYPE_CHECKING:
+    from mlanet.workflows.relax import Step
 
 
 class Cell(enum.StrEnum):
@@ -66,7 +69,10 @@ def relax(
     compiled: Compiled = False,
     matmul: Matmul = Digits.float32,
 ) -> None:
-    """Relax STRUCTURE: atoms, and with --cell also the cell. Exit status 1 if it does not converge."""
+    """Relax STRUCTURE: atoms, and with --cell also the cell. Exit status 1 if it does not converge.
+
+    Every step is told on stderr, without --json; after Ctrl-C the structure as it then is gets written.
+    """
     from ase.io import write
 
     from mlanet.calculator import MLANetCalculator
@@ -92,7 +98,7 @@ def relax(
         matmul=matmul.value,
     )
     course = relaxation(atoms, cell=cell.value, pressure=pressure, fmax=fmax, steps=steps, method=method.value)
-    last = list(progress(course, "relaxing"))[-1]
+    last, interrupted = _followed(course, told=not json)
     if atoms.calc.matmul_cost is not None:
         note(str(atoms.calc.matmul_cost))
     result = summary(atoms, last)
@@ -103,14 +109,40 @@ def relax(
     if json:
         print_json({"structure": structure, "model": model, **result, "file": target})
     else:
-        print_pairs("", [(name.replace("_", " "), _shown(value)) for name, value in result.items()])
+        print_pairs(
+            "", [(name.replace("_", " "), _shown(value, DIGITS.get(name, ".6g"))) for name, value in result.items()]
+        )
         note(f"wrote {target}")
+    if interrupted:
+        note(f"stopped by Ctrl-C after {last.number} steps; go on from {target}")
+        raise typer.Exit(130)
     if not last.converged:
         note(f"not converged after {last.number} steps; go on from {target} or allow more --steps")
         raise typer.Exit(1)
 
 
-def _shown(value: object) -> str:
+DIGITS = {"energy_eV": ".6f", "cell_A_deg": ".5f"}
+"""Of what is large: six significant ones would cut a total energy to whole electronvolts."""
+
+
+def _followed(course: Iterator[Step], told: bool) -> tuple[Step, bool]:
+    """The last step, each of them told as it comes, and whether Ctrl-C ended it."""
+    last = None
+    try:
+        for last in course:
+            if told and last.number == 0:
+                note(f"{'step':>5} {'energy, eV':>18} {'largest force, eV/Å':>20}")
+            if told:
+                note(f"{last.number:5d} {last.energy:18.6f} {last.force:20.6g}")
+    except KeyboardInterrupt:
+        if last is None:
+            raise
+        return last, True
+    assert last is not None
+    return last, False
+
+
+def _shown(value: object, digits: str) -> str:
     if isinstance(value, list):
-        return "  ".join(_shown(one) for one in value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        return "  ".join(_shown(one, digits) for one in value)
+    return f"{value:{digits}}" if isinstance(value, float) else str(value)

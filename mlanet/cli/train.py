@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlanet.cli.output import Json, note, print_json, print_pairs
+from mlanet.cli.output import Json, command_again, note, print_json, print_pairs
 
 
 def train(
@@ -39,15 +39,33 @@ def train(
         else:
             print_pairs("nothing was trained; the run would be", _pairs(summary))
         return
-    result = run(parsed, resume=resume, progress=not json)
+    again = command_again("--resume")
+    try:
+        result = run(parsed, resume=resume, progress=not json)
+    except KeyboardInterrupt:
+        note(_what_was_kept(Path(parsed.run.folder), again))
+        raise
     summary = dataclasses.asdict(result)
     if json:
         print_json(summary)
     else:
         print_pairs("", _pairs(summary | {"best": _readable(result.best)}))
     if result.reason == "terminated":
-        note(f"stopped by SIGTERM after step {result.steps}; go on with: mlanet train {config} --resume")
+        note(f"stopped by SIGTERM after step {result.steps}; go on with: {again}")
         raise typer.Exit(143)
+
+
+def _what_was_kept(folder: Path, again: str) -> str:
+    """After Ctrl-C: what of the run is there, and how to go on."""
+    from mlanet.checkpoint import load_state
+    from mlanet.errors import CheckpointError
+    from mlanet.training.trainer import MODEL, STATE
+
+    try:
+        step = load_state(folder / STATE)[1]["progress"]["step"]
+    except (CheckpointError, KeyError):
+        return f"stopped before the first checkpoint; {folder} has nothing to go on from, start again"
+    return f"stopped by Ctrl-C; kept: {folder / STATE} of step {step}, {folder / MODEL}; go on with: {again}"
 
 
 def _pairs(summary: dict[str, object]) -> list[tuple[str, str]]:

@@ -62,7 +62,7 @@ def simulate(
     In the folder grow `trajectory.extxyz` (positions, momenta, forces, energy, stress; readable at any time) and
     `log.csv`; `checkpoint.safetensors` is replaced now and then. A resumed run cuts the two back to the checkpoint and
     goes on as if never interrupted: on a CPU its frames are the same to the last bit. SIGTERM: checkpoint, then the
-    iteration ends early. SIGUSR1: checkpoint and go on.
+    iteration ends early; Ctrl-C: the same, then KeyboardInterrupt. SIGUSR1: checkpoint and go on.
 
     Args:
         atoms: a structure with a calculator; it is moved.
@@ -79,7 +79,7 @@ def simulate(
     """
     _require_possible(atoms, settings, conservative)
     run = _Run(atoms, settings, folder, potential)
-    with Signals() as signals:
+    with Signals() as signals, signals.keyboard():
         if resume:
             run.resume()
         else:
@@ -94,6 +94,8 @@ def simulate(
                 run.save()
             if signals.take_stop():
                 run.save()
+                if signals.interrupted:
+                    raise KeyboardInterrupt
                 return
 
 
