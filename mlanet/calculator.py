@@ -21,6 +21,7 @@ from mlanet.checkpoint import copied, load_model, model_path, moved, rebuilt
 from mlanet.compiled import CompiledPotential, CompileError
 from mlanet.data.atoms import MIN_DISTANCE, to_graph
 from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge
+from mlanet.devices import device_called
 from mlanet.errors import ConfigError, DataError, NotFiniteError
 from mlanet.graph import AtomicGraph, Prediction
 from mlanet.kernels import use_kernels
@@ -93,7 +94,7 @@ class MLANetCalculator(Calculator):
             raise ConfigError(f"dtype '{dtype}' is not supported; use {' or '.join(DTYPES)}")
         if not 0.0 <= skin < np.inf:
             raise ConfigError(f"skin must be zero or a positive number of Å, got {skin}")
-        if capture and torch.device(device).type != "cuda":
+        if capture and device_called(str(device)).type != "cuda":
             raise ConfigError(f"capture is for NVIDIA GPUs; device '{device}' is none")
         potential = copied(model) if isinstance(model, Potential) else load_model(model_path(model))
         # Weights without gradients: derivatives are taken of positions and strain only.

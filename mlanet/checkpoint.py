@@ -24,7 +24,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mlanet.config import parse, suggestion, to_data
+from mlanet.config import parse, preset_names, suggestion, to_data
+from mlanet.devices import DEVICES, device_called
 from mlanet.errors import CheckpointError, ConfigError
 from mlanet.files import write_whole
 from mlanet.models import MOST_NUMBERS, ModelConfig, as_written
@@ -219,6 +220,11 @@ def model_path(name_or_path: str | os.PathLike[str]) -> Path:
     if name in packaged_models():
         return _packaged_folder() / f"{name}.safetensors"
     path = Path(name)
+    if path.suffix in (".yaml", ".yml") or (name in preset_names() and not path.is_file()):
+        raise CheckpointError(
+            f"{name} is a configuration, which has no trained weights; train it first (mlanet train, with "
+            f"'model: {name}'), or take a packaged model: {', '.join(packaged_models()) or 'none'}"
+        )
     if path.is_file():
         return path
     if path.suffix or os.sep in name:
@@ -239,7 +245,7 @@ def copied(potential: Potential) -> Potential:
     if not isinstance(potential.model.config, ModelConfig):
         return copy.deepcopy(potential).eval()
     found = rebuilt(potential.model.config, potential.statistics, potential.state_dict())
-    return found.with_kernels(getattr(potential.model, "kernels", "plain"))
+    return found.with_kernels(potential.model.kernels)
 
 
 def rebuilt(
@@ -260,10 +266,12 @@ def rebuilt(
 
 def moved(potential: Potential, dtype: torch.dtype | None, device: torch.device | str) -> Potential:
     """The potential itself, moved in place; `ConfigError` for a device that this machine does not have."""
+    place = device_called(str(device))
     try:
-        return potential.to(device=torch.device(device), dtype=dtype)
+        return potential.to(device=place, dtype=dtype)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device '{device}' cannot be used: {reason}; there are {DEVICES}") from None
 
 
 def _packaged_folder() -> Path:

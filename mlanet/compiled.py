@@ -152,7 +152,7 @@ def require_compilable(potential: Potential) -> None:
     Raises:
         CompileError: blocks, which need a table of neighbours.
     """
-    if getattr(potential.model, "kernels", "plain") == "blocks":
+    if potential.model.kernels == "blocks":
         raise CompileError("this step cannot be compiled: kernels: blocks need a table of neighbours")
 
 

@@ -18,6 +18,7 @@ import msgspec
 import yaml
 
 from mlanet.errors import ConfigError
+from mlanet.other_keys import ours_for
 from mlanet.yaml_text import MOST_BYTES, value_of
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ def parse(data: Mapping[str, Any], into: Any, source: str) -> Any:
         ConfigError: unknown key (with a suggestion), wrong type, impossible value, a number that is not finite.
     """
     _require_finite(data, source, "")
-    _check_keys(data, into, source, "")
+    _check_keys(data, into, source, "", into)
     try:
         return msgspec.convert(data, into, strict=True)
     except (msgspec.ValidationError, OverflowError) as error:
@@ -171,8 +172,8 @@ def _require_finite(data: Any, source: str, place: str) -> None:
         raise ConfigError(f"{source}: '{place}' is {data:.3g}, not a number that can be used")
 
 
-def _check_keys(data: Any, into: Any, source: str, place: str) -> None:
-    """Walk data and type together and report the first unknown key with its path and nearest known word."""
+def _check_keys(data: Any, into: Any, source: str, place: str, whole: Any) -> None:
+    """Walk data and type together and report the first unknown key with its path, and what was meant."""
     struct = _struct_for(data, into, source, place)
     if struct is None or not isinstance(data, Mapping):
         return
@@ -185,8 +186,25 @@ def _check_keys(data: Any, into: Any, source: str, place: str) -> None:
             continue
         if key not in fields:
             known = ", ".join(fields)
-            raise ConfigError(f"{source}: unknown key '{path}'{suggestion(str(key), fields)} (known here: {known})")
-        _check_keys(value, hints[fields[key]], source, path)
+            meant = ours_for(str(key)) or _elsewhere(str(key), whole) or suggestion(str(key), fields)
+            raise ConfigError(f"{source}: unknown key '{path}'{meant} (known here: {known})")
+        _check_keys(value, hints[fields[key]], source, path, whole)
+
+
+def _elsewhere(key: str, whole: Any) -> str:
+    """`"; did you mean 'run.seed'?"` where the key belongs to another section, or nothing."""
+    found = [place for place in _places(whole) if place.rpartition(".")[2] == key]
+    return f"; did you mean {' or '.join(repr(place) for place in found)}?" if found else ""
+
+
+def _places(struct: Any, place: str = "") -> Iterable[str]:
+    """Dotted names of all keys of a Struct and of the Structs in it."""
+    if not (isinstance(struct, type) and issubclass(struct, msgspec.Struct)):
+        return
+    hints = get_type_hints(struct)
+    for field in msgspec.structs.fields(struct):
+        yield place + field.encode_name
+        yield from _places(hints[field.name], f"{place}{field.encode_name}.")
 
 
 def _struct_for(data: Any, into: Any, source: str, place: str) -> type[msgspec.Struct] | None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mlanet.errors import ConfigError, GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, ModelOutput, Prediction
-from mlanet.models import MOST_NUMBERS, Model, ModelConfig, build_model
+from mlanet.models import MOST_NUMBERS, Model, ModelSettings, build_model
 from mlanet.ops.digits import matrix_products
 from mlanet.statistics import Statistics
 
@@ -32,7 +32,7 @@ class Potential(nn.Module):
     detached, and weights are constants. Cost of the derivatives: about one further forward pass.
 
     Args:
-        model: anything with `config`, `cutoff`, `conservative` and `forward(graph) -> ModelOutput`.
+        model: a `Model`: graph -> site energies, and what it says of itself.
         statistics: references, scales and the species that the model knows.
     """
 
@@ -53,7 +53,7 @@ class Potential(nn.Module):
         self._restore_constants()
 
     @classmethod
-    def build(cls, config: ModelConfig, statistics: Statistics, most: int = MOST_NUMBERS) -> Potential:
+    def build(cls, config: ModelSettings, statistics: Statistics, most: int = MOST_NUMBERS) -> Potential:
         """An untrained potential; weights, at most so many, are drawn from torch's global generator."""
         return cls(build_model(config, statistics, most), statistics)
 
@@ -108,10 +108,6 @@ class Potential(nn.Module):
         Raises:
             ConfigError: a model whose filters have no table form.
         """
-        if not hasattr(self.model, "tabulate"):
-            raise ConfigError(
-                "only LEIGNN's radial filters can be tabulated; MLANet's depend on more than the distance"
-            )
         self.model.tabulate()
         return self.eval()
 
@@ -123,15 +119,12 @@ class Potential(nn.Module):
         """
         if kernels not in ("plain", "blocks", "fused", "cueq", "oeq"):
             raise ConfigError(f"kernels: '{kernels}' is none of plain, blocks, fused, cueq, oeq")
-        if hasattr(self.model, "use_kernels"):
-            self.model.use_kernels(kernels)
-        elif kernels != "plain":
-            raise ConfigError(f"kernels: {kernels}: {type(self.model).__name__} has one way to compute")
+        self.model.use_kernels(kernels)
         return self
 
     def kernels_obstacle(self) -> str:
         """Why the model has no fused kernels where it is and in its precision; empty if it has."""
-        return self.model.kernels_obstacle() if hasattr(self.model, "kernels_obstacle") else "the model has none"
+        return self.model.kernels_obstacle()
 
     def require_supported(self, graph: AtomicGraph) -> None:
         """Raise a typed error for a graph that this potential cannot answer."""

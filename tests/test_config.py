@@ -21,6 +21,7 @@ from mlanet.config import (
 )
 from mlanet.errors import ConfigError, MLANetError
 from mlanet.models import ModelConfig, read_model_config
+from mlanet.training.config import TrainConfig, model_config, read_train_config
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="round"):
@@ -114,6 +115,30 @@ def test_what_does_not_fit(data: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         parse(data, Drawing, "f.yaml")
     assert str(caught.value).startswith("f.yaml: ") and caught.value.exit_status == 2
+
+
+def test_a_key_of_another_section_is_led_there() -> None:
+    """`seed` belongs to data and run: both are named, whole."""
+    with pytest.raises(ConfigError, match=r"unknown key 'seed'; did you mean 'data.seed' or 'run.seed'\?"):
+        parse({"seed": 1}, TrainConfig, "f.yaml")
+    with pytest.raises(ConfigError, match=r"unknown key 'run.lr'; did you mean 'optimizer.lr'\?"):
+        parse({"run": {"lr": 1}}, TrainConfig, "f.yaml")
+
+
+@pytest.mark.parametrize("given", ["model: mlanet_l1\n", "model: {model: leignn, channels: 8}\n", ""])
+@pytest.mark.parametrize("words", [["model.repulsion=zbl", "run.seed=3"], ["model.repulsion=zbl", "model=leignn_64"]])
+def test_one_key_of_a_preset_is_changed(tmp_path: Path, given: str, words: list[str]) -> None:
+    """On top of a name, of keys, or of nothing; the order of words does not matter."""
+    path = tmp_path / "train.yaml"
+    path.write_text("data: {train: [a.extxyz]}\nbudget: {steps: 1}\nrun: {folder: run}\n" + given)
+    named = "leignn_64" if "model=leignn_64" in words else {"m": "mlanet_l1", "": "mlanet_l2"}.get(given[7:8])
+    for order in (words, words[::-1]):
+        found = model_config(read_train_config(path, order))
+        assert found.repulsion == "zbl"
+        if named is not None:
+            assert to_data(found) == to_data(read_model_config(named)) | {"repulsion": "zbl"}
+    with pytest.raises(ConfigError, match="unknown key 'repulsin'; did you mean 'repulsion'"):
+        model_config(read_train_config(path, ["model.repulsin=zbl"]))
 
 
 def test_round_trip_through_text() -> None:

@@ -1,18 +1,36 @@
-"""Every Python block of the README and the docs runs as printed."""
+"""Every Python block of the README and the docs runs as printed, and every word of the program in them is one."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import pkgutil
 import re
 import shlex
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
+import msgspec
 import pytest
 import typer
+import yaml
 
+import mlanet
+from mlanet.calculator import MLANetCalculator
 from mlanet.cli.main import app, main
+from mlanet.config import _check_keys as check_keys
+from mlanet.config import parse
+from mlanet.dynamics.settings import DynamicsSettings
+from mlanet.errors import ConfigError
+from mlanet.models import ModelConfig
+from mlanet.other_keys import OTHER_KEYS
+from mlanet.sweep.config import SweepConfig
+from mlanet.training.config import TrainConfig
+from mlanet.workflows.relax import relaxation
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NAMES = {"ids": lambda page: str(page.relative_to(ROOT))}
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 
@@ -20,7 +38,7 @@ def python_blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], **NAMES)
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a reader copies from a page works, block after block, in one session."""
     (tmp_path / "mlanet").symlink_to(ROOT / "mlanet")
@@ -32,26 +50,265 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
         exec(compile(block, page.name, "exec"), session)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, **NAMES)
 def test_links_lead_somewhere(page: Path) -> None:
     """A link to a file of the project names one that exists."""
     missing = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / link).exists()]
     assert not missing
 
 
+CONFIGURATIONS: tuple[Any, ...] = (TrainConfig, SweepConfig, DynamicsSettings, *get_args(ModelConfig))
+SECTIONS = {"data", "budget", "run", "model", "loss", "optimizer", "schedule"}
+FILES = {"safetensors", "yaml", "extxyz"}
+"""Endings of files, which sections have no keys for."""
+ELSEWHERE = {"--no-build-isolation", "--nproc-per-node"}
+"""Options of pip and torchrun."""
+BENCHMARKED = r"mlanet_l\d_small|painn_itself"
+"""Models that only tables of measurements name."""
+NO_KEYS = {
+    "error: what, where, what is supported": "how an error reads",
+    "compile_mode: compile": "a setting of NequIP's",
+    "OEQ_NOTORCH=1": "environment variables of others",
+}
+
+
+def is_history(page: Path) -> bool:
+    """Whether a page tells what was decided or measured once, with what has since gone."""
+    return page.parent.name == "decisions" or page.stem in ("log", "log_earlier")
+
+
+def code(page: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """Inline code of a page, and its blocks by language."""
+    text = page.read_text(encoding="utf-8")
+    blocks: dict[str, list[str]] = {}
+    for indent, language, block in re.findall(r"^( *)```(\w*)\n(.*?)^ *```", text, flags=re.M | re.S):
+        blocks.setdefault(language, []).append(re.sub(rf"^{indent}", "", block, flags=re.M))
+    plain = re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S)
+    return re.findall(r"`([^`\n]+)`", plain), blocks
+
+
 def command_lines(page: Path) -> list[list[str]]:
-    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    lines = [line.split("#")[0].split("&&")[-1].strip() for block in blocks for line in block.splitlines()]
-    return [shlex.split(line)[1:] for line in lines if line.startswith("mlanet ")]
+    """Words behind `mlanet` wherever a page calls it, in blocks and inline, with what stands in brackets."""
+    inline, blocks = code(page)
+    lines = [line.split(" #")[0] for block in blocks.get("sh", []) for line in block.replace("\\\n", " ").splitlines()]
+    parts = [part.strip() for line in [*lines, *inline] for part in re.split(r"&&|;|\|", line)]
+    found = [re.search(r"(?:^|[= ]\S* |-m )mlanet (.*)", part) for part in parts]
+    return [shlex.split(re.sub(r"[][]", " ", one[1])) for one in found if one is not None]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if command_lines(page)], ids=lambda page: page.name)
-def test_printed_commands_exist(page: Path) -> None:
-    """Every command and option that a page prints is one that the command line has."""
-    for words in command_lines(page):
-        command = typer.main.get_command(app)
-        while words and words[0] in (subcommands := getattr(command, "commands", {})):
-            command, words = subcommands[words[0]], words[1:]
-        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-        assert not getattr(command, "commands", {}), f"{page.name}: no command in {words}"
-        assert not [word for word in words if word.startswith("-") and word.split("=")[0] not in known], words
+def scripts(page: Path) -> list[list[str]]:
+    """Words behind `python` where a page calls a script of the project."""
+    inline, blocks = code(page)
+    lines = [line for block in blocks.get("sh", []) for line in block.splitlines()]
+    found = [re.search(r"(?:^|/)python3? ((?:benchmarks|tests)/.*)", line) for line in [*lines, *inline]]
+    return [one[1].split("#")[0].split() for one in found if one is not None]
+
+
+def commands() -> dict[tuple[str, ...], Any]:
+    """Every command of the program by its words."""
+    found: dict[tuple[str, ...], Any] = {}
+
+    def walk(command: Any, words: tuple[str, ...]) -> None:
+        found[words] = command
+        for name, one in getattr(command, "commands", {}).items():
+            walk(one, (*words, name))
+
+    walk(typer.main.get_command(app), ())
+    return found
+
+
+def options(command: Any) -> dict[str, Any]:
+    """--name -> the parameter of a command."""
+    return {name: one for one in command.params for name in (*one.opts, *one.secondary_opts)} | {"--help": None}
+
+
+def wrong_command(words: list[str]) -> str:
+    """What of a command line does not exist; empty if all does."""
+    known, path = commands(), []
+    while words and (*path, words[0]) in known:
+        path.append(words.pop(0))
+    command = known[tuple(path)]
+    if getattr(command, "commands", {}) and words and not words[0].startswith("-") and words[0] != "…":
+        return f"mlanet {' '.join(path)} has no command {words[0]}"
+    had = options(command)
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        if not word.startswith("-") or re.fullmatch(r"-[\d.]+", word):
+            continue
+        if word.split("=")[0] not in had:
+            return f"mlanet {' '.join(path)} has no option {word}"
+        choices = getattr(getattr(had[word.split("=")[0]], "type", None), "choices", None)
+        if choices and following.islower() and following not in choices:
+            return f"mlanet {' '.join(path)} {word}: {following} is none of {', '.join(choices)}"
+    if path and path[-1] in ("train", "sweep"):
+        return next((problem for word in words if "=" in word and (problem := wrong_key(word.partition("=")[0]))), "")
+    return ""
+
+
+@functools.cache
+def fields() -> dict[str, list[Any]]:
+    """Key -> the types it has in any configuration, at any depth."""
+    found: dict[str, list[Any]] = {}
+
+    def walk(struct: Any) -> None:
+        found.setdefault(struct.__struct_config__.tag_field or "", []).append(str)
+        for name, hint in get_type_hints(struct, include_extras=True).items():
+            if name in struct.__struct_fields__:
+                found.setdefault(name, []).append(hint)
+                if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+                    walk(hint)
+
+    for one in CONFIGURATIONS:
+        walk(one)
+    return found
+
+
+def wrong_key(dotted: str) -> str:
+    """Why no configuration has such a key, e.g. `budget.max_edges`; empty if one has."""
+    first, *rest = dotted.split(".")
+    if not rest:
+        return "" if first in fields() else f"no key {dotted}"
+    starts: list[Any] = list(get_args(ModelConfig)) if first == "model" else []
+    starts += [get_type_hints(one).get(first) for one in (TrainConfig, SweepConfig)]
+    return "" if dotted == "model.channels" or any(leads(one, rest) for one in starts) else f"no key {dotted}"
+
+
+def leads(struct: Any, keys: list[str]) -> bool:
+    """Whether a Struct has the first key, and what stands there the others."""
+    if not keys:
+        return True
+    return keys[0] in getattr(struct, "__struct_fields__", ()) and leads(get_type_hints(struct)[keys[0]], keys[1:])
+
+
+def wrong_value(key: str, value: Any) -> str:
+    """Why no configuration takes a value there; placeholders and words for people are left alone."""
+    placeholder = isinstance(value, str) and (value.isupper() or " " in value or "=" in value)
+    for hint in fields()[key]:
+        try:
+            if placeholder or msgspec.convert(value, hint) is not None or value is None:
+                return ""
+        except msgspec.ValidationError:
+            continue
+    return f"{key} cannot be {value!r}"
+
+
+def wrong_setting(span: str) -> str:
+    """What of `key: value, key: value` or `a.b=value` no configuration has; empty if it is something else."""
+    if dotted := re.fullmatch(r"([a-z_]+(?:\.[a-z_0-9]+)+)(=.*)?", span):
+        section, _, key = dotted[1].partition(".")
+        return wrong_key(dotted[1]) if section in SECTIONS and key not in FILES else ""
+    if re.match(r"[a-z_0-9]+: ", span):
+        alternatives = re.split(r" \| ", span)
+        try:
+            pairs = yaml.safe_load("{" + alternatives[0] + "}")
+        except yaml.YAMLError:
+            pairs = yaml.safe_load(alternatives[0])
+        key = next(iter(pairs))
+        problems = [wrong_key(name) or wrong_value(name, value) for name, value in pairs.items()]
+        problems += [wrong_value(key, other) for other in alternatives[1:] if not problems[0]]
+        return next(filter(None, problems), "")
+    names = re.findall(r"(?<![\w.-])([a-z_]+)=(?!=)", span) if " " not in span or "(" in span else []
+    calls = {name for one in (MLANetCalculator, mlanet.load, relaxation) for name in inspect.signature(one).parameters}
+    return next((f"nothing is called {name}=" for name in names if name not in fields() and name not in calls), "")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if command_lines(page)], **NAMES)
+def test_named_commands_and_options_exist(page: Path) -> None:
+    """Every command with its options, choices and keys that a page names, inline or in a block, exists."""
+    assert not [problem for words in command_lines(page) if (problem := wrong_command(words))]
+
+
+@pytest.mark.parametrize("page", PAGES, **NAMES)
+def test_named_options_and_scripts_exist(page: Path) -> None:
+    """An option named alone is one of some command; a script is there, and its options stand in it."""
+    ours = {name for command in commands().values() for name in options(command)} | ELSEWHERE
+    theirs = set(re.findall(r'"(--[a-z-]+)"', "".join(one.read_text() for one in (ROOT / "benchmarks").glob("*.py"))))
+    named = [word for span in code(page)[0] for word in re.findall(r"(?<![\w-])--[a-z][a-z-]*", span)]
+    assert not [word for word in named if word not in ours | theirs]
+    called = scripts(page)
+    if not is_history(page):
+        assert not [words[0] for words in called if not (ROOT / words[0]).is_file()]
+    assert not [word for words in called for word in words if re.match("--[a-z]", word) and word not in theirs]
+
+
+@pytest.mark.parametrize("page", PAGES, **NAMES)
+def test_named_keys_exist(page: Path) -> None:
+    """Every `key: value`, `section.key` and `key=value` is one of a configuration or call, with a value it takes."""
+    spans = [
+        span for span in code(page)[0] if span not in NO_KEYS and not re.match(r"(mlanet|python|make|pip) |--", span)
+    ]
+    assert not [problem for span in spans if (problem := wrong_setting(span))]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if not is_history(page)], **NAMES)
+def test_named_identifiers_exist(page: Path) -> None:
+    """A name with an underscore, alone in inline code, stands in the program: a key, a column, a function."""
+    named = {span for span in code(page)[0] if re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", span)}
+    assert not {one for one in named if not re.fullmatch(BENCHMARKED, one)} - source_words()
+
+
+@functools.cache
+def source_words() -> set[str]:
+    """Every word of the program, its tests and benchmarks."""
+    folders = [ROOT / one for one in ("mlanet", "benchmarks", "irreps_configs")]
+    files = [one for folder in folders for one in folder.rglob("*.[py][ya]*")]
+    words = {word for one in files for word in re.findall(r"\w+", one.read_text(encoding="utf-8"))}
+    return words | {one.stem for one in files}
+
+
+@pytest.mark.parametrize("page", PAGES, **NAMES)
+def test_named_modules_exist(page: Path) -> None:
+    """`mlanet.a.b` is a module, or something in one."""
+    for span in code(page)[0]:
+        if re.fullmatch(r"mlanet(\.\w+)+", span):
+            pkgutil.resolve_name(span)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "yaml" in code(page)[1]], **NAMES)
+def test_printed_configurations_are_understood(page: Path) -> None:
+    """A block of YAML has keys of one configuration only: a training's, a sweep's, or a model's."""
+    for block in code(page)[1]["yaml"]:
+        data, problems = yaml.safe_load(block), []
+        for kind in (TrainConfig, SweepConfig, ModelConfig):
+            try:
+                check_keys(data, kind, "", "", kind)
+                break
+            except ConfigError as error:
+                problems.append(str(error))
+        else:
+            assert data.get("model") == "lennard_jones", problems
+
+
+@pytest.mark.parametrize("word", OTHER_KEYS)
+def test_keys_of_other_packages_are_answered_with_ours(word: str) -> None:
+    """Whoever brings a key of MACE's or NequIP's is told one that exists, wherever the key stands."""
+    for data in ({word: 1}, {"data": {word: 1}}):
+        with pytest.raises(ConfigError, match=f"unknown key '.*{word}'; what it is in (MACE|NequIP)"):
+            parse(data, TrainConfig, "theirs.yaml")
+    answer = OTHER_KEYS[word][1]
+    named = re.findall(rf"\b(?:{'|'.join(SECTIONS)})\.[a-z_.]+[a-z]", answer)
+    first = re.match(r"[a-z_]+", answer)
+    assert (
+        named or answer.startswith(("found from", "mlanet ")) or (first and first[0] in TrainConfig.__struct_fields__)
+    )
+    assert not [problem for one in named if (problem := wrong_key(one))]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("train config.yaml --plans", "has no option --plans"),
+        ("trian config.yaml", "has no command trian"),
+        ("md si.cif --ensemble nvt", "nvt is none of"),
+        ("train config.yaml optimiser.lr=1", "no key optimiser.lr"),
+        ("profile speeds leignn", "has no command speeds"),
+    ],
+)
+def test_a_wrong_command_is_found(line: str, problem: str) -> None:
+    """The checks above can fail."""
+    assert problem in wrong_command(line.split())
+
+
+@pytest.mark.parametrize("span", ["pooling: locale", "poolng: local", "run.compile", "chanels=8"])
+def test_a_wrong_key_is_found(span: str) -> None:
+    """The checks above can fail."""
+    assert wrong_setting(span)

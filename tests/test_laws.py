@@ -70,6 +70,8 @@ def small(name: str) -> ModelConfig:
         few = {"channels": 8, "layers": 2, "radial_functions": 12, "cutoff": 5.0}
         return msgspec.structs.replace(preset, **few | EXTRA_LEIGNN.get(name, {}))
     preset = read_model_config(name if name in preset_names() else "mlanet_l2_fast")
+    if not isinstance(preset, MLANetConfig):
+        return preset
     size = {
         "irreps": str(natural_irreps(8, preset.l_max)),
         "layers": 2,
@@ -95,7 +97,7 @@ def ways_to_compute() -> list[tuple[str, str]]:
     found = []
     for name in [*preset_names(), *EXTRA, *EXTRA_LEIGNN]:
         config = small(name)
-        kernels = ["plain", "fused"]
+        kernels = ["plain", "fused"] if isinstance(config, LEIGNNConfig) else ["plain"]
         if isinstance(config, MLANetConfig):
             fusable = can_be_fused(config.attention, config.message, config.combine)
             blocks = [] if name in OUTSIDE else ["blocks"]

@@ -16,6 +16,7 @@ from mlanet.cli import (
     exfoliate,
     info,
     md,
+    output,
     predict,
     presets,
     profile,
@@ -77,6 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     · 130 interrupted. An error that is not a `MLANetError` is a bug and keeps its traceback.
     """
     prepare_streams()
+    output.WORDS[:] = sys.argv[1:] if arguments is None else arguments
     try:
         with warnings.catch_warnings():
             warnings.showwarning = print_warning

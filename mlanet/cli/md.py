@@ -19,6 +19,7 @@ from mlanet.cli.output import (
     Kernels,
     Matmul,
     Model,
+    command_again,
     note,
     print_json,
     print_pairs,
@@ -108,13 +109,26 @@ def md(
     settings = parse(words, DynamicsSettings, "mlanet md")
     computing = {"skin": skin, "tabulated": tabulated, "dtype": dtype and dtype.value, "device": device}
     computing |= {"kernels": kernels.value, "capture": capture, "compiled": compiled, "matmul": matmul.value}
-    summary = _run(_start(structure, repeat), model, settings, output, resume, computing, not json)
+    try:
+        summary = _run(_start(structure, repeat), model, settings, output, resume, computing, not json)
+    except KeyboardInterrupt:
+        note(_what_was_kept(output))
+        raise
     if json:
         print_json({"model": model, "folder": output, **summary})
         return
     print_pairs("", [(name.replace("_", " "), _shown(value)) for name, value in summary.items()])
     note(f"wrote {output}/trajectory.extxyz, log.csv, course.png")
     note(f"next: mlanet trajectory {output}/trajectory.extxyz --output {output}")
+
+
+def _what_was_kept(folder: Path) -> str:
+    """After Ctrl-C: what of the run is there, and how to go on."""
+    from mlanet.dynamics.run import CHECKPOINT
+
+    if not (folder / CHECKPOINT).exists():
+        return f"stopped before the first checkpoint; {folder} has nothing to go on from, start again"
+    return f"stopped by Ctrl-C; kept: {folder}, up to its checkpoint; go on with: {command_again('--resume')}"
 
 
 def _run(

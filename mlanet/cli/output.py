@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -165,6 +166,15 @@ def _print_whole(table: Table) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=Console(width=10_000).measure(table).maximum)
     console.print(table)
+
+
+WORDS: list[str] = []
+"""The command line that is running, without the program's name."""
+
+
+def command_again(option: str) -> str:
+    """The running command line with one more option, to be copied."""
+    return shlex.join(["mlanet", *WORDS, *([] if option in WORDS else [option])])
 
 
 def note(message: str) -> None:

@@ -38,4 +38,4 @@ def presets(
 def _with_irreps(config: dict[str, Any]) -> dict[str, Any]:
     """LEIGNN's features in the same notation: it is given their number only."""
     width = config.get("channels")
-    return config if width is None else {"irreps": f"{width}x0e+{width}x1o", **config}
+    return config if config["model"] != "leignn" else {"irreps": f"{width}x0e+{width}x1o", **config}

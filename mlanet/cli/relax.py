@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,10 +33,11 @@ from mlanet.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ase import Atoms
 
+    from mlanet.workflows.relax import Step
     from mlanet.workflows.relax_files import Done
 
 
@@ -83,6 +85,10 @@ def relax(
 ) -> None:
     """Relax the last frame of each of FILES: atoms, and with --cell also the cell.
 
+    Every step of a single structure is told on stderr, without --json; after Ctrl-C the structure as it then is gets
+    written.
+
+
     Written with energy, forces and stress, also of atoms that are held. Exit status 1 if one does not converge, or if
     atoms end without a neighbour.
     """
@@ -104,7 +110,8 @@ def relax(
         compiled=compiled,
         matmul=matmul.value,
     )
-    watch = progress if planned.one else Means._field_defaults["watch"]
+    told = _Told(said=not json)
+    watch = told if planned.one else Means._field_defaults["watch"]
     means = Means(calculator, calculator.potential.cutoff, watch, _per_length, note)
     courses = relax_files(planned, means, wanted, refused)
     done = list(courses if planned.one else progress(courses, "relaxing", planned.files))
@@ -119,9 +126,37 @@ def relax(
     for one in done:
         if one.remark:
             note(one.remark)
+    if told.interrupted:
+        note("stopped by Ctrl-C; what was reached is written")
+        raise typer.Exit(130)
     report_refused(refused)
     if not all(one.converged for one in done):
         raise typer.Exit(1)
+
+
+class _Told:
+    """Shows the steps of a relaxation as they come; Ctrl-C ends it there, so that the structure is written.
+
+    - said: whether steps are shown · interrupted: whether Ctrl-C came
+    """
+
+    def __init__(self, said: bool) -> None:
+        self.said, self.interrupted = said, False
+
+    def __call__(self, course: Iterable[Step], label: str) -> Iterator[Step]:
+        """Pass the steps on."""
+        last = None
+        try:
+            for last in course:
+                if self.said and last.number == 0:
+                    note(f"{'step':>5} {'energy, eV':>18} {'largest force, eV/Å':>20}")
+                if self.said:
+                    note(f"{last.number:5d} {last.energy:18.6f} {last.force:20.6g}")
+                yield last
+        except KeyboardInterrupt:
+            if last is None:
+                raise
+            self.interrupted = True
 
 
 def _per_length(atoms: Atoms) -> dict[str, object]:
@@ -135,26 +170,32 @@ def _per_length(atoms: Atoms) -> dict[str, object]:
     return {"sheet_stress_N_per_m": sheet_stress(atoms, said["stress"]).tolist()}
 
 
+DIGITS = {"energy_eV": ".6f", "cell_A_deg": ".5f"}
+"""Of what is large: six significant ones would cut a total energy to whole electronvolts."""
+
+
 def _print(done: Sequence[Done], one: bool) -> None:
     """Everything of one structure, or one line for each of many."""
     if one:
         for it in done:
-            print_pairs("", [(name.replace("_", " "), _shown(value)) for name, value in it.numbers.items()])
+            rows = [(name.replace("_", " "), _shown(it.numbers[name], DIGITS.get(name, ".6g"))) for name in it.numbers]
+            print_pairs("", rows)
     else:
-        rows = [
-            (it.structure.rsplit("/", 1)[-1], "yes" if it.converged else "no", *map(_shown, _columns(it.numbers)))
+        names = ("steps", "energy_eV", "max_force_eV_per_A")
+        lines = [
+            (
+                it.structure.rsplit("/", 1)[-1],
+                "yes" if it.converged else "no",
+                *(_shown(it.numbers[name], DIGITS.get(name, ".6g")) for name in names),
+            )
             for it in done
         ]
-        print_table("", ("structure", "converged", "steps>", "energy eV>", "max|F| eV/Å>"), rows)
+        print_table("", ("structure", "converged", "steps>", "energy eV>", "max|F| eV/Å>"), lines)
     for place in dict.fromkeys(it.file for it in done):
         note(f"wrote {place}")
 
 
-def _columns(numbers: dict[str, object]) -> list[object]:
-    return [numbers[name] for name in ("steps", "energy_eV", "max_force_eV_per_A")]
-
-
-def _shown(value: object) -> str:
+def _shown(value: object, digits: str) -> str:
     if isinstance(value, list):
-        return "  ".join(_shown(one) for one in value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        return "  ".join(_shown(one, digits) for one in value)
+    return f"{value:{digits}}" if isinstance(value, float) else str(value)

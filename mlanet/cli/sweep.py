@@ -44,7 +44,9 @@ def sweep(
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Any key, e.g. model.channels=32.", metavar="KEY=VALUE")
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print points and expected time, and stop.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", "--dry-run", help="Print points and expected time, and stop.")
+    ] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes at once.", min=1, rich_help_panel=RUNNING)] = 1,
     ray: Annotated[
         str | None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlanet.cli.output import Json, note, print_json, print_pairs
+from mlanet.cli.output import Json, command_again, note, print_json, print_pairs
 
 
 def train(
@@ -16,7 +16,9 @@ def train(
         list[str] | None, typer.Argument(help="Any key of the YAML, e.g. optimizer.lr=2e-3.", metavar="KEY=VALUE…")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint, exact to the bit.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print data, batches and sizes, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "--plan", help="Print data, batches and sizes, and stop.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train a model.
@@ -25,12 +27,11 @@ def train(
     """
     import dataclasses
 
-    from mlanet.config import parse, read_yaml, with_overrides
-    from mlanet.training.config import TrainConfig
+    from mlanet.training.config import read_train_config
     from mlanet.training.trainer import plan
     from mlanet.training.trainer import train as run
 
-    parsed = parse(with_overrides(read_yaml(config), overrides or ()), TrainConfig, str(config))
+    parsed = read_train_config(config, overrides or ())
     if dry_run:
         summary = plan(parsed)
         if json:
@@ -38,15 +39,33 @@ def train(
         else:
             print_pairs("nothing was trained; the run would be", _pairs(summary))
         return
-    result = run(parsed, resume=resume, progress=not json)
+    again = command_again("--resume")
+    try:
+        result = run(parsed, resume=resume, progress=not json)
+    except KeyboardInterrupt:
+        note(_what_was_kept(Path(parsed.run.folder), again))
+        raise
     summary = dataclasses.asdict(result)
     if json:
         print_json(summary)
     else:
         print_pairs("", _pairs(summary | {"best": _readable(result.best)}))
     if result.reason == "terminated":
-        note(f"stopped by SIGTERM after step {result.steps}; go on with: mlanet train {config} --resume")
+        note(f"stopped by SIGTERM after step {result.steps}; go on with: {again}")
         raise typer.Exit(143)
+
+
+def _what_was_kept(folder: Path, again: str) -> str:
+    """After Ctrl-C: what of the run is there, and how to go on."""
+    from mlanet.checkpoint import load_state
+    from mlanet.errors import CheckpointError
+    from mlanet.training.trainer import MODEL, STATE
+
+    try:
+        step = load_state(folder / STATE)[1]["progress"]["step"]
+    except (CheckpointError, KeyError):
+        return f"stopped before the first checkpoint; {folder} has nothing to go on from, start again"
+    return f"stopped by Ctrl-C; kept: {folder / STATE} of step {step}, {folder / MODEL}; go on with: {again}"
 
 
 def _pairs(summary: dict[str, object]) -> list[tuple[str, str]]:

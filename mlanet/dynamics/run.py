@@ -62,9 +62,9 @@ def simulate(
     In the folder grow `trajectory.extxyz` (positions, momenta, forces, energy, stress; readable at any time) and
     `log.csv`; `checkpoint.safetensors` stands there before either, and is replaced now and then. A resumed run cuts the
     two back to the checkpoint and goes on as if never interrupted: on a CPU its frames are the same to the last bit.
-    SIGTERM: checkpoint, then the iteration ends early. SIGUSR1: checkpoint and go on. The folder is held until the
-    iteration ends or is closed. Frames stand `every` steps apart, and one at the end; that one goes when the run is
-    prolonged, so that the grid is that of the first run.
+    SIGTERM: checkpoint, then the iteration ends early; Ctrl-C: the same, then KeyboardInterrupt. SIGUSR1: checkpoint
+    and go on. The folder is held until the iteration ends or is closed. Frames stand `every` steps apart, and one at
+    the end; that one goes when the run is prolonged, so that the grid is that of the first run.
 
     Args:
         atoms: a structure with a calculator; it is moved.
@@ -81,7 +81,7 @@ def simulate(
     """
     _require_possible(atoms, settings, conservative)
     run = _Run(atoms, settings, folder, potential)
-    with owned(folder, "mlanet md"), Signals() as signals:
+    with owned(folder, "mlanet md"), Signals() as signals, signals.keyboard():
         if resume:
             run.resume()
         else:
@@ -97,6 +97,8 @@ def simulate(
                 run.save()
             if signals.take_stop():
                 run.save()
+                if signals.interrupted:
+                    raise KeyboardInterrupt
                 return
 
 

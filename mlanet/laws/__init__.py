@@ -19,7 +19,7 @@ def promised(potential: Potential) -> set[str]:
 
     A configuration may name in `broken_laws` those that its switches give up.
     """
-    return {law.name for law in LAWS} - getattr(potential.model.config, "broken_laws", frozenset())
+    return {law.name for law in LAWS} - potential.model.config.broken_laws
 
 
 def run_laws(potential: Potential, systems: Mapping[str, Atoms], laws: Iterable[Law] = LAWS) -> Iterator[LawResult]:

@@ -38,7 +38,7 @@ def far_fragments(potential: Potential, atoms: Atoms) -> float | None:
     other.rotate(40, "x")
     other.positions *= 1.05
     apart = np.ptp(atoms.positions, axis=0).max() + np.ptp(other.positions, axis=0).max()
-    apart += FAR if getattr(potential.model.config, "long_range", "none") == "none" else FARTHER
+    apart += FARTHER if potential.model.config.beyond_cutoff else FAR
     other.positions += [apart, 0.0, 0.0]
     parts = ask(potential, atoms).energy + ask(potential, other).energy
     return abs(ask(potential, atoms + other).energy - parts) / max(1.0, abs(parts))

@@ -1,19 +1,18 @@
 """The models: one file each = config + module + paper. `ModelConfig` is the whole registry.
 
-A new model is one file, one YAML and one word in the union below; see docs/add_a_model.md.
+A new model is one file, one YAML and one word in the union below; see docs/add_a_model.md. What a model must be, and
+what it may leave to defaults, is in `contract.py`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
-
-from torch import Tensor
+from typing import Any
 
 from mlanet.config import parse, preset_path, read_yaml
 from mlanet.errors import ConfigError
-from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.memory import Allowance
+from mlanet.models.contract import Model, ModelSettings
 from mlanet.models.leignn import LEIGNN, LEIGNNConfig
 from mlanet.models.mlanet import MLANet, MLANetConfig
 from mlanet.statistics import Statistics
@@ -22,38 +21,11 @@ ModelConfig = MLANetConfig | LEIGNNConfig
 """Every known configuration, told apart by the key `model`."""
 
 
-class Model(Protocol):
-    """What `Potential` needs of a model: a function from a graph to site energies (and optional direct heads)."""
-
-    @property
-    def config(self) -> ModelConfig:
-        """What it was built from."""
-        ...
-
-    @property
-    def cutoff(self) -> float:
-        """Å."""
-        ...
-
-    @property
-    def conservative(self) -> bool:
-        """False where forces are a direct head."""
-        ...
-
-    def __call__(self, graph: AtomicGraph) -> ModelOutput:
-        """Site energies in network units."""
-        ...
-
-    def parameters(self) -> Any:
-        """As torch.nn.Module."""
-        ...
-
-
 MOST_NUMBERS = 2**29
 """Weights of the largest model that is built, 2 GiB in float32."""
 
 
-def build_model(config: ModelConfig, statistics: Statistics, most: int = MOST_NUMBERS) -> MLANet | LEIGNN:
+def build_model(config: ModelSettings, statistics: Statistics, most: int = MOST_NUMBERS) -> Model:
     """An untrained model for a configuration, with at most so many weights.
 
     Raises:
@@ -61,7 +33,7 @@ def build_model(config: ModelConfig, statistics: Statistics, most: int = MOST_NU
     """
     try:
         with Allowance(most):
-            return LEIGNN(config, statistics) if isinstance(config, LEIGNNConfig) else MLANet(config, statistics)
+            return config.build(statistics)
     except MemoryError:
         raise ConfigError(f"the model of this configuration would have more than {most} weights") from None
 
@@ -92,8 +64,8 @@ __all__ = [
     "MLANetConfig",
     "Model",
     "ModelConfig",
+    "ModelSettings",
     "Statistics",
-    "Tensor",
     "as_written",
     "build_model",
     "read_model_config",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mlanet.config import require_at_most
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
+from mlanet.models.contract import Model, ModelSettings
 from mlanet.nn.edges import nearest, pair_layout
 from mlanet.nn.heads import EdgeStress, VectorForces
 from mlanet.nn.long_range import LongRange, LongRangeSettings
@@ -43,7 +44,13 @@ MOST = {"channels": 4096, "layers": 64, "radial_functions": 512, "cutoff": MAX_C
 
 
 class LEIGNNConfig(
-    LongRangeSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="model", tag="leignn"
+    LongRangeSettings,
+    ModelSettings,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="model",
+    tag="leignn",
 ):
     """Everything that shapes the network; E-cost is cost per edge, N-cost per atom."""
 
@@ -117,8 +124,12 @@ class LEIGNNConfig(
             broken |= {"lone atom"}
         return frozenset(broken | self.long_range_broken)
 
+    def build(self, statistics: Statistics) -> LEIGNN:
+        """The untrained network."""
+        return LEIGNN(self, statistics)
 
-class LEIGNN(nn.Module):
+
+class LEIGNN(Model):
     """Graph -> site energies (and direct forces and stress if configured).
 
     Args:
@@ -126,11 +137,11 @@ class LEIGNN(nn.Module):
         statistics: species it will know, and what the training set says of their surroundings.
     """
 
+    config: LEIGNNConfig
     species_index: Tensor
 
     def __init__(self, config: LEIGNNConfig, statistics: Statistics) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         species = statistics.species
         channels, direct = config.channels, config.forces == "direct"
         index = torch.full((256,), len(species), dtype=torch.int64)
@@ -151,14 +162,14 @@ class LEIGNN(nn.Module):
             EdgeStress(channels, basis_size(config)) if direct and config.direct_stress == "edge" else None
         )
         self.intervals = 0
-        self.kernels: Kernels = "plain"
+        self._kernels: Kernels = "plain"
         self.repulsion = ScreenedRepulsion(statistics) if config.repulsion == "zbl" else None
         self.long_range = None if config.long_range == "none" else LongRange(config, statistics, channels)
 
     @property
-    def cutoff(self) -> float:
-        """D, Å."""
-        return self.config.cutoff
+    def kernels(self) -> Kernels:
+        """How messages are computed: plain or fused."""
+        return self._kernels
 
     def use_kernels(self, kernels: Kernels) -> None:
         """Choose how messages are computed; the numbers stay the same but for rounding.
@@ -168,7 +179,7 @@ class LEIGNN(nn.Module):
         """
         if kernels not in ("plain", "fused"):
             raise ConfigError(f"kernels: {kernels} is for MLANet; LEIGNN has plain and fused")
-        self.kernels = kernels
+        self._kernels = kernels
 
     def kernels_obstacle(self) -> str:
         """Why fused kernels do not serve this model where it is and in its precision; empty if they do."""

@@ -7,8 +7,9 @@ which is which), and every such choice is a switch of `MLANetConfig`.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
+import msgspec
 import torch
 from e3nn import o3
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from mlanet.config import require_at_most
 from mlanet.errors import ConfigError, GeometryError
 from mlanet.graph import AtomicGraph, ModelOutput
+from mlanet.models.contract import Model, ModelSettings
 from mlanet.nn.dual_path import AttentionShape, DualPathAttention, FullValue, InteractionLayer, can_be_fused
 from mlanet.nn.edges import Edges, pair_layout
 from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
@@ -36,9 +38,17 @@ MOST = {"layers": 64, "heads": 1024, "key_dim": 1024, "radial_functions": 512, "
 
 
 class MLANetConfig(
-    LongRangeSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="model", tag="mlanet"
+    LongRangeSettings,
+    ModelSettings,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="model",
+    tag="mlanet",
 ):
     """Everything that shapes the network; E-cost is cost per edge, N-cost per atom."""
+
+    free_l_max: ClassVar[bool] = True
 
     irreps: str
     """Node features in e3nn notation, e.g. `64x0e+64x1o+64x2e`: natural parity, one multiplicity, l_max 1 to 3.
@@ -140,6 +150,18 @@ class MLANetConfig(
         """Multiplicity C of every degree."""
         return _parsed(self.irreps)[0].mul
 
+    def with_l_max(self, l_max: int) -> Self:
+        """`C × (l, (−1)^l)` for l = 0 … l_max: the parities of the spherical harmonics, the same multiplicity."""
+        return msgspec.structs.replace(self, irreps=str(natural_irreps(self.channels, l_max)))
+
+    def with_channels(self, channels: int) -> Self:
+        """Another multiplicity of every degree."""
+        return msgspec.structs.replace(self, irreps=str(natural_irreps(channels, self.l_max)))
+
+    def build(self, statistics: Statistics) -> MLANet:
+        """The untrained network."""
+        return MLANet(self, statistics)
+
 
 def _parsed(text: str) -> o3.Irreps:
     """e3nn's own reading of the string, with an error that quotes it."""
@@ -154,7 +176,7 @@ def _parsed(text: str) -> o3.Irreps:
     return irreps
 
 
-class MLANet(nn.Module):
+class MLANet(Model):
     """Graph -> site energies (and direct forces and stress if configured).
 
     Args:
@@ -162,11 +184,11 @@ class MLANet(nn.Module):
         statistics: species it will know, and what the training set says of their surroundings.
     """
 
+    config: MLANetConfig
     species_index: Tensor
 
     def __init__(self, config: MLANetConfig, statistics: Statistics) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         species = statistics.species
         irreps, mean_neighbors = o3.Irreps(config.irreps), statistics.mean_neighbors
         index = torch.full((256,), len(species), dtype=torch.int64)
@@ -216,13 +238,12 @@ class MLANet(nn.Module):
         first = self._attentions()[0]
         return obstacle(first.fused_shape(), first.value.weight, first.fused_weights())
 
+    def tabulate(self) -> Model:
+        """Refused: filters depend on more than the distance."""
+        raise ConfigError("only LEIGNN's radial filters can be tabulated; MLANet's depend on more than the distance")
+
     def _attentions(self) -> list[DualPathAttention]:
         return [one for one in self.layers.modules() if isinstance(one, DualPathAttention)]
-
-    @property
-    def cutoff(self) -> float:
-        """r_c, Å."""
-        return self.config.cutoff
 
     @property
     def conservative(self) -> bool:

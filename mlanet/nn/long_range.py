@@ -49,6 +49,11 @@ class LongRangeSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("charge_sum has a meaning only with `long_range: coulomb` or `both`")
 
     @property
+    def beyond_cutoff(self) -> bool:
+        """Whether there is a long-range term."""
+        return self.long_range != "none"
+
+    @property
     def long_range_broken(self) -> set[str]:
         """Laws that charges which act at any distance give up."""
         return {"far fragments"} if self.long_range in ("coulomb", "both") else set()

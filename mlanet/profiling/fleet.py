@@ -17,6 +17,7 @@ from typing import IO, Any
 from ase import Atoms
 
 from mlanet.checkpoint import model_path
+from mlanet.devices import device_called
 from mlanet.errors import ConfigError, MLANetError
 from mlanet.profiling.subject import Request, configuration
 from mlanet.profiling.worker import adapter_table
@@ -157,14 +158,7 @@ def require_known(models: Sequence[str], settings: Settings) -> None:
     Raises:
         ConfigError, CheckpointError: says which.
     """
-    import torch
-
-    try:
-        device = torch.device(settings.device)
-    except RuntimeError as error:
-        raise ConfigError(f"device '{settings.device}': {error}") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device '{settings.device}': this machine has no CUDA device that torch can use")
+    device_called(settings.device)
     for name in models:
         if _home(name, settings.peers)[0]:
             continue

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlanet.config import preset_names
 from mlanet.plain import literal
 from mlanet.plots import BLUE, GREY, INK, RED, SERIES, new_figure, style
 from mlanet.profiling.measurement import Measurement
@@ -55,7 +56,8 @@ def bars(rows: Sequence[Measurement], system: str) -> Figure:
 
 def is_own(row: Measurement) -> bool:
     """Whether a row is of one of this package's models."""
-    return row.model.startswith(("mlanet", "leignn")) or row.model.endswith((".safetensors", ".yaml"))
+    base = re.split("[:@]", row.model)[0]
+    return base in preset_names() or base.endswith((".safetensors", ".yaml", ".yml"))
 
 
 def against_degree(rows: Sequence[Measurement], system: str) -> Figure | None:

@@ -26,7 +26,7 @@ from ase import Atoms
 from mlanet import memory
 from mlanet.profiling.clock import Stopwatch
 from mlanet.profiling.steps import Steps, slope_error
-from mlanet.profiling.subject import Request, Subject, own
+from mlanet.profiling.subject import Own, Request, Subject, own
 
 WAKING = 500.0
 """ms. A process that has waited for its turn finds cold caches and threads asleep, which longer calls do not feel."""
@@ -135,9 +135,10 @@ def adapted(model: str, path: Path, request: Request) -> Subject:
 
 def degree_of(subject: Subject, name: str) -> int | None:
     """The highest degree of a model's features, where its settings or its name say."""
-    config: Any = getattr(getattr(subject.module, "model", None), "config", None)
+    if isinstance(subject, Own):
+        return subject.module.model.config.l_max
     named = re.search(r"l_max=(\d+)", name)
-    return int(config.l_max) if hasattr(config, "l_max") else int(named[1]) if named else None
+    return int(named[1]) if named else None
 
 
 def adapter_table(path: Path) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import msgspec
 
 from mlanet.config import parse, preset_path, to_data
 from mlanet.errors import ConfigError
-from mlanet.models import LEIGNNConfig, MLANetConfig, ModelConfig, read_model_config
-from mlanet.nn.equivariant import natural_irreps
+from mlanet.models import ModelConfig, read_model_config
 from mlanet.sweep.config import SweepConfig
 from mlanet.training.config import TrainConfig
 
 PARTS, POINTS, TRAINING = "data", "points", "training"
 """Folders in that of the sweep, and in that of a point."""
+
+WITH_CHANGES = "preset {} with the changes under 'model'"
 
 CHECKPOINT_EVERY = 100
 """Steps: what an interruption costs at most."""
@@ -105,7 +106,7 @@ def _models(config: SweepConfig) -> tuple[list[tuple[str, int]], list[str]]:
     models, remarks = [], []
     for preset in config.presets:
         own = model_config(config, preset, None)
-        fixed = isinstance(own, LEIGNNConfig)
+        fixed = not own.free_l_max
         if fixed and config.l_max and config.l_max != (own.l_max,):
             remarks.append(f"{Path(preset).stem}: l is {own.l_max} by construction, so it is run once for all l_max")
         for l_max in (own.l_max,) if fixed or not config.l_max else sorted(config.l_max):
@@ -121,25 +122,30 @@ def _models(config: SweepConfig) -> tuple[list[tuple[str, int]], list[str]]:
 def model_config(config: SweepConfig, preset: str, l_max: int | None) -> ModelConfig:
     """A preset with the sweep's changes and, where l is free, with this l_max (None: its own).
 
-    For MLANet the irreps become `C × (l, (−1)^l)` for l = 0 … l_max: the parities of the spherical harmonics, and the
-    multiplicity of the preset (or the key `channels` of the changes).
+    The key `channels` of the changes reaches every model: as its own key, or as the multiplicity of every degree.
     """
-    data, changes = to_data(read_model_config(preset)), dict(config.model)
-    if data["model"] == "mlanet":
-        channels = changes.pop("channels", None)
-        base = _parsed(data | changes, preset)
-        assert isinstance(base, MLANetConfig)
-        if channels is not None and (not isinstance(channels, int) or channels < 1):
-            raise ConfigError(f"model.channels: expected a positive whole number, got {channels!r}")
-        wanted = natural_irreps(channels or base.channels, l_max or base.l_max)
-        changes["irreps"] = str(wanted)
-    return _parsed(data | changes, preset)
+    base, changes = read_model_config(preset), dict(config.model)
+    channels = None if "channels" in base.__struct_fields__ else changes.pop("channels", None)
+    found = _parsed(to_data(base) | changes, preset)
+    if channels is not None and (not isinstance(channels, int) or channels < 1):
+        raise ConfigError(f"model.channels: expected a positive whole number, got {channels!r}")
+    try:
+        found = found if channels is None else found.with_channels(channels)
+        return found if l_max is None else found.with_l_max(l_max)
+    except ValueError as error:
+        raise _refused(preset, str(error)) from None
+
+
+def _refused(preset: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"{WITH_CHANGES.format(preset)}: {reason}; keys for one preset only belong into a YAML of your own"
+    )
 
 
 def _parsed(data: dict[str, Any], preset: str) -> ModelConfig:
     """A network's configuration; errors say which preset did not take the changes."""
     try:
-        return parse(data, ModelConfig, f"preset {preset} with the changes under 'model'")
+        return parse(data, ModelConfig, WITH_CHANGES.format(preset))
     except ConfigError as error:
         raise ConfigError(f"{error}; keys for one preset only belong into a YAML of your own") from None
 

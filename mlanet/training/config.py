@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from mlanet.config import parse, to_data, with_overrides
+from mlanet.config import parse, read_yaml, to_data, with_overrides
 from mlanet.data.labels import LabelKeys
 from mlanet.errors import ConfigError
 from mlanet.models import ModelConfig, read_model_config
@@ -178,6 +180,21 @@ class TrainConfig(_Strict, frozen=True):
     """A model file to go on from (fine-tuning); also a direct-force model into a conservative one."""
     keep_statistics: bool = True
     """With `start_from`: keep the old references and scales; false fits them to the new data."""
+
+
+def read_train_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> TrainConfig:
+    """A training's YAML with `key=value` words; words below `model.` change the preset that the YAML names.
+
+    Raises:
+        ConfigError: the file, a word or their outcome cannot be understood.
+    """
+    words = list(overrides)
+    inside = [one for one in words if one.startswith("model.")]
+    data = with_overrides(read_yaml(path), [one for one in words if one not in inside])
+    preset = data.get("model") or (None if data.get("start_from") else DEFAULT_MODEL)
+    if inside and isinstance(preset, str):
+        data["model"] = to_data(read_model_config(preset))
+    return parse(with_overrides(data, inside), TrainConfig, str(path))
 
 
 def model_config(config: TrainConfig, base: ModelConfig | None = None) -> ModelConfig:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mlanet.errors import ConfigError
+from mlanet.devices import device_called
 
 
 class Processes:
@@ -24,7 +24,7 @@ class Processes:
         local = int(os.environ.get("LOCAL_RANK", "0"))
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = _device(f"cuda:{local}" if device == "cuda" else device)
+        self.device = device_called(f"cuda:{local}" if device == "cuda" else device, "run.device", "auto, ")
         self._started = False
         if self.world > 1 and not torch.distributed.is_initialized():
             torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
@@ -68,15 +68,3 @@ class Processes:
         """Leave the group if this object made it."""
         if self._started:
             torch.distributed.destroy_process_group()
-
-
-def _device(name: str) -> torch.device:
-    """A device of this machine, or `ConfigError`."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"run.device '{name}': expected auto, cpu, cuda or cuda:N") from None
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= there:
-        raise ConfigError(f"run.device '{name}': this machine has {there} usable GPU(s)")
-    return device

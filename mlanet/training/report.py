@@ -18,6 +18,7 @@ from mlanet.errors import CheckpointError, ConfigError
 from mlanet.files import append_whole, cut_back, end_of_lines, write_whole
 from mlanet.plain import plain
 from mlanet.plots import learning_curve
+from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -48,6 +49,11 @@ class Report:
         """Lines for people on stderr, unless they asked for quiet."""
         if self.writes and self.shown:
             print(*map(plain, lines), sep="\n", file=sys.stderr)
+
+    def line(self, text: str) -> None:
+        """One line on stderr where that is a file or a pipe; a terminal has the bar."""
+        if not sys.stderr.isatty():
+            self.tell(text)
 
     def log(self, event: str, **facts: Any) -> None:
         """One line of log.jsonl."""
@@ -93,6 +99,25 @@ class Report:
         """Flush TensorBoard."""
         if self._board is not None:
             self._board.close()
+
+
+def errors_text(row: Mapping[str, float]) -> str:
+    """` · E 1.20 meV/atom · F 34.5 meV/Å · σ 0.012 GPa`, those that there are.
+
+    >>> errors_text({"valid_energy_mae": 0.0012, "valid_forces_mae": 0.0345})
+    ' · E 1.20 meV/atom · F 34.5 meV/Å'
+    """
+    shown = {
+        "valid_energy_mae": ("E", 1e3, ".2f", "meV/atom"),
+        "valid_forces_mae": ("F", 1e3, ".1f", "meV/Å"),
+        "valid_stress_mae": ("σ", EV_PER_CUBIC_ANGSTROM_IN_GPA, ".3f", "GPa"),
+    }
+    words = [
+        (f"{symbol} {factor * row[name]:{digits}} {unit}")
+        for name, (symbol, factor, digits, unit) in shown.items()
+        if name in row
+    ]
+    return "".join(f" · {word}" for word in words)
 
 
 def surroundings(device: torch.device) -> dict[str, str | int]:

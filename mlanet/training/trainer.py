@@ -29,7 +29,7 @@ from mlanet.precision import MatmulCost, require_matmul, use_matmul
 from mlanet.training.config import TrainConfig
 from mlanet.training.folder import MODEL, STATE, owned_by_first, require_free
 from mlanet.training.processes import Processes
-from mlanet.training.report import Report, progress_bar, surroundings
+from mlanet.training.report import Report, errors_text, progress_bar, surroundings
 from mlanet.training.sets import fingerprint, load_split, require_known
 from mlanet.training.start import starting_cutoff, starting_potential
 from mlanet.training.state import Averaged, Origin, Progress, learning_rate, read_state, write_state
@@ -53,7 +53,8 @@ class TrainResult:
 def train(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> TrainResult:
     """Train a potential and leave model, checkpoint, metrics, log and picture in the run's folder.
 
-    SIGTERM: checkpoint after the running step, then stop (reason `terminated`). SIGUSR1: checkpoint and go on.
+    SIGTERM: checkpoint after the running step, then stop (reason `terminated`). SIGUSR1: checkpoint and go on. Ctrl-C:
+    the same as SIGTERM, then KeyboardInterrupt; a second one does not wait for the step.
 
     Args:
         config: everything.
@@ -136,20 +137,25 @@ class _Run:
     def loop(self, signals: Signals) -> TrainResult:
         """Epoch after epoch, batch after batch, until the budget is spent."""
         reason = self._end()
-        with progress_bar(self.shown) as bar:
+        with progress_bar(self.shown) as bar, signals.keyboard():
             task = bar.add_task("training", total=1.0)
             while not reason:
                 for batch in self._epoch():
                     stop, save = self._step(batch, signals)
                     bar.update(task, completed=self._fraction(), description=self._headline())
-                    reason = "terminated" if stop else "budget spent" if self._fraction() >= 1 else ""
+                    stopped = "interrupted" if signals.interrupted else "terminated"
+                    reason = stopped if stop else "budget spent" if self._fraction() >= 1 else ""
                     if self._validation_is_due():
                         reason = reason if self._validate() else reason or "no progress"
                     elif save or reason or self.progress.step % self.config.run.checkpoint_every == 0:
                         self._save_state()
                     if reason:
                         break
-        return self._finish(reason)
+            bar.update(task, completed=self._fraction(), description=self._headline(best=True))
+        result = self._finish(reason)
+        if reason == "interrupted":
+            raise KeyboardInterrupt
+        return result
 
     def _epoch(self) -> Iterator[tuple[AtomicGraph, Labels] | None]:
         """The rest of this epoch's batches, on the device; None where this process has none in the last step."""
@@ -243,6 +249,7 @@ class _Run:
                 here.plateau_factor, here.plateau_wait = here.plateau_factor * self.config.schedule.factor, 0
         self.report.metrics(here.rows)
         self.report.log("validation", **row)
+        self.report.line(self._validation_line(row, best=here.since_best == 0))
         self._save_state()
         if best:  # after the checkpoint, which holds the same weights: killed in between, `_complete` makes up for it
             self._save_model(row)
@@ -307,14 +314,21 @@ class _Run:
         self.report.tell(str(cost))
         self.report.log("matmul", text=str(cost))
 
-    def _headline(self) -> str:
-        """Step and the latest validation errors."""
-        text = f"step {self.progress.step}"
-        if self.progress.rows:
-            row = self.progress.rows[-1]
-            text += f" · E {1e3 * row.get('valid_energy_mae', math.nan):.2f} meV/atom"
-            text += f" · F {1e3 * row.get('valid_forces_mae', math.nan):.1f} meV/Å"
-        return text
+    def _headline(self, best: bool = False) -> str:
+        """Step and the latest validation errors, or those of the model that was saved."""
+        here = self.progress
+        if best and (row := self._best()):
+            return f"best: step {row['step']}{errors_text(row)}"
+        return f"step {here.step}" + (errors_text(here.rows[-1]) if here.rows else "")
+
+    def _validation_line(self, row: Mapping[str, float], best: bool) -> str:
+        """One validation for people, where there is no bar."""
+        text = f"step {row['step']} · {self._fraction():.0%} · epoch {row['epoch']} · {row['minutes']:.1f} min"
+        return f"{text} · loss {row['train_loss']:.4g}{errors_text(row)}{' · best so far' if best else ''}"
+
+    def _best(self) -> dict[str, float]:
+        """The validation of the model that was saved; empty where nothing was validated."""
+        return dict(min((row for row in self.progress.rows if self._score(row) > 0), key=self._score, default={}))
 
     def _diverged(self) -> None:
         """Stop, naming the structures of the step; the last checkpoint is left as it is."""
@@ -332,10 +346,9 @@ class _Run:
         if not (self.folder / MODEL).exists() and self.processes.first:
             self._save_model({})
         self.report.picture(self.progress.rows)
-        best = min((row for row in self.progress.rows if self._score(row) > 0), key=self._score, default={})
         self.report.log("finished", reason=reason, step=self.progress.step)
         self.report.close()
-        return TrainResult(self.folder, self.folder / MODEL, self.progress.step, reason, dict(best))
+        return TrainResult(self.folder, self.folder / MODEL, self.progress.step, reason, self._best())
 
 
 def evaluate(potential: Potential, samples: list[Sample], max_edges: int, processes: Processes) -> Errors:

@@ -178,6 +178,7 @@ def _relax(frame: Frame, means: Means, wanted: Wanted) -> Relaxed:
         fmax=wanted.fmax,
         steps=wanted.steps,
         method=wanted.method,
+        where=frame.where,
     )
     *_, last = means.watch(course, "relaxing")
     result = finished(atoms, last, means.cutoff, pieces)

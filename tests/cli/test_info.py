@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ase.build import bulk
+from ase.io import write
 
 from mlanet.config import preset_names
 
@@ -23,7 +25,37 @@ def test_info_of_a_model_tells_all_that_matters(mlanet, model) -> None:
 def test_info_of_every_preset(mlanet, name: str) -> None:
     """Every packaged preset can be built and is described."""
     document = mlanet("info", name, "--json").document
-    assert document["preset"] == name and document["parameters_for_one_element"] > 1000
+    assert document["preset"] == name and document["parameters_for_one_element"] > 0
+
+
+@pytest.mark.parametrize("name", ["mlanet_l2", "my.yaml"])
+def test_a_configuration_given_as_a_model_says_that_it_is_untrained(mlanet, name: str) -> None:
+    """Wherever a model is asked for; a preset's name is no misspelt model."""
+    Path("my.yaml").write_text(mlanet("presets", "leignn").out)
+    write("al.extxyz", bulk("Al"))
+    for words in (["predict", "al.extxyz"], ["check"], ["relax", "al.extxyz"], ["md", "al.extxyz"]):
+        outcome = mlanet(*words, "--model", name)
+        assert outcome.status == 3 and f"{name} is a configuration, which has no trained weights" in outcome.err
+        assert "mlanet train" in outcome.err and "elemental" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "al.extxyz", "-m", "elemental"],
+        ["check", "-m", "elemental"],
+        ["relax", "al.extxyz", "-m", "elemental"],
+        ["md", "al.extxyz", "-m", "elemental"],
+        ["evaluate", "al.extxyz", "-m", "elemental"],
+        ["profile", "compare", "leignn"],
+        ["profile", "predict", "leignn"],
+    ],
+)
+def test_a_device_that_does_not_exist_is_told_which_do(mlanet, words: list[str]) -> None:
+    """`--device gpu`, in every command that has one."""
+    write("al.extxyz", bulk("Al"))
+    outcome = mlanet(*words, "--device", "gpu")
+    assert outcome.status == 2 and "device 'gpu'" in outcome.err and "cpu, cuda and cuda:N" in outcome.err
 
 
 def test_a_preset_can_be_printed_changed_and_used(mlanet) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import ase.io
@@ -11,6 +13,12 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+
+from mlanet.checkpoint import save_model
+from mlanet.config import parse
+from mlanet.models import ModelConfig
+from mlanet.potential import Potential
+from mlanet.statistics import Statistics
 
 MODEL = ("-m", "elemental")
 
@@ -99,6 +107,37 @@ def test_a_sheet_keeps_its_empty_space(mlanet) -> None:
     slab.rotate(30, "x", rotate_cell=True)
     ase.io.write("turned.extxyz", slab)
     assert "Cartesian" in mlanet("relax", "turned.extxyz", *MODEL, "--cell", "full").err
+
+
+def test_relaxation_tells_its_steps_and_all_digits(mlanet, tmp_path: Path) -> None:
+    """A total of −240 000 eV keeps its millielectronvolts, in the result and in every step."""
+    config = parse({"model": "leignn", "channels": 8, "layers": 1, "cutoff": 4.0}, ModelConfig, "")
+    save_model(Potential.build(config, Statistics((29,), (-60000.0,), (1.0,), 12.0)), tmp_path / "heavy.safetensors")
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    ase.io.write("cu.extxyz", atoms)
+    words = ("relax", "cu.extxyz", "-m", "heavy.safetensors", "--cell", "full", "--steps", 4, "--fmax", 1e-7)
+    document = mlanet(*words, "--json").document
+    given = mlanet(*words)
+    assert f"{document['energy_eV']:.6f}" in given.out and document["energy_eV"] == pytest.approx(-240000, abs=100)
+    assert "  ".join(f"{one:.5f}" for one in document["cell_A_deg"]) in given.out
+    steps = [line.split() for line in given.err.splitlines() if re.match(r" +\d+ ", line)]
+    assert [int(number) for number, *_ in steps] == [0, 1, 2, 3, 4]
+    assert steps[-1][1] == f"{document['energy_eV']:.6f}" and float(steps[0][2]) > 0
+
+
+def test_a_relaxation_stopped_by_ctrl_c_keeps_the_structure(mlanet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status 130, and the file holds the atoms as they were then."""
+
+    def stopped(*_: object) -> Iterator[bool]:
+        yield from (False, False)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ase.optimize.FIRE.irun", lambda *_, **__: stopped())
+    ase.io.write("mo.extxyz", bulk("Mo", cubic=True))
+    given = mlanet("relax", "mo.extxyz", *MODEL)
+    assert given.status == 130 and "go on from mo_relaxed.extxyz" in given.err
+    assert len(ase.io.read("mo_relaxed.extxyz")) == 2
 
 
 def test_relaxation_that_does_not_converge_says_so(mlanet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import ase.io
 import pytest
 from ase.build import bulk, molecule
+
+from mlanet.dynamics.run import _Run
 
 SILICON = Path(__file__).parents[2] / "mlanet" / "examples" / "si.cif"
 RUN = ("md", SILICON, "-m", "elemental", "--steps", 20, "--every", 2, "--checkpoint-every", 10, "-T", 300)
@@ -109,6 +112,27 @@ def test_killed_and_resumed_is_the_same_run(tmp_path: Path) -> None:
     subprocess.run([*command, "-o", str(tmp_path / "part"), "--resume"], check=True, **quiet)
     for name in ("trajectory.extxyz", "log.csv"):
         assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_ctrl_c_says_what_was_kept_and_how_to_go_on(mlanet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status 130, a checkpoint of the running step, and a command that ends as if never interrupted."""
+    words = [*map(str, RUN), "-e", "langevin"]
+    assert mlanet(*words, "-o", "whole").status == 0
+    right, steps = _Run.advance, []
+
+    def watched(self: _Run) -> None:
+        right(self)
+        steps.append(self.step)
+        if len(steps) == 7:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(_Run, "advance", watched)
+    outcome = mlanet(*words, "-o", "part")
+    assert outcome.status == 130 and "kept: part" in outcome.err and len(steps) == 7
+    again = shlex.split(outcome.err.partition("go on with: mlanet ")[2].splitlines()[0])
+    assert again == [*words, "-o", "part", "--resume"] and mlanet(*again).status == 0
+    for name in ("trajectory.extxyz", "log.csv"):
+        assert Path("part", name).read_bytes() == Path("whole", name).read_bytes()
 
 
 def test_analysis_says_what_is_wrong(mlanet) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import signal
 from pathlib import Path
 
 import pytest
 
 from mlanet.config import to_yaml
+from mlanet.potential import Potential
+from mlanet.training.state import Averaged
 
 CONFIG = """
 data: {train: [LABELLED], valid_fraction: 0.2, require: [energy, forces]}
@@ -97,3 +102,43 @@ def test_written_config_can_be_used_again(mlanet, config: Path) -> None:
     assert mlanet("train", config).status == 0
     written = parse(read_yaml("run/config.yaml"), TrainConfig, "run/config.yaml")
     assert written.budget.steps == 6 and "max_edges" in to_yaml(written)
+
+
+def test_ctrl_c_says_what_was_kept_and_how_to_go_on(mlanet, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status 130, the files, and a command with the same words that works; before a checkpoint: nothing was kept."""
+    right = Averaged.update
+
+    def watched(self: Averaged, potential: Potential, now: int) -> None:
+        right(self, potential, now)
+        if now == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Averaged, "update", watched)
+    outcome = mlanet("train", config, "budget.steps=7", "optimizer.lr=1e-3")
+    assert outcome.status == 130 and "run/checkpoint.safetensors of step" in outcome.err
+    again = outcome.err.partition("go on with: mlanet ")[2].splitlines()[0]
+    assert shlex.split(again) == ["train", str(config), "budget.steps=7", "optimizer.lr=1e-3", "--resume"]
+    outcome = mlanet(*shlex.split(again), "--json")
+    assert outcome.status == 0 and outcome.document["steps"] == 7
+
+    monkeypatch.setattr("mlanet.training.trainer.load_split", lambda *_: signal.raise_signal(signal.SIGINT))
+    outcome = mlanet("train", config, "run.folder=other")
+    assert outcome.status == 130 and "other has nothing to go on from" in outcome.err
+
+
+def test_redirected_output_has_a_line_per_validation(mlanet, config: Path) -> None:
+    """Step, share of the budget, errors with units, and which was the best; with --json there is none."""
+    lines = [line for line in mlanet("train", config).err.splitlines() if line.startswith("step ")]
+    assert [line.split(" · ")[:2] for line in lines] == [["step 3", "50%"], ["step 6", "100%"]]
+    assert all("meV/atom" in line and "meV/Å" in line for line in lines) and "best so far" in lines[0]
+    assert not mlanet("train", config, "run.folder=quiet", "--json").err
+
+
+def test_the_bar_ends_on_the_best_values(mlanet, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands there when all is over is what was saved, not the last look."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    rows = iter([1.0, 5.0, 7.0])
+    monkeypatch.setattr("mlanet.metrics.Errors.mae", lambda _: dict.fromkeys(("energy", "forces"), next(rows)))
+    outcome = mlanet("train", config, "budget.steps=9")
+    last = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", outcome.err).splitlines()[-1]
+    assert "best: step 3 · E 1000.00 meV/atom · F 1000.0 meV/Å" in last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -169,6 +170,46 @@ def test_sigusr1_saves_and_goes_on(settings: Settings, monkeypatch: pytest.Monke
     result = train(settings(budget={"steps": 6, "validate_every": 6}), progress=False)
     assert seen in ([3], [4]) and result.reason == "budget spent"
     assert before == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1))
+
+
+def test_ctrl_c_finishes_the_step_and_saves(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state_of: Callable[..., Any]
+) -> None:
+    """KeyboardInterrupt, but after a checkpoint of the running step; resumed it ends as if never interrupted."""
+    right = Averaged.update
+
+    def watched(self: Averaged, potential: Potential, now: int) -> None:
+        right(self, potential, now)
+        if now == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    train(settings(run={"folder": str(tmp_path / "whole")}), progress=False)
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(Averaged, "update", watched)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings(), progress=False)
+    assert signal.getsignal(signal.SIGINT) == before
+    assert state_of(tmp_path / "run")[1]["step"] in (5, 6)
+    assert json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[-1])["reason"] == "interrupted"
+    monkeypatch.undo()
+    train(settings(), resume=True, progress=False)
+    require_equal(state_of(tmp_path / "whole"), state_of(tmp_path / "run"))
+
+
+def test_a_second_ctrl_c_is_not_waited_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is noticed, the second raises where it comes."""
+    reached = []
+
+    def watched(self: Averaged, potential: Potential, now: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        reached.append(now)
+        signal.raise_signal(signal.SIGINT)
+        reached.append("beyond")
+
+    monkeypatch.setattr(Averaged, "update", watched)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings(), progress=False)
+    assert reached == [1]
 
 
 def _wait_for_step(process: subprocess.Popen[str], path: Path, step: int = 1) -> None:
