@@ -25,12 +25,12 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 
 FEW = ["float64,0,one_edge", "float64,0,no_edges", "float64,5,no_edges", "float64,0,no_atoms"]
 
-LINEAR = [f"float64,0,{name}" for name in ("even_l2", "even_l3", "some_alone", "one_atom_own_images", "tiles", "wide")]
+LINEAR = [f"float64,0,{name}" for name in ("own_l3", "some_alone", "one_atom_own_images", "tiles", "wide")]
 
-HIDDEN_LAYER = ["float64,5,uneven", "float64,5,even_l1", "float64,20,tiles"]
+HIDDEN_LAYER = ["float64,5,some_alone", "float64,5,one_atom_own_images", "float64,20,tiles"]
 """Of less and of more units than are taken at a time."""
 
-SINGLE = ["float32,0,uneven", "float32,5,even_l1"]
+SINGLE = ["float32,0,one_atom_own_images", "float32,5,some_alone"]
 
 
 def interpreted(program: str, *arguments: object) -> None:
