@@ -72,7 +72,7 @@ SHARED_AT_MOST = 99 * 1024
 """Bytes of a program: what the smallest of these GPUs (8.6, 8.9) has."""
 
 
-HARDEST = [(80, 3, 0, True), (90, 2, 0, False), (90, 3, 0, True), (90, 2, 64, True)]
+HARDEST = [(80, 3, 0, True), (90, 2, 0, False), (90, 2, 64, True)]
 """Capability, l_max, hidden width, with slopes: what needs most registers, and the default."""
 
 
