@@ -1,6 +1,8 @@
-# The two commands of the README, each with its own set-up in .venv:
-#   make demo    predict real crystals with the model that ships in the package
-#   make test    run the tests
+# The commands of the README, each with its own set-up in .venv:
+#   make demo      predict real crystals with the model that ships in the package
+#   make test      run the quick tests
+#   make test-all  run these, then those marked slow
+#   make mutants   show that the quick tests notice every small error in the equations
 # PYTHON chooses the interpreter (3.11 or later), TORCH the build of PyTorch.
 
 PYTHON ?= python3
@@ -10,15 +12,23 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Tests start many processes: without bytecode each of them would compile the package again.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 EXAMPLES := mlanet/examples/si.cif mlanet/examples/li.POSCAR mlanet/examples/mo.extxyz
 
-.PHONY: demo test lint format wheel clean
+.PHONY: demo test test-all mutants lint format wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/mlanet predict $(EXAMPLES) --model elemental --output demo/predictions.extxyz --picture demo/predictions.png
 
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+	$(PYTEST) -m "not slow"
+
+test-all: test
+	$(PYTEST) -m slow
+
+mutants: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

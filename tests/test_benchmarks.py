@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,7 @@ from mlanet.profiling.systems import system  # noqa: E402
 from mlanet.statistics import Statistics  # noqa: E402
 
 
+@pytest.mark.slow
 def test_accuracy_benchmark_runs_and_goes_on(tmp_path: Path) -> None:
     """A tiny grid leaves a row for each training and a picture; started again, it trains nothing anew."""
     words = ["--demo", "--steps", "2", "--channels", "4", "--layers", "1", "--l-max", "1", "2", "--fractions", "0.5"]
@@ -52,6 +53,7 @@ def run(script: str, *words: str) -> str:
     return subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout
 
 
+@pytest.mark.slow
 def test_comparison_runs(tmp_path: Path) -> None:
     """Rows for a model, for a variant of it, and for one that is pre-trained with direct forces."""
     models = [
@@ -66,6 +68,7 @@ def test_comparison_runs(tmp_path: Path) -> None:
     assert all(float(row["stress_mae_GPa"]) > 0 and row["steps"] == "4" for row in rows)
 
 
+@pytest.mark.slow
 def test_forecasts_are_judged(tmp_path: Path) -> None:
     """A row for a configuration and one for a set of batches; no batch above its limit."""
     run("forecast.py", "--count", "1", "--runs", "1", "--seed", "3", "--output", str(tmp_path))
@@ -80,43 +83,80 @@ def test_forecasts_are_judged(tmp_path: Path) -> None:
 EVERYBODY = ["run.py", "--quick", "--peers", "--degrees", "1", "--kernels", "plain", "nonsense"]
 
 
-def test_everything_against_everybody(tmp_path: Path) -> None:
-    """Stopped after its first system, a run goes on with the second, keeps the first, and names goals it cannot judge.
+@pytest.fixture
+def everything(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
+    """The benchmark of everybody with MLANet alone, called in this process."""
+
+    def few(*given: object) -> list[Contender]:
+        return [one for one in lineup(*given) if one.family == "mlanet"]  # type: ignore[arg-type]
+
+    def inner(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", [*EVERYBODY, *words])
+        return everybody.main()
+
+    monkeypatch.setattr(everybody, "lineup", few)
+    before = signal.getsignal(signal.SIGTERM)
+    yield inner
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def stopped_in_the_second(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], int]], int]:
+    """Call something that is sent SIGTERM when the second system has its first figures."""
+    right = everybody.Run.save
+
+    def save(run: everybody.Run) -> None:
+        right(run)
+        if run.complete and len({row.system for row in run.rows}) == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    def inner(call: Callable[[], int]) -> int:
+        with monkeypatch.context() as patch:
+            patch.setattr(everybody.Run, "save", save)
+            return call()
+
+    return inner
+
+
+@pytest.mark.slow
+def test_everything_against_everybody(
+    tmp_path: Path,
+    everything: Callable[..., int],
+    stopped_in_the_second: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Stopped in its second system, a run goes on with that, keeps the first, and names goals it cannot judge.
 
     Kernels that do not exist are rows with the reason. A folder with another run in it is not touched.
     """
-    command = [sys.executable, str(ROOT / "benchmarks" / EVERYBODY[0]), *EVERYBODY[1:], "--output", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    output = ["--output", str(tmp_path)]
+    assert stopped_in_the_second(lambda: everything(*output)) == 130
+    assert "goes on from" in capsys.readouterr().err
     document = tmp_path / "compare.json"
-    deadline = time.monotonic() + 240
-    while not (document.exists() and json.loads(document.read_text())["facts"]["complete"]):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130 and "goes on from" in said
-    first = json.loads(document.read_text())["rows"][0]
+    before = json.loads(document.read_text())
+    assert before["facts"]["complete"] == ["Si:8"]
 
-    output = run(*EVERYBODY, "--output", str(tmp_path))
+    assert everything(*output) == 0
     found = json.loads(document.read_text())
     rows = [Measurement.of(row) for row in found["rows"]]
-    assert found["facts"]["complete"] == ["Si:8", "CO2:12"] and found["rows"][0] == first
-    assert [row.mode for row in rows] == ["infer", "train"] * 12
+    assert found["facts"]["complete"] == ["Si:8", "CO2:12"]
+    assert found["rows"][:4] == [row for row in before["rows"] if row["system"] == "Si:8"]
+    assert [row.mode for row in rows] == ["infer", "train"] * 4
     failed = [row for row in rows if row.failure]
-    assert all("nonsense" in row.model and "none of plain" in row.failure for row in failed) and len(failed) == 12
+    assert all("nonsense" in row.model and "none of plain" in row.failure for row in failed) and len(failed) == 4
     assert all(row.ms and row.tensor_MiB for row in rows if not row.failure)
-    assert "painn l=1 takes no part" in output
+    assert "painn l=1 takes no part" in " ".join(capsys.readouterr().out.split())
     (floor,) = csv.DictReader((tmp_path / "floors.csv").open())
     assert 0 < float(floor["floor_ms"]) < float(floor["ms"])
     assert "<h1>Goals" in (tmp_path / "goals.html").read_text()
 
-    unknown = subprocess.run([*command, "--systems", "Xx:5"], env=environment, capture_output=True, text=True)
-    assert unknown.returncode == 2 and "cannot run: system 'Xx:5': expected" in unknown.stderr
-    again = subprocess.run([*command, "--rounds", "2"], env=environment, capture_output=True, text=True)
-    assert again.returncode == 2 and "differs in rounds" in again.stderr
+    assert everything(*output, "--systems", "Xx:5") == 2
+    assert "cannot run: system 'Xx:5': expected" in capsys.readouterr().err
+    assert everything(*output, "--rounds", "2") == 2
+    assert "differs in rounds" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_growth_of_a_gpu_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The part for GPUs, on this CPU and to 200 atoms: its tables are written and its goals judged."""
     words = ["run.py", "--quick", "--peers", "--degrees", "2", "--kernels", "plain", "--output", str(tmp_path)]

@@ -33,14 +33,13 @@ pytestmark = pytest.mark.filterwarnings("error:(this step|a compiled step)")
 STATISTICS = Statistics((6, 8, 14), (-10.0, -3.0, -20.0), (1.0, 1.5, 1.0), 12.0)
 MLANET = {"model": "mlanet", "irreps": "8x0e+8x1o", "layers": 1, "heads": 2, "hidden": 8, "cutoff": 4.0}
 LEIGNN = {"model": "leignn", "channels": 8, "layers": 1, "cutoff": 4.0}
-DEEP = {**MLANET, "irreps": "8x0e+8x1o+8x2e", "layers": 2}
+DEEP = {**MLANET, "irreps": "8x0e+8x1o+8x2e", "layers": 2, "gate_channels": 4, "radial_hidden": [8]}
+DEEP |= {"combine": "sum", "repulsion": "zbl", "charge": "total"}
 MODELS: dict[str, tuple[dict[str, object], str]] = {
     "plain": (MLANET, "plain"),
     "fused": (MLANET, "fused"),
-    "two layers, l_max 2": (DEEP, "fused"),
-    "shared gates, radial network": ({**MLANET, "gate_channels": 4, "radial_hidden": [8]}, "fused"),
+    "deep": (DEEP, "fused"),
     "full, fused": ({**MLANET, "layers": 2, "message": "full"}, "fused"),
-    "sum, repulsion, total charge": ({**MLANET, "combine": "sum", "repulsion": "zbl", "charge": "total"}, "fused"),
     "products on edges": ({**MLANET, "attention": "fctp", "message": "full"}, "plain"),
     "direct": ({**MLANET, "forces": "direct"}, "fused"),
     "leignn": ({**LEIGNN, "layers": 2}, "plain"),
@@ -48,6 +47,13 @@ MODELS: dict[str, tuple[dict[str, object], str]] = {
     "leignn, global node": ({**LEIGNN, "global_node": True}, "fused"),
 }
 """Small ones: what takes time is to trace, which goes by the number of operators."""
+
+QUICK = ("fused", "leignn, fused")
+
+
+def named(*names: str) -> list[object]:
+    """As parameters, those that take long to trace marked."""
+    return [pytest.param(one, marks=[] if one in QUICK else pytest.mark.slow) for one in names]
 
 
 def build(name: str, dtype: torch.dtype = torch.float64) -> Potential:
@@ -81,11 +87,11 @@ def assert_same(found: Prediction, expected: Prediction, tolerance: float = 1e-1
             torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "products on edges"])
+@pytest.mark.parametrize("name", named("plain", "deep", "direct", "leignn, fused", "leignn, global node"))
 def test_one_program_for_all_sizes(name: str, traced_only: None) -> None:
     """Crystals of 8 to 24 atoms by one program, batches with molecules by another; all as the potential itself.
 
-    Products on edges, which are slow to trace, are traced for gradients only, which is more."""
+    Other models are traced for gradients only, which is more."""
     potential = build(name)
     step = CompiledPotential(potential)
     for repeat in (2, 1, 3):
@@ -97,6 +103,7 @@ def test_one_program_for_all_sizes(name: str, traced_only: None) -> None:
     assert step.programs == 2
 
 
+@pytest.mark.slow
 def test_compiled_for_good() -> None:
     """Machine code by torch's Inductor in float32, for two sizes."""
     potential = build("fused", torch.float32)
@@ -181,7 +188,7 @@ def labels(given: AtomicGraph) -> Labels:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "direct"])
+@pytest.mark.parametrize("name", named(*(name for name in MODELS if name != "direct")))
 def test_gradients_of_a_training_step(name: str, traced_only: None) -> None:
     """The same loss and the same gradient of every weight, for two batches by one program; late energies weigh more."""
     potential = build(name).train()

@@ -27,6 +27,7 @@ def test_compare_leaves_table_document_and_report(tmp_path: Path, capsys: pytest
     assert "Error against time" in page and page.count("<figure>") == 3 and "http://" not in page.split("</style>")[1]
 
 
+@pytest.mark.slow
 def test_speed_memory_and_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each prints a table and leaves its report."""
     common = ["-s", "Si:8", "-o", str(tmp_path)]
@@ -39,6 +40,7 @@ def test_speed_memory_and_trace(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert (tmp_path / name).stat().st_size > 200
 
 
+@pytest.mark.slow
 def test_scale_and_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Growth ends at the size that was asked for; a prediction names the largest cell."""
     assert main(["profile", "scale", SMALL, "--crystal", "Si", "--max-atoms", "200", "-o", str(tmp_path)]) == 0

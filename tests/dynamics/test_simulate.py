@@ -56,6 +56,7 @@ def test_constant_energy(tmp_path: Path) -> None:
     assert 3.0 < spreads[0] / spreads[1] < 5.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ensemble", ["langevin", "bussi", "nose-hoover"])
 def test_thermostats_reach_their_temperature(ensemble: str, tmp_path: Path) -> None:
     """From a relaxed crystal at 300 K, half the heat flows into the springs and the thermostat brings it back."""
@@ -79,6 +80,7 @@ def test_friction_is_per_picosecond(tmp_path: Path) -> None:
     assert per_ps(10.0) == pytest.approx(0.01 / units.fs)
 
 
+@pytest.mark.slow
 def test_pressure_is_reached(tmp_path: Path) -> None:
     """NPT at 10 GPa compresses the crystal to where its own pressure, with that of the motion, averages to 10 GPa."""
     wanted = settings(

@@ -1,7 +1,7 @@
 """Runs the GPU kernels in Triton's interpreter and compares them with `block.message` and torch's derivatives of it.
 
 A program of its own, because the interpreter must be chosen before triton is imported:
-`TRITON_INTERPRET=1 python interpreted.py PROBLEM CHEMICAL_SCALE HIDDEN_LAYERS float64|float32 [WHAT [GATE_CHANNELS]]`,
+`TRITON_INTERPRET=1 python interpreted.py PROBLEM,CHEMICAL_SCALE,HIDDEN_LAYERS,float64|float32,WHAT,GATE_CHANNELS …`,
 with WHAT one of message, gradient and tangent.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from triton.language import core as language
 from triton.runtime import interpreter
 
 from mlanet.ops import block
@@ -24,11 +25,16 @@ from mlanet.ops.rows import Rows
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 """Of the largest number of each tensor."""
 
-PROBLEMS = {one.name: one for one in (*SMALL, Problem("tiles", (37, 0, 3), 1, 6, 3, 2))}
-PROBLEMS |= {one.name: dataclasses.replace(one, edges=(*one.edges[:1], *one.edges[-1:])) for one in LARGE}
-"""In `tiles`, edges of a center fill more than two tiles and nothing is a power of two. Large ones keep two atoms."""
+FULL_WIDTH = {"molecules_l1": (8,), "crystal_l2": (18, 0), "crystal_l3": (3,)}
+"""Edges of the few atoms that are kept of large problems. `surface_l2` has the sizes of `crystal_l2`."""
 
-WIDTHS = {"tiles": (20, 10, 6)} | {one.name: (64, 8, 64) for one in LARGE}
+MORE = (Problem("tiles", (17, 0, 16), 1, 6, 3, 2), Problem("own_l3", (2,), 3, 4, 2, 3))
+"""In `tiles`, edges of a center fill more than a tile, and nothing is a power of two."""
+
+PROBLEMS = {one.name: one for one in (*SMALL, *MORE)}
+PROBLEMS |= {one.name: dataclasses.replace(one, edges=FULL_WIDTH[one.name]) for one in LARGE if one.name in FULL_WIDTH}
+
+WIDTHS = {"tiles": (20, 10, 6)} | {name: (64, 8, 64) for name in FULL_WIDTH}
 """Of z, RBF and the hidden layer, where they are not (5, 3, 6)."""
 
 launch.PROGRAMS, launch.EDGES_OF_PROGRAM = (
@@ -48,7 +54,45 @@ class PatchedOnce(set[object]):
 
 
 PATCHED = PatchedOnce()
+
+
+def remember_types() -> None:
+    """Types of blocks, and the shapes of tensors of them, are made once: the interpreter makes them for each number."""
+    blocks: dict[tuple[object, ...], dict[str, object]] = {}
+    shapes: dict[tuple[int, ...], tuple[object, object]] = {}
+    numpy_types: dict[str, object] = {}
+    make_block, make_tensor = language.block_type.__init__, language.tensor.__init__
+    numpy_type = interpreter._get_np_dtype
+
+    def block(self: language.block_type, element_ty: language.dtype, shape: Sequence[object]) -> None:
+        key = (element_ty.name, *(getattr(one, "value", one) for one in shape))
+        if key not in blocks:
+            make_block(self, element_ty, shape)
+            blocks[key] = dict(self.__dict__)
+        self.__dict__.update(blocks[key])
+
+    def tensor(self: language.tensor, handle: object, type: language.dtype) -> None:
+        key = tuple(type.shape.values) if type.is_block() else ()
+        if key not in shapes:
+            make_tensor(self, handle, type)
+            shapes[key] = (self.shape, self.numel)
+        self.handle, self.type, self.dtype = handle, type, type.scalar
+        self.shape, self.numel = shapes[key]
+
+    def numpy_once(kind: language.dtype) -> object:
+        name = kind.scalar.name
+        if name not in numpy_types:
+            numpy_types[name] = numpy_type(kind.scalar)
+        return numpy_types[name]
+
+    language.block_type.__init__, language.tensor.__init__ = block, tensor
+    interpreter._get_np_dtype = numpy_once
+
+
 interpreter.InterpretedFunction.__call__ = lambda self, *arguments, **options: PATCHED.call(self, *arguments, **options)
+# As where kernels are compiled: checks of the sums of indices double the work on them.
+interpreter.interpreter_builder.options = interpreter.InterpreterOptions(sanitize_overflow=False)
+remember_types()
 
 
 def draw(
@@ -101,9 +145,7 @@ def compare(what: str, found: Sequence[Tensor], wanted: Sequence[Tensor], dtype:
         assert wrong < TOLERANCE[dtype], f"{what}: tensor {place} differs by {wrong:.1e}"
 
 
-def main(
-    name: str, chemical_scale: str, layers: str, precision: str, until: str = "tangent", gate_channels: str = "1"
-) -> None:
+def main(name: str, chemical_scale: str, layers: str, precision: str, until: str, gate_channels: str) -> None:
     """Values, then first, then second derivatives."""
     dtype = getattr(torch, precision)
     shape, rows, inputs, weights = draw(PROBLEMS[name], float(chemical_scale), int(layers), int(gate_channels))
@@ -138,5 +180,10 @@ def main(
 
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
-    main(*sys.argv[1:])
+    for case in sys.argv[1:]:
+        torch.manual_seed(0)
+        try:
+            main(*case.split(","))
+        except Exception as error:
+            error.add_note(case)
+            raise

@@ -94,6 +94,7 @@ def test_a_comparison_measures_every_model_and_reports_every_failure(adapters: P
     assert times["infer", SMALL] == 1.0
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_keeps_what_it_has() -> None:
     """Stopped in the second round: the times of the first are saved."""
     kept: list[list[Measurement]] = []
@@ -109,6 +110,7 @@ def test_an_interrupted_comparison_keeps_what_it_has() -> None:
     assert kept[-1][0].rounds == 2 and kept[-1][0].ms > 0
 
 
+@pytest.mark.slow
 def test_a_model_that_is_too_slow_is_ended_and_keeps_what_it_has(adapters: Path) -> None:
     """One sleeps while it is checked, one in the fourth of its rounds; neither harms the model beside them."""
     at_once, later = "springs:sleeps_in_call=2", "springs:sleeps_in_call=10"  # three check the slope, two a round
@@ -135,6 +137,7 @@ def test_a_worker_that_is_killed_is_a_row() -> None:
     remote.close()
 
 
+@pytest.mark.slow
 def test_a_memory_limit_ends_growth_and_nothing_else() -> None:
     """Sizes grow until the limit; the size that did not fit is a row, and the growth is fitted to those that did."""
     rows, growths = scale([SMALL], "Si", ["train"], Settings(limit_gib=0.06), [8, 64, 216, 1000, 4096], 60.0)
@@ -165,6 +168,7 @@ def test_phases_and_kept_memory_of_a_model() -> None:
     assert any(name.startswith("model.layers.0") for name in kept) and sum(kept.values()) > 1000
 
 
+@pytest.mark.slow
 def test_a_trace_says_where_the_time_goes() -> None:
     """Layers and operations add up to what was booked, none is faster than the machine by far."""
     remote = started(SMALL, list(TINY.values()), Settings())

@@ -57,6 +57,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 90.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
 def test_stopped_and_killed_it_ends_with_the_same_table(settings: Settings, tmp_path: Path) -> None:
     """Stopped by SIGTERM in a training and killed by SIGKILL in the next, then run by two processes at once, a sweep

@@ -41,6 +41,7 @@ def test_two_processes_take_the_steps_of_one(
         assert mine == pytest.approx(theirs, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_one_signal_stops_all_processes(settings: Settings, command: Command, tmp_path: Path) -> None:
     """SIGTERM to the launcher ends every process after one common step, with a checkpoint."""
     config = settings(budget={"steps": 100_000, "max_structures": 1, "validate_every": 50}, run={"checkpoint_every": 5})
@@ -56,6 +57,7 @@ def test_one_signal_stops_all_processes(settings: Settings, command: Command, tm
     assert load_state(path)[1]["progress"]["step"] > 0
 
 
+@pytest.mark.slow
 def test_a_wish_of_one_process_is_shared(
     settings: Settings, command: Command, tmp_path: Path, state_of: Callable[..., Any]
 ) -> None:

@@ -223,6 +223,7 @@ def _wait_for_step(process: subprocess.Popen[str], path: Path, step: int = 1) ->
     raise AssertionError("no checkpoint within a minute")
 
 
+@pytest.mark.slow
 def test_a_queue_system_ends_a_real_process(
     settings: Settings, command: Callable[..., subprocess.Popen[str]], tmp_path: Path, state_of: Callable[..., Any]
 ) -> None:
@@ -242,6 +243,7 @@ def test_a_queue_system_ends_a_real_process(
     require_equal(state_of(tmp_path / "whole"), state_of(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_readable_checkpoint(
     settings: Settings, command: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
