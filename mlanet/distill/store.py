@@ -88,8 +88,7 @@ def _cut_torn_frame(path: Path) -> None:
                 break
             if not frame[-1].endswith(b"\n"):
                 break
-            whole = lines_end = whole + len(count) + sum(map(len, frame))
-            del lines_end
+            whole += len(count) + sum(map(len, frame))
     if whole < path.stat().st_size:
         os.truncate(path, whole)
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
-from ase.neighborlist import neighbor_list
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from mlanet.data.neighbors import neighbor_list
 from mlanet.distill.config import Recipe
 from mlanet.distill.seeds import Seed
 
@@ -90,7 +90,10 @@ def draw(
 def apart(atoms: Atoms, closest: float = CLOSEST) -> bool:
     """Whether no two atoms are nearer than `closest` times the sum of their covalent radii."""
     radii = closest * covalent_radii[atoms.numbers]
-    return not len(neighbor_list("i", atoms, [*radii], self_interaction=False))
+    cell = atoms.cell.array
+    i, j, shift = neighbor_list(atoms.positions, cell, atoms.pbc, 2 * radii.max())
+    distances = np.linalg.norm(atoms.positions[j] + shift @ cell - atoms.positions[i], axis=1)
+    return bool((distances >= radii[i] + radii[j]).all())
 
 
 def _substituted(atoms: Atoms, elements: Sequence[int], volumes: dict[int, float], rng: Generator) -> Atoms:
