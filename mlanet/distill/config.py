@@ -1,0 +1,103 @@
+"""What a distillation needs to be told, as one strict YAML."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+Share = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+WholeNumber = Annotated[int, msgspec.Meta(ge=0)]
+Range = tuple[float, float]
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Frozen, keyword-only, and no unknown key."""
+
+
+class SeedGroup(_Strict, frozen=True):
+    """Files of structures that recipes name together."""
+
+    files: tuple[str, ...]
+    """Anything that mlanet reads, JSON lists of pymatgen structures, and `prototypes`: AFLOW's, from pymatgen."""
+    max_atoms: Count = 40
+    """Larger structures are left out."""
+
+
+class Recipe(_Strict, frozen=True):
+    """How structures are made from seeds; what is not given is left as it is."""
+
+    share: Share
+    """How often, relative to the other recipes."""
+    seeds: tuple[str, ...] = ()
+    """Names of seed groups, drawn from equally; all if empty."""
+    substitute: bool = False
+    """Replace every element by a related one and adapt the volume."""
+    shuffle: bool = False
+    """Deal the elements to the sites anew: antisites, alloys."""
+    supercell: bool = False
+    """Repeat the cell, at random up to `max_atoms`."""
+    vacancies: WholeNumber = 0
+    """Take out one to so many atoms of a supercell."""
+    slab: bool = False
+    """A low-index surface with vacuum."""
+    dimer: bool = False
+    """Two atoms of any elements; the seed is not used."""
+    volume: Range = (1.0, 1.0)
+    """Factor on the volume, drawn between these."""
+    strain: Range = (0.0, 0.0)
+    """Largest component of a random symmetric strain."""
+    rattle: Range = (0.0, 0.0)
+    """Å, standard deviation of the displacement of each coordinate."""
+    max_atoms: Count = 24
+    """Larger results are left out."""
+
+    def __post_init__(self) -> None:
+        for name in ("volume", "strain", "rattle"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise ValueError(f"{name} must be two numbers, 0 ≤ low ≤ high, got {low}, {high}")
+        if self.volume[0] == 0:
+            raise ValueError("volume must be positive")
+
+
+class TeacherConfig(_Strict, frozen=True):
+    """Who labels, and with what interpreter."""
+
+    name: str
+    """`7net-l3i5`, `7net-0`, `chgnet`, `emt`, `mlanet:FILE`, or `module:factory` of an ASE calculator."""
+    python: str | None = None
+    """The interpreter that has the teacher; this one if not given."""
+    workers: Count = 1
+    """Processes, each on one thread."""
+
+
+class LabelConfig(_Strict, frozen=True):
+    """Which labels are kept."""
+
+    count: Count
+    """Labels wanted in the first round."""
+    max_force: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    """eV/Å; a structure with a larger force is left out."""
+    max_stress: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    """eV/Å³; likewise."""
+
+
+class DistillConfig(_Strict, frozen=True):
+    """One distillation: `mlanet distill config.yaml`."""
+
+    folder: str
+    """Where labels, models and the page go."""
+    teacher: TeacherConfig
+    seeds: dict[str, SeedGroup]
+    recipes: dict[str, Recipe]
+    labels: LabelConfig
+    test: tuple[str, ...] = ()
+    """Files of reference data for the page. No structure of their formulas is labelled or trained on."""
+    elements: tuple[str, ...] = ()
+    """All that the teacher knows, or those of the seeds, if empty."""
+    seed: WholeNumber = 0
+    """Structure k of a round depends on this, the round and k alone."""
+    student: dict[str, Any] = {}
+    """Keys of `mlanet train`."""
