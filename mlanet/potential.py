@@ -160,7 +160,8 @@ class Potential(nn.Module):
             gradient, virial = torch.autograd.grad(
                 energy.sum(), (positions, strain), create_graph=self.training, materialize_grads=True
             )
-        return Prediction(energy, -gradient, stress_from_virial(virial, graph), atomic, output.charges)
+        stress = stress_from_virial(virial, graph)
+        return Prediction(energy, -gradient.to(graph.dtype), stress.to(graph.dtype), atomic, output.charges)
 
     def _direct(self, graph: AtomicGraph) -> Prediction:
         """Forces and stress from the model's own heads."""
@@ -170,7 +171,7 @@ class Potential(nn.Module):
             assert output.forces is not None
             # One factor for all elements: the head has taken out net force and torque already.
             scale = self.scale.mean().to(output.forces.dtype)
-            stress = torch.full_like(graph.cell, torch.nan)
+            stress = torch.full_like(graph.cell, torch.nan, dtype=graph.dtype)
             if output.stress is not None:
                 stress = _only_where_periodic(output.stress * self.statistics.stress_scale, graph)
         return Prediction(energy, output.forces * scale, stress, atomic)

@@ -191,7 +191,11 @@ class LEIGNN(nn.Module):
         assert vectors is not None
         real = _structures(graph, ghosts[:0])
         forces = self.direct_forces(vectors[:n], graph.positions, graph.pbc, real)
-        stress = None if self.direct_stress is None else self.direct_stress(scalars, edges, graph.volume(), real)
+        stress = (
+            None
+            if self.direct_stress is None
+            else self.direct_stress(scalars, edges, graph.volume().to(graph.dtype), real)
+        )
         return ModelOutput(site, forces, stress, baseline)
 
     def _baseline(self, graph: AtomicGraph, scalars: Tensor, species: Tensor) -> tuple[Tensor | None, ...]:
@@ -227,9 +231,10 @@ class LEIGNN(nn.Module):
 
     def _edges(self, graph: AtomicGraph, n_nodes: int) -> FilterEdges:
         """Lengths, directions and basis of all pairs."""
-        by_kernel = self.kernels == "fused" and not self.intervals and backend.has_kernels(graph.positions)
+        by_kernel = self.kernels == "fused" and not self.intervals and backend.has_kernels(self.embedding.weight)
         layout = pair_layout(graph.center, graph.neighbor, n_nodes)
-        vectors = layout.arrange(graph.edge_vectors(), graph.positions.new_full((3,), 2 * self.cutoff))
+        vectors = graph.edge_vectors()
+        vectors = layout.arrange(vectors, vectors.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))
         envelope = polynomial_envelope(distance, self.cutoff, ENVELOPE_POWER)
         direction = -vectors / distance[:, None]
@@ -335,7 +340,7 @@ def basis_size(config: LEIGNNConfig) -> int:
 
 def _structures(graph: AtomicGraph, ghosts: Tensor) -> Structures:
     """Which atoms belong together; every ghost stands alone."""
-    counts = graph.atoms_per_structure().to(graph.positions.dtype)
+    counts = graph.atoms_per_structure().to(graph.dtype)
     index = torch.cat([graph.structure, graph.n_structures + ghosts])
     n_structures = graph.n_structures + len(ghosts)
     return Structures(index, torch.cat([counts, counts.new_ones(len(ghosts))]), n_structures)

@@ -247,7 +247,8 @@ class MLANet(nn.Module):
     def _edges(self, graph: AtomicGraph, n_nodes: int) -> Edges:
         """Lengths and directions of all pairs, and what all layers derive from them."""
         layout = pair_layout(graph.center, graph.neighbor, n_nodes)
-        vectors = layout.arrange(graph.edge_vectors(), graph.positions.new_full((3,), 2 * self.cutoff))
+        vectors = graph.edge_vectors()
+        vectors = layout.arrange(vectors, vectors.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))
         envelope = polynomial_envelope(distance, self.cutoff)
         harmonics = o3.spherical_harmonics(
@@ -269,7 +270,7 @@ class MLANet(nn.Module):
     def _charges(self, graph: AtomicGraph) -> Tensor:
         """(N, 2): (Q, Q/N) of the structure, or (q_i, |q_i|)."""
         if self.config.charge == "total":
-            counts = graph.atoms_per_structure().to(graph.charge.dtype)
+            counts = graph.atoms_per_structure().to(graph.dtype)
             return torch.stack([graph.charge, graph.charge / counts], dim=1)[graph.structure]
         if graph.atomic_charges is None:
             raise GeometryError("this model reads per-atom charges (`charge: atomic`), and the structure has none")
@@ -277,7 +278,7 @@ class MLANet(nn.Module):
 
     def _structures(self, graph: AtomicGraph) -> Structures:
         """Which atoms belong together."""
-        counts = graph.atoms_per_structure().to(graph.positions.dtype)
+        counts = graph.atoms_per_structure().to(graph.dtype)
         return Structures(graph.structure, counts, graph.n_structures)
 
     def _site_energies(self, scalars: Tensor, species: Tensor, edges: Edges, structures: Structures, n: int) -> Tensor:
