@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -45,6 +46,7 @@ class Potential(nn.Module):
         self.model = model
         self.statistics = statistics
         self.matmul = "float32"
+        self._spoke_of_charge = False
         index = torch.full((256,), -1, dtype=torch.int64)
         index[list(statistics.species)] = torch.arange(len(statistics.species))
         self.register_buffer("species_index", index, persistent=False)
@@ -90,6 +92,8 @@ class Potential(nn.Module):
             GeometryError: a graph built with a smaller cutoff than the model's.
         """
         self.require_supported(graph)
+        if graph.charge.device.type == "cpu":
+            self.mention_ignored_charge(float(graph.charge[graph.charge.abs().argmax()]))
         # A caller's inference mode would make tensors that no gradient can ever pass.
         with torch.inference_mode(False), matrix_products(self.matmul):
             return self.answer(graph.to(self.device, self.dtype))
@@ -139,6 +143,19 @@ class Potential(nn.Module):
             raise GeometryError(f"the graph's cutoff {graph.cutoff} Å is below the model's {self.cutoff} Å")
         if graph.numbers.device.type == "cpu":
             require_species(graph.numbers, self.species)
+
+    def mention_ignored_charge(self, charge: float, where: str = "a structure") -> None:
+        """Warn, once, of a structure with a total charge (e) of which this model knows nothing."""
+        config = self.model.config
+        seen = getattr(config, "charge", "none") != "none" or getattr(config, "reads_total_charge", False)
+        if charge == 0 or seen or self._spoke_of_charge:
+            return
+        self._spoke_of_charge = True
+        warnings.warn(
+            f"{where} has a total charge of {charge:+g} e, which this model ignores: it answers as for a neutral one "
+            "(a model trained with `charge: total` would not)",
+            stacklevel=3,
+        )
 
     def _energies(self, graph: AtomicGraph, output: ModelOutput) -> tuple[Tensor, Tensor]:
         """Network output -> (S,) and (N,) eV, float64."""

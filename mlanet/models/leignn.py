@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.nn.edges import nearest, pair_layout
+from mlanet.nn.embedding import ChargeEmbedding
 from mlanet.nn.heads import EdgeStress, VectorForces
 from mlanet.nn.long_range import LongRange, LongRangeSettings
 from mlanet.nn.pooling import Structures
 from mlanet.nn.radial import BesselBasis, GaussianBasis, polynomial_envelope
-from mlanet.nn.repulsion import ScreenedRepulsion
+from mlanet.nn.repulsion import WALL_LAWS, ScreenedRepulsion
 from mlanet.nn.scalar_vector import Aggregate, Distribute, GatedUpdate, GlobalNode, Message, PaiNNUpdate, two_layers
 from mlanet.nn.spline import coefficients, rows_and_weights
 from mlanet.ops import backend
@@ -108,7 +109,9 @@ class LEIGNNConfig(
             broken |= {"stress symmetry"} if self.direct_stress == "none" else set()
         if self.isolated_atom == "free":
             broken |= {"lone atom"}
-        return frozenset(broken | self.long_range_broken)
+        if self.repulsion == "none" or self.forces == "direct":
+            broken |= WALL_LAWS
+        return frozenset(broken | self.long_range_broken | self.charge_broken)
 
 
 class LEIGNN(nn.Module):
@@ -138,6 +141,7 @@ class LEIGNN(nn.Module):
         self.layers = nn.ModuleList(
             ScalarVectorLayer(config, first=k == 0, last=k + 1 == config.layers) for k in range(config.layers)
         )
+        self.charge = None if config.charge == "none" else ChargeEmbedding(channels, config)
         self.readout = two_layers(channels, channels // 2, 1)
         self.direct_forces = VectorForces(channels, config.remove_net_force) if direct else None
         self.direct_stress = (
@@ -181,7 +185,7 @@ class LEIGNN(nn.Module):
         species = torch.cat([self.species_index[graph.numbers], ghosts])
         structures = _structures(graph, ghosts)
         edges = self._edges(graph, species.shape[0])
-        scalars, vectors = self._features(species, edges, structures)
+        scalars, vectors = self._features(self._embedded(graph, species), edges, structures)
         site = self.readout(scalars)[:, 0]
         if len(ghosts):
             site = site[:n] - site[n:][species[:n]]
@@ -208,9 +212,15 @@ class LEIGNN(nn.Module):
         far, charges = self.long_range(scalars[:n], lone, graph)
         return far if baseline is None else baseline + far, charges
 
-    def _features(self, species: Tensor, edges: FilterEdges, structures: Structures) -> tuple[Tensor, Tensor | None]:
-        """Scalars and vectors after the last layer."""
+    def _embedded(self, graph: AtomicGraph, species: Tensor) -> Tensor:
+        """(N', F): element and charge; lone atoms have none."""
         scalars: Tensor = self.embedding(species)
+        if self.charge is None:
+            return scalars
+        return scalars + nn.functional.pad(self.charge(graph), (0, 0, 0, len(species) - graph.n_atoms))
+
+    def _features(self, scalars: Tensor, edges: FilterEdges, structures: Structures) -> tuple[Tensor, Tensor | None]:
+        """Scalars and vectors after the last layer."""
         vectors: Tensor | None = None
         whole = None
         if self.whole is not None:

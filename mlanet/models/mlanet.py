@@ -13,7 +13,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from mlanet.errors import ConfigError, GeometryError
+from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.nn.dual_path import AttentionShape, DualPathAttention, FullValue, InteractionLayer, can_be_fused
 from mlanet.nn.edges import Edges, pair_layout
@@ -23,7 +23,7 @@ from mlanet.nn.heads import DirectForces, DirectStress
 from mlanet.nn.long_range import LongRange, LongRangeSettings
 from mlanet.nn.pooling import LocalPooling, Structures, build_pooling
 from mlanet.nn.radial import BesselBasis, polynomial_envelope
-from mlanet.nn.repulsion import ScreenedRepulsion
+from mlanet.nn.repulsion import WALL_LAWS, ScreenedRepulsion
 from mlanet.ops.attention import Kernels, obstacle
 from mlanet.ops.rows import Rows
 from mlanet.statistics import Statistics
@@ -74,10 +74,8 @@ class MLANetConfig(
     """`zero`: a lone neutral atom has exactly its reference energy E₀ (modes `local` and `sum`)."""
     forces: Literal["gradient", "direct"] = "gradient"
     """`gradient`: F = −∂E/∂R and stress from strain. `direct`: heads, about twice as fast, not conservative."""
-    repulsion: Literal["none", "zbl"] = "none"
+    repulsion: Literal["none", "zbl"] = "zbl"
     """`zbl` adds the screened nuclear repulsion nearer than any training data, where nothing says that atoms repel."""
-    charge: Literal["none", "total", "atomic"] = "none"
-    """What charge the network sees: nothing, the structure's total, or given per-atom charges."""
 
     def __post_init__(self) -> None:
         self.long_range_errors()
@@ -116,7 +114,9 @@ class MLANetConfig(
             broken |= {"supercell"}
         if self.isolated_atom == "free":
             broken |= {"lone atom"}
-        return frozenset(broken | self.long_range_broken)
+        if self.repulsion == "none" or self.forces == "direct":
+            broken |= WALL_LAWS
+        return frozenset(broken | self.long_range_broken | self.charge_broken)
 
     @property
     def l_max(self) -> int:
@@ -161,7 +161,7 @@ class MLANet(nn.Module):
         self.n_species = len(species)
         self.embedding = nn.Embedding(len(species), config.channels)
         self.sender = nn.Embedding(len(species), config.channels)
-        self.charge = None if config.charge == "none" else ChargeEmbedding(config.channels)
+        self.charge = None if config.charge == "none" else ChargeEmbedding(config.channels, config)
         self.radial = BesselBasis(config.radial_functions, config.cutoff)
         self.directions = EdgeDegreeEmbedding(irreps, config.radial_functions, config.radial_hidden, mean_neighbors)
         self.layers = nn.ModuleList(_layers(config, irreps, mean_neighbors))
@@ -262,19 +262,9 @@ class MLANet(nn.Module):
         """h⁰: element and charge in the scalars, one look at the directions around in l > 0."""
         scalars = self.embedding(species)
         if self.charge is not None:
-            charges = self.charge(self._charges(graph))
-            scalars = scalars + nn.functional.pad(charges, (0, 0, 0, self.n_species))
+            scalars = scalars + nn.functional.pad(self.charge(graph), (0, 0, 0, self.n_species))
         directions = self.directions(self.sender(species), edges)
         return torch.cat([scalars[:, None], directions], dim=1)
-
-    def _charges(self, graph: AtomicGraph) -> Tensor:
-        """(N, 2): (Q, Q/N) of the structure, or (q_i, |q_i|)."""
-        if self.config.charge == "total":
-            counts = graph.atoms_per_structure().to(graph.dtype)
-            return torch.stack([graph.charge, graph.charge / counts], dim=1)[graph.structure]
-        if graph.atomic_charges is None:
-            raise GeometryError("this model reads per-atom charges (`charge: atomic`), and the structure has none")
-        return torch.stack([graph.atomic_charges, graph.atomic_charges.abs()], dim=1)
 
     def _structures(self, graph: AtomicGraph) -> Structures:
         """Which atoms belong together."""

@@ -79,6 +79,7 @@ def predict_frames(
         for frame in frames:
             graph = to_graph(frame.atoms, potential.cutoff, where=frame.where)
             require_supported(potential, graph, frame.where)
+            potential.mention_ignored_charge(float(graph.charge[0]), frame.where)
             if limit is not None:
                 limit.require(graph, frame.where)
             waiting.append(frame)
