@@ -98,8 +98,8 @@ def as_pairs(graph: AtomicGraph) -> Pairs:
     atoms = graph.atoms_per_structure()
     absent = graph.cell.norm(dim=2) < ALIKE
     return Pairs(
-        positions=graph.positions,
-        cell=graph.cell + torch.diag_embed(absent.to(graph.cell.dtype)),
+        positions=graph.positions.to(graph.dtype),
+        cell=(graph.cell + torch.diag_embed(absent.to(graph.cell.dtype))).to(graph.dtype),
         pbc=graph.pbc,
         numbers=graph.numbers,
         structure=graph.structure,
@@ -107,5 +107,5 @@ def as_pairs(graph: AtomicGraph) -> Pairs:
         first=torch.cat([atoms.new_zeros(1), atoms.cumsum(0)]),
         center=graph.center,
         neighbor=graph.neighbor,
-        shift=graph.shift.to(graph.cell.dtype),
+        shift=graph.shift.to(graph.dtype),
     )

@@ -165,6 +165,7 @@ class MLANetCalculator(Calculator):
             self.results = {}
             if list(properties) == ["stress"] and not _has_stress(self.atoms):
                 raise PropertyNotImplementedError("stress needs a periodic direction and a cell with a volume")
+            self.potential.mention_ignored_charge(_charges(self.atoms)[0])
             self.results = self._results(self._predicted(self.atoms))
 
     def _predicted(self, atoms: Atoms) -> Prediction:

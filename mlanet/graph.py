@@ -36,12 +36,14 @@ class AtomicGraph:
     Edges run from `neighbor` (j, sends) to `center` (i, receives) and are sorted by center. The edge vector is
     r_ij = R_j + shift · cell − R_i; each ordered pair stands once, so (i, j, shift) and (j, i, −shift) both appear.
 
-    - positions (N, 3) Å, not wrapped · numbers (N,) int64, atomic numbers
-    - cell (S, 3, 3) Å, rows are the lattice vectors (zeros where not periodic) · pbc (S, 3) bool
+    - positions (N, 3) Å, not wrapped, float64 · numbers (N,) int64, atomic numbers
+    - cell (S, 3, 3) Å, float64, rows are the lattice vectors (zeros where not periodic) · pbc (S, 3) bool
     - center (E,) int64 ascending · neighbor (E,) int64 · shift (E, 3) int64, integer lattice images
     - structure (N,) int64 ascending, which structure an atom belongs to · n_structures S, a Python int
     - cutoff Å, the radius within which the list is complete (a model with a larger one refuses the graph)
     - charge (S,) e, total charge · atomic_charges (N,) e, or None where no per-atom charges were given
+    - dtype: of what models compute with. Positions and cells stay in float64 whatever it is, and differences are taken
+      before rounding: far from the origin float32 has no digits left to tell one atom from the next
     """
 
     positions: Tensor
@@ -56,6 +58,7 @@ class AtomicGraph:
     cutoff: float
     charge: Tensor
     atomic_charges: Tensor | None = None
+    dtype: torch.dtype = torch.float64
 
     @property
     def n_atoms(self) -> int:
@@ -68,9 +71,9 @@ class AtomicGraph:
         return self.center.shape[0]
 
     def edge_vectors(self) -> Tensor:
-        """r_ij = R_j + shift · cell − R_i, (E, 3) Å, differentiable in positions and cell."""
+        """r_ij = R_j + shift · cell − R_i, (E, 3) Å in `dtype`, differentiable in positions and cell."""
         image = torch.einsum("ea,eab->eb", self.shift.to(self.cell.dtype), self.cell[self.structure[self.center]])
-        return self.positions[self.neighbor] + image - self.positions[self.center]
+        return (self.positions[self.neighbor] + image - self.positions[self.center]).to(self.dtype)
 
     def atoms_per_structure(self) -> Tensor:
         """(S,) int64, how many atoms each structure has."""
@@ -78,7 +81,7 @@ class AtomicGraph:
         return zeros.index_add(0, self.structure, torch.ones_like(self.structure))
 
     def volume(self) -> Tensor:
-        """(S,) Å³, |a · (b × c)| of the cell as given (zero for a molecule)."""
+        """(S,) Å³, float64, |a · (b × c)| of the cell as given (zero for a molecule)."""
         a, b, c = self.cell.unbind(1)
         return (a * torch.linalg.cross(b, c)).sum(1).abs()
 
@@ -88,8 +91,12 @@ class AtomicGraph:
         return Size(self.n_atoms, self.n_edges, degree)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> AtomicGraph:
-        """The same graph on another device or with another floating-point type (integers stay integers)."""
-        return _moved(self, device, dtype)
+        """The same graph on another device, or for models of another precision (geometry stays in float64)."""
+        moved = _moved(self, device, None)
+        if dtype is None or dtype == self.dtype:
+            return moved
+        atomic = None if moved.atomic_charges is None else moved.atomic_charges.to(dtype)
+        return dataclasses.replace(moved, charge=moved.charge.to(dtype), atomic_charges=atomic, dtype=dtype)
 
 
 class ModelOutput(NamedTuple):
@@ -168,6 +175,7 @@ def batch_graphs(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
         cutoff=min(g.cutoff for g in graphs),
         charge=torch.cat([g.charge for g in graphs]),
         atomic_charges=_joined_atomic_charges(graphs),
+        dtype=graphs[0].dtype,
     )
 
 

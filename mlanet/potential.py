@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -45,6 +46,7 @@ class Potential(nn.Module):
         self.model = model
         self.statistics = statistics
         self.matmul = "float32"
+        self._spoke_of_charge = False
         index = torch.full((256,), -1, dtype=torch.int64)
         index[list(statistics.species)] = torch.arange(len(statistics.species))
         self.register_buffer("species_index", index, persistent=False)
@@ -90,6 +92,8 @@ class Potential(nn.Module):
             GeometryError: a graph built with a smaller cutoff than the model's.
         """
         self.require_supported(graph)
+        if graph.charge.device.type == "cpu":
+            self.mention_ignored_charge(float(graph.charge[graph.charge.abs().argmax()]))
         # A caller's inference mode would make tensors that no gradient can ever pass.
         with torch.inference_mode(False), matrix_products(self.matmul):
             return self.answer(graph.to(self.device, self.dtype))
@@ -133,6 +137,19 @@ class Potential(nn.Module):
         if graph.numbers.device.type == "cpu":
             require_species(graph.numbers, self.species)
 
+    def mention_ignored_charge(self, charge: float, where: str = "a structure") -> None:
+        """Warn, once, of a structure with a total charge (e) of which this model knows nothing."""
+        config = self.model.config
+        seen = getattr(config, "charge", "none") != "none" or getattr(config, "reads_total_charge", False)
+        if charge == 0 or seen or self._spoke_of_charge:
+            return
+        self._spoke_of_charge = True
+        warnings.warn(
+            f"{where} has a total charge of {charge:+g} e, which this model ignores: it answers as for a neutral one "
+            "(a model trained with `charge: total` would not)",
+            stacklevel=3,
+        )
+
     def _energies(self, graph: AtomicGraph, output: ModelOutput) -> tuple[Tensor, Tensor]:
         """Network output -> (S,) and (N,) eV, float64."""
         species = self.species_index[graph.numbers]
@@ -153,7 +170,8 @@ class Potential(nn.Module):
             gradient, virial = torch.autograd.grad(
                 energy.sum(), (positions, strain), create_graph=self.training, materialize_grads=True
             )
-        return Prediction(energy, -gradient, stress_from_virial(virial, graph), atomic, output.charges)
+        stress = stress_from_virial(virial, graph)
+        return Prediction(energy, -gradient.to(graph.dtype), stress.to(graph.dtype), atomic, output.charges)
 
     def _direct(self, graph: AtomicGraph) -> Prediction:
         """Forces and stress from the model's own heads."""
@@ -163,7 +181,7 @@ class Potential(nn.Module):
             assert output.forces is not None
             # One factor for all elements: the head has taken out net force and torque already.
             scale = self.scale.mean().to(output.forces.dtype)
-            stress = torch.full_like(graph.cell, torch.nan)
+            stress = torch.full_like(graph.cell, torch.nan, dtype=graph.dtype)
             if output.stress is not None:
                 stress = _only_where_periodic(output.stress * self.statistics.stress_scale, graph)
         return Prediction(energy, output.forces * scale, stress, atomic)

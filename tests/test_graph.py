@@ -83,18 +83,21 @@ def test_atomic_charges_are_all_or_nothing() -> None:
     assert joined is not None and joined.tolist() == [0.5, 0.5]
 
 
-def test_to_changes_floating_point_only() -> None:
-    """Integers and flags keep their types, the original keeps everything, nothing is left out."""
+def test_to_changes_what_is_computed_with_and_no_geometry() -> None:
+    """Charges and edge vectors are rounded; positions, cells and integers are not, and the original keeps all."""
     graph = batch_graphs(graphs())
     moved = graph.to("cpu", torch.float32)
     for field in dataclasses.fields(AtomicGraph):
         before, after = getattr(graph, field.name), getattr(moved, field.name)
         if isinstance(before, torch.Tensor):
-            assert after.dtype == (torch.float32 if before.is_floating_point() else before.dtype)
+            rounded = field.name in ("charge", "atomic_charges")
+            assert after.dtype == (torch.float32 if rounded else before.dtype)
             assert before.dtype != torch.float32
-        else:
+        elif field.name != "dtype":
             assert before == after
     assert torch.equal(graph.to().positions, graph.positions)
+    assert moved.dtype == torch.float32
+    assert torch.equal(moved.edge_vectors(), graph.edge_vectors().float())
 
 
 def test_labels_keep_energies_in_float64() -> None:

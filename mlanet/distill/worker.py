@@ -72,7 +72,11 @@ def labels(calculator: Any, request: dict[str, Any]) -> dict[str, Any]:
     from ase import Atoms
 
     atoms = Atoms(
-        request["numbers"], positions=request["positions"], cell=request["cell"], pbc=request["pbc"], calculator=calculator
+        request["numbers"],
+        positions=request["positions"],
+        cell=request["cell"],
+        pbc=request["pbc"],
+        calculator=calculator,
     )
     try:
         found = {

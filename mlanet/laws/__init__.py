@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ase import Atoms
 
-from mlanet.laws import derivatives, extensivity, smoothness, symmetry
-from mlanet.laws.law import Law, LawResult
+from mlanet.laws import derivatives, extensivity, smoothness, symmetry, wall
+from mlanet.laws.law import Law, LawResult, with_charges
 from mlanet.potential import Potential
 
-LAWS: tuple[Law, ...] = (*symmetry.LAWS, *derivatives.LAWS, *extensivity.LAWS, *smoothness.LAWS)
+LAWS: tuple[Law, ...] = (*symmetry.LAWS, *derivatives.LAWS, *extensivity.LAWS, *smoothness.LAWS, *wall.LAWS)
 """All laws, cheap ones first."""
 
 
@@ -27,10 +27,11 @@ def run_laws(potential: Potential, systems: Mapping[str, Atoms], laws: Iterable[
 
     Args:
         potential: float64, in evaluation mode (tolerances are those of float64).
-        systems: structures by name, of elements that the potential knows.
+        systems: structures by name, of elements that the potential knows; of a model that reads charge, charged ones
+            are made of them.
         laws: which.
     """
-    kept = promised(potential)
+    kept, systems = promised(potential), with_charges(potential, systems)
     for law in laws:
         for name, atoms in systems.items():
             deviation = law.measure(potential, atoms)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms
-from ase.build import make_supercell
 
-from mlanet.laws.law import Law, ask, ask_all
+from mlanet.laws.law import Law, ask, ask_all, joined, neutral, repeated
 from mlanet.potential import Potential
 
 
@@ -19,7 +18,7 @@ def supercell(potential: Potential, atoms: Atoms) -> float | None:
         repeats = np.where(atoms.pbc, [copies, 1, 1], 1)
         if repeats.prod() == 1:
             repeats = np.where(atoms.pbc, copies, 1)
-        many = ask(potential, make_supercell(atoms, np.diag(repeats))).energy
+        many = ask(potential, repeated(atoms, repeats)).energy
         n = int(repeats.prod())
         worst = max(worst, abs(many - n * one) / (n * max(1.0, abs(one))))
     return worst
@@ -41,7 +40,7 @@ def far_fragments(potential: Potential, atoms: Atoms) -> float | None:
     apart += FARTHER if potential.model.config.beyond_cutoff else FAR
     other.positions += [apart, 0.0, 0.0]
     parts = ask(potential, atoms).energy + ask(potential, other).energy
-    return abs(ask(potential, atoms + other).energy - parts) / max(1.0, abs(parts))
+    return abs(ask(potential, joined(atoms, other)).energy - parts) / max(1.0, abs(parts))
 
 
 def vacuum(potential: Potential, atoms: Atoms) -> float | None:
@@ -59,7 +58,7 @@ def lone_atom(potential: Potential, atoms: Atoms) -> float:
     """|E − E₀| and |F| of each element's lone atom."""
     statistics = potential.statistics
     numbers = sorted(set(atoms.numbers.tolist()))
-    found = ask_all(potential, [Atoms([number], positions=[[0.0, 0.0, 0.0]]) for number in numbers])
+    found = ask_all(potential, [neutral([number], [[0.0, 0.0, 0.0]]) for number in numbers])
     return max(
         max(abs(one.energy - statistics.references[statistics.species.index(number)]), float(np.abs(one.forces).max()))
         for number, one in zip(numbers, found, strict=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from numpy.typing import NDArray
+from ase.build import make_supercell
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mlanet.data.atoms import to_graph
@@ -17,6 +18,9 @@ from mlanet.potential import Potential
 
 ATOMS_TOGETHER = 256
 """Atoms of a batch of small changes to one structure: enough to keep a core busy, little to keep in memory."""
+
+CHARGE = "total_charge"
+"""Key of `atoms.info`, e."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,46 @@ class Answer:
     forces: NDArray[np.float64]
     stress: NDArray[np.float64]
     sites: NDArray[np.float64]
+
+
+def neutral(numbers: Sequence[int], positions: ArrayLike) -> Atoms:
+    """A molecule without charge, said of each atom too, for models that read per-atom charges."""
+    atoms = Atoms(numbers, positions)
+    atoms.set_initial_charges(np.zeros(len(atoms)))
+    return atoms
+
+
+def repeated(atoms: Atoms, copies: Sequence[int]) -> Atoms:
+    """A supercell, the total charge multiplied too."""
+    many = make_supercell(atoms, np.diag(copies))
+    many.info = dict(atoms.info)
+    if CHARGE in many.info:
+        many.info[CHARGE] *= int(np.prod(copies))
+    return many
+
+
+def joined(one: Atoms, other: Atoms) -> Atoms:
+    """Two structures as one, their total charges added."""
+    both = one + other
+    if CHARGE in one.info or CHARGE in other.info:
+        both.info[CHARGE] = one.info.get(CHARGE, 0.0) + other.info.get(CHARGE, 0.0)
+    return both
+
+
+def with_charges(potential: Potential, systems: Mapping[str, Atoms]) -> dict[str, Atoms]:
+    """The systems, for a model that reads charge with charged ones among them: neutral ones would show nothing of it."""
+    config = potential.model.config
+    if getattr(config, "charge", "none") == "atomic":
+        given = {f"{name}, charged atoms": atoms.copy() for name, atoms in systems.items()}
+        for atoms in given.values():
+            atoms.set_initial_charges(0.1 + 0.3 * np.cos(np.arange(len(atoms))))
+        return given
+    given = dict(systems)
+    if getattr(config, "reads_total_charge", False):
+        for name, atoms in systems.items():
+            given[f"{name}, charge +2"] = atoms.copy()
+            given[f"{name}, charge +2"].info[CHARGE] = 2.0
+    return given
 
 
 def ask(potential: Potential, atoms: Atoms) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 
-from mlanet.laws.law import Answer, Law, ask
+from mlanet.laws.law import Answer, Law, ask, joined, neutral
 from mlanet.potential import Potential
 
 WINDOW = 1e-7
@@ -22,21 +22,22 @@ def last_neighbour(potential: Potential, atoms: Atoms) -> float:
     """A dimer pulled across the cutoff: |ΔE| beyond what the force explains, eV, or |ΔF| in units of 10⁻³ eV/Å."""
     numbers = [int(atoms.numbers[0]), int(atoms.numbers[-1])]
     places = [[[0, 0, 0], [potential.cutoff + side * WINDOW, 0, 0]] for side in (-1, 1)]
-    inside, outside = (ask(potential, Atoms(numbers, positions=place)) for place in places)
+    inside, outside = (ask(potential, neutral(numbers, place)) for place in places)
     step = _jump(inside, outside, 1, np.array([1.0, 0.0, 0.0]))
     return max(step, 1e-3 * float(np.abs(inside.forces - outside.forces).max()))
 
 
 def leaving_neighbour(potential: Potential, atoms: Atoms) -> float:
     """A probe atom crosses the cutoff of an atom that has other neighbours."""
-    probe = Atoms(atoms.numbers[:1], positions=[[0.0, 0.0, 0.0]])
-    cluster = Atoms(atoms.numbers, atoms.positions)
+    probe, cluster = neutral(atoms.numbers[:1], [[0.0, 0.0, 0.0]]), atoms.copy()
+    cluster.set_cell(np.zeros((3, 3)))
+    cluster.set_pbc(False)
     centre = int(np.argmax(cluster.positions @ [0.6, 0.8, 0.0]))
     direction = np.array([0.6, 0.8, 0.0])
     ends = []
     for side in (-1, 1):
         probe.positions[0] = cluster.positions[centre] + direction * (potential.cutoff + side * WINDOW)
-        ends.append(ask(potential, cluster + probe))
+        ends.append(ask(potential, joined(cluster, probe)))
     before, after = ends
     return _jump(before, after, len(cluster), direction)
 

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
-from ase.build import make_supercell
 from scipy.spatial.transform import Rotation
 
 from mlanet.data.atoms import to_graph
 from mlanet.graph import batch_graphs
 from mlanet.inference import split
-from mlanet.laws.law import Answer, Law, answer, ask, ask_all, difference, periodic
+from mlanet.laws.law import Answer, Law, answer, ask, ask_all, difference, neutral, periodic, repeated
 from mlanet.potential import Potential
 
 TOLERANCE = 1e-10
@@ -93,8 +92,8 @@ def cell_choice(potential: Potential, atoms: Atoms) -> float | None:
 
 def batching(potential: Potential, atoms: Atoms) -> float:
     """Company in a batch changes nothing."""
-    company = Atoms(atoms.symbols[:1], [[0.0, 0.0, 0.0]])
-    larger = make_supercell(atoms, np.diag([2, 1, 1])) if atoms.pbc[0] else atoms.copy()
+    company = neutral(atoms.numbers[:1], [[0.0, 0.0, 0.0]])
+    larger = repeated(atoms, [2, 1, 1]) if atoms.pbc[0] else atoms.copy()
     graphs = [to_graph(one, potential.cutoff) for one in (larger, company, atoms)]
     batch = batch_graphs(graphs)
     last = split(potential(batch), batch)[-1]

@@ -43,7 +43,10 @@ def as_written(config: dict[str, Any]) -> dict[str, Any]:
     return BEFORE.get(config.get("model", ""), {}) | config
 
 
-BEFORE: dict[str, dict[str, Any]] = {"mlanet": {"pooling_bound": None}}
+BEFORE: dict[str, dict[str, Any]] = {
+    "mlanet": {"pooling_bound": None, "repulsion": "none", "total_charge": "whole", "c6_least": 0.5},
+    "leignn": {"c6_least": 0.5},
+}
 """By model: keys whose default is another than what models did before them."""
 
 

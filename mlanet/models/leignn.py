@@ -20,11 +20,12 @@ from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.models.contract import Model, ModelSettings
 from mlanet.nn.edges import nearest, pair_layout
+from mlanet.nn.embedding import ChargeEmbedding
 from mlanet.nn.heads import EdgeStress, VectorForces
 from mlanet.nn.long_range import LongRange, LongRangeSettings
 from mlanet.nn.pooling import Structures
 from mlanet.nn.radial import BesselBasis, GaussianBasis, polynomial_envelope
-from mlanet.nn.repulsion import ScreenedRepulsion
+from mlanet.nn.repulsion import WALL_LAWS, ScreenedRepulsion
 from mlanet.nn.scalar_vector import Aggregate, Distribute, GatedUpdate, GlobalNode, Message, PaiNNUpdate, two_layers
 from mlanet.nn.spline import coefficients, rows_and_weights
 from mlanet.ops import backend
@@ -122,7 +123,9 @@ class LEIGNNConfig(
             broken |= {"stress symmetry"} if self.direct_stress == "none" else set()
         if self.isolated_atom == "free":
             broken |= {"lone atom"}
-        return frozenset(broken | self.long_range_broken)
+        if self.repulsion == "none" or self.forces == "direct":
+            broken |= WALL_LAWS
+        return frozenset(broken | self.long_range_broken | self.charge_broken)
 
     def build(self, statistics: Statistics) -> LEIGNN:
         """The untrained network."""
@@ -156,6 +159,7 @@ class LEIGNN(Model):
         self.layers = nn.ModuleList(
             ScalarVectorLayer(config, first=k == 0, last=k + 1 == config.layers) for k in range(config.layers)
         )
+        self.charge = None if config.charge == "none" else ChargeEmbedding(channels, config)
         self.readout = two_layers(channels, channels // 2, 1)
         self.direct_forces = VectorForces(channels, config.remove_net_force) if direct else None
         self.direct_stress = (
@@ -199,7 +203,7 @@ class LEIGNN(Model):
         species = torch.cat([self.species_index[graph.numbers], ghosts])
         structures = _structures(graph, ghosts)
         edges = self._edges(graph, species.shape[0])
-        scalars, vectors = self._features(species, edges, structures)
+        scalars, vectors = self._features(self._embedded(graph, species), edges, structures)
         site = self.readout(scalars)[:, 0]
         if len(ghosts):
             site = site[:n] - site[n:][species[:n]]
@@ -209,7 +213,11 @@ class LEIGNN(Model):
         assert vectors is not None
         real = _structures(graph, ghosts[:0])
         forces = self.direct_forces(vectors[:n], graph.positions, graph.pbc, real)
-        stress = None if self.direct_stress is None else self.direct_stress(scalars, edges, graph.volume(), real)
+        stress = (
+            None
+            if self.direct_stress is None
+            else self.direct_stress(scalars, edges, graph.volume().to(graph.dtype), real)
+        )
         return ModelOutput(site, forces, stress, baseline)
 
     def _baseline(self, graph: AtomicGraph, scalars: Tensor, species: Tensor) -> tuple[Tensor | None, ...]:
@@ -222,9 +230,15 @@ class LEIGNN(Model):
         far, charges = self.long_range(scalars[:n], lone, graph)
         return far if baseline is None else baseline + far, charges
 
-    def _features(self, species: Tensor, edges: FilterEdges, structures: Structures) -> tuple[Tensor, Tensor | None]:
-        """Scalars and vectors after the last layer."""
+    def _embedded(self, graph: AtomicGraph, species: Tensor) -> Tensor:
+        """(N', F): element and charge; lone atoms have none."""
         scalars: Tensor = self.embedding(species)
+        if self.charge is None:
+            return scalars
+        return scalars + nn.functional.pad(self.charge(graph), (0, 0, 0, len(species) - graph.n_atoms))
+
+    def _features(self, scalars: Tensor, edges: FilterEdges, structures: Structures) -> tuple[Tensor, Tensor | None]:
+        """Scalars and vectors after the last layer."""
         vectors: Tensor | None = None
         whole = None
         if self.whole is not None:
@@ -245,9 +259,10 @@ class LEIGNN(Model):
 
     def _edges(self, graph: AtomicGraph, n_nodes: int) -> FilterEdges:
         """Lengths, directions and basis of all pairs."""
-        by_kernel = self.kernels == "fused" and not self.intervals and backend.has_kernels(graph.positions)
+        by_kernel = self.kernels == "fused" and not self.intervals and backend.has_kernels(self.embedding.weight)
         layout = pair_layout(graph.center, graph.neighbor, n_nodes)
-        vectors = layout.arrange(graph.edge_vectors(), graph.positions.new_full((3,), 2 * self.cutoff))
+        vectors = graph.edge_vectors()
+        vectors = layout.arrange(vectors, vectors.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))
         envelope = polynomial_envelope(distance, self.cutoff, ENVELOPE_POWER)
         direction = -vectors / distance[:, None]
@@ -353,7 +368,7 @@ def basis_size(config: LEIGNNConfig) -> int:
 
 def _structures(graph: AtomicGraph, ghosts: Tensor) -> Structures:
     """Which atoms belong together; every ghost stands alone."""
-    counts = graph.atoms_per_structure().to(graph.positions.dtype)
+    counts = graph.atoms_per_structure().to(graph.dtype)
     index = torch.cat([graph.structure, graph.n_structures + ghosts])
     n_structures = graph.n_structures + len(ghosts)
     return Structures(index, torch.cat([counts, counts.new_ones(len(ghosts))]), n_structures)

@@ -15,7 +15,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from mlanet.config import require_at_most
-from mlanet.errors import ConfigError, GeometryError
+from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.models.contract import Model, ModelSettings
 from mlanet.nn.dual_path import AttentionShape, DualPathAttention, FullValue, InteractionLayer, can_be_fused
@@ -26,7 +26,7 @@ from mlanet.nn.heads import DirectForces, DirectStress
 from mlanet.nn.long_range import LongRange, LongRangeSettings
 from mlanet.nn.pooling import LocalPooling, Structures, build_pooling
 from mlanet.nn.radial import BesselBasis, polynomial_envelope
-from mlanet.nn.repulsion import ScreenedRepulsion
+from mlanet.nn.repulsion import WALL_LAWS, ScreenedRepulsion
 from mlanet.ops.attention import Kernels, obstacle
 from mlanet.ops.rows import Rows
 from mlanet.statistics import Statistics
@@ -90,10 +90,8 @@ class MLANetConfig(
     """`zero`: a lone neutral atom has exactly its reference energy E₀ (modes `local` and `sum`)."""
     forces: Literal["gradient", "direct"] = "gradient"
     """`gradient`: F = −∂E/∂R and stress from strain. `direct`: heads, about twice as fast, not conservative."""
-    repulsion: Literal["none", "zbl"] = "none"
+    repulsion: Literal["none", "zbl"] = "zbl"
     """`zbl` adds the screened nuclear repulsion nearer than any training data, where nothing says that atoms repel."""
-    charge: Literal["none", "total", "atomic"] = "none"
-    """What charge the network sees: nothing, the structure's total, or given per-atom charges."""
 
     def __post_init__(self) -> None:
         self.long_range_errors()
@@ -138,7 +136,9 @@ class MLANetConfig(
             broken |= {"supercell"}
         if self.isolated_atom == "free":
             broken |= {"lone atom"}
-        return frozenset(broken | self.long_range_broken)
+        if self.repulsion == "none" or self.forces == "direct":
+            broken |= WALL_LAWS
+        return frozenset(broken | self.long_range_broken | self.charge_broken)
 
     @property
     def l_max(self) -> int:
@@ -197,7 +197,7 @@ class MLANet(Model):
         self.n_species = len(species)
         self.embedding = nn.Embedding(len(species), config.channels)
         self.sender = nn.Embedding(len(species), config.channels)
-        self.charge = None if config.charge == "none" else ChargeEmbedding(config.channels)
+        self.charge = None if config.charge == "none" else ChargeEmbedding(config.channels, config)
         self.radial = BesselBasis(config.radial_functions, config.cutoff)
         self.directions = EdgeDegreeEmbedding(irreps, config.radial_functions, config.radial_hidden, mean_neighbors)
         self.layers = nn.ModuleList(_layers(config, irreps, mean_neighbors))
@@ -282,7 +282,8 @@ class MLANet(Model):
     def _edges(self, graph: AtomicGraph, n_nodes: int) -> Edges:
         """Lengths and directions of all pairs, and what all layers derive from them."""
         layout = pair_layout(graph.center, graph.neighbor, n_nodes)
-        vectors = layout.arrange(graph.edge_vectors(), graph.positions.new_full((3,), 2 * self.cutoff))
+        vectors = graph.edge_vectors()
+        vectors = layout.arrange(vectors, vectors.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))
         envelope = polynomial_envelope(distance, self.cutoff)
         harmonics = o3.spherical_harmonics(
@@ -296,23 +297,13 @@ class MLANet(Model):
         """h⁰: element and charge in the scalars, one look at the directions around in l > 0."""
         scalars = self.embedding(species)
         if self.charge is not None:
-            charges = self.charge(self._charges(graph))
-            scalars = scalars + nn.functional.pad(charges, (0, 0, 0, self.n_species))
+            scalars = scalars + nn.functional.pad(self.charge(graph), (0, 0, 0, self.n_species))
         directions = self.directions(self.sender(species), edges)
         return torch.cat([scalars[:, None], directions], dim=1)
 
-    def _charges(self, graph: AtomicGraph) -> Tensor:
-        """(N, 2): (Q, Q/N) of the structure, or (q_i, |q_i|)."""
-        if self.config.charge == "total":
-            counts = graph.atoms_per_structure().to(graph.charge.dtype)
-            return torch.stack([graph.charge, graph.charge / counts], dim=1)[graph.structure]
-        if graph.atomic_charges is None:
-            raise GeometryError("this model reads per-atom charges (`charge: atomic`), and the structure has none")
-        return torch.stack([graph.atomic_charges, graph.atomic_charges.abs()], dim=1)
-
     def _structures(self, graph: AtomicGraph) -> Structures:
         """Which atoms belong together."""
-        counts = graph.atoms_per_structure().to(graph.positions.dtype)
+        counts = graph.atoms_per_structure().to(graph.dtype)
         return Structures(graph.structure, counts, graph.n_structures)
 
     def _site_energies(self, scalars: Tensor, species: Tensor, edges: Edges, structures: Structures, n: int) -> Tensor:

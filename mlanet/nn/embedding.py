@@ -3,30 +3,67 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
+import msgspec
 import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from mlanet.errors import GeometryError
+from mlanet.graph import AtomicGraph
 from mlanet.nn.edges import Edges
 from mlanet.nn.radial import RadialMLP
 from mlanet.ops.attention import Kernels, first_directions
 from mlanet.ops.directions import DirectionInputs
 
 
-class ChargeEmbedding(nn.Module):
-    """Charge directly into the scalars: W (q₁, q₂), zero for neutral systems.
+class ChargeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys of what a network sees of charge, the same for every model."""
 
-    `total`: (Q, Q/N) of the atom's structure; `atomic`: (q_i, |q_i|). No bias, so no charge means no change.
+    charge: Literal["none", "total", "atomic"] = "none"
+    """What charge the network sees: nothing, the structure's total, or given per-atom charges."""
+    total_charge: Literal["per_atom", "whole"] = "per_atom"
+    """With `charge: total`: Q/N, so that n cells of charge nQ have n times the energy; or, as models from before this
+    key, Q itself as well, which is not extensive."""
+
+    @property
+    def charge_broken(self) -> set[str]:
+        """Laws that the charge gives up: Q is spread over all atoms, however far apart (docs/physics.md)."""
+        if self.charge != "total":
+            return set()
+        return {"far fragments"} | ({"supercell"} if self.total_charge == "whole" else set())
+
+
+class ChargeEmbedding(nn.Module):
+    """Charge directly into the scalars: W (q, |q|), zero for neutral systems.
+
+    `total`: q = Q/N of the atom's structure, the same for n copies of charge nQ; `atomic`: q = q_i. No bias, so no
+    charge means no change. `total_charge: whole` is W (Q, Q/N), which is not extensive.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, settings: ChargeSettings) -> None:
         super().__init__()
+        self.settings = settings
         self.weight = nn.Parameter(torch.randn(2, channels) / math.sqrt(2))
 
-    def forward(self, charges: Tensor) -> Tensor:
-        """(N, 2) e -> (N, C)."""
-        return charges @ self.weight
+    def forward(self, graph: AtomicGraph) -> Tensor:
+        """-> (N, C).
+
+        Raises:
+            GeometryError: `charge: atomic`, and a structure without per-atom charges.
+        """
+        return self._charges(graph) @ self.weight
+
+    def _charges(self, graph: AtomicGraph) -> Tensor:
+        """(N, 2) e."""
+        if self.settings.charge == "atomic":
+            if graph.atomic_charges is None:
+                raise GeometryError("this model reads per-atom charges (`charge: atomic`), and the structure has none")
+            return torch.stack([graph.atomic_charges, graph.atomic_charges.abs()], dim=1)
+        shared = graph.charge / graph.atoms_per_structure().to(graph.dtype)
+        other = (graph.charge, shared) if self.settings.total_charge == "whole" else (shared, shared.abs())
+        return torch.stack(other, dim=1)[graph.structure]
 
 
 class EdgeDegreeEmbedding(nn.Module):

@@ -102,7 +102,8 @@ def torque_correction(forces: Tensor, positions: Tensor, pbc: Tensor, structures
     pseudo-inverse, since no torque exists along the axis.
     """
     index, n = structures.structure, structures.n_structures
-    r = positions.detach() - segment_mean(positions.detach(), index, n)[index]
+    # The centre is taken off before rounding to the precision of the forces.
+    r = (positions.detach() - segment_mean(positions.detach(), index, n)[index]).to(forces.dtype)
     square = (r * r).sum(1)[:, None, None] * torch.eye(3, dtype=r.dtype, device=r.device)
     inertia = segment_sum(square - r[:, :, None] * r[:, None, :], index, n)
     torque = segment_sum(torch.linalg.cross(r, forces), index, n)

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import torch
-from ase import units
-from ase.calculators.vdwcorrection import vdWDB_Chu04jcp, vdWDB_Ruiz12prl
-from ase.data import chemical_symbols
 from torch import Tensor, nn
 
-from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph
+from mlanet.nn.embedding import ChargeSettings
+from mlanet.nn.free_atoms import free_c6, require_c6
 from mlanet.nn.repulsion import COULOMB
 from mlanet.ops.fourier_sum import smooth_sum
 from mlanet.ops.power_law import PowerLaw
 from mlanet.ops.segment import segment_sum
 from mlanet.statistics import Statistics
 
-SWING = 0.5
-"""Largest relative change of √C₆ that can be learnt."""
+MOST = 1.5
+"""Largest factor of √C₆ that can be learnt."""
 
 
-class LongRangeSettings(msgspec.Struct, frozen=True, kw_only=True):
+class LongRangeSettings(ChargeSettings, frozen=True, kw_only=True):
     """Keys of the long-range term, the same for every model."""
 
     long_range: Literal["none", "dispersion", "coulomb", "both"] = "none"
@@ -32,10 +30,18 @@ class LongRangeSettings(msgspec.Struct, frozen=True, kw_only=True):
     atom a charge. Cost O(N log N), some 20 µs per atom."""
     c6: Literal["fixed", "learned"] = "fixed"
     """C₆ of the free atoms, or those times a factor that the network sees in the surroundings."""
+    c6_least: float = 0.0
+    """Smallest factor of √C₆ that can be learnt: 0 lets an ion lose all of it; models from before this key have 0.5."""
+    free_c6: dict[str, float] = {}
+    """C₆ of free atoms in eV Å⁶ by element, e.g. `{Mo: 500.0}`, in the place of the tabulated ones."""
     charge_sum: Literal["free", "total"] = "free"
     """`total` makes the latent charges of a structure add up to its total charge; no longer local."""
     smearing: float = 1.5
     """Å; nearer than some 2.3 of it the term is damped, and the network's own energy takes over."""
+
+    def __hash__(self) -> int:
+        """Of all keys; a mapping among them has none of its own."""
+        return hash(msgspec.json.encode(self))
 
     def long_range_errors(self) -> None:
         """Called from `__post_init__` of the models' configurations."""
@@ -45,6 +51,11 @@ class LongRangeSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"smearing must lie between 0.3 and 5 Å, got {self.smearing}")
         if self.c6 != "fixed" and self.long_range not in ("dispersion", "both"):
             raise ValueError("c6 has a meaning only with `long_range: dispersion` or `both`")
+        if not 0 <= self.c6_least < 1:
+            raise ValueError(f"c6_least must lie between 0 and 1, got {self.c6_least}")
+        if self.free_c6 and self.long_range not in ("dispersion", "both"):
+            raise ValueError("free_c6 has a meaning only with `long_range: dispersion` or `both`")
+        require_c6(self.free_c6)
         if self.charge_sum != "free" and self.long_range not in ("coulomb", "both"):
             raise ValueError("charge_sum has a meaning only with `long_range: coulomb` or `both`")
 
@@ -58,13 +69,17 @@ class LongRangeSettings(msgspec.Struct, frozen=True, kw_only=True):
         """Laws that charges which act at any distance give up."""
         return {"far fragments"} if self.long_range in ("coulomb", "both") else set()
 
+    @property
+    def reads_total_charge(self) -> bool:
+        """Whether the total charge of a structure changes anything."""
+        return self.charge == "total" or self.charge_sum == "total"
+
 
 class LongRange(nn.Module):
     """E_i = ½ Σ_{j≠i} [k_e q_i q_j φ₁(r_ij) − √(C₆ᵢ C₆ⱼ) φ₆(r_ij)], all images included, φ_p → r⁻ᵖ beyond some 6σ.
 
     φ_p is r⁻ᵖ without its sharp part (`PowerLaw`): Gaussian charges, and for dispersion the damping
-    1 − e^{−y}(1 + y + y²/2) with y = r²/2σ². C₆ of free atoms after Chu and Dalgarno (2004), metals after Ruiz et al.
-    (2012). Charges are relative to those of lone atoms, so a neutral lone atom has none.
+    1 − e^{−y}(1 + y + y²/2) with y = r²/2σ². C₆ are those of `free_c6`, `learned` ones times s². Charges are relative to those of lone atoms, so a neutral lone atom has none.
 
     Args:
         settings: which of the two, and how.
@@ -79,7 +94,7 @@ class LongRange(nn.Module):
         super().__init__()
         self.settings = settings
         kind = settings.long_range
-        root = free_c6(statistics.species) if kind in ("dispersion", "both") else torch.zeros(0)
+        root = free_c6(statistics.species, settings.free_c6) if kind in ("dispersion", "both") else torch.zeros(0)
         self.register_buffer("root_c6", root.sqrt(), persistent=False)
         index = torch.zeros(256, dtype=torch.int64)
         index[list(statistics.species)] = torch.arange(len(statistics.species))
@@ -117,30 +132,16 @@ class LongRange(nn.Module):
         return charges + (missing / counts)[graph.structure]
 
     def root(self, scalars: Tensor, graph: AtomicGraph) -> Tensor:
-        """√C₆ (N,), eV^½ Å³."""
+        """√C₆ (N,), eV^½ Å³: of the free atoms, times s(x) = s₀ + (1.5 − s₀) σ(2x + ln(2 − 2s₀)), s₀ = `c6_least`.
+
+        s is 1 at x = 0, the readout's about untrained answer, and stays between s₀ and 1.5.
+        """
         free = self.root_c6.to(scalars.dtype)[self.species_index[graph.numbers]]
         if self.polarizability is None:
             return free
-        return free * (1 + SWING * torch.tanh(self.polarizability(scalars)[:, 0]))
-
-
-def free_c6(species: tuple[int, ...]) -> Tensor:
-    """C₆ of free atoms, eV Å⁶, float64.
-
-    >>> round(free_c6((15,)).item(), 1)
-    110.5
-
-    Raises:
-        ConfigError: an element without a tabulated value.
-    """
-    table: dict[str, Any] = vdWDB_Ruiz12prl | vdWDB_Chu04jcp
-    missing = [chemical_symbols[z] for z in species if chemical_symbols[z] not in table]
-    if missing:
-        raise ConfigError(
-            f"long_range: no C6 coefficient is tabulated for {', '.join(missing)}; known: {' '.join(sorted(table))}"
-        )
-    atomic = torch.tensor([table[chemical_symbols[z]][1] for z in species], dtype=torch.float64)
-    return atomic * units.Hartree * units.Bohr**6
+        least = self.settings.c6_least
+        swing = torch.sigmoid(2 * self.polarizability(scalars)[:, 0] + math.log(2 - 2 * least))
+        return free * (least + (MOST - least) * swing)
 
 
 def _readout(width: int, size: float, *, bias: bool) -> nn.Sequential:

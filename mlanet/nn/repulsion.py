@@ -16,6 +16,9 @@ COULOMB = 14.399645
 SCREENING = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
 """φ(x) = Σ c e^{−k x}."""
 
+WALL_LAWS = frozenset({"wall", "compression"})
+"""Laws that hold because of it."""
+
 
 class ScreenedRepulsion(nn.Module):
     """E_i = ½ Σ_j (e²/4πε₀) Z_i Z_j / r · φ(r/a) · u(r / r_ij),  a = 0.4685 Å / (Z_i^0.23 + Z_j^0.23).
@@ -36,19 +39,13 @@ class ScreenedRepulsion(nn.Module):
     def __init__(self, statistics: Statistics) -> None:
         super().__init__()
         number = torch.arange(len(covalent_radii), dtype=torch.float64)
-        radius = torch.tensor(covalent_radii, dtype=torch.float64)
         # Of each element: Z, its 0.23rd power over 0.4685 Å.
         self.register_buffer("atoms", torch.stack([number, number**0.23 / 0.4685], dim=1), persistent=False)
         self.register_buffer("screening", torch.tensor(SCREENING, dtype=torch.float64), persistent=False)
-        species = torch.tensor(statistics.species)
         index = torch.zeros(256, dtype=torch.int64)
-        index[species] = torch.arange(len(species))
+        index[list(statistics.species)] = torch.arange(len(statistics.species))
         self.register_buffer("species_index", index, persistent=False)
-        reach = radius[species][:, None] + radius[species][None, :]
-        if statistics.closest:
-            closest = torch.tensor(statistics.closest, dtype=torch.float64)
-            reach = torch.where(closest > 0, closest, reach)
-        self.register_buffer("reach", reach, persistent=False)
+        self.register_buffer("reach", closest_approach(statistics), persistent=False)
 
     def forward(self, graph: AtomicGraph) -> Tensor:
         """(N,) eV."""
@@ -62,3 +59,13 @@ class ScreenedRepulsion(nn.Module):
         screened = torch.exp((distance * (one + other)[:, 1])[:, None] * -decay) @ share
         pair = screened * polynomial_envelope(distance / reach, 1.0) / distance
         return segment_sum(0.5 * COULOMB * one[:, 0] * other[:, 0] * pair, graph.center, graph.n_atoms)
+
+
+def closest_approach(statistics: Statistics) -> Tensor:
+    """(species, species) Å, float64: the smallest distance in the training set; covalent radii where it has no pair."""
+    radius = torch.tensor(covalent_radii, dtype=torch.float64)[list(statistics.species)]
+    reach = radius[:, None] + radius[None, :]
+    if not statistics.closest:
+        return reach
+    closest = torch.tensor(statistics.closest, dtype=torch.float64)
+    return torch.where(closest > 0, closest, reach)

@@ -27,9 +27,18 @@ class Boxes(NamedTuple):
     n_periodic: int
 
     def fractional(self, positions: Tensor, structure: Tensor) -> Tensor:
-        """(N, 3) coordinates in the boxes, in [−½, ½]; differentiable."""
-        inside = torch.einsum("na,nab->nb", positions, torch.linalg.inv(self.rows)[structure])
+        """(N, 3) coordinates in the boxes, in [−½, ½], from the structure's first atom on; differentiable.
+
+        So rounding to float32 afterwards does not depend on where the structure stands.
+        """
+        counts = torch.bincount(structure, minlength=len(self.rows))
+        origin = positions.detach()[(torch.cumsum(counts, 0) - counts)[structure]]
+        inside = torch.einsum("na,nab->nb", positions - origin, torch.linalg.inv(self.rows)[structure])
         return inside - inside.detach().round()
+
+    def to(self, dtype: torch.dtype) -> Boxes:
+        """In another precision."""
+        return self._replace(rows=self.rows.to(dtype), extent=self.extent.to(dtype))
 
 
 def enclose(cell: Tensor, pbc: Tensor, positions: Tensor, structure: Tensor, smearing: float) -> Boxes:

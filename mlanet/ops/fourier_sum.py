@@ -35,13 +35,14 @@ def smooth_sum(
     """e_i = ½ c_i Σ_{j≠i} c_j φ(r_ij), images included (an atom meets its own images); (N, C), Å⁻ᵖ times charges².
 
     Twice differentiable in charges, positions and cells. p = 1: a crystal with a net charge lies in a uniform
-    background; a charged slab or wire has an energy only up to a constant times its squared charge.
+    background, as if its charges were points; a charged slab or wire has an energy only up to a constant times its squared charge.
 
-    - charges (N, C): one column for each of the `laws`, which share one smearing · positions (N, 3) Å
-    - cell (S, 3, 3) Å · pbc (S, 3) bool · structure (N,) int64 ascending
+    - charges (N, C): one column for each of the `laws`, which share one smearing; the sum is done in their precision
+    - positions (N, 3) Å and cell (S, 3, 3) Å, in the same or a higher one · pbc (S, 3) bool
+    - structure (N,) int64 ascending
     """
     counts = torch.bincount(structure, minlength=len(cell))
-    kinds = pbc.sum(1) + 4 * (counts >= MESH_FROM.get(positions.dtype, 150))
+    kinds = pbc.sum(1) + 4 * (counts >= MESH_FROM.get(charges.dtype, 150))
     own = charges.square() * charges.new_tensor([0.5 * law.at_zero for law in laws])
     result = torch.zeros_like(charges)
     for kind in kinds.unique().tolist():
@@ -71,10 +72,10 @@ def _scattered(
         found = pair_sum(charges_in, positions_in, inner, laws)
     else:
         boxes = enclose(cell[group], pbc[group], positions_in, inner, laws[0].smearing)
+        place = boxes.fractional(positions_in, inner).to(charges.dtype)
+        boxes = boxes.to(charges.dtype)
         found = (
-            mesh_sum(charges_in, positions_in, boxes, laws)
-            if kind >= 4
-            else wave_sum(charges_in, positions_in, inner, boxes, laws)
+            mesh_sum(charges_in, place, boxes, laws) if kind >= 4 else wave_sum(charges_in, place, inner, boxes, laws)
         )
     return torch.zeros_like(charges).index_add(0, atoms, found)
 
@@ -88,24 +89,25 @@ def pair_sum(charges: Tensor, positions: Tensor, structure: Tensor, laws: Sequen
     start = torch.cumsum(counts[structure], 0) - counts[structure]
     other = first + place - start[center]
     center, other = center[center != other], other[center != other]
-    vectors = positions[other] - positions[center]
+    vectors = (positions[other] - positions[center]).to(charges.dtype)
     distance = torch.sqrt((vectors * vectors).sum(1))
     potential = torch.stack([law.smooth(distance) for law in laws], dim=1) * charges[other]
     return 0.5 * charges * segment_sum(potential, center, len(structure))
 
 
-def wave_sum(charges: Tensor, positions: Tensor, structure: Tensor, boxes: Boxes, laws: Sequence[PowerLaw]) -> Tensor:
+def wave_sum(charges: Tensor, place: Tensor, structure: Tensor, boxes: Boxes, laws: Sequence[PowerLaw]) -> Tensor:
     """Periodic structures, wave by wave; each atom's interaction with itself included.
 
     e_i = (c_i / 2V) Σ_k G(k) [cos(k·r_i) Σ_j c_j cos(k·r_j) + sin(k·r_i) Σ_j c_j sin(k·r_j)], half of the waves twice.
+
+    - charges (N, C) · place (N, 3): `Boxes.fractional` coordinates · structure (N,)
     """
-    orders, owner = _waves(boxes, WAVES.get(positions.dtype, 5.0) / laws[0].smearing)
+    orders, owner = _waves(boxes, WAVES.get(charges.dtype, 5.0) / laws[0].smearing)
     strength = _strengths(orders, owner, boxes, laws)
     n_structures = len(boxes.rows)
     atom, n_atoms = _slots(structure, n_structures)
     wave, n_waves = _slots(owner, n_structures)
-    fractional = boxes.fractional(positions, structure)
-    placed = fractional.new_zeros(n_structures * n_atoms, 3).index_copy(0, atom, fractional)
+    placed = place.new_zeros(n_structures * n_atoms, 3).index_copy(0, atom, place)
     charged = charges.new_zeros(n_structures * n_atoms, charges.shape[1]).index_copy(0, atom, charges)
     index = placed.new_zeros(n_structures * n_waves, 3).index_copy(0, wave, orders.to(placed.dtype))
     strength = charges.new_zeros(n_structures * n_waves, charges.shape[1]).index_copy(0, wave, strength)

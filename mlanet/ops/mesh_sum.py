@@ -19,16 +19,15 @@ SPACING = 0.4
 """Of the mesh, in smearings."""
 
 
-def mesh_sum(charges: Tensor, positions: Tensor, boxes: Boxes, laws: Sequence[PowerLaw]) -> Tensor:
+def mesh_sum(charges: Tensor, place: Tensor, boxes: Boxes, laws: Sequence[PowerLaw]) -> Tensor:
     """e_i of one structure as `wave_sum` gives it, to some 1e-5 of its size; each atom's self-interaction included.
 
-    - charges (N, C), one column per law · positions (N, 3) Å · boxes: of this one structure
+    - charges (N, C), one column per law · place (N, 3): fractional coordinates in boxes · boxes: of this one structure
     """
     rows = boxes.rows[0]
     points = [_even(length / (SPACING * laws[0].smearing)) for length in rows.detach().norm(dim=1).tolist()]
-    place = boxes.fractional(positions, torch.zeros(len(positions), dtype=torch.int64, device=rows.device)) @ rows
     mesh = MeshInterpolator(rows, torch.tensor(points, device=rows.device), SPLINE_POINTS, "P3M")
-    mesh.compute_weights(place)
+    mesh.compute_weights(place @ rows)
     density = torch.fft.rfftn(mesh.points_to_mesh(charges), dim=(1, 2, 3))
     strength = _strengths(points, boxes, laws)
     potential = torch.fft.irfftn(density * strength, s=points, dim=(1, 2, 3), norm="forward")

@@ -73,8 +73,12 @@ class PowerLaw:
 
     @property
     def fourier_at_zero(self) -> float:
-        """The same at k = 0: 0 for p = 1 (a uniform background neutralises the cell), the volume integral for p = 6."""
-        return 0.0 if self.exponent == 1 else math.pi**1.5 / 3 * self.sharpest**1.5
+        """The same at k = 0: the volume integral for p = 6; for p = 1 that of φ − 1/r, which is −2πσ².
+
+        The integral of 1/r itself diverges, and a uniform background takes it away. Without what is left, a cell of net
+        charge Q would carry an energy π σ² Q² / V of the smearing.
+        """
+        return -math.pi / self.sharpest if self.exponent == 1 else math.pi**1.5 / 3 * self.sharpest**1.5
 
     def gaussians(self) -> tuple[np.ndarray, np.ndarray]:
         """Rates t (Q,) Å⁻² and weights w (Q,) with φ(r) = Σ_q w_q e^{−t_q r²}."""

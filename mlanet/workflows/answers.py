@@ -72,6 +72,7 @@ def answers(
     def ask(frame: Frame) -> Question:
         graph = to_graph(frame.atoms, potential.cutoff, where=frame.where, keys=keys)
         require_supported(potential, graph, frame.where)
+        potential.mention_ignored_charge(float(graph.charge[0]), frame.where)
         if limit is not None:
             limit.require(graph, frame.where)
         return Question(frame, graph, None if labels_of is None else labels_of(frame))

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from ase import Atoms
 from e3nn import o3
 from torch import Tensor, nn
 
+from mlanet.data.atoms import to_graph
 from mlanet.nn.dual_path import AttentionShape, FullValue
 from mlanet.nn.edges import Edges
-from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
+from mlanet.nn.embedding import ChargeEmbedding, ChargeSettings, EdgeDegreeEmbedding
 from mlanet.nn.equivariant import NodeProduct, natural_irreps, to_e3nn
 from mlanet.nn.heads import symmetric_basis, torque_correction
 from mlanet.nn.pooling import (
@@ -151,9 +153,14 @@ def test_node_product_is_e3nns_product(l_max: int, scalars_only: bool) -> None:
 
 def test_no_charge_no_change() -> None:
     """A neutral system gets nothing from the charge embedding; charge enters linearly."""
-    module = ChargeEmbedding(C)
-    assert torch.equal(module(torch.zeros(2, 2)), torch.zeros(2, C))
-    assert torch.allclose(module(torch.tensor([[2.0, 4.0]])), 2 * module(torch.tensor([[1.0, 2.0]])))
+    module = ChargeEmbedding(C, ChargeSettings(charge="total")).double()
+
+    def given(charge: float, atoms: int = 2) -> torch.Tensor:
+        return module(to_graph(Atoms(["O"] * atoms, [[0, 0, float(z)] for z in range(atoms)]), 2.0, charge=charge))
+
+    assert torch.equal(given(0.0), torch.zeros(2, C, dtype=torch.float64))
+    assert torch.allclose(given(2.0), 2 * given(1.0))
+    assert torch.allclose(given(-2.0, 4)[:2], given(-1.0))
 
 
 def test_torque_of_a_mixed_batch() -> None:

@@ -103,6 +103,34 @@ def test_the_split_does_not_matter(kind: str, exponent: int) -> None:
         assert float((other - sums[0]).sum().abs()) < 1e-11 * float(sums[0].abs().max())
 
 
+@pytest.mark.parametrize("meshed", [False, True], ids=["waves", "mesh"])
+@pytest.mark.parametrize("smearing", [0.5, 1.0, 1.5])
+def test_a_charged_cell_does_not_know_the_smearing(
+    smearing: float, meshed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cubic lattice of ions in a uniform background: E = −ξ Q²/2L with ξ = 2.837297479, and P = E/3V, for any σ."""
+    monkeypatch.setattr(fourier_sum, "MESH_FROM", {F64: 1 if meshed else 500})
+    length, charge, law = 10.0, 2.0, PowerLaw(1, smearing)
+    strain = torch.zeros((), dtype=F64, requires_grad=True)
+    cell = length * torch.eye(3, dtype=F64)[None] * (1 + strain)
+    place, columns = torch.full((1, 3), 0.3, dtype=F64) * (1 + strain), torch.full((1, 1), charge, dtype=F64)
+    pbc, structure = torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, dtype=torch.int64)
+    energy = fourier_sum.smooth_sum(columns, place, cell, pbc, structure, [law]).sum()
+    pressure = -torch.autograd.grad(energy, strain)[0] / (3 * length**3)
+    exact = -2.837297479 * charge**2 / (2 * length)
+    # The mesh errs by some 1e-5 of what an ion does to itself.
+    tolerance = 2e-5 * charge**2 * law.at_zero if meshed else 1e-9
+    assert float(energy.detach()) == pytest.approx(exact, abs=tolerance)
+    assert float(pressure) == pytest.approx(exact / (3 * length**3), abs=tolerance / length**3)
+
+
+def test_the_split_of_a_charged_crystal_does_not_matter() -> None:
+    """Smooth part + rest of charges that do not add up to zero is the same for any smearing."""
+    atoms, charges = irregular("crystal")
+    sums = [float(whole(atoms, charges + 0.7, 1, smearing).sum()) for smearing in (0.7, 1.0, 1.6)]
+    assert max(sums) - min(sums) < 1e-11 * max(map(abs, sums))
+
+
 @pytest.mark.parametrize("kind", PERIODICITIES)
 def test_sixth_power_against_brute_force(kind: str) -> None:
     """All images within 60 to 1000 Å, one by one; what is farther is below the tolerance."""
