@@ -12,13 +12,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXAMPLES := mlanet/examples/si.cif mlanet/examples/li.POSCAR mlanet/examples/mo.extxyz
 
-.PHONY: demo test lint format wheel clean
+.PHONY: demo test soak lint format wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/mlanet predict $(EXAMPLES) --model elemental --output demo/predictions.extxyz --picture demo/predictions.png
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+# What takes minutes: KILLS gives its numbers, as in make soak KILLS="--train 900 --simulate 800 --sweep 300".
+soak: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py kills $(KILLS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

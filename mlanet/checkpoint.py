@@ -24,6 +24,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from mlanet.ambient import usual_torch
 from mlanet.config import parse, suggestion, to_data
 from mlanet.errors import CheckpointError, ConfigError
 from mlanet.files import write_whole
@@ -128,6 +129,7 @@ def save_model(potential: Potential, path: str | os.PathLike[str], card: Mapping
     _write(path, MODEL, json.dumps(msgspec.to_builtins(text)), potential.state_dict())
 
 
+@usual_torch()
 def load_model(
     path: str | os.PathLike[str], dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
 ) -> Potential:
@@ -179,6 +181,7 @@ def save_state(
     _write(path, kind, text, tensors)
 
 
+@usual_torch()
 def load_state(path: str | os.PathLike[str], kind: str = STATE) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (on the CPU, bit by bit as saved) and header of the state of a training or simulation.
 
@@ -220,6 +223,7 @@ def model_path(name_or_path: str | os.PathLike[str]) -> Path:
     )
 
 
+@usual_torch()
 def copied(potential: Potential) -> Potential:
     """A copy with weights of its own, in evaluation mode, of the same type and on the same device.
 
@@ -233,6 +237,7 @@ def copied(potential: Potential) -> Potential:
     return found.with_kernels(getattr(potential.model, "kernels", "plain"))
 
 
+@usual_torch()
 def rebuilt(config: ModelConfig, statistics: Statistics, weights: Mapping[str, Tensor]) -> Potential:
     """A potential in evaluation mode with these weights (copied), of their type and on their device.
 
@@ -246,6 +251,7 @@ def rebuilt(config: ModelConfig, statistics: Statistics, weights: Mapping[str, T
     return potential.eval()
 
 
+@usual_torch()
 def moved(potential: Potential, dtype: torch.dtype | None, device: torch.device | str) -> Potential:
     """The potential itself, moved in place; `ConfigError` for a device that this machine does not have."""
     try:

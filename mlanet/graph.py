@@ -91,6 +91,12 @@ class AtomicGraph:
         """The same graph on another device or with another floating-point type (integers stay integers)."""
         return _moved(self, device, dtype)
 
+    def ordinary(self) -> AtomicGraph:
+        """The same graph of tensors that gradients may pass: those made in inference mode are copied."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        barred = {name: value.clone() for name, value in tensors.items() if value.is_inference()}
+        return dataclasses.replace(self, **barred) if barred else self
+
 
 class ModelOutput(NamedTuple):
     """What a model returns: site energies, and forces and stress only where they are direct heads.

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlanet.ambient import usual_torch
 from mlanet.errors import ConfigError, GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, ModelOutput, Prediction
 from mlanet.models import Model, ModelConfig, build_model
@@ -53,6 +54,7 @@ class Potential(nn.Module):
         self._restore_constants()
 
     @classmethod
+    @usual_torch()
     def build(cls, config: ModelConfig, statistics: Statistics) -> Potential:
         """An untrained potential; weights are drawn from torch's global generator."""
         return cls(build_model(config, statistics), statistics)
@@ -90,9 +92,8 @@ class Potential(nn.Module):
             GeometryError: a graph built with a smaller cutoff than the model's.
         """
         self.require_supported(graph)
-        # A caller's inference mode would make tensors that no gradient can ever pass.
-        with torch.inference_mode(False), matrix_products(self.matmul):
-            return self.answer(graph.to(self.device, self.dtype))
+        with usual_torch(), matrix_products(self.matmul):
+            return self.answer(graph.ordinary().to(self.device, self.dtype))
 
     def answer(self, graph: AtomicGraph) -> Prediction:
         """`forward` of a graph that is known to be supported and is where the weights are, in their precision."""
@@ -183,8 +184,9 @@ class Potential(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Potential:
         """`to`, `float`, `double`, `cuda`: move everything, but never round the references to float32."""
-        super()._apply(fn, recurse)
-        self._restore_constants()
+        with usual_torch():
+            super()._apply(fn, recurse)
+            self._restore_constants()
         return self
 
 

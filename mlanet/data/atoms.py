@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
+from mlanet.ambient import usual_torch
 from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge, find_labels
 from mlanet.data.neighbors_there import neighbor_tensors
 from mlanet.errors import DataError, GeometryError, UnsupportedElementError
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 
+@usual_torch()
 def to_graph(
     structure: Atoms | Structure | Molecule,
     cutoff: float,
@@ -89,6 +91,7 @@ def to_graph(
     return graph
 
 
+@usual_torch()
 def to_labels(atoms: Atoms, keys: LabelKeys = LabelKeys(), where: str = "structure") -> Labels:  # noqa: B008 - frozen
     """Reference values of one structure, float64, NaN where it has none.
 
