@@ -27,7 +27,13 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
-import mlanet.training.trainer  # noqa: F401 - loaded once, here, and not in every fork
+import mlanet.calculator
+import mlanet.dynamics.plots
+import mlanet.dynamics.run
+import mlanet.dynamics.summary
+import mlanet.sweep.report
+import mlanet.training.report
+import mlanet.training.trainer  # all loaded once, here, and not in every fork
 from mlanet.checkpoint import SIMULATION, STATE, load_model, load_state, save_model
 from mlanet.cli.main import main
 from mlanet.config import parse
@@ -64,6 +70,12 @@ class Work:
     words: Callable[[Path], list[str]]
     inspect: Callable[[Path, Tally], int]
     compare: Callable[[Path, Path], list[str]]
+
+
+def draw_nothing() -> None:
+    """Leave out the pictures at the end of a run, which take more time than all the rest and keep no state."""
+    mlanet.training.report.learning_curve = lambda *_: None
+    mlanet.dynamics.plots.course = lambda *_: None
 
 
 def kills(work: Work, wanted: int, folder: Path, chance: random.Random) -> Tally:
@@ -137,9 +149,9 @@ def _attempt(words: list[str], seconds: float | None, with_children: bool = Fals
 
 
 def trainings(folder: Path) -> Work:
-    """40 steps with 8 validations and a checkpoint after every second step."""
+    """20 steps with 5 validations and a checkpoint after every second step."""
     config = {"data": {"train": [str(_labelled(folder))], "valid_fraction": 0.25}, "model": TINY}
-    config |= {"budget": {"steps": 40, "validate_every": 5, "max_structures": 2}}
+    config |= {"budget": {"steps": 20, "validate_every": 4, "max_structures": 2}}
 
     def words(place: Path) -> list[str]:
         settings = folder / f"{place.name}.yaml"
@@ -164,26 +176,15 @@ def trainings(folder: Path) -> Work:
 
 
 def simulations(folder: Path) -> Work:
-    """150 steps of eight atoms with a frame after every second and a checkpoint after every fifth."""
+    """60 steps of eight atoms with a frame after each and a checkpoint after every third."""
     torch.manual_seed(0)
     model = folder / "model.safetensors"
     save_model(Potential.build(parse(TINY, ModelConfig, "soak"), Statistics.unit((14,), 8.0)), model)
     ase.io.write(folder / "si.extxyz", bulk("Si", cubic=True))
 
     def words(place: Path) -> list[str]:
-        fixed = [
-            "md",
-            str(folder / "si.extxyz"),
-            "-m",
-            str(model),
-            "--steps",
-            "150",
-            "--every",
-            "2",
-            "--timestep",
-            "0.2",
-        ]
-        fixed += ["--checkpoint-every", "5", "--kernels", "plain", "--json"]
+        fixed = ["md", str(folder / "si.extxyz"), "-m", str(model), "--steps", "60", "--every", "1"]
+        fixed += ["--timestep", "0.2", "--checkpoint-every", "3", "--kernels", "plain", "--json"]
         return [*fixed, *(["--resume"] if (place / CHECKPOINT).exists() else []), "--output", str(place)]
 
     def inspect(place: Path, tally: Tally) -> int:

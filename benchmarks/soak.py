@@ -33,18 +33,19 @@ def kills(
     simulate: Count = 80,
     sweep: Count = 30,
     seed: int = 0,
-    folder: Annotated[
-        Path | None, typer.Option(help="Kept; else a temporary one, removed unless a loss is found.")
-    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="For the runs; a temporary one if not given.")] = None,
+    pictures: Annotated[bool, typer.Option(help="Draw them, which takes most of the time.")] = False,
     result: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
 ) -> None:
     """Kill trainings, simulations and sweeps at random instants; exit status 1 if anything was lost."""
     import torch
+    from kills import draw_nothing, simulations, sweeps, trainings
     from kills import kills as run
-    from kills import simulations, sweeps, trainings
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    if not pictures:
+        draw_nothing()
     place = Path(tempfile.mkdtemp(prefix="mlanet-soak-")) if folder is None else folder
     chance, tallies = random.Random(seed), []
     for name, make, count in (("train", trainings, train), ("md", simulations, simulate), ("sweep", sweeps, sweep)):
@@ -60,8 +61,8 @@ def kills(
 
 
 def _line(work: str, kills: int, finished: int, seconds: float, losses: list[str], torn: int) -> str:
-    torn_text = f", {torn} kills inside a frame" if torn else ""
-    return f"{work}: {kills} kills in {finished} runs brought to their end, {len(losses)} losses{torn_text}; {seconds:.0f} s"
+    inside = f", {torn} kills inside a frame" if torn else ""
+    return f"{work}: {kills} kills, {finished} runs brought to their end, {len(losses)} losses{inside}; {seconds:.0f} s"
 
 
 if __name__ == "__main__":
