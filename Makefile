@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 EXAMPLES := mlanet/examples/si.cif mlanet/examples/li.POSCAR mlanet/examples/mo.extxyz
 
-.PHONY: demo test test-all mutants lint format wheel clean
+.PHONY: demo test test-all mutants soak lint format wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/mlanet predict $(EXAMPLES) --model elemental --output demo/predictions.extxyz --picture demo/predictions.png
@@ -29,6 +29,10 @@ test-all: test
 
 mutants: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py
+
+# What takes minutes: KILLS gives its numbers, as in make soak KILLS="--train 900 --simulate 800 --sweep 300".
+soak: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py kills $(KILLS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from numpy.typing import NDArray
 
+from mlanet.ambient import usual_torch
 from mlanet.capture import CaptureError, Replay
 from mlanet.checkpoint import copied, load_model, model_path, moved, rebuilt
 from mlanet.compiled import CompiledPotential, CompileError
@@ -76,6 +77,7 @@ class MLANetCalculator(Calculator):
     _replay: Replay | None
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "charges"]  # noqa: RUF012 - as in ASE
 
+    @usual_torch()
     def __init__(
         self,
         model: Potential | str | os.PathLike[str],
@@ -120,7 +122,7 @@ class MLANetCalculator(Calculator):
                 "the forces of this model are a direct head, not the gradient of its energy: energy drifts in "
                 "constant-energy dynamics, and line searches, phonons and barriers are unreliable; use a model with "
                 "`forces: gradient` for these",
-                stacklevel=2,
+                stacklevel=3,
             )
 
     @property
@@ -146,6 +148,7 @@ class MLANetCalculator(Calculator):
         with self._lock:
             return super().get_property(name, atoms, allow_calculation)
 
+    @usual_torch()
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -225,6 +228,7 @@ class MLANetCalculator(Calculator):
             state["potential"] = (self.potential.model.config, self.potential.statistics, weights)
         return state
 
+    @usual_torch()
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if isinstance(self.potential, tuple):

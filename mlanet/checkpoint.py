@@ -24,6 +24,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from mlanet.ambient import usual_torch
 from mlanet.config import parse, preset_names, suggestion, to_data
 from mlanet.devices import DEVICES, device_called
 from mlanet.errors import CheckpointError, ConfigError
@@ -134,6 +135,7 @@ def save_model(potential: Potential, path: str | os.PathLike[str], card: Mapping
     _write(path, MODEL, json.dumps(msgspec.to_builtins(text)), potential.state_dict())
 
 
+@usual_torch()
 def load_model(
     path: str | os.PathLike[str], dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
 ) -> Potential:
@@ -189,6 +191,7 @@ def save_state(
     _write(path, kind, text, tensors)
 
 
+@usual_torch()
 def load_state(path: str | os.PathLike[str], kind: str = STATE) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (on the CPU, bit by bit as saved) and header of the state of a training or simulation.
 
@@ -235,6 +238,7 @@ def model_path(name_or_path: str | os.PathLike[str]) -> Path:
     )
 
 
+@usual_torch()
 def copied(potential: Potential) -> Potential:
     """A copy with weights of its own, in evaluation mode, of the same type and on the same device.
 
@@ -248,6 +252,7 @@ def copied(potential: Potential) -> Potential:
     return found.with_kernels(potential.model.kernels)
 
 
+@usual_torch()
 def rebuilt(
     config: ModelConfig, statistics: Statistics, weights: Mapping[str, Tensor], most: int = MOST_NUMBERS
 ) -> Potential:
@@ -264,6 +269,7 @@ def rebuilt(
     return potential.eval()
 
 
+@usual_torch()
 def moved(potential: Potential, dtype: torch.dtype | None, device: torch.device | str) -> Potential:
     """The potential itself, moved in place; `ConfigError` for a device that this machine does not have."""
     place = device_called(str(device))

@@ -98,6 +98,12 @@ class AtomicGraph:
         atomic = None if moved.atomic_charges is None else moved.atomic_charges.to(dtype)
         return dataclasses.replace(moved, charge=moved.charge.to(dtype), atomic_charges=atomic, dtype=dtype)
 
+    def ordinary(self) -> AtomicGraph:
+        """The same graph of tensors that gradients may pass: those made in inference mode are copied."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        barred = {name: value.clone() for name, value in tensors.items() if value.is_inference()}
+        return dataclasses.replace(self, **barred) if barred else self
+
 
 class ModelOutput(NamedTuple):
     """What a model returns: site energies, and forces and stress only where they are direct heads.

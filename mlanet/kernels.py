@@ -10,6 +10,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from mlanet.ambient import usual_torch
 from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError, KernelError, MLANetError
 from mlanet.graph import AtomicGraph, batch_graphs
@@ -21,6 +22,7 @@ _compared: set[object] = set()
 """Configuration, precision and device of potentials whose fused kernels were compared in this process."""
 
 
+@usual_torch()
 def use_kernels(potential: Potential, kernels: str) -> Potential:
     """The potential with its kernels chosen; fast ones are compared with the plain ones before they are used.
 
@@ -64,7 +66,7 @@ def _best(potential: Potential) -> Potential:
     try:
         return use_kernels(potential, "fused")
     except MLANetError as error:
-        warnings.warn(f"computing with the slower, plain kernels: {error}", stacklevel=3)
+        warnings.warn(f"computing with the slower, plain kernels: {error}", stacklevel=4)
         return potential
 
 
@@ -96,7 +98,7 @@ def _answers(potential: Potential) -> list[tuple[str, Tensor]]:
     was_training = potential.training
     potential.train()
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.enable_grad():
             graph = _sample(potential)
             found = potential(graph)
             references = potential.references[potential.species_index[graph.numbers]]

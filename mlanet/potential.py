@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlanet.ambient import usual_torch
 from mlanet.errors import ConfigError, GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, ModelOutput, Prediction
 from mlanet.models import MOST_NUMBERS, Model, ModelSettings, build_model
@@ -55,6 +56,7 @@ class Potential(nn.Module):
         self._restore_constants()
 
     @classmethod
+    @usual_torch()
     def build(cls, config: ModelSettings, statistics: Statistics, most: int = MOST_NUMBERS) -> Potential:
         """An untrained potential; weights, at most so many, are drawn from torch's global generator."""
         return cls(build_model(config, statistics, most), statistics)
@@ -94,9 +96,8 @@ class Potential(nn.Module):
         self.require_supported(graph)
         if graph.charge.device.type == "cpu":
             self.mention_ignored_charge(float(graph.charge[graph.charge.abs().argmax()]))
-        # A caller's inference mode would make tensors that no gradient can ever pass.
-        with torch.inference_mode(False), matrix_products(self.matmul):
-            return self.answer(graph.to(self.device, self.dtype))
+        with usual_torch(), matrix_products(self.matmul):
+            return self.answer(graph.ordinary().to(self.device, self.dtype))
 
     def answer(self, graph: AtomicGraph) -> Prediction:
         """`forward` of a graph that is known to be supported and is where the weights are, in their precision."""
@@ -194,8 +195,9 @@ class Potential(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Potential:
         """`to`, `float`, `double`, `cuda`: move everything, but never round the references to float32."""
-        super()._apply(fn, recurse)
-        self._restore_constants()
+        with usual_torch():
+            super()._apply(fn, recurse)
+            self._restore_constants()
         return self
 
 

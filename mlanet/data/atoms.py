@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
+from mlanet.ambient import usual_torch
 from mlanet.data.bounds import require_bounded, require_charges, require_cutoff
 from mlanet.data.labels import FoundLabels, LabelKeys, find_atomic_charges, find_charge, find_labels
 from mlanet.data.neighbors_there import neighbor_tensors
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 
+@usual_torch()
 def to_graph(
     structure: Atoms | Structure | Molecule,
     cutoff: float,
@@ -95,6 +97,7 @@ def to_graph(
     return graph
 
 
+@usual_torch()
 def to_labels(atoms: Atoms, keys: LabelKeys = LabelKeys(), where: str = "structure") -> Labels:  # noqa: B008 - frozen
     """Reference values of one structure, float64, NaN where it has none.
 

@@ -130,7 +130,8 @@ class EquivariantRMSNorm(nn.Module):
         degree = degree_of_row(irreps.lmax)
         self.gain = nn.Parameter(torch.ones(irreps.lmax + 1, irreps[0].mul))
         self.register_buffer("degree", degree, persistent=False)
-        self.register_buffer("weight_of_row", 1.0 / ((2 * degree + 1) * (irreps.lmax + 1)), persistent=False)
+        share = ((2 * degree + 1) * (irreps.lmax + 1)).to(torch.float32).reciprocal()
+        self.register_buffer("weight_of_row", share, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, (L+1)², C) -> the same shape."""

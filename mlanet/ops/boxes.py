@@ -26,6 +26,12 @@ class Boxes(NamedTuple):
     extent: Tensor
     n_periodic: int
 
+    @property
+    def volume(self) -> Tensor:
+        """(S,) Å³, |a · (b × c)|; the second derivative of `torch.linalg.det` fails under another default type."""
+        a, b, c = self.rows.unbind(1)
+        return (a * torch.linalg.cross(b, c)).sum(1).abs()
+
     def fractional(self, positions: Tensor, structure: Tensor) -> Tensor:
         """(N, 3) coordinates in the boxes, in [−½, ½], from the structure's first atom on; differentiable.
 

@@ -50,11 +50,11 @@ def _even(least: float) -> int:
 def _strengths(points: list[int], boxes: Boxes, laws: Sequence[PowerLaw]) -> Tensor:
     """(C, n₁, n₂, n₃/2 + 1): G(k)/V over the splines' own transforms, squared."""
     rows = boxes.rows[0]
-    axes = [torch.fft.fftfreq(n, 1 / n, device=rows.device) for n in points[:2]]
-    axes.append(torch.fft.rfftfreq(points[2], 1 / points[2], device=rows.device))
+    axes = [torch.fft.fftfreq(n, 1 / n, dtype=torch.float32, device=rows.device) for n in points[:2]]
+    axes.append(torch.fft.rfftfreq(points[2], 1 / points[2], dtype=torch.float32, device=rows.device))
     splines = [_spline(axis, n) for axis, n in zip(axes, points, strict=True)]
     damping = torch.einsum("a,b,c->abc", *splines).square().to(rows.dtype)
-    scale = 1 / (torch.linalg.det(rows).abs() * damping)
+    scale = 1 / (boxes.volume[0] * damping)
     return torch.stack([_coefficients(law, axes, boxes) * scale for law in laws])
 
 

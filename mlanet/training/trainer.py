@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mlanet.ambient import usual_torch
 from mlanet.checkpoint import read_model_header, save_model
 from mlanet.config import to_data, to_yaml
 from mlanet.data.audit import audit, audit_pair
@@ -50,6 +51,7 @@ class TrainResult:
     best: dict[str, float]
 
 
+@usual_torch()
 def train(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> TrainResult:
     """Train a potential and leave model, checkpoint, metrics, log and picture in the run's folder.
 
@@ -75,6 +77,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = True) -
         processes.close()
 
 
+@usual_torch()
 def plan(config: TrainConfig) -> dict[str, object]:
     """Sizes of a run that is not started: data, batches, parameters, forecast memory of the largest batch."""
     training, validation = load_split(config.data, starting_cutoff(config))
