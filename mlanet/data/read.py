@@ -19,7 +19,6 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import numpy as np
 from ase import Atoms
 from ase.io.extxyz import read_xyz
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats, iread, string2index
@@ -281,5 +280,10 @@ def _require_ordered(atoms: Atoms, where: str) -> None:
     if not isinstance(occupancy, dict):
         return
     for site, species in occupancy.items():
-        if len(species) > 1 or any(not np.isclose(share, 1.0, atol=1e-3) for share in species.values()):
+        if len(species) > 1 or not all(map(_is_full, species.values())):
             raise DataError(f"{where}: site {site} is disordered ({species}); make an ordered approximant first")
+
+
+def _is_full(share: object) -> bool:
+    """Whether an occupancy is a number that is 1 within the digits of crystallographers."""
+    return isinstance(share, int | float) and abs(share - 1.0) <= 1e-3
