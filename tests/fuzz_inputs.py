@@ -397,7 +397,8 @@ COMMANDS = {
 OPTIONS = [
     "--json", "--max-edges", "--max-memory", "--dtype", "--device", "--output", "--csv", "--key", "--temperature",
     "--time", "--timestep", "--fmax", "--pressure", "--cell", "--every", "--seed", "--repeat", "--skin", "--friction",
-    "--cutoff", "--fractions", "--nonsense", "--ensemble", "--index", "--require", "--resume", "-o", "-m", "--", "--steps",
+    "--cutoff", "--fractions", "--nonsense", "--ensemble", "--index", "--require", "--resume", "-o", "-m", "--",
+    "--steps",
 ]  # fmt: skip
 BOUNDED = {"--steps", "--time"}
 """Of which large values rightly mean a long run."""
