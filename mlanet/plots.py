@@ -307,7 +307,7 @@ def _numbers(atoms: Atoms, title: str) -> _Numbers:
         lines.append(("stress", "not defined (not periodic)"))
     atoms_word = "atom" if len(atoms) == 1 else "atoms"
     heading = f"{atoms.get_chemical_formula('metal')}, {len(atoms)} {atoms_word}"
-    source = title if len(title) <= 40 else f"…{title[-39:]}"
+    source = literal(title if len(title) <= 40 else f"…{title[-39:]}")
     return _Numbers(heading, [("from", source), *lines] if title else lines)
 
 
@@ -324,9 +324,7 @@ def _draw_numbers(axes: Axes, numbers: _Numbers) -> None:
     for line, (name, value) in enumerate(numbers.lines):
         height = 0.74 - 0.105 * line
         axes.text(0.0, height, name, fontsize=9.5, color=GREY)
-        axes.text(
-            0.33, height, value.replace("-", "\u2212") if name != "from" else literal(value), fontsize=9.5, color=INK
-        )
+        axes.text(0.33, height, value.replace("-", "\u2212") if name != "from" else value, fontsize=9.5, color=INK)
 
 
 def _panel_of(name: str) -> str | None:

@@ -11,7 +11,7 @@ from mlanet.errors import ConfigError
 
 MOST_BYTES = 2**18
 """Of a file; a configuration has some kilobytes."""
-MOST_VALUES = 20_000
+MOST_VALUES = 10_000
 """Of all lists and mappings together, those that aliases repeat counted again."""
 DEEPEST = 32
 """Lists and mappings inside each other."""
@@ -26,29 +26,31 @@ class _StrictLoader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._depth = 0
+        self._depth = self._count = 0
         self._sizes: dict[int, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        line = self.peek_event().start_mark.line + 1
+        event = self.peek_event()
+        line = event.start_mark.line + 1
         self._depth += 1
+        self._count += 1
         if self._depth > DEEPEST:
             raise ConfigError(f"line {line}: more than {DEEPEST} lists or mappings inside each other")
         node = super().compose_node(parent, index)
         self._depth -= 1
-        if node is not None and self._size(node, line) > MOST_VALUES:
+        if isinstance(event, yaml.AliasEvent) and isinstance(node, yaml.CollectionNode) and id(node) not in self._sizes:
+            raise ConfigError(f"line {line}: an alias that contains itself")
+        if self._count > MOST_VALUES or (node is not None and self._size(node) > MOST_VALUES):
             raise ConfigError(f"line {line}: more than {MOST_VALUES} values, those that aliases repeat included")
         return node
 
-    def _size(self, node: yaml.Node, line: int) -> int:
+    def _size(self, node: yaml.Node) -> int:
         """How many values a node stands for, its aliases written out."""
+        if isinstance(node, yaml.ScalarNode):
+            return 1
         if id(node) not in self._sizes:
-            if isinstance(node, yaml.ScalarNode):
-                return 1
             inner = [part for one in node.value for part in (one if isinstance(one, tuple) else (one,))]
-            if any(isinstance(one, yaml.CollectionNode) and id(one) not in self._sizes for one in inner):
-                raise ConfigError(f"line {line}: an alias that contains itself")
-            self._sizes[id(node)] = 1 + sum(self._size(one, line) for one in inner)
+            self._sizes[id(node)] = 1 + sum(map(self._size, inner))
         return self._sizes[id(node)]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -56,6 +58,8 @@ class _StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise ConfigError(f"line {key_node.start_mark.line + 1}: a key must be a word, not a list or mapping")
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=deep)
             if key in seen:
                 raise ConfigError(f"line {key_node.start_mark.line + 1}: key '{key}' stands twice")

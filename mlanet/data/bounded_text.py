@@ -36,7 +36,7 @@ def bounded_lines(stream: IO[str], where: str) -> Iterator[str]:
 def require_atoms(count: int, where: str) -> None:
     """Refuse a number of atoms that no structure has."""
     if not 0 <= count <= MOST_ATOMS:
-        raise DataError(f"{where}: {count:.6g} atoms; supported are at most {MOST_ATOMS}")
+        raise DataError(f"{where}: {str(count)[:20]} atoms; supported are at most {MOST_ATOMS}")
 
 
 def bounded_bytes(stream: IO[bytes], path: Path) -> bytes:
