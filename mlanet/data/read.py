@@ -245,9 +245,9 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
     if path.suffix.lower() in _OPENERS:
         if not description.acceptsfd:
             raise DataError(f"{path}: a compressed file of format '{kind}' cannot be read; decompress it first")
-        source = _decompressed(path, binary=description.isbinary)
-    elif not description.isbinary and description.acceptsfd and path.is_file() and _is_marked(path):
-        source = _decompressed(path, binary=False)
+        source = _in_memory(path, kind)
+    elif kind in _texts() and path.is_file() and _is_marked(path):
+        source = _in_memory(path, kind)
     numbers = _numbers(wanted)
     if description.single and wanted not in (slice(None), 0, -1):
         raise DataError(f"{path}: a file of format '{kind}' holds one structure; use index ':'")
@@ -294,12 +294,19 @@ def _is_marked(path: Path) -> bool:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _decompressed(path: Path, *, binary: bool) -> IO[str] | IO[bytes]:
-    """The whole file in memory, because readers of other formats seek."""
+def _texts() -> set[str]:
+    """Formats that are texts and that ASE reads from a stream, though it reads CIF as bytes."""
+    return {"cif"} | {name for name, one in ioformats.items() if one.acceptsfd and not one.isbinary}
+
+
+def _in_memory(path: Path, kind: str) -> IO[str] | IO[bytes]:
+    """The whole file, decompressed and without a mark, because readers of other formats seek."""
     try:
         with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as stream:
             data = stream.read()
-        return io.BytesIO(data) if binary else io.StringIO(data.decode(_encoding(data) or "utf-8"))
+        if kind in _texts() and (encoding := _encoding(data)) is not None:
+            data = data.decode(encoding).encode()
+        return io.BytesIO(data) if ioformats[kind].isbinary else io.StringIO(data.decode())
     except _BROKEN_FILE as error:
         raise DataError(f"{path}: damaged or unreadable: {error}") from None
 
