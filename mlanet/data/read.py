@@ -248,7 +248,7 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
         source = _in_memory(path, kind)
     elif kind in _texts() and path.is_file() and _is_marked(path):
         source = _in_memory(path, kind)
-    numbers = _numbers(wanted)
+    numbers = iter([0]) if description.single else _numbers(wanted)
     if description.single and wanted not in (slice(None), 0, -1):
         raise DataError(f"{path}: a file of format '{kind}' holds one structure; use index ':'")
     options = {"fractional_occupancies": True} if kind == "cif" else {}
