@@ -26,7 +26,7 @@ from ase.io.formats import UnknownFileTypeError, filetype, ioformats, iread, str
 
 from mlanet.data.atoms import require_sound
 from mlanet.data.comment import require_spelled
-from mlanet.data.formats import Refused, format_of, structure_files
+from mlanet.data.formats import Refused, format_of, is_folder, structure_files
 from mlanet.data.labels import require_numbers
 from mlanet.errors import DataError, MLANetError, UnsupportedElementError
 
@@ -70,6 +70,17 @@ def read_frames(path: str | os.PathLike[str], *, index: str = ":", refused: Refu
             if refused is None:
                 raise
             refused(error)
+
+
+def read_last(path: str | os.PathLike[str]) -> Frame:
+    """The last frame of one file, for what starts from one structure.
+
+    Raises:
+        DataError: as `read_frames`, and for a folder.
+    """
+    if is_folder(Path(path)):
+        raise DataError(f"{path}: is a folder; name one file, whose last frame is taken")
+    return next(iter(read_frames(path, index="-1")))
 
 
 def _frames(path: Path, index: str, wanted: int | slice, refused: Refused | None) -> Iterator[Frame]:

@@ -146,6 +146,8 @@ def test_folders_are_inputs_everywhere(mlanet, model, labelled) -> None:
     assert mlanet("data", "check", "set", "--json").document["audit"]["frames"] == 6
     assert mlanet("data", "convert", "set", "-o", "all.traj", "--json").document["frames"] == 6
     assert mlanet("data", "split", "set", "-o", "parts", "--sizes", "4,2").status == 0
+    for words in (("md", "set", "-m", model), ("exfoliate", "set", "-m", model)):
+        assert "set: is a folder; name one file" in mlanet(*words).err  # never silently the first of them
     before = Path("set/3.extxyz").read_bytes()
     for words in (("predict", "set", "-m", model), ("data", "convert", "set")):
         outcome = mlanet(*words, "-o", "set/3.extxyz")
@@ -185,7 +187,7 @@ def test_names_that_stand_for_no_format_are_refused_before_the_work(
 
 
 def test_other_formats_and_names_that_ase_mistakes(mlanet, model) -> None:
-    """CIF and POSCAR are written as asked, with a word on what they lack; a name of VASP's under .extxyz has one too."""
+    """CIF and POSCAR are written as asked, with a word on what they lack; so is .extxyz under VASP's name."""
     ase.io.write("cu.extxyz", bulk("Cu", cubic=True))
     for name, kind in (("out.cif", "cif"), ("POSCAR", "vasp"), ("out.traj", "traj")):
         outcome = mlanet("relax", "cu.extxyz", "-m", model, *RELAX, "-o", name)
