@@ -57,16 +57,12 @@ def exfoliate(
     with --slide sliding.csv and sliding.png.
     """
     from mlanet.calculator import MLANetCalculator
-    from mlanet.data.read import read_frames
-    from mlanet.errors import DataError
+    from mlanet.data.read import read_last
     from mlanet.layered import find_layers
     from mlanet.layered.reference import read_reference
     from mlanet.layered.report import exfoliate as run
 
-    frames = list(read_frames(structure, index="-1"))
-    if not frames:
-        raise DataError(f"{structure}: has no frame")
-    layers = find_layers(frames[0].atoms)
+    layers = find_layers(read_last(structure).atoms)
     wanted = _distances(distances, layers)
     known = None if reference is None else read_reference(reference, layers)
     calculator = MLANetCalculator(model, dtype=dtype and dtype.value, device=device)

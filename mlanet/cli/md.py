@@ -190,7 +190,7 @@ def _run(
 
 def _start(structure: Path, repeat: str) -> Atoms:
     """The last frame of the file, repeated."""
-    from mlanet.data.read import read_frames
+    from mlanet.data.read import read_last
 
     try:
         copies = tuple(int(one) for one in repeat.lower().split("x"))
@@ -198,7 +198,7 @@ def _start(structure: Path, repeat: str) -> Atoms:
         copies = ()
     if len(copies) != 3 or min(copies) < 1:
         raise typer.BadParameter(f"--repeat: '{repeat}' is not of the form 2x2x1")
-    atoms = next(iter(read_frames(structure, index="-1"))).atoms
+    atoms = read_last(structure).atoms
     velocities = atoms.has("momenta")
     atoms = atoms.repeat(copies) if copies != (1, 1, 1) else atoms.copy()
     if not velocities and atoms.has("momenta"):

@@ -119,8 +119,10 @@ def relax(
         note(str(calculator.matmul_cost))
     if json:
         documents = [{"structure": one.structure, "model": model, **one.numbers, "file": one.file} for one in done]
-        single = planned.one and done and refused is None
-        print_json(documents[0] if single else {"relaxed": documents, **refused_part(refused)})
+        if planned.one and done and refused is None:
+            print_json(documents[0] | {"structure": files[0]})
+        else:
+            print_json({"relaxed": documents, **refused_part(refused)})
     else:
         _print(done, planned.one)
     for one in done:

@@ -68,12 +68,20 @@ def _almost(key: str, right: str) -> bool:
 
 def _meant(value: Any, right: str) -> bool:
     """Whether a value is of the kind that belongs to a key: lengths and vectors, columns, or what is periodic."""
+    words = [word for word in re.split(r"[\s,\[\]]+", str(value)) if word]
     if right == "Lattice":
-        return getattr(value, "size", 0) in (3, 6, 9) and value.dtype.kind in "if"
+        return len(words) in (3, 6, 9) and all(map(_is_number, words))
     if right == "Properties":
         return isinstance(value, str) and re.fullmatch(r"\w+:[RISL]:\d+(:\w+:[RISL]:\d+)*", value) is not None
-    words = re.findall(r"[^\s,\[\]]+", str(value))
     return all(word.lower() in _TRUTH for word in words) and len(words) in (1, 3)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _require_pbc(value: Any, where: str) -> None:

@@ -27,7 +27,7 @@ from ase.io.formats import UnknownFileTypeError, filetype, ioformats, iread, str
 from mlanet.data.atoms import require_sound
 from mlanet.data.bounded_text import MOST_FRAME, bounded_bytes, bounded_lines, require_atoms, require_promised
 from mlanet.data.comment import require_spelled
-from mlanet.data.formats import Refused, format_of, structure_files
+from mlanet.data.formats import Refused, format_of, is_folder, structure_files
 from mlanet.data.labels import require_numbers
 from mlanet.errors import DataError, MLANetError, UnsupportedElementError
 
@@ -72,6 +72,17 @@ def read_frames(path: str | os.PathLike[str], *, index: str = ":", refused: Refu
             if refused is None:
                 raise
             refused(error)
+
+
+def read_last(path: str | os.PathLike[str]) -> Frame:
+    """The last frame of one file, for what starts from one structure.
+
+    Raises:
+        DataError: as `read_frames`, and for a folder.
+    """
+    if is_folder(Path(path)):
+        raise DataError(f"{path}: is a folder; name one file, whose last frame is taken")
+    return next(iter(read_frames(path, index="-1")))
 
 
 def _frames(path: Path, index: str, wanted: int | slice, refused: Refused | None) -> Iterator[Frame]:
@@ -249,13 +260,13 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
     if path.suffix.lower() in _OPENERS:
         if not description.acceptsfd:
             raise DataError(f"{path}: a compressed file of format '{kind}' cannot be read; decompress it first")
-        source = _decompressed(path, binary=description.isbinary)
-    elif not description.isbinary and description.acceptsfd and path.is_file() and _is_marked(path):
-        source = _decompressed(path, binary=False)
+        source = _in_memory(path, kind)
+    elif kind in _texts() and path.is_file() and _is_marked(path):
+        source = _in_memory(path, kind)
     if kind in _PROMISING:
         with _open_text(source) as text:
             require_promised(text, path)
-    numbers = _numbers(wanted)
+    numbers = iter([0]) if description.single else _numbers(wanted)
     if description.single and wanted not in (slice(None), 0, -1):
         raise DataError(f"{path}: a file of format '{kind}' holds one structure; use index ':'")
     options = {"fractional_occupancies": True} if kind == "cif" else {}
@@ -309,12 +320,19 @@ def _is_marked(path: Path) -> bool:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _decompressed(path: Path, *, binary: bool) -> IO[str] | IO[bytes]:
-    """The whole file in memory, because readers of other formats seek."""
+def _texts() -> set[str]:
+    """Formats that are texts and that ASE reads from a stream, though it reads CIF as bytes."""
+    return {"cif"} | {name for name, one in ioformats.items() if one.acceptsfd and not one.isbinary}
+
+
+def _in_memory(path: Path, kind: str) -> IO[str] | IO[bytes]:
+    """The whole file, decompressed and without a mark, because readers of other formats seek."""
     try:
         with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as stream:
             data = bounded_bytes(stream, path)
-        return io.BytesIO(data) if binary else io.StringIO(data.decode(_encoding(data) or "utf-8"))
+        if kind in _texts() and (encoding := _encoding(data)) is not None:
+            data = data.decode(encoding).encode()
+        return io.BytesIO(data) if ioformats[kind].isbinary else io.StringIO(data.decode())
     except _BROKEN_FILE as error:
         raise DataError(f"{path}: damaged or unreadable: {error}") from None
 

@@ -118,7 +118,7 @@ def mean_squared_displacement(paths: Array, times: Array) -> tuple[Array, Array]
 def on_grid(times: Array) -> tuple[NDArray[np.int64], float]:
     """Times (T,) as multiples (T,) of a unit after the first, ps: their spacing, or what all differences divide by.
 
-    Equal spacing is taken as such up to a tenth, which is what times with few digits need.
+    Equal spacing is taken as such up to 15 % of it, which is what times with few digits need.
 
     Raises:
         DataError: there is no unit that is not far smaller than every difference.
@@ -126,7 +126,7 @@ def on_grid(times: Array) -> tuple[NDArray[np.int64], float]:
     after = times - times[0]
     count = np.arange(len(times))
     spacing = float(after[-1] / count[-1])
-    if np.abs(after - spacing * count).max() <= 0.1 * spacing:
+    if np.abs(after - spacing * count).max() <= 0.15 * spacing:
         return count, spacing
     smallest = float(np.diff(times).min())
     unit = functools.reduce(lambda a, b: _common(a, b, 1e-3 * smallest), np.unique(np.diff(times)).tolist())

@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
 
+from mlanet.data.formats import structure_files
 from mlanet.data.read import read_frames
 from mlanet.errors import DataError
 from mlanet.laws import LAWS, LawResult, run_laws
@@ -36,7 +37,7 @@ def check_model(
         UnsupportedElementError: a structure with an element the model does not know.
     """
     potential = open_model(model, "float64", device)
-    systems = {str(path): next(iter(read_frames(path, index="0"))).atoms for path in structures}
+    systems = {str(path): next(iter(read_frames(path, index="0"))).atoms for path in structure_files(structures)}
     for name, atoms in systems.items():
         if len(atoms) > MAX_ATOMS:
             raise DataError(f"{name}: {len(atoms)} atoms; the laws are measured on at most {MAX_ATOMS}")

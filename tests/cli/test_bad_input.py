@@ -34,7 +34,7 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("case", BAD_FILES)
 def test_bad_structures_name_file_and_place(mlanet, model, case: str) -> None:
-    """Status 2, one line that names the file and the place, and no output file, not even a part of one."""
+    """Status 2, one line that names file and place, and no output file; a good frame before it is kept apart."""
     text, part = BAD_FILES[case]
     Path("bad.extxyz").write_text(text)
     Path("out.extxyz").write_text("former result")
@@ -44,7 +44,10 @@ def test_bad_structures_name_file_and_place(mlanet, model, case: str) -> None:
     assert "bad.extxyz" in outcome.err and part in outcome.err
     assert outcome.out == ""
     assert Path("out.extxyz").read_text() == "former result"
-    assert sorted(os.listdir()) == ["bad.extxyz", "out.extxyz"]
+    kept = [] if "frame 1" not in part else ["out.partial.extxyz"]
+    assert sorted(os.listdir()) == sorted(["bad.extxyz", "out.extxyz", *kept])
+    for name in kept:
+        assert len(ase.io.read(name, ":")) == 1 and f"the structure finished before is in {name}" in outcome.err
 
 
 def test_unknown_element_lists_the_known_ones(mlanet, model) -> None:
@@ -131,7 +134,7 @@ def test_read_only_folder(mlanet, model, labelled) -> None:
 
 
 def test_disk_full(mlanet, model, labelled, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No space left: status 3, the former result stays whole, no part is left behind."""
+    """No space left: status 3, the former result stays whole, and what was computed is whole frames beside it."""
     Path("out.extxyz").write_text("former result")
 
     def full(*_: object) -> None:
@@ -140,7 +143,8 @@ def test_disk_full(mlanet, model, labelled, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(os, "fsync", full)
     outcome = mlanet("predict", labelled, "-m", model, "-o", "out.extxyz")
     assert outcome.status == 3 and "No space left" in outcome.err
-    assert os.listdir() == ["out.extxyz"] and Path("out.extxyz").read_text() == "former result"
+    assert sorted(os.listdir()) == ["out.extxyz", "out.partial.extxyz"]
+    assert Path("out.extxyz").read_text() == "former result" and len(ase.io.read("out.partial.extxyz", ":")) == 6
 
 
 def test_file_size_limit_of_the_system(mlanet, labelled) -> None:
@@ -181,3 +185,5 @@ def test_good_frames_before_a_bad_one_are_not_published(mlanet, model) -> None:
     ase.io.write("late.xyz", [atoms] * 20 + [wrong], format="extxyz")
     outcome = mlanet("predict", "late.xyz", "-m", model, "-o", "out.extxyz", "--max-edges", 1)
     assert outcome.status == 2 and "frame 20" in outcome.err and not Path("out.extxyz").exists()
+    assert len(ase.io.read("out.partial.extxyz", ":")) == 20
+    assert "the 20 structures finished before are in out.partial.extxyz" in outcome.err

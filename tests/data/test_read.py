@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import itertools
 import lzma
+import re
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,3 +204,70 @@ def test_fuzzed_files_never_crash(tmp_path: Path, place: int, text: str, cut: in
             to_labels(frame.atoms, where=frame.where)
     except MLANetError as error:
         assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["a.extxyz", "a.extxyz.gz", "a.cif", "a.xsf", "POSCAR"])
+def test_marks_of_editors(tmp_path: Path, name: str, encoding: str) -> None:
+    """A byte order mark in front of a text, which Windows editors write, changes nothing."""
+    crystal = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    kind = {"a.cif": "cif", "a.xsf": "xsf", "POSCAR": "vasp"}.get(name, "extxyz")
+    ase.io.write(tmp_path / "plain", crystal, format=kind)
+    data = (tmp_path / "plain").read_text().encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    (frame,) = read_frames(tmp_path / name)
+    assert sorted(frame.atoms.numbers) == sorted(crystal.numbers)
+    assert frame.atoms.cell.lengths() == pytest.approx([5.6] * 3)
+
+
+@pytest.mark.parametrize("mark", ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])
+def test_a_comment_ends_with_its_line(tmp_path: Path, mark: str) -> None:
+    """What Python's splitlines, but no reader of XYZ, takes for the end of a line is a part of the comment."""
+    path = tmp_path / "a.extxyz"
+    path.write_text(WATER.replace("energy=-14.2", f'energy=-14.2 note="a{mark}b"') * 2, encoding="utf-8")
+    frames = list(read_frames(path))
+    assert [len(frame.atoms) for frame in frames] == [3, 3] and frames[0].atoms.info["note"] == f"a{mark}b"
+
+
+@pytest.mark.parametrize(("share", "said"), [("?", True), (".", False), ("1.0", False), ("1.000(3)", False)])
+def test_occupancies_that_are_not_given(tmp_path: Path, share: str, said: bool) -> None:
+    """A dot stands for the value by default, 1; a question mark is read as full, and that is said."""
+    path = tmp_path / "d.cif"
+    ase.io.write(path, bulk("NaCl", "rocksalt", a=5.6), format="cif")
+    text = path.read_text()
+    path.write_text(text.replace("1.0000", share))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        (frame,) = read_frames(path)
+    assert len(frame.atoms) == 2
+    assert [str(one.message) for one in caught] == [
+        f"{path}, frame 0: the occupancy of site 0, 1 is '?', unknown; read as full"
+    ] * said
+    path.write_text(text.replace("1.0000", "0.9", 1).replace("1.0000", share))
+    with pytest.raises(DataError, match="disordered"):
+        list(read_frames(path))
+
+
+def test_what_cannot_be_used_is_passed_over_and_told(tmp_path: Path) -> None:
+    """Damage costs its frame only, and the rest of the file where nobody can say where the next frame begins."""
+    path = tmp_path / "broken.extxyz"
+    for name in (
+        "text energy",
+        "NaN position",
+        "stars",
+        "unknown symbol",
+        "dummy",
+        "zero cell",
+        "truncated",
+        "negative",
+    ):
+        text, _, message = DAMAGED[name]
+        path.write_text(text if name == "truncated" else text + WATER)
+        errors: list[MLANetError] = []
+        frames = list(read_frames(path, refused=errors.append))
+        assert len(errors) == 1 and re.search(message, str(errors[0]))
+        good = {"text energy": 2, "NaN position": 3, "unknown symbol": 2, "negative": 0}.get(name, 1)
+        assert len(frames) == good, name
+    errors = []
+    assert not list(read_frames(tmp_path / "nowhere.cif", refused=errors.append))
+    assert "no such file" in str(errors[0])

@@ -1,0 +1,70 @@
+"""A format is what a file's name says, and a folder is the structure files in it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import ase.io
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.io.formats import filetype
+
+from mlanet.data.dataset import load_samples
+from mlanet.data.formats import BARE, LABELLED, format_of, mistaken_by_ase, structure_files, written_format
+from mlanet.data.read import read_frames
+from mlanet.errors import DataError, OutputError
+
+SILICON = bulk("Si", "diamond", a=5.43)
+
+
+@pytest.mark.parametrize(
+    "name", ["POSCAR_si.extxyz", "OUTCAR_si.xyz", "my.CONTCAR.extxyz", "vasprun.xyz", "XDATCAR.xyz"]
+)
+def test_the_suffix_decides_whatever_else_is_in_a_name(tmp_path: Path, name: str) -> None:
+    """ASE takes every one of these names for another format; a file is read as what its suffix says."""
+    assert filetype(name, read=False) != "extxyz" or name == "vasprun.xyz"
+    ase.io.write(tmp_path / name, SILICON, format="extxyz")
+    (frame,) = read_frames(tmp_path / name)
+    assert frame.atoms.positions == pytest.approx(SILICON.positions)
+    assert (mistaken_by_ase(Path(name)) is None) == (name == "vasprun.xyz")
+
+
+def test_names_without_a_suffix_and_unknown_ones(tmp_path: Path) -> None:
+    """VASP's names stand for its formats; where a name stands for nothing, ASE looks into the file."""
+    kinds = {"POSCAR": "vasp", "CONTCAR_2.gz": "vasp", "OUTCAR": "vasp-out", "vasprun.xml": "vasp-xml", "a.txt": None}
+    assert {name: format_of(Path(name)) for name in kinds} == kinds
+    (tmp_path / "frames").write_text("1\n\nSi 0 0 0\n")
+    assert len(list(read_frames(tmp_path / "frames"))) == 1
+
+
+@pytest.mark.parametrize("name", ["si.foo", "si", "OUTCAR", "vasprun.xml", "si.extxyz.gz", "si.json", ".extxyz"])
+def test_an_output_without_a_known_format_is_refused(name: str) -> None:
+    """With the suffixes that there are."""
+    with pytest.raises(OutputError, match=r"\.extxyz, \.xyz, \.cif, \.vasp.*, \.traj"):
+        written_format(Path(name), (*LABELLED, *BARE))
+    with pytest.raises(OutputError, match=r"as \.extxyz, \.xyz, \.traj;"):
+        written_format(Path("si.cif"), LABELLED)
+
+
+def test_a_folder_is_the_structure_files_in_it(tmp_path: Path, copper: list[Atoms]) -> None:
+    """Sorted by name; what else is there is named once; nothing else may stand for the folder."""
+    folder = tmp_path / "set"
+    (folder / "deeper").mkdir(parents=True)
+    for number, name in enumerate(("b.extxyz", "a.xyz", "c.cif", "POSCAR", "d.traj")):
+        ase.io.write(folder / name, copper[number], **({"format": "vasp"} if name == "POSCAR" else {}))
+    for name in ("README.md", "run.log", ".hidden.extxyz"):
+        (folder / name).write_text("nothing")
+    with pytest.warns(UserWarning, match=r"skipped.*README.md, deeper/, run.log$"):
+        files = structure_files([folder, "elsewhere.cif"])
+    assert [path.name for path in files] == ["POSCAR", "a.xyz", "b.extxyz", "c.cif", "d.traj", "elsewhere.cif"]
+    for name in ("README.md", "run.log"):
+        (folder / name).unlink()
+    shutil.rmtree(folder / "deeper")
+    assert [len(list(read_frames(folder, index=index))) for index in (":", "-1")] == [5, 5]
+    assert len(load_samples(folder, 3.0)) == 5
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "a.pdf").write_text("x")
+    with pytest.raises(DataError, match=r"no structure files in this folder; it holds a\.pdf"):
+        list(read_frames(tmp_path / "empty"))
