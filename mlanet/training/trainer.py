@@ -319,7 +319,10 @@ class _Run:
     def _best(self) -> dict[str, float]:
         """The validation of the model that was saved; empty where nothing was validated."""
         judged = [row for row in self.progress.rows if self._score(row) > 0]
-        return dict(min(judged, key=self._score)) if judged else {}
+        if not judged:
+            return {}
+        best = min(judged, key=self._score)
+        return dict(best)
 
     def _diverged(self) -> None:
         """Stop, naming the structures of the step; the last checkpoint is left as it is."""
