@@ -48,7 +48,9 @@ table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums
 caption{text-align:left;padding-bottom:.4rem}
 th,td{padding:.3rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 th{min-width:4.8rem;vertical-align:bottom;border-bottom:2px solid var(--line)}
-tbody tr:nth-child(even){background:var(--band)}
+tbody tr{background:var(--paper)}tbody tr:nth-child(even){background:var(--band)}
+.scroll th:first-child,.scroll td:first-child{position:sticky;left:0;background:inherit}
+.scroll th:first-child{background:var(--paper)}
 td.n,th.n{text-align:right}td:not(.w){white-space:nowrap}td.w{min-width:16rem}
 th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outline:2px solid var(--link)}
 th[aria-sort=ascending] button::after{content:" \\25B4"}th[aria-sort=descending] button::after{content:" \\25BE"}

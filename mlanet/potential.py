@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from mlanet.ambient import usual_torch
 from mlanet.errors import ConfigError, GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, ModelOutput, Prediction
 from mlanet.models import MOST_NUMBERS, Model, ModelSettings, build_model
+from mlanet.ops.attention import Kernels
 from mlanet.ops.digits import matrix_products
 from mlanet.statistics import Statistics
 
@@ -122,9 +123,9 @@ class Potential(nn.Module):
         Raises:
             ConfigError: a model or configuration that has only one way.
         """
-        if kernels not in ("plain", "blocks", "fused", "cueq", "oeq"):
-            raise ConfigError(f"kernels: '{kernels}' is none of plain, blocks, fused, cueq, oeq")
-        self.model.use_kernels(kernels)
+        if kernels not in get_args(Kernels):
+            raise ConfigError(f"kernels: '{kernels}' is none of {', '.join(get_args(Kernels))}")
+        self.model.use_kernels(cast(Kernels, kernels))
         return self
 
     def kernels_obstacle(self) -> str:

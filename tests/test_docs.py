@@ -87,10 +87,15 @@ def code(page: Path) -> tuple[list[str], dict[str, list[str]]]:
     return re.findall(r"`([^`\n]+)`", plain), blocks
 
 
+def shell(blocks: dict[str, list[str]]) -> list[str]:
+    """Blocks of commands: marked so, or not marked at all."""
+    return [*blocks.get("sh", []), *blocks.get("", [])]
+
+
 def command_lines(page: Path) -> list[list[str]]:
     """Words behind `mlanet` wherever a page calls it, in blocks and inline, with what stands in brackets."""
     inline, blocks = code(page)
-    lines = [line.split(" #")[0] for block in blocks.get("sh", []) for line in block.replace("\\\n", " ").splitlines()]
+    lines = [line.split(" #")[0] for block in shell(blocks) for line in block.replace("\\\n", " ").splitlines()]
     parts = [part.strip() for line in [*lines, *inline] for part in re.split(r"&&|;|\|", line)]
     found = [re.search(r"(?:^|[= ]\S* |-m )mlanet (.*)", part) for part in parts]
     return [shlex.split(re.sub(r"[][]", " ", one[1])) for one in found if one is not None]
@@ -99,7 +104,7 @@ def command_lines(page: Path) -> list[list[str]]:
 def scripts(page: Path) -> list[list[str]]:
     """Words behind `python` where a page calls a script of the project."""
     inline, blocks = code(page)
-    lines = [line for block in blocks.get("sh", []) for line in block.splitlines()]
+    lines = [line for block in shell(blocks) for line in block.splitlines()]
     found = [re.search(r"(?:^|/)python3? ((?:benchmarks|tests)/.*)", line) for line in [*lines, *inline]]
     return [one[1].split("#")[0].split() for one in found if one is not None]
 

@@ -109,6 +109,16 @@ def test_accessible(written):
     assert "prefers-color-scheme" in written.read_text()
 
 
+def test_wide_tables_scroll_and_keep_their_first_column(written):
+    """A table never widens the page: its region scrolls, by keyboard too, and the names stay in sight."""
+    text = written.read_text()
+    regions = [one for one in Outline(text).all("div") if one.get("class") == "scroll" and one.get("role") == "region"]
+    assert regions and all(one["tabindex"] == "0" and one["aria-label"] for one in regions)
+    assert text.count("<table>") == text.count('"><table>') == len(regions)
+    style = text.partition("<style>")[2].partition("</style>")[0]
+    assert ".scroll{overflow-x:auto" in style and "td:first-child{position:sticky;left:0" in style
+
+
 def test_pictures_are_vector_drawings_and_reproducible(written, tmp_path):
     """The same picture is the same bytes in every run."""
     source = Outline(written.read_text()).all("img")[0]["src"]

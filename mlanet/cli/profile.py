@@ -76,7 +76,11 @@ def compare(
     def save(rows: list[Measurement]) -> list[Path]:
         return write_rows([row.flat() for row in rows], output, "compare", {"rounds": rounds}) if rows else []
 
-    rows = run(plan, progress, save)
+    try:
+        rows = run(plan, progress, save)
+    except KeyboardInterrupt:
+        note(f"stopped by Ctrl-C; kept: what was measured until then, in {output}/compare.csv and .json")
+        raise
     files = save(rows)
     page = output / "compare.html"
     compare_report(page, rows, known, error_column)
@@ -296,17 +300,37 @@ def _errors(path: Path | None, column: str) -> dict[str, float]:
 
 
 def _show(rows: list[Measurement], files: list[Path], json: bool, more: dict[str, object] | None = None) -> None:
-    """Rows as a table or as one document."""
+    """Rows as a table or as one document; columns in which nothing stands are left out."""
+    from mlanet.profiling.measurement import busy
+
+    warning = busy(rows)
     if json:
-        print_json({"rows": [row.flat() for row in rows], **(more or {}), "files": files})
+        document = {"rows": [row.flat() for row in rows], "remarks": [warning] if warning else [], **(more or {})}
+        print_json(document | {"files": files})
         return
-    columns = ("model", "system", "mode", "atoms>", "edges>", "ms>", "µs/atom>", "tensors>", "process>", "failure")
+    columns = (
+        "model",
+        "system",
+        "mode",
+        "atoms>",
+        "edges>",
+        "ms>",
+        "processor ms>",
+        "µs/atom>",
+        "tensors>",
+        "process>",
+    )
     cells = [
-        list(map(_number, (row.model, row.system, row.mode, row.atoms, row.edges, row.ms, row.us_per_atom)))
-        + list(map(_number, (row.tensor_MiB, row.resident_MiB or row.reserved_MiB, row.failure[:80])))
+        list(map(_number, (row.model, row.system, row.mode, row.atoms, row.edges, row.ms, row.processor_ms)))
+        + list(map(_number, (row.us_per_atom, row.tensor_MiB, row.resident_MiB or row.reserved_MiB, row.failure[:80])))
         for row in rows
     ]
-    print_table("", columns, cells, "tensors, process: MiB at the peak, above the model and its inputs")
+    table = zip((*columns, "failure"), zip(*cells, strict=True), strict=True)
+    shown = [(name, values) for name, values in table if any(values)]
+    caption = "ms: wall time; processor ms: of all threads; tensors, process: MiB at the peak, above model and inputs"
+    print_table("", [name for name, _ in shown], list(zip(*(values for _, values in shown), strict=True)), caption)
+    if warning:
+        note(f"warning: {warning}")
     for path in files:
         note(f"wrote {path}")
 

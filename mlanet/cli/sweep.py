@@ -146,7 +146,10 @@ def _run(config: SweepConfig, engine: Engine, jobs: int, retry: bool) -> SweepRe
     try:
         return run(config, engine, at_once=jobs, retry=retry, watch=progress)
     except KeyboardInterrupt:
-        note(f"stopped; go on with: mlanet sweep {config.output}")
+        note(
+            f"stopped by Ctrl-C; kept: {config.output} with all finished points and the checkpoints of running ones; "
+            f"go on with: mlanet sweep {config.output}"
+        )
         raise
 
 

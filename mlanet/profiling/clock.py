@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from unittest import mock
 
 import torch
@@ -18,6 +18,17 @@ WARM_UP = 3
 """Calls before the first that counts: libraries load, caches fill, kernels are chosen."""
 
 PHASES = ("forward", "backward", "double backward")
+
+
+class Clocks(NamedTuple):
+    """One call: wall time (on CUDA that between two events), and time of all threads of this process on a processor.
+
+    On a quiet machine the second is at least the first, one thread being at work at any moment; less of it means that
+    the process waited while others were served. None on CUDA, where the processor only gives orders.
+    """
+
+    ms: float
+    processor_ms: float | None
 
 
 class Stopwatch:
@@ -34,13 +45,17 @@ class Stopwatch:
 
     def time(self, run: Callable[[], object]) -> float:
         """Milliseconds of one call."""
+        return self.clocks(run).ms
+
+    def clocks(self, run: Callable[[], object]) -> Clocks:
+        """One call by both clocks."""
         if self.device.type == "cuda":
-            return self._time_events(run)
+            return Clocks(self._time_events(run), None)
         self._wait()
-        start = time.perf_counter()
+        start, processor = time.perf_counter(), time.process_time()
         run()
         self._wait()
-        return 1e3 * (time.perf_counter() - start)
+        return Clocks(1e3 * (time.perf_counter() - start), 1e3 * (time.process_time() - processor))
 
     def _time_events(self, run: Callable[[], object]) -> float:
         first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)

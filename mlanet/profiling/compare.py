@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from ase import Atoms
 
 from mlanet.data.atoms import to_graph
-from mlanet.profiling.clock import WARM_UP, interleaved
+from mlanet.profiling.clock import WARM_UP, Clocks, interleaved
 from mlanet.profiling.fleet import TOO_SLOW, Remote, Settings, WorkerError, as_data
 from mlanet.profiling.measurement import Measurement, provenance
 
@@ -130,7 +130,7 @@ def _time(plan: Plan, fleet: dict[str, Remote], rows: list[Measurement], watch: 
     A model whose time is up keeps the rounds that it has; a call that would take longer than what is left is not begun.
     """
     lasted = dict.fromkeys(range(len(rows)), 0.0)
-    times: dict[int, list[float]] = {index: [] for index in range(len(rows))}
+    times: dict[int, list[Clocks]] = {index: [] for index in range(len(rows))}
     steps = interleaved(range(len(rows)), plan.rounds, plan.warm_up)
     try:
         for counts, index in watch(steps, "timing", len(steps)):
@@ -146,7 +146,7 @@ def _time(plan: Plan, fleet: dict[str, Remote], rows: list[Measurement], watch: 
             if "failure" in answer:
                 row.failure = answer["failure"]
             elif counts:
-                times[index].append(answer["ms"])
+                times[index].append(Clocks(answer["ms"], answer["processor_ms"]))
     finally:
         for row, values in zip(rows, times.values(), strict=True):
             if values and row.failure.startswith(TOO_SLOW):

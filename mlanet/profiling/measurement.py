@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlanet.files import write_whole
 from mlanet.version import __version__
+
+if TYPE_CHECKING:
+    from mlanet.profiling.clock import Clocks
 
 MIB = 2**20
 
@@ -23,6 +26,7 @@ class Measurement:
     """Time and memory of one model on one system in one mode; a failure is a row like any other.
 
     - ms: median over the rounds, ms_p20 and ms_p80 around it · us_per_atom: the median over the atoms
+    - processor_ms: median of the processor time of all threads; below ms where the machine served others (CPU)
     - tensor_MiB: tensors alive at once, above the model and its inputs; the same on every device
     - resident_MiB: rise of the process (CPU) · allocated_MiB, reserved_MiB: of CUDA's allocator
     """
@@ -38,6 +42,7 @@ class Measurement:
     ms: float | None = None
     ms_p20: float | None = None
     ms_p80: float | None = None
+    processor_ms: float | None = None
     rounds: int = 0
     us_per_atom: float | None = None
     tensor_MiB: float | None = None
@@ -49,11 +54,14 @@ class Measurement:
     failure: str = ""
     surroundings: dict[str, Any] = field(default_factory=dict)
 
-    def add_times(self, values: Sequence[float]) -> None:
+    def add_times(self, clocks: Sequence[Clocks]) -> None:
         """Fill in the quantiles."""
         from mlanet.profiling.clock import Sample
 
-        sample = Sample(list(values))
+        values = [one.ms for one in clocks]
+        sample = Sample(values)
+        processor = [one.processor_ms for one in clocks if one.processor_ms is not None]
+        self.processor_ms = round(Sample(processor).quantile(0.5), 4) if processor else None
         self.ms_p20, self.ms, self.ms_p80 = (round(sample.quantile(q), 4) for q in (0.2, 0.5, 0.8))
         self.rounds = len(values)
         self.us_per_atom = round(1e3 * self.ms / self.atoms, 3)
@@ -76,6 +84,24 @@ class Measurement:
         """The row that `flat` made this of."""
         own = {name: row[name] for name in COLUMNS}
         return cls(**own, surroundings={name: value for name, value in row.items() if name not in own})
+
+
+PARTED = 1.25
+"""Wall over processor time from which on a machine counts as busy."""
+
+
+def busy(rows: Sequence[Measurement]) -> str:
+    """A warning where wall and processor time part, or nothing."""
+    parted = [(row.ms / row.processor_ms, row) for row in rows if row.ms and row.processor_ms]
+    parted = [(ratio, row) for ratio, row in parted if ratio > PARTED]
+    if not parted:
+        return ""
+    ratio, row = max(parted, key=lambda one: one[0])
+    return (
+        f"in {len(parted)} of {len(rows)} rows the wall time is more than the processor time, up to {ratio:.3g} times "
+        f"({row.model}, {row.mode} on {row.system}): this machine was busy with other work, and ms is not what the "
+        "models need. Compare processor_ms, or measure again when the machine is quiet"
+    )
 
 
 COLUMNS = tuple(one.name for one in fields(Measurement) if one.name != "surroundings")

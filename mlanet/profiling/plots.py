@@ -47,8 +47,7 @@ def bars(rows: Sequence[Measurement], system: str) -> Figure:
         axes.barh([row.model for row in chosen], values, color=colors, xerr=spread, ecolor=INK, error_kw={"lw": 0.8})
         for index, value in enumerate(values):
             axes.text(value, index, f"  {value:.3g}", va="center", fontsize=8, color=INK)
-        axes.set_xscale("log")
-        axes.margins(x=0.15)
+        axes.set_xlim(0, 1.15 * max([1e-3, *(row.ms_p80 or row.ms or 0 for row in chosen)]))
         axes.set_xlabel("ms")
         axes.set_title(literal(f"{mode}, {system}"), loc="left", fontweight="bold", color=INK, fontsize=10)
     return figure

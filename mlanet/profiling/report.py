@@ -9,18 +9,31 @@ from typing import Any
 from mlanet.page import Page
 from mlanet.profiling import plots
 from mlanet.profiling.clock import PHASES
-from mlanet.profiling.measurement import COLUMNS, Measurement
+from mlanet.profiling.measurement import COLUMNS, Measurement, busy
 from mlanet.profiling.scale import Growth
 
 HOW = (
     "Every model runs in a process of its own, on the same structures and neighbour lists of its own cutoff. "
     "Rounds are interleaved (A B C A B C …) after three that do not count; times are medians with the 20th and 80th "
-    "percentile. infer: energy, forces and stress. train: these, a loss on all three, its gradient and a step of "
-    "AdamW. tensor_MiB counts tensors alive at once above the model and its inputs, the same on every device; "
+    "percentile. ms is wall time, processor_ms what all threads of the process had of processors. "
+    "infer: energy, forces and stress. train: these, a loss on all three, its gradient and a step of AdamW. "
+    "tensor_MiB counts tensors alive at once above the model and its inputs, the same on every device; "
     "resident_MiB is what the process grew by. slope_error compares a force with the slope of the energy."
 )
 SHOWN = (
-    *("model", "system", "mode", "atoms", "edges", "parameters", "ms", "ms_p20", "ms_p80", "us_per_atom"),
+    *(
+        "model",
+        "system",
+        "mode",
+        "atoms",
+        "edges",
+        "parameters",
+        "ms",
+        "ms_p20",
+        "ms_p80",
+        "processor_ms",
+        "us_per_atom",
+    ),
     *("tensor_MiB", "resident_MiB", "allocated_MiB", "reserved_MiB", "bytes_per_edge", "slope_error", "failure"),
 )
 
@@ -29,12 +42,14 @@ def compare_report(path: Path, rows: Sequence[Measurement], errors: Mapping[str,
     """Times and memory of models on the same systems."""
     page = Page("Models compared", HOW)
     _surroundings(page, [row.surroundings for row in rows])
+    if warning := busy(rows):
+        page.text(f"Beware: {warning}.")
     page.heading("Ratios")
     _ratios(page, rows)
     for system in dict.fromkeys(row.system for row in rows):
         page.heading(f"On {system}")
         if any(row.ms is not None for row in rows if row.system == system):
-            page.picture(plots.bars(rows, system), f"Time on {system}: medians with p20 and p80, logarithmic.")
+            page.picture(plots.bars(rows, system), f"Time on {system}: medians with p20 and p80.")
         by_degree = plots.against_degree(rows, system)
         if by_degree is not None:
             page.picture(by_degree, f"Time and memory on {system} against l_max.")
@@ -51,6 +66,8 @@ def scale_report(path: Path, rows: Sequence[Measurement], growths: Sequence[Grow
     """Growth with atoms."""
     page = Page("Growth with atoms", HOW)
     _surroundings(page, [row.surroundings for row in rows])
+    if warning := busy(rows):
+        page.text(f"Beware: {warning}.")
     page.heading("Exponents")
     page.text("t = c Nᵖ over the larger half of the sizes; 1 is linear. `ended`: what stopped the growth.")
     columns = ("model", "mode", "exponent", "memory_exponent", "largest", "ended")
@@ -152,19 +169,22 @@ def _table(page: Page, rows: Sequence[Measurement]) -> None:
 
 
 def ratios(rows: Sequence[Measurement]) -> list[list[object]]:
-    """(system, mode, model, its time and memory over those of the first model that ran)."""
+    """(system, mode, model, its times and memory over those of the first model that ran)."""
     found: list[list[object]] = []
     for system, mode in dict.fromkeys((row.system, row.mode) for row in rows):
         chosen = [row for row in rows if (row.system, row.mode) == (system, mode) and row.ms is not None]
         for row in chosen:
             first = chosen[0]
             memory = row.tensor_MiB / first.tensor_MiB if row.tensor_MiB and first.tensor_MiB else None
-            found.append([system, mode, row.model, (row.ms or 0.0) / (first.ms or 1.0), memory])
+            processor = row.processor_ms / first.processor_ms if row.processor_ms and first.processor_ms else None
+            found.append([system, mode, row.model, (row.ms or 0.0) / (first.ms or 1.0), processor, memory])
     return found
 
 
 def _ratios(page: Page, rows: Sequence[Measurement]) -> None:
     first = rows[0].model
     page.table(
-        ("system", "mode", "model", "time", "memory"), ratios(rows), f"As multiples of {first}, the first named."
+        ("system", "mode", "model", "time", "processor time", "memory"),
+        ratios(rows),
+        f"As multiples of {first}, the first named.",
     )

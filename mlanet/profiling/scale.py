@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mlanet.memory import free_bytes
+from mlanet.profiling.clock import Clocks
 from mlanet.profiling.compare import started
 from mlanet.profiling.fleet import Remote, Settings, WorkerError, as_data
 from mlanet.profiling.measurement import Measurement, provenance
@@ -115,8 +116,8 @@ def _one(remote: Remote, where: str, mode: str) -> Measurement:
     try:
         row.edges = ask("load", structures=[as_data(atoms)])["edges"]
         first = ask("time", mode=mode)["ms"]
-        values = [ask("time", mode=mode)["ms"] for _ in range(max(2, min(7, int(2000 / max(first, 1.0)))))]
-        row.add_times(values)
+        answers = [ask("time", mode=mode) for _ in range(max(2, min(7, int(2000 / max(first, 1.0)))))]
+        row.add_times([Clocks(answer["ms"], answer["processor_ms"]) for answer in answers])
         row.add_memory(ask("memory", mode=mode))
         ask("forget")
     except WorkerError as error:

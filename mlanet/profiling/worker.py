@@ -74,10 +74,10 @@ class Worker:
         return {"slope_error": slope_error(self.subject, [_atoms(one) for one in structures])}
 
     def time(self, key: str, mode: str) -> dict[str, Any]:
-        """Milliseconds of one call; of a second one where the first is short, since that also wakes the process."""
+        """Both clocks of one call; of a second one where the first is short, since that also wakes the process."""
         run = self.loaded[key].call(mode)
-        ms = self.watch.time(run)
-        return {"ms": ms if ms > WAKING else self.watch.time(run)}
+        found = self.watch.clocks(run)
+        return (found if found.ms > WAKING else self.watch.clocks(run))._asdict()
 
     def phases(self, key: str, structures: list[dict[str, Any]]) -> dict[str, Any]:
         """Milliseconds of the neighbour list, of the parts of inference and of those of a training step."""

@@ -11,7 +11,7 @@ import msgspec
 from mlanet.config import parse, read_yaml, to_data, with_overrides
 from mlanet.data.labels import LabelKeys
 from mlanet.errors import ConfigError
-from mlanet.models import ModelConfig, read_model_config
+from mlanet.models import ModelConfig, ModelSettings, read_model_config
 
 DEFAULT_MODEL = "mlanet_l2"
 
@@ -197,7 +197,7 @@ def read_train_config(path: str | os.PathLike[str], overrides: Iterable[str] = (
     return parse(with_overrides(data, inside), TrainConfig, str(path))
 
 
-def model_config(config: TrainConfig, base: ModelConfig | None = None) -> ModelConfig:
+def model_config(config: TrainConfig, base: ModelSettings | None = None) -> ModelSettings:
     """The network that a training asks for; `base` is that of `start_from`."""
     if config.model is None:
         return base if base is not None else read_model_config(DEFAULT_MODEL)

@@ -331,7 +331,11 @@ class _Run:
 
     def _best(self) -> dict[str, float]:
         """The validation of the model that was saved; empty where nothing was validated."""
-        return dict(min((row for row in self.progress.rows if self._score(row) > 0), key=self._score, default={}))
+        judged = [row for row in self.progress.rows if self._score(row) > 0]
+        if not judged:
+            return {}
+        best = min(judged, key=self._score)
+        return dict(best)
 
     def _diverged(self) -> None:
         """Stop, naming the structures of the step; the last checkpoint is left as it is."""

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from mlanet.cli.main import main
+from mlanet.profiling.clock import Clocks
+from mlanet.profiling.measurement import Measurement
 
 SMALL = "leignn:channels=8,layers=1"
 
@@ -25,6 +27,23 @@ def test_compare_leaves_table_document_and_report(tmp_path: Path, capsys: pytest
         assert [row["mode"] for row in csv.DictReader(file)] == ["infer", "train"] * 4
     page = (tmp_path / "compare.html").read_text()
     assert "Error against time" in page and page.count("<figure>") == 3 and "http://" not in page.split("</style>")[1]
+
+
+def test_a_busy_machine_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warning on stderr, a remark in the document, a line on the page, and the column to compare instead."""
+    row = Measurement("leignn", "Si:8", "infer", atoms=8)
+    row.add_times([Clocks(500.0, 10.0)])
+    monkeypatch.setattr("mlanet.profiling.compare.compare", lambda *_: [row])
+    words = ["profile", "compare", "leignn", "-s", "Si:8", "-o", str(tmp_path)]
+    assert main(words) == 0
+    told = capsys.readouterr()
+    assert "up to 50 times" in told.err and "processor ms" in told.out and "failure" not in told.out
+    assert main([*words, "--json"]) == 0
+    assert "up to 50 times" in json.loads(capsys.readouterr().out)["remarks"][0]
+    page = (tmp_path / "compare.html").read_text()
+    assert "up to 50 times" in page and "processor_ms" in page
 
 
 @pytest.mark.slow

@@ -39,6 +39,19 @@ def test_a_known_cost_is_reported_within_its_noise(cost: float) -> None:
     assert sample.quantile(0.5) - 1e3 * cost <= max(1.0, 3 * sample.noise * sample.quantile(0.5)) + overhead(watch)
 
 
+def test_waiting_for_a_processor_is_told_from_work() -> None:
+    """Sleep costs wall time only; work costs both, and never less of the wall's than of one thread's processor."""
+
+    def work() -> None:
+        start = time.process_time()
+        while time.process_time() - start < 0.03:
+            pass
+
+    slept, worked = (Stopwatch(CPU).clocks(run) for run in (lambda: time.sleep(0.05), work))
+    assert slept.ms >= 50 and slept.processor_ms < 25
+    assert worked.processor_ms >= 30 and worked.ms >= 0.95 * worked.processor_ms
+
+
 def test_a_forgotten_synchronisation_is_caught() -> None:
     """A device that works on after the call returns is waited for; without the waiting almost nothing is seen."""
     device = Device(0.05)

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from mlanet.errors import ConfigError
+from mlanet.profiling.clock import Clocks
 from mlanet.profiling.compare import Plan, compare, memory, phases, started
 from mlanet.profiling.fleet import Remote, Settings, WorkerError, as_data, require_known
-from mlanet.profiling.measurement import Measurement
-from mlanet.profiling.plots import family, pareto_front
+from mlanet.profiling.measurement import Measurement, busy
+from mlanet.profiling.plots import bars, family, pareto_front
 from mlanet.profiling.report import ratios
 from mlanet.profiling.scale import growth, scale
 from mlanet.profiling.steps import Steps
@@ -83,7 +84,7 @@ def test_a_comparison_measures_every_model_and_reports_every_failure(adapters: P
     ]
     for row in rows[:4]:
         assert not row.failure and row.rounds == 2 and row.edges and row.parameters
-        assert 0 < row.ms_p20 <= row.ms <= row.ms_p80
+        assert 0 < row.ms_p20 <= row.ms <= row.ms_p80 and row.processor_ms > 0
         assert row.us_per_atom == pytest.approx(1e3 * row.ms / row.atoms, rel=1e-3)
         assert row.tensor_MiB > 0 and row.resident_MiB >= 0
         assert row.slope_error < 0.02
@@ -144,6 +145,31 @@ def test_a_memory_limit_ends_growth_and_nothing_else() -> None:
     assert rows[-1].failure.startswith("out of memory")
     assert not any(row.failure for row in rows[:-1]) and len(rows) >= 3
     assert growths[0].ended == "out of memory" and growths[0].largest == rows[-2].atoms
+
+
+def rows_of(walls: dict[str, tuple[float, float | None]]) -> list[Measurement]:
+    """A row for each model with its wall and processor time."""
+    rows = []
+    for name, clocks in walls.items():
+        rows.append(Measurement(name, "Si:8", "infer", atoms=8, surroundings={"device": "x"}))
+        rows[-1].add_times([Clocks(*clocks)] * 3)
+    return rows
+
+
+def test_a_busy_machine_is_told() -> None:
+    """Wall and processor time stand side by side; where they part, the worst row is named, in words and on the page."""
+    quiet = rows_of({"leignn": (10.0, 9.9), "mlanet_l2": (20.0, 35.0), "on a GPU": (3.0, None)})
+    assert busy(quiet) == "" and [row.processor_ms for row in quiet] == [9.9, 35.0, None]
+    words = busy([*quiet, *rows_of({"mlanet_l1": (500.0, 10.0), "mlanet_l3": (30.0, 15.0)})])
+    assert "in 2 of 5 rows" in words and "up to 50 times (mlanet_l1, infer on Si:8)" in words
+
+
+def test_bars_begin_at_zero() -> None:
+    """The length of a bar is the time: twice as long is twice as slow."""
+    figure = bars(rows_of({"leignn": (10.0, 9.9), "mlanet_l2": (4000.0, 3500.0)}), "Si:8")
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "linear" and axes.get_xlim()[0] == 0 and axes.get_xlim()[1] > 4000
+    assert [(bar.get_x(), bar.get_width()) for bar in axes.patches] == [(0, 4000.0), (0, 10.0)]
 
 
 def test_exponents_are_those_of_the_data() -> None:
