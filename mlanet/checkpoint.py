@@ -69,6 +69,7 @@ class _Numbers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mean_neighbors: float
     stress_scale: float
     closest: tuple[tuple[float, ...], ...] = ()
+    references_from: str = ""
 
 
 class _ModelText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -293,6 +294,7 @@ def _numbers(statistics: Statistics) -> _Numbers:
         mean_neighbors=float(statistics.mean_neighbors),
         stress_scale=float(statistics.stress_scale),
         closest=tuple(tuple(map(float, row)) for row in statistics.closest),
+        references_from=statistics.references_from,
     )
 
 

@@ -16,6 +16,8 @@ class Statistics:
     - stress_scale: eV/Å³ per unit of a direct stress head
     - closest: Å, for every two species (symmetric, by rows) the smallest distance within the cutoff; 0 where no such
       pair was seen. Nearer than that the model has learnt nothing. Empty where unknown
+    - references_from: what the references are: "isolated" (energies of lone atoms in the data), "given" (by the user),
+      "lstsq" or "ridge" (fitted to the training set), "none" (zeros), or "" where not recorded
 
     >>> Statistics.unit((1, 8)).references
     (0.0, 0.0)
@@ -27,6 +29,7 @@ class Statistics:
     mean_neighbors: float
     stress_scale: float = 1.0
     closest: tuple[tuple[float, ...], ...] = ()
+    references_from: str = ""
 
     def __post_init__(self) -> None:
         if list(self.species) != sorted(set(self.species)) or not self.species:
@@ -38,6 +41,21 @@ class Statistics:
             raise ValueError(f"closest must be {n} × {n}, one row and column per element")
         if self.mean_neighbors <= 0:
             raise ValueError(f"mean_neighbors must be positive, got {self.mean_neighbors}")
+
+    @property
+    def lone_atoms(self) -> str | None:
+        """Why the energy of a lone atom means nothing; None where it is that of a free atom."""
+        if self.references_from in ("isolated", "given"):
+            return None
+        fitted = {
+            "lstsq": "references fitted to the training set by least squares",
+            "ridge": "references fitted to the training set with a ridge",
+            "none": "zeros",
+        }.get(self.references_from, "references whose origin is not recorded, most likely a fit to the training set")
+        return (
+            f"the energies of lone atoms are {fitted}, not energies of free atoms: cohesive, atomisation and dissociation "
+            "energies against them mean nothing (train with `references: isolated` for these)"
+        )
 
     @classmethod
     def unit(cls, species: tuple[int, ...], mean_neighbors: float = 12.0) -> Statistics:

@@ -25,8 +25,15 @@ CLOSE_CALL = 4.0
 """Nats within which two readings fit equally well."""
 UNRELATED = 0.6
 """Correlation of work and energy difference below which they may have nothing to do with each other."""
+FOLLOWS = 0.6
+"""Correlation of forces with the best pair potential above which they do belong to the structures."""
 LOG_STIFFNESS, SPREAD = -0.1, 0.55
 """Mean and standard deviation of log(curvature of the labels / curvature of universal bonds) over real sets."""
+ASE_AS_IT_IS = (STRESS_READINGS[0].order, 1)
+MISFIT = 0.4
+"""Median of |ΔE − work| over the curvature work below which forces do explain energies; at most 0.16 in real sets."""
+UNCORRELATED = 0.2
+"""Correlation of work and energy differences; at least 0.4 in real sets."""
 MANY_STRAINED = 200
 MIN_SHEAR = 10
 """Frames with stress that it takes to judge its order and sign by the best pair potential."""
@@ -50,7 +57,13 @@ class _Choice(NamedTuple):
     stress: StressReading
     score: float
 
+    @property
+    def departures(self) -> int:
+        """In how many ways the labels differ from ours."""
+        return self.reading.departures + self.stress.departures
+
     def faults(self) -> list[str]:
+        """What is wrong with the labels if this is right."""
         return [*self.reading.faults(), *self.stress.faults()]
 
 
@@ -73,13 +86,18 @@ def judge(pairs: Pairs, per_atom: tuple[float, int] = (0.0, 0), fit: PairFit | N
     if not evidence:
         return Verdict([], *counts)
     source = f"from {' and '.join(evidence)}"
-    if (text := _unrelated(rigid if counts[0] else strained)) is not None:
-        return Verdict([f"{text}, {source}"], *counts, related=False)
     choices = [
         choice._replace(score=choice.score + float(np.clip(per_atom[0], -40, 40)) * choice.reading.per_atom)
         for choice in _scored(rigid, strained, fit if n_shear else None)
     ]
     best = max(choices, key=lambda choice: choice.score)
+    nothing = _nothing(rigid, strained, fit if n_shear else None)
+    if sum(counts) and best.score < nothing + SURE:
+        if nothing > choices[0].score + SURE and _contradicts(rigid if counts[0] else strained):
+            lead = odds(nothing - choices[0].score)
+            return Verdict([f"{_unrelated(fit)} ({lead} likelier unrelated, {source})"], *counts, related=False)
+        choices = [choice for choice in choices if choice.reading is READINGS[0]]
+        best = max(choices, key=lambda choice: choice.score)
     suspicions = _accused(choices, source)
     if len(strained.energy) and (text := _stress_unrelated(strained, best)) is not None:
         suspicions.append(f"{text}, {source}")
@@ -93,14 +111,19 @@ def _enough(pairs: Pairs) -> Pairs:
 
 def _accused(choices: list[_Choice], source: str) -> list[str]:
     """The best reading in words, if it beats the labels as they are beyond doubt, and those that fit as well."""
-    base, best = choices[0], max(choices, key=lambda choice: choice.score)
-    if best.score < base.score + SURE:
+    base, top = choices[0], max(choice.score for choice in choices)
+    if top < base.score + SURE:
         return []
-    equal = sorted((c for c in choices if c.score > best.score - CLOSE_CALL), key=lambda c: -c.score)
+    sure = [choice for choice in choices if choice.score > top - SURE and choice.score > base.score + SURE]
+    fewest = min(choice.departures for choice in sure)
+    best = max((choice for choice in sure if choice.departures == fewest), key=lambda choice: choice.score)
+    equal = sorted(
+        (c for c in sure if c.departures == fewest and c.score > best.score - CLOSE_CALL), key=lambda c: -c.score
+    )
     said: list[str] = []
     for choice in equal:
         words = " and ".join(choice.faults())
-        if words not in said and choice.score > base.score + SURE:
+        if words not in said:
             said.append(words)
     others = f"; the numbers fit as well if {'; or if '.join(said[1:3])}" if said[1:] else ""
     return [f"{said[0]} ({odds(best.score - base.score)} likelier than the labels as they are, {source}{others})"]
@@ -123,11 +146,7 @@ def _scored(rigid: Pairs, strained: Pairs, fit: PairFit | None) -> list[_Choice]
         return [_Choice(READINGS[k], STRESS_READINGS[0], float(scores[k])) for k in near]
     works = [strained.stress_work(reordered(strained.virial, stress.order)) for stress in STRESS_READINGS]
     bends = [np.abs(strained.stress_work(reordered(strained.change, stress.order))) for stress in STRESS_READINGS]
-    shears = {
-        (order, sign): 0.0 if fit is None else fit.support(reordered(fit.stress, order), sign)
-        for order in ORDERS
-        for sign in (1, -1)
-    }
+    shears = _shears(fit)
     floor, part = floor_of(strained), share(strained)
     choices = []
     for k in near:
@@ -159,6 +178,16 @@ def _likelihood(pairs: Pairs, reading: Reading) -> float:
     return share(pairs) * log_likelihood(pairs.energy - factor * pairs.force, width)
 
 
+def _contradicts(pairs: Pairs) -> bool:
+    """Whether enough frames have energies that go their own way: far off beside the curvature, or not correlated."""
+    if pairs.frames < 2 * MIN_FRAMES:
+        return False
+    work = pairs.force + pairs.stress_work(np.nan_to_num(pairs.virial))
+    bend = np.abs(pairs.bend) + np.abs(pairs.stress_work(np.nan_to_num(pairs.change))) + floor_of(pairs)
+    far_off = float(np.median(np.abs(pairs.energy - work) / bend)) > MISFIT
+    return far_off or abs(_correlation(work, pairs.energy)) < UNCORRELATED
+
+
 def stiffness(pairs: Pairs) -> float:
     """Curvature of the labels over that of universal bonds; NaN where bonds are hardly stretched."""
     telling = pairs.spring > np.maximum(1e-4 * pairs.n_atoms, 0.0)
@@ -177,21 +206,31 @@ def scale_score(ratio: float, reading: Reading) -> float:
     return -0.5 * min(((math.log(found) - LOG_STIFFNESS) / SPREAD) ** 2, 6.0**2)
 
 
-def _unrelated(pairs: Pairs) -> str | None:
-    """Forces and energies that have nothing to do with each other: no reading explains more than none at all."""
-    if pairs.frames < 2 * MIN_FRAMES:
-        return None
-    stress = pairs.stress_work(np.nan_to_num(pairs.virial))
-    most = max(abs(_correlation(work, pairs.energy)) for work in (pairs.force, stress, pairs.force / pairs.n_atoms))
-    nothing = share(pairs) * best_constant(pairs.energy)
-    likelihoods = [_likelihood(pairs, reading) for reading in READINGS]
-    lead = nothing - likelihoods[0]
-    if lead < SURE or max(likelihoods) > nothing + SURE or most > UNRELATED:
-        return None
-    return (
-        f"the forces do not explain the energies (correlation {most:.2f}, {odds(lead)} likelier unrelated): shuffled, "
-        "of another level of theory, or not their derivative"
-    )
+def _nothing(rigid: Pairs, strained: Pairs, fit: PairFit | None) -> float:
+    """Score of the reading that energies have nothing to do with forces and stress."""
+    alone = sum(share(pairs) * best_constant(pairs.energy) for pairs in (rigid, strained))
+    shear = max(value - (UNLIKELY if key != ASE_AS_IT_IS else 0.0) for key, value in _shears(fit).items())
+    scale = scale_score(stiffness(rigid if len(rigid.energy) else strained), READINGS[0])
+    return alone + shear + scale - UNLIKELY
+
+
+def _shears(fit: PairFit | None) -> dict[tuple[str, int], float]:
+    """Log-likelihood of the shear stress for every order and sign, by the best pair potential."""
+    return {
+        (order, sign): 0.0 if fit is None else fit.support(reordered(fit.stress, order), sign)
+        for order in ORDERS
+        for sign in (1, -1)
+    }
+
+
+def _unrelated(fit: PairFit | None) -> str:
+    """Forces and energies that have nothing to do with each other, and which of the two is to blame."""
+    if fit is not None and fit.force_correlation > FOLLOWS:
+        return (
+            f"the energies do not belong to these frames: the forces do not explain them, though they follow from the "
+            f"structures (correlation {fit.force_correlation:.2f} with the best pair potential)"
+        )
+    return "the forces do not explain the energies: shuffled, of another level of theory, or not their derivative"
 
 
 def _stress_unrelated(pairs: Pairs, best: _Choice) -> str | None:

@@ -118,7 +118,7 @@ def per_atom_evidence(samples: Sequence[Sample]) -> tuple[float, int]:
     rows = [s for s in samples if bool(s.labels.energy.isfinite().all())]
     sizes = np.array([sample.graph.n_atoms for sample in rows], dtype=np.float64)
     shares = _shares(rows)
-    if len(np.unique(sizes)) < 2 or len(rows) < MIN_FRAMES + shares.shape[1]:
+    if len(np.unique(sizes)) < 2 or len(rows) < max(2 * MIN_FRAMES, 3 * shares.shape[1]):
         return 0.0, len(rows)
     energies = np.array([float(sample.labels.energy[0]) for sample in rows])
     total = _spread(shares, energies / sizes) + float(np.log(sizes).mean())

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 from numpy.typing import NDArray
 
 from mlanet.config import read_yaml, suggestion
@@ -15,12 +15,15 @@ from mlanet.data.samples import Sample
 from mlanet.errors import ConfigError, DataError
 from mlanet.statistics import Statistics
 
-METHODS = ("lstsq", "ridge", "isolated", "none")
+METHODS = ("auto", "isolated", "lstsq", "ridge", "none")
 """How references can be found; anything else is a mapping or the path of a file."""
 
 RIDGE = 1e-6
 """Strength of the ridge relative to the mean diagonal of the normal matrix: small enough to move well-determined
 references by millielectronvolts only, although those of different elements differ by thousands of eV."""
+
+LONELY = 1.35
+"""Distance to the own image over twice the covalent radius from which a lone atom in a cell is no crystal."""
 
 _FAR = 20.0
 """eV/atom; references further off than this do not belong to the data's level of theory."""
@@ -28,14 +31,15 @@ _FAR = 20.0
 
 def fit_statistics(
     samples: Sequence[Sample],
-    references: str | Mapping[str, float] = "lstsq",
+    references: str | Mapping[str, float] = "auto",
     species: Sequence[int] | None = None,
 ) -> tuple[Statistics, list[str]]:
     """References, scale, mean neighbours and stress scale of a training set, with warnings for the user.
 
-    E₀ solves Σ_Z n_Z E₀[Z] ≈ E over the structures, per atom (both sides divided by N), in float64:
-    "lstsq" the minimum-norm least squares, "ridge" the same pulled towards the mean energy per atom, "isolated" the
-    energies of the single-atom frames, "none" zeros; else a mapping {symbol: eV} or a YAML/JSON file with one.
+    "isolated" takes E₀ from the single-atom frames, so that energies are cohesive and dissociation ends at free atoms;
+    "lstsq" and "ridge" solve Σ_Z n_Z E₀[Z] ≈ E over the structures, per atom (both sides divided by N), in float64, by
+    minimum-norm least squares or pulled towards the mean energy per atom; "auto" is "isolated" where the data hold a
+    lone atom of every element, else "lstsq"; "none" means zeros; else a mapping {symbol: eV} or a YAML/JSON file.
     Scale is the root mean square of the force components (eV/Å); without forces, the standard deviation of the
     energy per atom that the references leave over. The stress scale is the root mean square of the nine components.
 
@@ -56,6 +60,8 @@ def fit_statistics(
         raise DataError(f"the training set has elements that are not among the model's species: {extra}")
     warnings: list[str] = []
     counts, energies = _composition(samples, known)
+    if references == "auto":
+        references = _automatic(samples, known, warnings)
     found = _references(samples, references, known, counts, energies, warnings)
     scale = _scale(samples, counts, energies, found, warnings)
     stress = np.concatenate([s.labels.stress.numpy().ravel() for s in samples])
@@ -70,6 +76,7 @@ def fit_statistics(
         mean_neighbors=edges / atoms if edges else 1.0,
         stress_scale=_rms(stress) or 1.0,
         closest=closest_pairs(samples, known),
+        references_from=references if isinstance(references, str) and references in METHODS else "given",
     )
     return statistics, warnings
 
@@ -115,7 +122,8 @@ def _references(
     missing = [chemical_symbols[z] for z in species if z not in given]
     if missing:
         source = "no labelled single-atom frame" if references == "isolated" else "no reference energy given"
-        raise DataError(f"{source} for {', '.join(missing)}; every element of the model needs one")
+        crowded = "".join(f"; {text}" for text in crowded_atoms(samples)) if references == "isolated" else ""
+        raise DataError(f"{source} for {', '.join(missing)}; every element of the model needs one{crowded}")
     found = np.array([given[z] for z in species])
     labelled = np.isfinite(energies)
     if labelled.any():
@@ -159,6 +167,47 @@ def _fitted(
     normal = shares.T @ shares
     strength = RIDGE * np.trace(normal) / len(species)
     return mean + np.linalg.solve(normal + strength * np.eye(len(species)), shares.T @ (target - mean))
+
+
+def _automatic(samples: Sequence[Sample], species: list[int], warnings: list[str]) -> str:
+    """ "isolated" where the data hold a lone atom of every element, else "lstsq" with a word on why."""
+    try:
+        lone = _isolated(samples)
+    except DataError as error:
+        warnings.append(f"references are fitted by least squares although there are isolated atoms: {error}")
+        return "lstsq"
+    crowded = crowded_atoms(samples)
+    if all(z in lone for z in species):
+        return "isolated"
+    if lone or crowded:
+        missing = ", ".join(chemical_symbols[z] for z in species if z not in lone)
+        warnings.append(
+            f"references are fitted by least squares: there is no isolated atom of {missing}, so energies are not "
+            f"cohesive energies and lone atoms mean nothing{''.join(f'; {text}' for text in crowded)}"
+        )
+    return "lstsq"
+
+
+def crowded_atoms(samples: Sequence[Sample]) -> list[str]:
+    """Frames of one atom whose box is so small that it sees its own images, though one with more room was meant.
+
+    A crystal with one atom in its cell has its neighbours at bonding distance; what is said here holds for cells that
+    are too wide for a crystal and too narrow for an isolated atom, or named so by their configuration type.
+    """
+    found = []
+    for sample in samples:
+        graph = sample.graph
+        if graph.n_atoms != 1 or not graph.n_edges:
+            continue
+        number = int(graph.numbers[0])
+        nearest = float(graph.edge_vectors().norm(dim=1).min())
+        named = any(word in sample.group.lower() for word in ("isolated", "isolatedatom", "lone", "single_atom"))
+        if named or nearest > LONELY * 2 * covalent_radii[number]:
+            found.append(
+                f"{sample.where}: the isolated {chemical_symbols[number]} sees its own images at {nearest:.2f} Å, within the "
+                f"cutoff of {graph.cutoff:g} Å: give it a box of more than {graph.cutoff:g} Å, or no periodic cell"
+            )
+    return found
 
 
 def _isolated(samples: Sequence[Sample]) -> dict[int, float]:

@@ -107,16 +107,28 @@ def pair_fit(samples: Sequence[Sample]) -> PairFit:
     if not design:
         return PairFit(np.nan, 0, 1, none, none)
     matrix, target = np.concatenate(design), np.concatenate(forces)
-    normal = matrix.T @ matrix
-    ridge = 1e-6 * np.trace(normal) / len(normal) + 1e-300
-    found = np.linalg.solve(normal + ridge * np.eye(len(normal)), matrix.T @ target)
+    found = solved(matrix, target)
     expected = np.stack(virials) @ found if virials else none
     labels = np.stack(stresses) if stresses else none
     return PairFit(_correlation(matrix @ found, target), len(target), len(found), expected, labels)
 
 
+def solved(matrix: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Least squares with a ridge far below what the data determine."""
+    normal = matrix.T @ matrix
+    ridge = 1e-6 * np.trace(normal) / len(normal) + 1e-300
+    return np.asarray(np.linalg.solve(normal + ridge * np.eye(len(normal)), matrix.T @ target))
+
+
+def design_of(sample: Sample, elements: list[int], numbers: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+    """(3 N, K) forces that each function of the basis gives, for the atoms as they are or taken for others."""
+    return _columns(sample, _pair_kinds(elements), numbers)[0]
+
+
 def forces_allowed(sample: Sample) -> NDArray[np.bool_]:
     """(N,) whether the surroundings of an atom leave it free to have a force: pair forces need not cancel."""
+    if not sample.graph.n_edges:
+        return np.zeros(sample.graph.n_atoms, dtype=bool)
     forces, _ = _columns(sample, _pair_kinds([]))
     size = np.abs(forces).reshape(sample.graph.n_atoms, -1).max(axis=1, initial=0.0)
     return np.asarray(size > 1e-2)
@@ -132,11 +144,14 @@ def _pair_kinds(elements: list[int]) -> NDArray[np.int64]:
     return kinds
 
 
-def _columns(sample: Sample, kinds: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _columns(
+    sample: Sample, kinds: NDArray[np.int64], taken_for: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(3 N, K) forces and (3, 3, K) stress that each function of the basis gives for c_k = 1."""
     graph = sample.graph
     center, neighbor = graph.center.numpy(), graph.neighbor.numpy()
-    numbers, vectors = graph.numbers.numpy(), graph.edge_vectors().numpy()
+    numbers = graph.numbers.numpy() if taken_for is None else taken_for
+    vectors = graph.edge_vectors().numpy()
     distance = np.linalg.norm(vectors, axis=1)
     unit = vectors / distance[:, None]
     reduced = distance / (covalent_radii[numbers[center]] + covalent_radii[numbers[neighbor]])

@@ -91,6 +91,18 @@ class Reading(NamedTuple):
             odd += 0.25 if same else 1.0
         return UNLIKELY * odd + self.energy.rare + self.force.rare
 
+    @property
+    def departures(self) -> int:
+        """In how many ways this reading differs from ours."""
+        odd = (
+            self.energy.size != 1.0,
+            self.force.size != 1.0,
+            self.energy_sign < 0,
+            self.force_sign < 0,
+            self.per_atom,
+        )
+        return sum(odd)
+
     def faults(self) -> list[str]:
         """What is wrong with the labels if this reading is right."""
         energy = [f"in {self.energy.name}"] if self.energy.size != 1.0 else []
@@ -123,6 +135,11 @@ class StressReading(NamedTuple):
             else (0.25 if "VASP" in self.order and self.unit.name == "kbar" else 1.0)
         )
         return UNLIKELY * (odd + order) + self.unit.rare
+
+    @property
+    def departures(self) -> int:
+        """In how many ways this reading differs from ours."""
+        return (self.unit.size != 1.0) + (self.sign < 0) + (not self.order.endswith("(ASE)"))
 
     def faults(self) -> list[str]:
         """What is wrong with the labels if this reading is right."""

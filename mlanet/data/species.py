@@ -13,6 +13,7 @@ import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 from numpy.typing import NDArray
 
+from mlanet.data.pairwise import SMALL_FORCE, design_of, solved
 from mlanet.data.samples import Sample
 
 BOND, SHORT = 1.25, 0.7
@@ -22,6 +23,8 @@ NONMETALS = (1, 6, 7, 8, 9, 15, 16, 17, 35, 53)
 MANY, FEW = 0.12, 0.02
 """Impossible atoms per atom of the elements in question: so many before, and so few after the exchange."""
 MAX_FRAMES = 60
+CLEARLY = 0.5
+"""Squared misfit of one assignment over that of the other from which a frame is settled."""
 MIN_ATOMS = 10
 MIN_SHARE = 0.1
 """Frames of a set that must profit from an exchange before it is named."""
@@ -64,6 +67,43 @@ def swapped_species(samples: Sequence[Sample]) -> str | None:
             f"the species do not fit the positions in {scrambled} of {len(chosen)} frames looked at: {worst} atoms have more "
             "bonds, or shorter ones, than chemistry allows: swapped species, or atoms in another order"
         )
+    return None
+
+
+def swapped_by_forces(samples: Sequence[Sample]) -> str | None:
+    """Frames whose forces only make sense with two elements exchanged, by the best pair potential of all frames.
+
+    The potential is learnt twice, the second time without the frames that the first one doubts. It cannot tell if most
+    frames are wrong: a set that is wrong throughout is consistent with itself.
+    """
+    elements = sorted({int(z) for sample in samples for z in sample.graph.numbers.unique().tolist()})
+    usable = [k for k, s in enumerate(samples) if s.graph.n_edges and bool(s.labels.forces.isfinite().all())]
+    usable = [k for k in usable if float(samples[k].labels.forces.square().mean()) > SMALL_FORCE**2][:MAX_FRAMES]
+    if not 2 <= len(elements) <= 3 or len(usable) < MIN_ATOMS:
+        return None
+    for a, b in itertools.combinations(elements, 2):
+        mixed = [k for k in usable if {a, b} <= set(samples[k].graph.numbers.tolist())]
+        if len(mixed) < MIN_ATOMS:
+            continue
+        designs = [design_of(samples[k], elements) for k in mixed]
+        numbers = [samples[k].graph.numbers.numpy() for k in mixed]
+        others = [design_of(samples[k], elements, _exchanged(n, a, b)) for k, n in zip(mixed, numbers, strict=True)]
+        forces = [samples[k].labels.forces.numpy().ravel() for k in mixed]
+        doubted = np.zeros(len(mixed), dtype=bool)
+        for _ in range(3):
+            kept = np.flatnonzero(~doubted)
+            found = solved(np.concatenate([designs[k] for k in kept]), np.concatenate([forces[k] for k in kept]))
+            left = np.array([np.sum((f - d @ found) ** 2) for f, d in zip(forces, designs, strict=True)])
+            after = np.array([np.sum((f - d @ found) ** 2) for f, d in zip(forces, others, strict=True)])
+            doubted = after < CLEARLY * left
+        settled = (left < CLEARLY * after).sum()
+        if 2 <= doubted.sum() < 0.5 * settled:
+            gain = float(np.median(left[doubted] / after[doubted]))
+            return (
+                f"the species {chemical_symbols[a]} and {chemical_symbols[b]} seem to be swapped in {doubted.sum()} of "
+                f"{len(mixed)} frames, e.g. {samples[mixed[int(doubted.argmax())]].where}: exchanged, their forces fit the "
+                f"best pair potential of the others {gain:.2g} times better"
+            )
     return None
 
 

@@ -16,7 +16,7 @@ from mlanet.data.magnitudes import (
 )
 from mlanet.data.pairwise import pair_fit
 from mlanet.data.samples import Sample
-from mlanet.data.species import swapped_species
+from mlanet.data.species import swapped_by_forces, swapped_species
 from mlanet.data.work import neighbouring_pairs
 from mlanet.units import BOHR_IN_ANGSTROM
 
@@ -27,7 +27,7 @@ def suspicions(samples: Sequence[Sample]) -> list[str]:
     if (text := looks_like_bohr(samples)) is not None:
         found.append(text)
         samples = [_in_bohr(sample) for sample in samples]
-    if (text := swapped_species(samples)) is not None:
+    if (text := swapped_species(samples) or swapped_by_forces(samples)) is not None:
         found.append(text)
     zeros = suspicious_zeros(samples)
     found += zeros

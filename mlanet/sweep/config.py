@@ -77,7 +77,7 @@ class SweepConfig(_Strict, frozen=True):
     """Of the initial weights and of the order of batches."""
     model: dict[str, Any] = {}
     """Keys that are changed in every preset, as `cutoff`; `channels` is the multiplicity of every degree."""
-    references: str | dict[str, float] = "lstsq"
+    references: str | dict[str, float] = "auto"
     """E₀, as in a training."""
     loss: LossConfig = LossConfig()
     """As in a training."""

@@ -168,8 +168,9 @@ class TrainConfig(_Strict, frozen=True):
     model: str | dict[str, Any] | None = None
     """A preset, a YAML of one's own, or the model's keys themselves; `mlanet_l2` if not given.
     With `start_from`: only the keys that change, or nothing."""
-    references: str | dict[str, float] = "lstsq"
-    """E₀: lstsq | ridge | isolated | none | a file | {element: eV}."""
+    references: str | dict[str, float] = "auto"
+    """E₀: auto | isolated | lstsq | ridge | none | a file | {element: eV}. auto: the isolated atoms in the data where
+    there is one of every element, else a least-squares fit, whose energies are not cohesive energies."""
     loss: LossConfig = LossConfig()
     """Weights and form of the loss."""
     optimizer: OptimizerConfig = OptimizerConfig()

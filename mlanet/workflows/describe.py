@@ -61,6 +61,8 @@ def describe_model(path: Path) -> dict[str, Any]:
         "conservative": header.config.forces == "gradient",
         "parameters": header.parameters,
         "references_eV": {chemical_symbols[z]: e for z, e in _by_species(header.statistics)},
+        "references_from": header.statistics.references_from or "not recorded",
+        "lone_atoms": header.statistics.lone_atoms or "the references are energies of free atoms",
         "config": to_data(header.config),
         "card": msgspec.to_builtins(header.card),
         "written_by_mlanet": header.version,
