@@ -71,7 +71,7 @@ def model(name: str) -> Potential:
     """One of `SWITCHES`, with weights of numpy's legacy generator, whose numbers never change."""
     config = parse(SWITCHES[name], ModelConfig, name)
     potential, other = (Potential.build(config, STATISTICS).double().eval() for _ in range(2))
-    stream = np.random.RandomState(7)  # noqa: NPY002
+    stream = np.random.RandomState(7)
     with torch.no_grad():
         for one, again in zip(potential.parameters(), other.parameters(), strict=True):
             drawn = torch.from_numpy(stream.standard_normal(tuple(one.shape)))
@@ -87,7 +87,9 @@ def structures(potential: Potential) -> AtomicGraph:
     fractional = [[0.02, 0.05, 0.0], [0.5, 0.45, 0.08], [0.48, 0.1, 0.55], [0.1, 0.55, 0.5]]
     crystal = Atoms("COHC", scaled_positions=fractional, cell=cell, pbc=True)
     molecule = Atoms("OHCH", [[0.1, 0.0, 0.2], [0.7, 0.5, -0.1], [-0.9, 0.6, 0.5], [-1.1, 1.5, 1.1]])
-    graph = batch_graphs([to_graph(one, potential.cutoff) for one in (crystal, molecule, Atoms("O", [[1.0, 2.0, 3.0]]))])
+    graph = batch_graphs(
+        [to_graph(one, potential.cutoff) for one in (crystal, molecule, Atoms("O", [[1.0, 2.0, 3.0]]))]
+    )
     charges = torch.tensor([0.3, -0.2, 0.1, -0.4, 0.5, 0.2, -0.1, 0.3, 0.0], dtype=torch.float64)
     return dataclasses.replace(graph, charge=torch.tensor([1.0, -1.0, 0.0]).to(graph.charge), atomic_charges=charges)
 
