@@ -33,8 +33,10 @@ def read_seeds(path: str, *, max_atoms: int) -> Iterator[Seed]:
     elif path.endswith((".json", ".json.gz")):
         found = _pymatgen_list(path)
     else:
-        found = (Seed(_plain(atoms), f"{Path(path).name}:{atoms.info.get('source_id', number)}")
-                 for number, (atoms, _) in enumerate(read_frames(path)))
+        found = (
+            Seed(_plain(atoms), f"{Path(path).name}:{atoms.info.get('source_id', number)}")
+            for number, (atoms, _) in enumerate(read_frames(path))
+        )
     yield from (seed for seed in found if len(seed.atoms) <= max_atoms)
 
 
