@@ -11,6 +11,7 @@ import typer
 from mlanet.cli import (
     check,
     data,
+    distill,
     doctor,
     evaluate,
     exfoliate,
@@ -64,6 +65,7 @@ app.command("exfoliate", rich_help_panel="Use a model")(exfoliate.exfoliate)
 app.command("check", rich_help_panel="Use a model")(check.check)
 app.command("info", rich_help_panel="Use a model")(info.info)
 app.command("train", rich_help_panel="Make a model")(train.train)
+app.command("distill", rich_help_panel="Make a model")(distill.distill)
 app.command("sweep", rich_help_panel="Make a model")(sweep.sweep)
 app.add_typer(data.app, name="data", rich_help_panel="Make a model")
 app.command("presets", rich_help_panel="Make a model")(presets.presets)

@@ -81,6 +81,19 @@ def fit_statistics(
     return statistics, warnings
 
 
+def bonded_shifts(samples: Sequence[Sample], statistics: Statistics) -> NDArray[np.float64]:
+    """eV per atom of each species that the references leave over in the structures whose atoms have neighbours.
+
+    Fitted as `ridge` fits references: first values of `mlanet.nn.bonded`. Zeros where no such energy is labelled.
+    """
+    bonded = [sample for sample in samples if sample.graph.n_edges]
+    counts, energies = _composition(bonded, list(statistics.species))
+    left = energies - counts @ np.array(statistics.references)
+    if not np.isfinite(left).any():
+        return np.zeros(len(statistics.species))
+    return _fitted(list(statistics.species), counts, left, ridge=True, warnings=[])
+
+
 def closest_pairs(samples: Sequence[Sample], species: Sequence[int]) -> tuple[tuple[float, ...], ...]:
     """Smallest distance of every two species within the graphs' cutoff, Å; 0 where there is no such pair."""
     index = np.zeros(max(species) + 1, dtype=np.int64)

@@ -50,6 +50,10 @@ class Recipe(_Strict, frozen=True):
     """Largest component of a random symmetric strain."""
     rattle: Range = (0.0, 0.0)
     """Å, standard deviation of the displacement of each coordinate."""
+    explore: WholeNumber = 0
+    """From the second round on: so many steps of hot dynamics with the student before the teacher is asked."""
+    temperature: Share = 1000.0
+    """K, of `explore`."""
     max_atoms: Count = 24
     """Larger results are left out."""
 
@@ -77,11 +81,15 @@ class LabelConfig(_Strict, frozen=True):
     """Which labels are kept."""
 
     count: Count
-    """Labels wanted in the first round."""
+    """Labels wanted in each round."""
     max_force: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     """eV/Å; a structure with a larger force is left out."""
     max_stress: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     """eV/Å³; likewise."""
+    veto: TeacherConfig | None = None
+    """A second teacher; a structure on which the two differ by more than `veto_forces` is left out."""
+    veto_forces: Annotated[float, msgspec.Meta(gt=0)] = 0.5
+    """Root mean square difference of the forces, as a fraction of 0.5 eV/Å + their root mean square."""
 
 
 class DistillConfig(_Strict, frozen=True):
@@ -93,6 +101,14 @@ class DistillConfig(_Strict, frozen=True):
     seeds: dict[str, SeedGroup]
     recipes: dict[str, Recipe]
     labels: LabelConfig
+    rounds: Count = 1
+    """From the second on, seeds are drawn as often as the student is wrong on their elements, and recipes likewise."""
+    data: tuple[str, ...] = ()
+    """Further labelled files to train on, of the teacher's level of theory."""
+    leave: tuple[str, ...] = ()
+    """Recipes whose labels are not trained on."""
+    valid_share: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.04
+    """Of the compositions, for validation."""
     test: tuple[str, ...] = ()
     """Files of reference data for the page. No structure of their formulas is labelled or trained on."""
     elements: tuple[str, ...] = ()
@@ -100,4 +116,4 @@ class DistillConfig(_Strict, frozen=True):
     seed: WholeNumber = 0
     """Structure k of a round depends on this, the round and k alone."""
     student: dict[str, Any] = {}
-    """Keys of `mlanet train`."""
+    """Keys of `mlanet train`, without `data` and `run.folder`; each round after the first starts from the last."""

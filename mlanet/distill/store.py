@@ -40,9 +40,7 @@ class LabelStore:
 
     def add(self, atoms: Atoms) -> None:
         """Append a labelled structure."""
-        text = io.StringIO()
-        write(text, atoms, format="extxyz")
-        self._frames.write(text.getvalue())
+        self._frames.write(frame_text(atoms))
         self._frames.flush()
 
     def leave_out(self, number: int, reason: str, **about: str) -> None:
@@ -68,6 +66,13 @@ class LabelStore:
                 yield next(lines)
                 for _ in range(int(count)):
                     next(lines)
+
+
+def frame_text(atoms: Atoms) -> str:
+    """One frame in extended XYZ."""
+    text = io.StringIO()
+    write(text, atoms, format="extxyz")
+    return text.getvalue()
 
 
 def _info(header: str, key: str) -> str:

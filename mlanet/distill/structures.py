@@ -1,4 +1,4 @@
-"""Structures for the teacher: a recipe makes a new one from a seed by substitution, defects, strain and displacement."""
+"""Structures for the teacher: a recipe makes one from a seed by substitution, defects, strain and displacement."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _slab(atoms: Atoms, max_atoms: int, rng: Generator) -> Atoms:
 
 def _strain(atoms: Atoms, recipe: Recipe, rng: Generator) -> None:
     """Volume by a factor, then a random symmetric strain; atoms move along."""
-    if not atoms.cell.rank == 3:
+    if atoms.cell.rank != 3:
         return
     deformation = np.eye(3) * rng.uniform(*recipe.volume) ** (1 / 3)
     if recipe.strain[1] > 0:

@@ -38,7 +38,7 @@ def _emt(name: str) -> Any:
     from ase.calculators.emt import EMT, parameters
     from ase.data import atomic_numbers
 
-    calculator = EMT()
+    calculator: Any = EMT()
     calculator.elements = sorted(atomic_numbers[symbol] for symbol in parameters if symbol in atomic_numbers)
     return calculator
 

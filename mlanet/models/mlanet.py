@@ -18,6 +18,7 @@ from mlanet.config import require_at_most
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.models.contract import Model, ModelSettings
+from mlanet.nn.bonded import BondedShift
 from mlanet.nn.dual_path import AttentionShape, DualPathAttention, FullValue, InteractionLayer, can_be_fused
 from mlanet.nn.edges import Edges, pair_layout
 from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
@@ -88,6 +89,9 @@ class MLANetConfig(
     without bound, as models from before this key (docs/physics.md)."""
     isolated_atom: Literal["zero", "free"] = "zero"
     """`zero`: a lone neutral atom has exactly its reference energy E₀ (modes `local` and `sum`)."""
+    bonded: Literal["none", "learned"] = "none"
+    """`learned`: an energy per element of atoms that have neighbours; for references of free atoms, it takes the
+    cohesion of the elements off the network (mlanet/nn/bonded.py)."""
     forces: Literal["gradient", "direct"] = "gradient"
     """`gradient`: F = −∂E/∂R and stress from strain. `direct`: heads, about twice as fast, not conservative."""
     repulsion: Literal["none", "zbl"] = "zbl"
@@ -203,6 +207,7 @@ class MLANet(Model):
         self.layers = nn.ModuleList(_layers(config, irreps, mean_neighbors))
         self.pooling = build_pooling(config.pooling, config.channels, mean_neighbors, config.pooling_bound)
         self.repulsion = ScreenedRepulsion(statistics) if config.repulsion == "zbl" else None
+        self.bonded = BondedShift(len(species)) if config.bonded == "learned" else None
         self.long_range = None if config.long_range == "none" else LongRange(config, statistics, config.channels)
         self.direct_forces = DirectForces(irreps) if config.forces == "direct" else None
         self.direct_stress = DirectStress(irreps) if config.forces == "direct" else None
@@ -263,6 +268,9 @@ class MLANet(Model):
         structures = self._structures(graph)
         site = self._site_energies(features[:, 0], species, edges, structures, n)
         baseline, charges = self._baseline(graph, features[:, 0], species)
+        if self.bonded is not None:
+            shift = self.bonded(species[:n], edges.coordination[:n])
+            baseline = shift if baseline is None else baseline + shift
         if self.direct_forces is None or self.direct_stress is None:
             return ModelOutput(site, baseline=baseline, charges=charges)
         real = features[:n]

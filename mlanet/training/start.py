@@ -8,7 +8,7 @@ import torch
 
 from mlanet.checkpoint import load_model, model_path
 from mlanet.config import to_data
-from mlanet.data.fit import fit_statistics
+from mlanet.data.fit import bonded_shifts, fit_statistics
 from mlanet.data.samples import Sample
 from mlanet.data.sources import sources_of
 from mlanet.errors import CheckpointError
@@ -35,7 +35,9 @@ def starting_potential(config: TrainConfig, samples: Sequence[Sample]) -> tuple[
     if config.start_from is None:
         statistics, remarks = fit_statistics(samples, config.references)
         remarks += sources_of(samples).warnings
-        return Potential.build(model_config(config), statistics).to(dtype=dtype).train(), remarks
+        potential = Potential.build(model_config(config), statistics)
+        _start_bonded(potential, samples)
+        return potential.to(dtype=dtype).train(), remarks
     old = load_model(model_path(config.start_from))
     require_known(samples, old.species)
     statistics, remarks = old.statistics, ["references and scales are those of the model to start from"]
@@ -45,6 +47,14 @@ def starting_potential(config: TrainConfig, samples: Sequence[Sample]) -> tuple[
     remarks += sources_of(samples).warnings
     remarks += adopt(potential, old)
     return potential.to(dtype=dtype).train(), remarks
+
+
+def _start_bonded(potential: Potential, samples: Sequence[Sample]) -> None:
+    """The cohesion of the elements from the training set, where the model has a place for it."""
+    bonded = getattr(potential.model, "bonded", None)
+    if bonded is not None:
+        with torch.no_grad():
+            bonded.shift.copy_(torch.from_numpy(bonded_shifts(samples, potential.statistics)))
 
 
 def adopt(new: Potential, old: Potential) -> list[str]:
