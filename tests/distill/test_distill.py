@@ -32,7 +32,12 @@ CU, AU = 29, 79
 
 @pytest.fixture
 def crystals(tmp_path: Path) -> Path:
-    frames = [bulk("Cu", "fcc", 3.6, cubic=True), bulk("Au", "fcc", 4.1), bulk("Ag", "fcc", 4.1), bulk("Pd", "fcc", 3.9)]
+    frames = [
+        bulk("Cu", "fcc", 3.6, cubic=True),
+        bulk("Au", "fcc", 4.1),
+        bulk("Ag", "fcc", 4.1),
+        bulk("Pd", "fcc", 3.9),
+    ]
     frames += [bulk("CuPd", "cesiumchloride", 3.05), bulk("AuPd", "cesiumchloride", 3.2)]
     frames += [bulk("CuAu", "cesiumchloride", 3.1), bulk("PdAg", "cesiumchloride", 3.2), bulk("Pt", "fcc", 3.95)]
     write(tmp_path / "crystals.extxyz", frames)
@@ -95,7 +100,10 @@ def test_structures_do_not_depend_on_when_the_labelling_was_stopped(crystals: Pa
         for folder, counts in (("whole", [9]), ("parts", [4, 9])):
             for count in counts:
                 source = Source(config, teacher.elements)
-                assert Labeller(config.labels, source, teacher, tmp_path / folder, say=lambda text: None).run(count) == count
+                assert (
+                    Labeller(config.labels, source, teacher, tmp_path / folder, say=lambda text: None).run(count)
+                    == count
+                )
     whole, parts = (read(tmp_path / folder / "labels.extxyz", ":") for folder in ("whole", "parts"))
     for one, other in zip(whole, parts, strict=True):
         assert one.info["number"] == other.info["number"]
