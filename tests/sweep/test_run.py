@@ -11,9 +11,10 @@ import pytest
 from sweeping import crystals, here, lasting
 
 from mlanet.errors import ConfigError, OutputError
+from mlanet.ownership import owned
 from mlanet.sweep.config import SweepConfig
 from mlanet.sweep.engines import Ended, Job
-from mlanet.sweep.folder import one_at_a_time
+from mlanet.sweep.folder import open_folder
 from mlanet.sweep.run import sweep
 from mlanet.sweep.table import DONE, MEASURED
 from mlanet.training.state import Averaged
@@ -151,5 +152,15 @@ def test_a_foreign_or_busy_folder_is_refused(settings: Settings, tmp_path: Path)
     with pytest.raises(ConfigError, match="no sweep's"):
         sweep(settings(), here)
     (tmp_path / "busy").mkdir()
-    with one_at_a_time(tmp_path / "busy"), pytest.raises(ConfigError, match="another sweep is running"):
+    with owned(tmp_path / "busy", "mlanet train"), pytest.raises(ConfigError, match=r"mlanet train \(process \d+ on "):
         sweep(settings(output=str(tmp_path / "busy")), here)
+
+
+def test_a_sweep_killed_while_writing_its_first_file_can_start(settings: Settings, tmp_path: Path) -> None:
+    """What it was writing is not taken for somebody else's file."""
+    (tmp_path / "sweep").mkdir()
+    for name in (".sweep.yaml.0f.partial", ".data.0f.partial"):
+        (tmp_path / "sweep" / name).touch()
+    with owned(tmp_path / "sweep", "mlanet sweep"):
+        assert open_folder(settings(), 1).plan.points
+    assert sorted(one.name for one in (tmp_path / "sweep").iterdir()) == ["data", "sweep.yaml"]
