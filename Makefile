@@ -12,13 +12,19 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXAMPLES := mlanet/examples/si.cif mlanet/examples/li.POSCAR mlanet/examples/mo.extxyz
 
-.PHONY: demo test lint format wheel clean
+# make fuzz COUNT=10000: wrong input of every kind; whatever is not a result or one line and a status is printed.
+COUNT ?= 10000
+
+.PHONY: demo test fuzz lint format wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/mlanet predict $(EXAMPLES) --model elemental --output demo/predictions.extxyz --picture demo/predictions.png
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+fuzz: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzzing.py --count $(COUNT)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
