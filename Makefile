@@ -16,7 +16,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 EXAMPLES := mlanet/examples/si.cif mlanet/examples/li.POSCAR mlanet/examples/mo.extxyz
 
-.PHONY: demo test test-all mutants soak lint format wheel clean
+# make fuzz COUNT=10000: wrong input of every kind; whatever is not a result or one line and a status is printed.
+COUNT ?= 10000
+
+.PHONY: demo test test-all mutants soak fuzz lint format wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/mlanet predict $(EXAMPLES) --model elemental --output demo/predictions.extxyz --picture demo/predictions.png
@@ -33,6 +36,9 @@ mutants: $(VENV)/.installed-dev
 # What takes minutes: KILLS gives its numbers, as in make soak KILLS="--train 900 --simulate 800 --sweep 300".
 soak: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py kills $(KILLS)
+
+fuzz: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzzing.py --count $(COUNT)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -25,13 +25,14 @@ from ase.io import write
 
 from mlanet.checkpoint import load_model, save_model
 from mlanet.cli.main import main
-from mlanet.config import parse
+from mlanet.config import parse, read_yaml_text, with_overrides
 from mlanet.data.read import Frame, read_frames
 from mlanet.errors import MLANetError
 from mlanet.inference import predict
 from mlanet.models import ModelConfig
 from mlanet.potential import Potential
 from mlanet.statistics import Statistics
+from mlanet.training.config import TrainConfig
 from mlanet.workflows.predict import predict_frames
 
 Random = np.random.Generator
@@ -270,6 +271,15 @@ def try_yaml(rng: Random) -> None:
     command("train", "train.yaml", "--dry-run", *(["--json"] if rng.random() < 0.5 else []))
 
 
+def try_config(rng: Random) -> None:
+    """The same without the command line."""
+    with contextlib.suppress(MLANetError):
+        data = read_yaml_text(mutated(YAML, rng), "here")
+        config = parse(with_overrides(data, [f"run.folder={rng.choice(WORDS)}"]), TrainConfig, "here")
+        if isinstance(config.model, dict):
+            parse(config.model, ModelConfig, "here")
+
+
 def try_override(rng: Random) -> None:
     """So is a word of the command line that changes one."""
     Path("train.yaml").write_text(YAML)
@@ -425,14 +435,15 @@ def try_arguments(rng: Random) -> None:
 
 
 ACTIONS: dict[str, tuple[float, Callable[[Random], None]]] = {
-    "structure": (0.24, try_structure),
-    "batch": (0.10, try_batch),
-    "frames": (0.22, try_frames),
-    "text": (0.08, try_text),
-    "yaml": (0.14, try_yaml),
-    "override": (0.05, try_override),
+    "structure": (0.30, try_structure),
+    "batch": (0.03, try_batch),
+    "frames": (0.33, try_frames),
+    "text": (0.02, try_text),
+    "config": (0.13, try_config),
+    "yaml": (0.03, try_yaml),
+    "override": (0.02, try_override),
     "model file": (0.12, try_model_file),
-    "arguments": (0.05, try_arguments),
+    "arguments": (0.02, try_arguments),
 }
 """Share of all inputs, and what is done with one."""
 

@@ -27,7 +27,7 @@ from mlanet.data.atoms import to_graph
 from mlanet.data.bounds import expected_pairs, extent_of, plan_search
 from mlanet.data.neighbors import heeding_signals, neighbor_list
 from mlanet.data.read import Frame
-from mlanet.errors import CheckpointError, ConfigError, GeometryError, NotFiniteError
+from mlanet.errors import CheckpointError, ConfigError, DataError, GeometryError, NotFiniteError
 from mlanet.graph import AtomicGraph, Prediction
 from mlanet.inference import predict, require_finite
 from mlanet.memory import Allowance, peak_bytes
@@ -79,12 +79,25 @@ def test_distant_atoms_without_period() -> None:
     assert found.center.tolist() == [0, 1, 3, 4] and found.neighbor.tolist() == [1, 0, 4, 3]
 
 
+def test_skewed_cells_with_images_too_near_are_refused() -> None:
+    """Also where every vector is long: what counts is the shortest of the lattice."""
+    atoms = Atoms("Cu", cell=[[1e4, 0, 0], [1e4, 0.01, 0], [0, 0, 1e3]], pbc=True)
+    with pytest.raises(GeometryError, match="here: .*images"):
+        to_graph(atoms, 5.0, where="here")
+
+
 BAD_STRUCTURES = {
     "position of 1e12 Å in a crystal": (lambda a: a.positions.__setitem__((1, 2), 1e12), "atom 1 .*1e\\+07"),
     "position of 1e20 Å": (lambda a: a.positions.__setitem__((0, 0), -1e20), "atom 0"),
     "cell of 1e8 Å": (lambda a: a.set_cell([1e8, 4, 4]), "cell"),
     "huge charge": (lambda a: a.info.__setitem__("charge", 1e300), "charge of 1e\\+300 e"),
     "huge atomic charge": (lambda a: a.set_initial_charges([0, 1e9]), "atom 1.*charge"),
+    "a short vector beside a long one": (lambda a: a.set_cell([1e-6, 1e7, 10]), "overlap"),
+    "numbers beyond the elements, and NaN": (
+        lambda a: (a.set_atomic_numbers([500, 29]), a.positions.__setitem__((0, 0), np.nan)),
+        "atom 0: atomic number 500",
+    ),
+    "infinite cell": (lambda a: a.set_cell([np.inf, 4, 4]), "not finite"),
     "sheet in a cell of no height": (lambda a: (a.set_cell([4, 4, 1e-9]), a.set_pbc([1, 1, 0])), "volume"),
 }
 
@@ -95,7 +108,7 @@ def test_structures_out_of_bounds_are_named(case: str) -> None:
     change, words = BAD_STRUCTURES[case]
     atoms = Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.3]], cell=[4, 4, 4], pbc=True)
     change(atoms)
-    with pytest.raises(GeometryError, match=f"data.extxyz, frame 7.*{words}"):
+    with pytest.raises(DataError, match=f"data.extxyz, frame 7.*{words}"):
         to_graph(atoms, 5.0, where="data.extxyz, frame 7")
 
 

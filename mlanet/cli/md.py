@@ -190,6 +190,9 @@ def _run(
 
 def _start(structure: Path, repeat: str) -> Atoms:
     """The last frame of the file, repeated."""
+    import math
+
+    from mlanet.data.bounded_text import require_atoms
     from mlanet.data.read import read_last
 
     try:
@@ -199,6 +202,7 @@ def _start(structure: Path, repeat: str) -> Atoms:
     if len(copies) != 3 or min(copies) < 1:
         raise typer.BadParameter(f"--repeat: '{repeat}' is not of the form 2x2x1")
     atoms = read_last(structure).atoms
+    require_atoms(len(atoms) * math.prod(copies), f"--repeat {repeat}")
     velocities = atoms.has("momenta")
     atoms = atoms.repeat(copies) if copies != (1, 1, 1) else atoms.copy()
     if not velocities and atoms.has("momenta"):

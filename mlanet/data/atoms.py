@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 from mlanet.ambient import usual_torch
-from mlanet.data.bounds import require_bounded, require_charges, require_cutoff
+from mlanet.data.bounds import MIN_DISTANCE, require_bounded, require_charges, require_cutoff
 from mlanet.data.labels import FoundLabels, LabelKeys, find_atomic_charges, find_charge, find_labels
 from mlanet.data.neighbors_there import neighbor_tensors
 from mlanet.errors import DataError, GeometryError, UnsupportedElementError
@@ -20,9 +20,6 @@ from mlanet.units import MAX_ATOMIC_NUMBER
 
 if TYPE_CHECKING:
     from pymatgen.core import Molecule, Structure
-
-MIN_DISTANCE = 0.1
-"""Å. Two atoms nearer than this are a mistake in the input, never physics."""
 
 # sqrt of the Hermite constants: a lattice of dimension d and content V has a vector no longer than this times V^(1/d)
 _SHORTEST = {1: 1.0, 2: 1.0746, 3: 1.1225}
@@ -189,12 +186,6 @@ def require_sound(atoms: Atoms, where: str) -> None:
     """Raise a typed error, naming `where` and the atom, for a structure without a meaning (overlaps excepted)."""
     if len(atoms) == 0:
         raise GeometryError(f"{where}: no atoms")
-    bad = ~np.isfinite(atoms.positions).all(axis=1)
-    if bad.any():
-        first = int(bad.argmax())
-        raise GeometryError(
-            f"{where}, atom {first} ({atoms.symbols[first]}): position {atoms.positions[first].tolist()} is not finite"
-        )
     bad = (atoms.numbers < 1) | (atoms.numbers > MAX_ATOMIC_NUMBER)
     if bad.any():
         first = int(bad.argmax())
@@ -202,14 +193,21 @@ def require_sound(atoms: Atoms, where: str) -> None:
             f"{where}, atom {first}: atomic number {int(atoms.numbers[first])} is no element "
             f"(dummy atoms have no energy; supported are 1 to {MAX_ATOMIC_NUMBER})"
         )
-    _require_cell(np.asarray(atoms.cell.array), np.asarray(atoms.pbc), where)
+    bad = ~np.isfinite(atoms.positions).all(axis=1)
+    if bad.any():
+        first = int(bad.argmax())
+        raise GeometryError(
+            f"{where}, atom {first} ({atoms.symbols[first]}): position {atoms.positions[first].tolist()} is not finite"
+        )
+    cell = np.asarray(atoms.cell.array)
+    if not np.isfinite(cell).all():
+        raise GeometryError(f"{where}: the cell {cell.tolist()} is not finite")
     require_bounded(atoms, where)
+    _require_cell(cell, np.asarray(atoms.pbc), where)
 
 
 def _require_cell(cell: NDArray[np.float64], pbc: NDArray[np.bool_], where: str) -> None:
-    """Refuse cells that are not finite, or whose periodic vectors span nothing or bring images closer than 0.1 Å."""
-    if not np.isfinite(cell).all():
-        raise GeometryError(f"{where}: the cell {cell.tolist()} is not finite")
+    """Refuse cells whose periodic vectors span nothing or bring images closer than 0.1 Å."""
     vectors = cell[pbc]
     if not len(vectors):
         return
@@ -222,7 +220,7 @@ def _require_cell(cell: NDArray[np.float64], pbc: NDArray[np.bool_], where: str)
             f"{vectors.tolist()}; give a cell, or switch pbc off"
         )
     dimension = len(vectors)
-    if _SHORTEST[dimension] * content ** (1 / dimension) < MIN_DISTANCE:
+    if min(lengths.min(), _SHORTEST[dimension] * content ** (1 / dimension)) < MIN_DISTANCE:
         raise GeometryError(
             f"{where}: the cell {vectors.tolist()} is so small that atoms overlap with their own images "
             f"(nearer than {MIN_DISTANCE} Å)"

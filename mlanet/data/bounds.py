@@ -17,6 +17,8 @@ from mlanet.errors import GeometryError
 from mlanet.memory import free_bytes
 from mlanet.units import MAX_ATOMIC_NUMBER, MAX_CUTOFF
 
+MIN_DISTANCE = 0.1
+"""Å. Two atoms nearer than this are a mistake in the input, never physics."""
 MAX_COORDINATE = 1e7
 """Å, a millimetre: of positions and of cell vectors. Their rounding is 2e-9 Å there."""
 MIN_VOLUME = 1e-3
@@ -109,8 +111,11 @@ def plan_search(
     - positions (N, 3) Å · box (3, 3) Å, compact, zero along directions without period
 
     Raises:
-        GeometryError: more pairs than `MAX_PAIRS`, or than there is memory for.
+        GeometryError: images nearer than 0.1 Å, more pairs than `MAX_PAIRS`, or than there is memory for.
     """
+    shortest = np.linalg.norm(box[periodic], axis=1).min() if periodic.any() else np.inf
+    if shortest < MIN_DISTANCE:
+        raise GeometryError(f"atoms overlap with their own images, {shortest:.2e} Å apart, less than {MIN_DISTANCE} Å")
     extent = extent_of(positions, box, periodic)
     return Plan(_has_bins(extent.heights / cutoff), _bounded_pairs(positions, box, extent, cutoff))
 

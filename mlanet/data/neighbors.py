@@ -103,7 +103,10 @@ def compact_basis(box: NDArray[np.float64], periodic: NDArray[np.bool_]) -> NDAr
         return np.eye(3, dtype=np.int64)
     from ase.geometry import minkowski_reduce
 
-    _, operation = minkowski_reduce(box, periodic)
+    try:
+        _, operation = minkowski_reduce(box, periodic)
+    except RuntimeError as error:
+        raise GeometryError(f"the cell {box.tolist()} is too skewed to be reduced: {error}") from None
     return np.asarray(operation, dtype=np.int64)
 
 
