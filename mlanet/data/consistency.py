@@ -2,7 +2,8 @@
 
 Finite work between neighbouring frames (`mlanet.data.work`) relates energies to forces and stress, the best pair
 potential relates the shear stress to the forces, and the stiffness of bonds (`mlanet.data.stiffness`) gives forces an
-absolute scale. Each reading of units, signs and orders has a likelihood; labels are accused only where another reading, or none, is likelier beyond doubt, and the accusation says by how much.
+absolute scale. Each reading of units, signs and orders has a likelihood; labels are accused only where another reading,
+or none, is likelier beyond doubt, and the accusation says by how much.
 """
 
 from __future__ import annotations

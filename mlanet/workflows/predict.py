@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from mlanet.forecast import memory_limit
 from mlanet.graph import AtomicGraph
 from mlanet.inference import predict
 from mlanet.plots import FORMATS, prediction_picture
-from mlanet.potential import Potential
+from mlanet.potential import Potential, lone_atoms
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 from mlanet.workflows.output import atomic_path
 
@@ -74,11 +75,15 @@ def predict_frames(
     """Predict structures as they come; `max_edges` and `max_memory` (GiB) bound a batch."""
     waiting: deque[Frame] = deque()
     limit = memory_limit(potential, max_memory)
+    told: list[str] = []
 
     def graphs() -> Iterator[AtomicGraph]:
         for frame in frames:
             graph = to_graph(frame.atoms, potential.cutoff, where=frame.where)
             require_supported(potential, graph, frame.where)
+            if not told and (remark := lone_atoms(graph, potential.statistics)) is not None:
+                told.append(remark)
+                warnings.warn(f"{frame.where}: {remark}", stacklevel=2)
             if limit is not None:
                 limit.require(graph, frame.where)
             waiting.append(frame)
