@@ -156,7 +156,7 @@ def _scored(rigid: Pairs, strained: Pairs, fit: PairFit | None) -> list[_Choice]
         left = strained.energy - reading.factor * strained.force / divided
         bend = abs(reading.factor) * np.abs(strained.bend) / divided
         for stress, work, bent in zip(STRESS_READINGS, works, bends, strict=True):
-            if reading.cost + stress.cost > 4 * UNLIKELY:
+            if reading.departures + stress.departures > 4:
                 continue
             factor = stress.sign * stress.unit.size / (reading.energy_sign * reading.energy.size) / divided
             width = TRAPEZOID * (bend + np.abs(factor) * bent) + floor

@@ -206,7 +206,7 @@ def crowded_atoms(samples: Sequence[Sample]) -> list[str]:
         if named or (number not in NOBLE and nearest > LONELY * 2 * covalent_radii[number]):
             found.append(
                 f"{sample.where}: the isolated {chemical_symbols[number]} sees its own images at {nearest:.2f} Å, "
-                f"within the cutoff of {graph.cutoff:g} Å: give it a box of more than {graph.cutoff:g} Å, or no periodic cell"
+                f"within the cutoff of {graph.cutoff:g} Å: give it a wider box, or no periodic cell"
             )
     return found
 

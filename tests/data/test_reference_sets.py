@@ -1,4 +1,4 @@
-"""No false alarm on real sets, nor on random parts of them; skipped where MLANET_REFERENCE_DATA does not name a folder."""
+"""No false alarm on real sets and random parts of them; skipped where MLANET_REFERENCE_DATA names no folder."""
 
 from __future__ import annotations
 
