@@ -27,7 +27,7 @@ from mlanet.errors import ConfigError, DataError, NotFiniteError
 from mlanet.graph import AtomicGraph, Prediction
 from mlanet.kernels import use_kernels
 from mlanet.models import ModelConfig
-from mlanet.potential import Potential, require_species
+from mlanet.potential import Potential, lone_atoms, require_species
 from mlanet.precision import MatmulCost, use_matmul
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -254,6 +254,8 @@ class _SkinList:
         self.device = potential.device
         self.skin = skin
         self.built = 0
+        self.statistics = potential.statistics
+        self.told = False
         self._wide: AtomicGraph | None = None
         self._atoms: Atoms | None = None
 
@@ -269,11 +271,18 @@ class _SkinList:
             wide = to_graph(atoms, self.cutoff + self.skin, device=self.device)
             require_species(wide.numbers, self.species)
             self.built += 1
+            self._warn_of_lone_atoms(wide)
             if self.skin == 0.0:
                 return wide
             self._wide, self._atoms = wide, atoms.copy()
         positions = torch.tensor(atoms.positions, dtype=torch.float64, device=self._wide.positions.device)
         return dataclasses.replace(self._wide, positions=positions)
+
+    def _warn_of_lone_atoms(self, wide: AtomicGraph) -> None:
+        """Once per calculator, where an atom lost its last neighbour and its energy is no free atom's."""
+        if not self.told and (remark := lone_atoms(wide, self.statistics)) is not None:
+            self.told = True
+            warnings.warn(remark, stacklevel=2)
 
     def _serves(self, atoms: Atoms) -> bool:
         """Whether the list is still complete; NaN positions are never served."""

@@ -257,6 +257,20 @@ def unsound(weights: Mapping[str, Tensor]) -> str:
     return ""
 
 
+def lone_atoms(graph: AtomicGraph, statistics: Statistics) -> str | None:
+    """What to know of the energy of atoms without a neighbour; None where there are none, or it is a free atom's."""
+    if (reason := statistics.lone_atoms) is None:
+        return None
+    alone = (torch.bincount(graph.center, minlength=graph.n_atoms) == 0).nonzero().flatten()
+    if not len(alone):
+        return None
+    from ase.data import chemical_symbols
+
+    first = int(alone[0])
+    symbol = chemical_symbols[int(graph.numbers[first])]
+    return f"{len(alone)} atom(s) without a neighbour within {graph.cutoff:g} Å, e.g. atom {first} ({symbol}); {reason}"
+
+
 def require_species(numbers: Tensor, species: tuple[int, ...]) -> None:
     """Raise `UnsupportedElementError` naming the unknown elements, an atom of each, and what is supported."""
     unknown = sorted(set(numbers.tolist()) - set(species))

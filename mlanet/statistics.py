@@ -53,8 +53,8 @@ class Statistics:
             "none": "zeros",
         }.get(self.references_from, "references whose origin is not recorded, most likely a fit to the training set")
         return (
-            f"the energies of lone atoms are {fitted}, not energies of free atoms: cohesive, atomisation and dissociation "
-            "energies against them mean nothing (train with `references: isolated` for these)"
+            f"the energies of lone atoms are {fitted}, not energies of free atoms: cohesive, atomisation and "
+            "dissociation energies against them mean nothing (train with `references: isolated` for these)"
         )
 
     @classmethod

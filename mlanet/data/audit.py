@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mlanet.data.duplicates import duplicate_pairs
 from mlanet.data.energies import rank_note
+from mlanet.data.fit import crowded_atoms
 from mlanet.data.magnitudes import shortest
 from mlanet.data.samples import Sample
 from mlanet.data.sources import sources_of
@@ -126,6 +127,7 @@ def audit(samples: Sequence[Sample]) -> Audit:
     warnings = [
         *_missing(ranges),
         *suspicions(samples),
+        *crowded_atoms(samples),
         *_duplicate_warnings(samples, pairs),
         *sources.warnings,
     ]

@@ -2,7 +2,8 @@
 
 Finite work between neighbouring frames (`mlanet.data.work`) relates energies to forces and stress, the best pair
 potential relates the shear stress to the forces, and the stiffness of bonds (`mlanet.data.stiffness`) gives forces an
-absolute scale. Each reading of units, signs and orders has a likelihood; labels are accused only where another reading, or none, is likelier beyond doubt, and the accusation says by how much.
+absolute scale. Each reading of units, signs and orders has a likelihood; labels are accused only where another reading,
+or none, is likelier beyond doubt, and the accusation says by how much.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ def _scored(rigid: Pairs, strained: Pairs, fit: PairFit | None) -> list[_Choice]
         left = strained.energy - reading.factor * strained.force / divided
         bend = abs(reading.factor) * np.abs(strained.bend) / divided
         for stress, work, bent in zip(STRESS_READINGS, works, bends, strict=True):
-            if reading.cost + stress.cost > 4 * UNLIKELY:
+            if reading.departures + stress.departures > 4:
                 continue
             factor = stress.sign * stress.unit.size / (reading.energy_sign * reading.energy.size) / divided
             width = TRAPEZOID * (bend + np.abs(factor) * bent) + floor

@@ -19,6 +19,8 @@ SURE = 10.0
 """Nats that it takes to accuse."""
 APART = 25.0
 """An energy is an outlier this many times further off than nine tenths of the others; at most 9 in any real set."""
+EVEN = 0.2
+"""Misfit over size of energies below which compositions explain energies per atom."""
 OUTLYING = 0.3
 """eV/atom; nearer than this no energy is called an outlier."""
 
@@ -123,6 +125,8 @@ def per_atom_evidence(samples: Sequence[Sample]) -> tuple[float, int]:
     energies = np.array([float(sample.labels.energy[0]) for sample in rows])
     total = _spread(shares, energies / sizes) + float(np.log(sizes).mean())
     each = _spread(shares, energies)
+    if total > each > math.log(EVEN * float(np.median(np.abs(energies))) + 1e-300):
+        return 0.0, len(rows)  # neither fits: energies of other frames
     return (total - each) * (len(rows) - shares.shape[1]), len(rows)
 
 
@@ -153,5 +157,6 @@ def rank_note(samples: Sequence[Sample]) -> list[str]:
     elements = sorted({int(z) for sample in labelled for z in sample.graph.numbers.unique().tolist()})
     return [
         f"the compositions determine only {rank} of {len(elements)} reference energies "
-        f"({' '.join(chemical_symbols[z] for z in elements)}); isolated atoms, or references of your own, determine them"
+        f"({' '.join(chemical_symbols[z] for z in elements)}); isolated atoms, or references of your own, "
+        "determine them"
     ]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mlanet.config import read_yaml, suggestion
 from mlanet.data.samples import Sample
+from mlanet.data.stiffness import NOBLE
 from mlanet.errors import ConfigError, DataError
 from mlanet.statistics import Statistics
 
@@ -214,11 +215,11 @@ def crowded_atoms(samples: Sequence[Sample]) -> list[str]:
             continue
         number = int(graph.numbers[0])
         nearest = float(graph.edge_vectors().norm(dim=1).min())
-        named = any(word in sample.group.lower() for word in ("isolated", "isolatedatom", "lone", "single_atom"))
-        if named or nearest > LONELY * 2 * covalent_radii[number]:
+        named = any(word in sample.group.lower() for word in ("isolated", "single_atom"))
+        if named or (number not in NOBLE and nearest > LONELY * 2 * covalent_radii[number]):
             found.append(
-                f"{sample.where}: the isolated {chemical_symbols[number]} sees its own images at {nearest:.2f} Å, within the "
-                f"cutoff of {graph.cutoff:g} Å: give it a box of more than {graph.cutoff:g} Å, or no periodic cell"
+                f"{sample.where}: the isolated {chemical_symbols[number]} sees its own images at {nearest:.2f} Å, "
+                f"within the cutoff of {graph.cutoff:g} Å: give it a wider box, or no periodic cell"
             )
     return found
 

@@ -9,6 +9,7 @@ from ase.data import covalent_radii
 
 from mlanet.data.pairwise import forces_allowed
 from mlanet.data.samples import Sample
+from mlanet.data.stiffness import NOBLE
 from mlanet.graph import AtomicGraph
 from mlanet.units import BOHR_IN_ANGSTROM
 
@@ -21,7 +22,6 @@ UNBALANCED = 0.5
 """Net force or torque of a frame relative to that of independent random forces."""
 FAR_APART = 1.4
 """Median over frames of the shortest distance over the sum of covalent radii; 0.6 to 1.2 in ångström."""
-NOBLE = (2, 10, 18, 36, 54, 86)
 HUGE_FORCE = 200.0
 """eV/Å."""
 CLOSE = 0.5
@@ -91,13 +91,13 @@ def suspicious_zeros(samples: Sequence[Sample]) -> list[str]:
     found = []
     if whole:
         found.append(
-            f"the forces are all exactly zero in {len(whole)} of {len(samples)} frames, where no symmetry makes them so "
-            f"(e.g. {whole[0].where}): not computed"
+            f"the forces are all exactly zero in {len(whole)} of {len(samples)} frames, where no symmetry makes them "
+            f"so (e.g. {whole[0].where}): not computed"
         )
     if single:
         found.append(
-            f"the forces of {single} atom(s) are exactly zero where no symmetry makes them so (e.g. {first}): taken away "
-            "by a constraint, or not computed"
+            f"the forces of {single} atom(s) are exactly zero where no symmetry makes them so (e.g. {first}): taken "
+            "away by a constraint, or not computed"
         )
     return found
 
@@ -123,8 +123,8 @@ def looks_like_bohr(samples: Sequence[Sample]) -> str | None:
         return None
     middle = float(np.median(nearest))
     return (
-        f"the positions seem to be in bohr: the nearest atoms are {middle:.2f} times the sum of their covalent radii apart "
-        f"(median of {len(nearest)} frames; 0.6 to 1.2 in ångström, {middle * BOHR_IN_ANGSTROM:.2f} if these are bohr)"
+        f"the positions seem to be in bohr: the nearest atoms are {middle:.2f} times the sum of their covalent radii "
+        f"apart (median of {len(nearest)} frames; 0.6 to 1.2 in ångström, {middle * BOHR_IN_ANGSTROM:.2f} if in bohr)"
     )
 
 

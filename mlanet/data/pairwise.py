@@ -69,10 +69,14 @@ class PairFit(NamedTuple):
         """Log-likelihood of a stress, read in some order and sign, given that of the fit; pressure is left out.
 
         −n/2 · log(1 − r²) for the three shears and for the two differences of the diagonal, each with its own scale,
-        where r > 0; n is half the number of components, since frames are seldom independent.
+        where r > 0; n is half the number of components, since frames are seldom independent. Frames of large stress
+        are weighted down, so that no single one decides.
         """
         total = 0.0
-        for expected, found in ((_off(self.expected), _off(tensors)), (_uniaxial(self.expected), _uniaxial(tensors))):
+        size = np.linalg.norm(_shear(tensors), axis=1)
+        weight = (1 / (size + np.median(size) + 1e-300))[:, None, None]
+        mine, theirs = self.expected * weight, tensors * weight
+        for expected, found in ((_off(mine), _off(theirs)), (_uniaxial(mine), _uniaxial(theirs))):
             r = sign * _correlation(expected.ravel(), found.ravel())
             if np.isfinite(r) and r > 0:
                 total -= 0.25 * expected.size * np.log(max(1 - r**2, 1e-3))

@@ -18,6 +18,8 @@ from mlanet.units import (
 
 UNLIKELY = 4.0
 """Nats against every departure from eV, eV/Å, eV/Å³ and ASE's sign and order."""
+ORDER_ODD = 3.0
+"""How many departures an order of the stress weighs: components of a crystal are often alike by symmetry."""
 KJ_PER_MOL_IN_EV = KCAL_PER_MOL_IN_EV / 4.184
 RYDBERG_IN_EV = HARTREE_IN_EV / 2
 
@@ -129,11 +131,9 @@ class StressReading(NamedTuple):
     def cost(self) -> float:
         """Nats against this reading before any data are seen; VASP's kbar come with the opposite sign."""
         odd = float(self.unit.size != 1.0) + float(self.sign < 0) * (0.25 if self.unit.name == "kbar" else 1.0)
-        order = (
-            0.0
-            if self.order.endswith("(ASE)")
-            else (0.25 if "VASP" in self.order and self.unit.name == "kbar" else 1.0)
-        )
+        order = 0.0 if self.order.endswith("(ASE)") else ORDER_ODD
+        if "VASP" in self.order and self.unit.name == "kbar":
+            order = 0.25 * ORDER_ODD
         return UNLIKELY * (odd + order) + self.unit.rare
 
     @property

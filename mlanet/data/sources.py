@@ -1,4 +1,4 @@
-"""Which entries of the files the labels were read from, where two of them disagree, and which of two energies to take."""
+"""Which entries of the files labels were read from, where two of them disagree, and which of two energies to take."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def _reason(samples: Sequence[Sample]) -> str:
 def force_consistent(samples: Sequence[Sample]) -> list[Sample]:
     """Where `energy` and `free_energy` differ, take for the whole set the one whose differences the forces explain.
 
-    With smeared occupations (VASP), forces are the derivative of the free energy, while `energy` is extrapolated to zero
-    smearing. Where the data cannot tell, `energy` stays.
+    With smeared occupations (VASP), forces are the derivative of the free energy, while `energy` is extrapolated to
+    zero smearing. Where the data cannot tell, `energy` stays.
     """
     if not any(_free_energy(sample) is not None for sample in samples):
         return list(samples)

@@ -1,7 +1,8 @@
 """Elements that stand in each other's place, told by chemistry: how many bonds an atom has, and how short they are.
 
-Only what chemistry forbids is held against a set: hydrogen or fluorine bonded to two nonmetals, oxygen to three, carbon or
-nitrogen to five, and contacts far below the sum of covalent radii. Metals in each other's place look like an alloy.
+Only what chemistry forbids is held against a set: hydrogen or fluorine bonded to two nonmetals, oxygen to three, carbon
+or nitrogen to five, and contacts far below the sum of covalent radii. Metals in each other's place look like an alloy;
+there the forces tell, where most frames are right.
 """
 
 from __future__ import annotations
@@ -58,14 +59,14 @@ def swapped_species(samples: Sequence[Sample]) -> str | None:
     if best is not None and best[0] >= MIN_ATOMS and best[1] >= max(2, MIN_SHARE * len(chosen)):
         mended, frames, a, b = best
         return (
-            f"the species {chemical_symbols[a]} and {chemical_symbols[b]} seem to be swapped in {frames} of {len(chosen)} "
-            f"frames looked at: {mended} atoms have more bonds, or shorter ones, than chemistry allows, and none after "
-            "the exchange"
+            f"the species {chemical_symbols[a]} and {chemical_symbols[b]} seem to be swapped in {frames} of "
+            f"{len(chosen)} frames looked at: {mended} atoms have more bonds, or shorter ones, than chemistry allows, "
+            "and none after the exchange"
         )
     if scrambled >= max(2, MIN_SHARE * len(chosen)) and worst >= MIN_ATOMS:
         return (
-            f"the species do not fit the positions in {scrambled} of {len(chosen)} frames looked at: {worst} atoms have more "
-            "bonds, or shorter ones, than chemistry allows: swapped species, or atoms in another order"
+            f"the species do not fit the positions in {scrambled} of {len(chosen)} frames looked at: {worst} atoms "
+            "have more bonds, or shorter ones, than chemistry allows: swapped species, or atoms in another order"
         )
     return None
 
@@ -101,8 +102,8 @@ def swapped_by_forces(samples: Sequence[Sample]) -> str | None:
             gain = float(np.median(left[doubted] / after[doubted]))
             return (
                 f"the species {chemical_symbols[a]} and {chemical_symbols[b]} seem to be swapped in {doubted.sum()} of "
-                f"{len(mixed)} frames, e.g. {samples[mixed[int(doubted.argmax())]].where}: exchanged, their forces fit the "
-                f"best pair potential of the others {gain:.2g} times better"
+                f"{len(mixed)} frames, e.g. {samples[mixed[int(doubted.argmax())]].where}: exchanged, their forces fit "
+                f"the best pair potential of the others {gain:.2g} times better"
             )
     return None
 

@@ -1,4 +1,4 @@
-"""How stiff bonds are, by element: the absolute scale that tells eV from kcal/mol where both labels agree with each other.
+"""How stiff bonds are, by element: the absolute scale that tells eV from kcal/mol where both labels are in one unit.
 
 The universal force field gives a bond of length d between elements a, b the force constant
 
@@ -38,7 +38,8 @@ _CHARGES = np.array([
     3.900, 3.900, 3.900, 3.900, 3.900, 3.900, 3.900, 3.900, 3.900, 3.900, 3.900, 3.900, 3.900,
 ])
 # fmt: on
-_NOBLE = (2, 10, 18, 36, 54, 86)
+NOBLE = (2, 10, 18, 36, 54, 86)
+"""Elements whose neighbours are no bonds."""
 
 
 class Bonds(NamedTuple):
@@ -65,7 +66,7 @@ def bonds_of(sample: Sample) -> Bonds:
     vectors = graph.edge_vectors().numpy()
     distance = np.linalg.norm(vectors, axis=1)
     bonded = distance < BONDED * (covalent_radii[numbers[first]] + covalent_radii[numbers[second]])
-    bonded &= ~np.isin(numbers[first], _NOBLE) & ~np.isin(numbers[second], _NOBLE)
+    bonded &= ~np.isin(numbers[first], NOBLE) & ~np.isin(numbers[second], NOBLE)
     first, second, distance = first[bonded], second[bonded], distance[bonded]
     charges = _CHARGES[np.minimum(numbers, len(_CHARGES) - 1)]
     metals = (~np.isin(numbers, _NONMETALS)).astype(int)

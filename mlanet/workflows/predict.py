@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from mlanet.data.read import Frame
 from mlanet.data.write import frame_text, true_results
 from mlanet.errors import OutputError
 from mlanet.plots import FORMATS, prediction_picture
-from mlanet.potential import Potential
+from mlanet.potential import Potential, lone_atoms
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 from mlanet.workflows.answers import answers, frames_of
 from mlanet.workflows.growing import growing
@@ -88,8 +89,12 @@ def predict_frames(
 ) -> Iterator[Predicted]:
     """Predict structures as they come; the arguments are those of `predict_files`."""
     found = answers(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused)
+    told = False
     for question, prediction in found:
         frame = question.frame
+        if not told and (remark := lone_atoms(question.graph, potential.statistics)) is not None:
+            told = True
+            warnings.warn(f"{frame.where}: {remark}", stacklevel=2)
         yield Predicted(with_prediction(_keeping_labels(frame.atoms), prediction), frame.where)
 
 

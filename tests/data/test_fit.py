@@ -12,7 +12,7 @@ from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlanet.data.dataset import sample_of
-from mlanet.data.fit import fit_statistics
+from mlanet.data.fit import crowded_atoms, fit_statistics
 from mlanet.data.read import Frame
 from mlanet.data.samples import Sample
 from mlanet.errors import ConfigError, DataError
@@ -132,3 +132,27 @@ def test_no_energies() -> None:
         fit_statistics([sample(molecule("H2"), forces=np.ones((2, 3)))])
     with pytest.raises(DataError, match="no samples"):
         fit_statistics([])
+
+
+def test_isolated_atoms_are_the_default() -> None:
+    """Lone atoms of every element become references by themselves; where one is missing, a fit and a word on it."""
+    isolated = [sample(Atoms(symbol), energy=energy) for symbol, energy in TRUE.items()]
+    statistics, warnings = fit_statistics([*additive(), *isolated])
+    assert statistics.references_from == "isolated" and statistics.lone_atoms is None
+    assert statistics.references == tuple(TRUE.values()) and not any("least squares" in text for text in warnings)
+    statistics, warnings = fit_statistics([*additive(), *isolated[:2]])
+    assert statistics.references_from == "lstsq" and "least squares" in str(statistics.lone_atoms)
+    assert any("no isolated atom of O" in text for text in warnings)
+    assert fit_statistics(additive(), TRUE)[0].lone_atoms is None
+
+
+def test_isolated_atom_that_sees_its_images() -> None:
+    """In a box narrower than the cutoff an isolated atom is named as that, and is not called missing."""
+    crowded = sample(Atoms("H", cell=[2.5] * 3, pbc=True), energy=-13.0)
+    others = [sample(Atoms(symbol), energy=TRUE[symbol]) for symbol in "CO"]
+    with pytest.raises(DataError, match="isolated H sees its own images at 2.50 Å"):
+        fit_statistics([*additive(), crowded, *others], "isolated")
+    statistics, warnings = fit_statistics([*additive(), crowded, *others])
+    assert statistics.references_from == "lstsq" and any("sees its own images" in text for text in warnings)
+    crystal = sample(bulk("Cu"), energy=-3.0)
+    assert crowded_atoms([crystal]) == [] and len(crowded_atoms([crowded])) == 1
