@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import random
 from collections.abc import Iterator
+from typing import BinaryIO
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -30,3 +32,25 @@ def same_start() -> Iterator[None]:
     before = (torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled())
     yield
     assert (torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()) == before
+
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+"""A picture of one dot, as PNG."""
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Asked for by tests that look at the pictures of trainings and sweeps."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings and sweeps draw what no test looks at, and that is most of their time here: one dot instead."""
+    if request.path.parent.name not in ("training", "sweep") or "drawn" in request.fixturenames:
+        return
+    from matplotlib.figure import Figure
+
+    def save(figure: Figure, to: BinaryIO, **options: object) -> None:
+        to.write(base64.b64decode(PIXEL))
+
+    monkeypatch.setattr(Figure, "savefig", save)

@@ -92,9 +92,13 @@ def drawn(config: ModelConfig) -> Potential:
     return potential
 
 
-def ways_to_compute() -> list[tuple[str, str]]:
+QUICK = ("mlanet_l1", "mlanet_l2", "mlanet_l2_full", "shared_gates", "sum", "leignn")
+"""What also the quick tests ask of kernels; their numbers are compared everywhere (`test_golden`, `ops`)."""
+
+
+def ways_to_compute() -> list[object]:
     """Every preset and variant with every kind of kernels that it has."""
-    found = []
+    found: list[object] = []
     for name in [*preset_names(), *EXTRA, *EXTRA_LEIGNN]:
         config = small(name)
         kernels = ["plain", "fused"] if isinstance(config, LEIGNNConfig) else ["plain"]
@@ -102,7 +106,9 @@ def ways_to_compute() -> list[tuple[str, str]]:
             fusable = can_be_fused(config.attention, config.message, config.combine)
             blocks = [] if name in OUTSIDE else ["blocks"]
             kernels = ["plain", *([*blocks, "fused"] if fusable else [])]
-        found += [(name, one) for one in kernels]
+        for one in kernels:
+            marks = [] if one == "plain" or name in QUICK else [pytest.mark.slow]
+            found.append(pytest.param(name, one, marks=marks))
     return found
 
 

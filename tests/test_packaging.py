@@ -37,6 +37,7 @@ def test_wheel_holds_everything_a_user_needs(wheel: Path) -> None:
     assert not {name.split("/")[0] for name in names} - {"mlanet", f"mlanet-{mlanet.__version__}.dist-info"}
 
 
+@pytest.mark.slow
 def test_wheel_alone_gives_the_command_line(wheel: Path, tmp_path: Path) -> None:
     """Unpacked elsewhere, without the clone, the packaged model and presets are found and predict a real crystal."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ase.io
+import pytest
 from ase.build import bulk
 
 
+@pytest.mark.slow
 def test_a_sound_model_keeps_the_laws(mlanet, model) -> None:
     """Every law on a given structure, float32 weights taken to float64, exit status 0."""
     ase.io.write("al.extxyz", bulk("Al", cubic=True))

@@ -62,6 +62,7 @@ def test_exfoliation_refuses_what_it_cannot_do(mlanet) -> None:
     assert mlanet("exfoliate", "layers.extxyz", *MODEL, "-r", "layers.extxyz").status == 2
 
 
+@pytest.mark.slow
 def test_relaxation_of_a_crystal_with_its_cell(mlanet) -> None:
     """Molybdenum squeezed by 3 % finds the same lattice as copper stretched; forces and stress are gone."""
     lengths = []

@@ -22,6 +22,7 @@ from mlanet.training.state import Averaged
 Settings = Callable[..., SweepConfig]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_sweep_leaves_its_files(settings: Settings, tmp_path: Path) -> None:
     """Rows in order with errors, costs and surroundings; pictures; a page with the recommendation; and a second start
     that runs nothing and gives the same."""
@@ -48,6 +49,7 @@ def test_a_sweep_leaves_its_files(settings: Settings, tmp_path: Path) -> None:
     assert sweep(config, lambda jobs: (pytest.fail("ran again") for _ in jobs)).rows == result.rows  # type: ignore[arg-type,return-value]
 
 
+@pytest.mark.slow
 def test_half_trained_points_go_on_to_the_same_table(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

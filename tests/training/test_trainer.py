@@ -26,6 +26,7 @@ from mlanet.training.trainer import load_split, plan, train
 Settings = Callable[..., TrainConfig]
 
 
+@pytest.mark.slow
 def test_four_structures_are_learnt_by_heart(settings: Settings, write: Callable[..., str], four: list[Atoms]) -> None:
     """Energy, forces and stress of four structures are reproduced: the signs, scales and gradients belong together."""
     file = write(four)
@@ -43,6 +44,7 @@ def test_four_structures_are_learnt_by_heart(settings: Settings, write: Callable
     assert best["valid_stress_mae"] < 0.15 * np.abs(stress).mean()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_leaves_everything_behind(settings: Settings) -> None:
     """Model, checkpoint, metrics, log, resolved settings and picture, each readable and telling one story."""
     config = settings(run={"tensorboard": True})
