@@ -15,6 +15,7 @@ from mlanet.cli import (
     doctor,
     evaluate,
     exfoliate,
+    finetune,
     info,
     md,
     output,
@@ -65,6 +66,7 @@ app.command("exfoliate", rich_help_panel="Use a model")(exfoliate.exfoliate)
 app.command("check", rich_help_panel="Use a model")(check.check)
 app.command("info", rich_help_panel="Use a model")(info.info)
 app.command("train", rich_help_panel="Make a model")(train.train)
+app.command("finetune", rich_help_panel="Make a model")(finetune.finetune)
 app.command("distill", rich_help_panel="Make a model")(distill.distill)
 app.command("sweep", rich_help_panel="Make a model")(sweep.sweep)
 app.add_typer(data.app, name="data", rich_help_panel="Make a model")

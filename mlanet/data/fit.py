@@ -92,7 +92,15 @@ def bonded_shifts(samples: Sequence[Sample], statistics: Statistics) -> NDArray[
     left = energies - counts @ np.array(statistics.references)
     if not np.isfinite(left).any():
         return np.zeros(len(statistics.species))
-    return _fitted(list(statistics.species), counts, left, ridge=True, warnings=[])
+    return fitted_energies(counts, left)
+
+
+def fitted_energies(counts: NDArray[np.float64], energies: NDArray[np.float64]) -> NDArray[np.float64]:
+    """eV per element that explain total energies, by the ridge of `fit_statistics`.
+
+    - counts (S, Z): atoms of each element · energies (S,): eV, NaN where not labelled
+    """
+    return _fitted(list(range(counts.shape[1])), counts, energies, ridge=True, warnings=[])
 
 
 def closest_pairs(samples: Sequence[Sample], species: Sequence[int]) -> tuple[tuple[float, ...], ...]:

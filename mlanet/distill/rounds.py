@@ -113,7 +113,9 @@ def weights_of(judgement: Judgement) -> Weights:
     """Errors of the student against the teacher, relative to their mean, within `STRONGEST`."""
 
     def relative(errors: dict[Any, float]) -> dict[Any, float]:
-        mean = np.mean(list(errors.values())) if errors else 1.0
+        mean = float(np.mean(list(errors.values()))) if errors else 0.0
+        if not mean > 0:
+            return {}
         return {key: float(np.clip(error / mean, 1 / STRONGEST, STRONGEST)) for key, error in errors.items()}
 
     return Weights(relative(judgement.element_errors()), relative(judgement.recipe_errors()))
@@ -122,7 +124,7 @@ def weights_of(judgement: Judgement) -> Weights:
 def _explorer(model: Path) -> Callable[[Atoms, Recipe, np.random.Generator], Atoms | None]:
     """Short hot dynamics with the student: the teacher then corrects what the student itself would walk into."""
     from ase.md.langevin import Langevin
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+    from ase.md.velocitydistribution import thermalize_momenta
 
     from mlanet.calculator import MLANetCalculator
 
@@ -132,9 +134,9 @@ def _explorer(model: Path) -> Callable[[Atoms, Recipe, np.random.Generator], Ato
         moving = atoms.copy()
         moving.calc = calculator
         temperature = float(rng.uniform(0.1, 1.0)) * recipe.temperature
-        MaxwellBoltzmannDistribution(moving, temperature_K=temperature, rng=rng)
+        thermalize_momenta(moving, temperature, rng=rng)
         step = TIME_STEP * units.fs
-        dynamics = Langevin(moving, step, temperature_K=temperature, friction=0.02 / units.fs, rng=rng)
+        dynamics = Langevin(moving, step, temperature_K=temperature, friction=0.02 / units.fs, rng=rng, fixcm=False)
         last = None
         for _ in range(max(1, recipe.explore // 5)):
             dynamics.run(5)

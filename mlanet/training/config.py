@@ -181,6 +181,18 @@ class TrainConfig(_Strict, frozen=True):
     """A model file to go on from (fine-tuning); also a direct-force model into a conservative one."""
     keep_statistics: bool = True
     """With `start_from`: keep the old references and scales; false fits them to the new data."""
+    move_references: bool = False
+    """With `start_from`: move the old references per element by what the old model's energies of the new data are
+    wrong, which takes it to the data's level of theory."""
+    new_elements: bool = False
+    """With `start_from`: let the data bring elements that the old model does not know."""
+    replay: tuple[str, ...] = ()
+    """With `start_from`: files of the old model's own data, trained on beside the new, against forgetting; their
+    energies move along with the references."""
+    replay_limit: Count | None = None
+    """So many structures of `replay`, drawn by `data.seed`; all if not given."""
+    freeze: tuple[str, ...] = ()
+    """Beginnings of names of weights that are not trained, e.g. `embedding`, `layers.0`."""
 
 
 def read_train_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> TrainConfig:

@@ -15,6 +15,7 @@ from mlanet.errors import CheckpointError
 from mlanet.potential import Potential
 from mlanet.training.config import TrainConfig, model_config
 from mlanet.training.sets import require_known
+from mlanet.training.tune import extended, with_moved_references
 
 
 def starting_cutoff(config: TrainConfig) -> float:
@@ -39,8 +40,14 @@ def starting_potential(config: TrainConfig, samples: Sequence[Sample]) -> tuple[
         _start_bonded(potential, samples)
         return potential.to(dtype=dtype).train(), remarks
     old = load_model(model_path(config.start_from))
+    new: list[str] = []
+    if config.new_elements:
+        old, new = extended(old, samples)
     require_known(samples, old.species)
-    statistics, remarks = old.statistics, ["references and scales are those of the model to start from"]
+    if config.move_references:
+        old, moved = with_moved_references(old, samples)
+        new += moved
+    statistics, remarks = old.statistics, [*new, "references and scales are those of the model to start from"]
     if not config.keep_statistics:
         statistics, remarks = fit_statistics(samples, config.references, old.species)
     potential = Potential.build(model_config(config, old.model.config), statistics)

@@ -35,6 +35,7 @@ from mlanet.training.sets import fingerprint, load_split, require_known
 from mlanet.training.start import starting_cutoff, starting_potential
 from mlanet.training.state import Averaged, Origin, Progress, learning_rate, read_state, write_state
 from mlanet.training.step import Gradient
+from mlanet.training.tune import freeze, replayed
 
 LATE = 0.8
 """Fraction of the budget after which the energy weighs more."""
@@ -82,6 +83,8 @@ def plan(config: TrainConfig) -> dict[str, object]:
     """Sizes of a run that is not started: data, batches, parameters, forecast memory of the largest batch."""
     training, validation = load_split(config.data, starting_cutoff(config))
     potential, remarks = starting_potential(config, training)
+    training += replayed(config, potential)
+    remarks += freeze(potential, config.freeze)
     law = Forecast(potential, training=True)
     loader = _loader(config, training, potential, law)
     edges = [sample.graph.n_edges for sample in training]
@@ -111,6 +114,8 @@ class _Run:
         require_free(self.folder, resume)
         self.training, self.validation = load_split(config.data, starting_cutoff(config))
         potential, remarks = starting_potential(config, self.training)
+        self.training += replayed(config, potential)
+        remarks += freeze(potential, config.freeze)
         require_known(self.validation, potential.species)
         self.potential: Potential = use_kernels(potential.to(device=processes.device), config.run.kernels)
         require_matmul(config.run.matmul, self.potential.dtype, processes.device)

@@ -34,10 +34,10 @@ CU, AU = 29, 79
 def crystals(tmp_path: Path) -> Path:
     frames = [
         bulk("Cu", "fcc", 3.6, cubic=True),
-        bulk("Au", "fcc", 4.1),
-        bulk("Ag", "fcc", 4.1),
-        bulk("Pd", "fcc", 3.9),
+        bulk("Au", "fcc", 4.1, cubic=True),
+        bulk("Ag", "fcc", 4.1, cubic=True),
     ]
+    frames += [bulk("Pd", "fcc", 3.9, cubic=True)]
     frames += [bulk("CuPd", "cesiumchloride", 3.05), bulk("AuPd", "cesiumchloride", 3.2)]
     frames += [bulk("CuAu", "cesiumchloride", 3.1), bulk("PdAg", "cesiumchloride", 3.2), bulk("Pt", "fcc", 3.95)]
     write(tmp_path / "crystals.extxyz", frames)
@@ -120,7 +120,7 @@ def test_a_frame_torn_by_a_kill_is_cut_off_and_labelled_again(tmp_path: Path) ->
         texts.append(frame_text(atoms))
     whole = "".join(texts).encode()
     first_two = len("".join(texts[:2]).encode())
-    for length in range(first_two, len(whole)):
+    for length in range(first_two, len(whole), 41):
         (tmp_path / "labels.extxyz").write_bytes(whole[:length])
         (tmp_path / "left_out.jsonl").write_bytes(b'{"number": 7, "reason": "x"}\n{"numb')
         store = LabelStore(tmp_path)
@@ -153,7 +153,8 @@ def test_a_teacher_in_another_folder_and_one_that_cannot_be(tmp_path: Path, monk
 
 def test_what_a_second_teacher_contradicts_is_left_out(crystals: Path, tmp_path: Path) -> None:
     """EMT against Lennard-Jones: no forces agree, so nothing is kept; against itself, everything is."""
-    config = configured(crystals)
+    recipes = {"hot": {"share": 1, "supercell": True, "rattle": [0.2, 0.2]}}
+    config = configured(crystals, recipes=recipes, labels={"count": 3, "veto_forces": 0.2})
     for veto, kept in (("emt", 3), ("ase.calculators.lj:LennardJones", 0)):
         with Teacher(config.teacher, tmp_path) as teacher, Teacher(TeacherConfig(name=veto), tmp_path / "2") as second:
             labeller = Labeller(config.labels, Source(config, teacher.elements), teacher, tmp_path / veto, second)

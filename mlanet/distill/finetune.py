@@ -1,0 +1,193 @@
+"""Fine-tuning in one call, with a page that says what was gained on the new data and lost on the old."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from ase.data import atomic_numbers
+
+from mlanet.checkpoint import load_model, model_path
+from mlanet.config import parse, to_data, with_overrides
+from mlanet.data.read import read_frames
+from mlanet.distill.judge import TEACHER, Judgement, judge
+from mlanet.distill.store import frame_text
+from mlanet.errors import DataError
+from mlanet.files import write_whole
+from mlanet.page import Page
+from mlanet.training.config import TrainConfig
+from mlanet.training.trainer import STATE, train
+
+NEW = "new data"
+"""Name of the validation part of the new data on the page."""
+
+DEFAULTS: dict[str, Any] = {
+    "loss": {"kind": "huber"},
+    "optimizer": {"lr": 1e-3, "ema": 0.99},
+    "budget": {"steps": 2000, "max_structures": 4, "validate_every": 200},
+    "move_references": True,
+    "new_elements": True,
+}
+"""Keys of `mlanet train` that a fine-tuning begins with; gentler than a training from scratch."""
+
+Errors = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The model, its page, and the errors (`judge.summary`) of each set before and after; before only if possible."""
+
+    model: Path
+    page: Path
+    before: Errors
+    after: Errors
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What to fine-tune on what.
+
+    - model: file or packaged name · data: new labelled files · folder: for everything
+    - old: labelled files of the old kind, to see what is lost · replay, replay_limit, freeze: as in `mlanet train`
+    - curve: numbers of structures at which fine-tuning and training from scratch are compared
+    - keys: further keys of `mlanet train`
+    """
+
+    model: str
+    data: tuple[str, ...]
+    folder: str
+    valid_fraction: float = 0.2
+    seed: int = 0
+    old: tuple[str, ...] = ()
+    replay: tuple[str, ...] = ()
+    replay_limit: int | None = None
+    freeze: tuple[str, ...] = ()
+    curve: tuple[int, ...] = ()
+    keys: tuple[str, ...] = ()
+
+
+def finetune(request: Request, say: Callable[[str], None] = print) -> Tuned:
+    """Divide the new data, train from the old model, judge, compare; a repeated call goes on where it stopped.
+
+    Raises:
+        DataError: too few structures to set some aside, or a point of the curve above what there is.
+        ConfigError, CheckpointError: as `mlanet train`.
+    """
+    folder = Path(request.folder)
+    count = _divide(request, folder)
+    if request.curve and max(request.curve) > count:
+        raise DataError(f"curve: {max(request.curve)} structures asked for, {count} are there to train on")
+    say(f"fine-tuning on {count} structures")
+    model = _trained(_config(request, folder, "tuned"))
+    before, after = _before(request, folder), _summary(_judged(folder / "tuned.json", model, request, folder))
+    curve = []
+    for size in request.curve:
+        row: dict[str, Any] = {"structures": size}
+        for kind, scratch in (("tuned", False), ("scratch", True)):
+            say(f"{size} structures, {'from scratch' if scratch else 'fine-tuned'}")
+            name = f"{kind}-{size}"
+            found = _trained(_config(request, folder, name, size, scratch=scratch))
+            row[kind] = _summary(_judged(folder / f"{name}.json", found, request, folder))
+        curve.append(row)
+    page = _page(folder / "finetuning.html", request, before, after, curve)
+    return Tuned(model, page, before, after)
+
+
+def _divide(request: Request, folder: Path) -> int:
+    """`train.extxyz` and `valid.extxyz`, once; returns how many are for training."""
+    train_file, valid_file = folder / "train.extxyz", folder / "valid.extxyz"
+    if not valid_file.exists():
+        frames = [atoms for path in request.data for atoms, _ in read_frames(path)]
+        aside = round(request.valid_fraction * len(frames))
+        if not 0 < aside < len(frames):
+            raise DataError(f"{len(frames)} structures: cannot set a fraction of {request.valid_fraction} aside")
+        order = np.random.default_rng(request.seed).permutation(len(frames))
+        for file, chosen in ((train_file, order[aside:]), (valid_file, order[:aside])):
+            write_whole(file, "".join(frame_text(frames[index]) for index in sorted(chosen)).encode())
+    return sum(1 for _ in read_frames(train_file))
+
+
+def _config(
+    request: Request, folder: Path, name: str, size: int | None = None, *, scratch: bool = False
+) -> TrainConfig:
+    """The trainer's configuration of one run."""
+    data = {"train": [str(folder / "train.extxyz")], "valid": [str(folder / "valid.extxyz")], "train_limit": size}
+    keys = DEFAULTS | {"data": data | {"seed": request.seed}, "run": {"folder": str(folder / name)}}
+    if scratch:
+        keys = {key: value for key, value in keys.items() if key not in ("move_references", "new_elements")}
+        keys |= {"model": to_data(load_model(model_path(request.model)).model.config)}
+        keys["optimizer"] = {"ema": 0.99}
+    else:
+        keys |= {"start_from": request.model, "freeze": list(request.freeze)}
+        keys |= {"replay": list(request.replay), "replay_limit": request.replay_limit}
+    return parse(with_overrides(keys, request.keys), TrainConfig, "finetune")
+
+
+def _trained(config: TrainConfig) -> Path:
+    """The run's model, resumed if it has begun."""
+    result = train(config, resume=(Path(config.run.folder) / STATE).exists())
+    if result.reason == "terminated":
+        raise KeyboardInterrupt
+    return result.model
+
+
+def _before(request: Request, folder: Path) -> Errors:
+    """Errors of the old model; of the new data only where it knows all elements."""
+    model = model_path(request.model)
+    known = set(load_model(model).species)
+    frames = (atoms for atoms, _ in read_frames(folder / "valid.extxyz"))
+    if all({atomic_numbers[symbol] for symbol in atoms.symbols} <= known for atoms in frames):
+        return _summary(_judged(folder / "before.json", model, request, folder))
+    return {}
+
+
+def _judged(place: Path, model: Path, request: Request, folder: Path) -> Judgement:
+    """Of the validation part and of the old files, once."""
+    if place.exists():
+        return Judgement(**json.loads(place.read_text()))
+    found = judge(model, folder / "valid.extxyz", request.old)
+    write_whole(place, json.dumps(found.__dict__).encode())
+    return found
+
+
+def _summary(judgement: Judgement) -> Errors:
+    """By set, the new data under their name."""
+    return {NEW if name == TEACHER else name: found for name, found in judgement.summary().items()}
+
+
+def _page(path: Path, request: Request, before: Errors, after: Errors, curve: Sequence[dict[str, Any]]) -> Path:
+    """Before and after on every set; fine-tuned and from scratch at every size."""
+    page = Page("Fine-tuning", f"{request.model}, trained on {', '.join(request.data)}.")
+    page.heading("Before and after")
+    columns = ["data", "model", "structures", "energy, meV/atom", "median", "shift", "forces, meV/Å", "stress, GPa"]
+    rows = [
+        [name, kind, *found[name].values()]
+        for name in after
+        for kind, found in (("before", before), ("after", after))
+        if name in found
+    ]
+    caption = (
+        "Mean absolute errors. The new data are those set aside; old data may be of another level of theory, which"
+    )
+    page.table(columns, rows, f"{caption} shifts their energies ('shift' is the median signed error).")
+    if curve:
+        page.heading("Against training from scratch")
+        columns = ["structures", "data", "tuned: forces, meV/Å", "scratch", "tuned: energy, meV/atom", "scratch "]
+        table = [
+            [
+                row["structures"],
+                name,
+                *(row[kind][name]["forces_mae"] for kind in ("tuned", "scratch") if name in row[kind]),
+                *(row[kind][name]["energy_mae"] for kind in ("tuned", "scratch") if name in row[kind]),
+            ]
+            for row in curve
+            for name in [NEW]
+        ]
+        page.table(columns, table, "Both with the same budget, on the part of the new data that was set aside.")
+    page.data("errors", {"before": before, "after": after, "curve": list(curve)})
+    page.write(path)
+    return path
