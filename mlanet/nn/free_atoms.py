@@ -16,6 +16,7 @@ CHU_DALGARNO = {symbol: float(pair[1]) for symbol, pair in (vdWDB_Ruiz12prl | vd
 """Hartree bohr⁶. Chu and Dalgarno, J. Chem. Phys. 121, 4083 (2004); Pd, Ag, Pt and Au: Ruiz et al., Phys. Rev. Lett.
 108, 146103 (2012). As ASE tabulates them."""
 
+
 def _table(text: str) -> dict[str, float]:
     """`K=3914 Ga=456 …` as a mapping."""
     return {symbol: float(value) for symbol, value in (word.split("=") for word in text.split())}
