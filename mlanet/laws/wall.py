@@ -1,4 +1,7 @@
-"""Atoms that are pushed into each other are driven apart, whatever was learnt."""
+"""Atoms that are pushed into each other are driven apart, nearer than anything that was learnt.
+
+The laws speak of trained models only: without a closest distance seen they say nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlanet.data.neighbors import neighbor_list
 from mlanet.laws.law import Law, ask_all, neutral
 from mlanet.nn.repulsion import closest_approach
 from mlanet.potential import Potential
@@ -13,7 +17,7 @@ from mlanet.potential import Potential
 NEAREST = 0.2
 """Å; the smallest distance asked about."""
 INSIDE = 0.8
-"""Of the closest distance seen: from here inwards the wall is stronger than anything a network makes up."""
+"""Of the closest distance seen: the wall starts from nothing there, and what was learnt still speaks a little within."""
 PLACES = 24
 SMALLEST = 0.3
 """Of the lattice constant, as far as a crystal is compressed."""
@@ -27,8 +31,10 @@ def closest(potential: Potential) -> NDArray[np.float64]:
     return closest_approach(potential.statistics).numpy()  # type: ignore[no-any-return]
 
 
-def wall(potential: Potential, atoms: Atoms) -> float:
+def wall(potential: Potential, atoms: Atoms) -> float | None:
     """The largest attraction, eV/Å, in dimers of every two of the structure's elements within the closest distance."""
+    if not potential.statistics.closest:
+        return None
     species, reach = potential.species, closest(potential)
     numbers = sorted(set(atoms.numbers.tolist()))
     pairs = [(a, b) for place, a in enumerate(numbers) for b in numbers[place:]]
@@ -45,7 +51,7 @@ def compression(potential: Potential, atoms: Atoms) -> float | None:
 
     It is followed from where a pair first comes within the closest distance, and compared with where it stands too.
     """
-    if not atoms.pbc.all() or len(atoms) > MAX_ATOMS:
+    if not potential.statistics.closest or not atoms.pbc.all() or len(atoms) > MAX_ATOMS:
         return None
     start = min(1.0, INSIDE * _nearest_pair(potential, atoms))
     factors = [1.0, *np.geomspace(max(start, SMALLEST), SMALLEST, STEPS)]
@@ -59,8 +65,6 @@ def compression(potential: Potential, atoms: Atoms) -> float | None:
 
 def _nearest_pair(potential: Potential, atoms: Atoms) -> float:
     """The factor of the lattice constant at which some pair is at its closest distance."""
-    from mlanet.data.neighbors import neighbor_list
-
     pairs = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, potential.cutoff)
     vectors = atoms.positions[pairs.neighbor] + pairs.shift @ atoms.cell.array - atoms.positions[pairs.center]
     index = np.array([potential.species.index(number) for number in atoms.numbers.tolist()])

@@ -227,7 +227,7 @@ class LEIGNN(Model):
             return baseline, None
         n = graph.n_atoms
         lone = scalars[n:][species[:n]] if scalars.shape[0] > n else None
-        far, charges = self.long_range(scalars[:n], lone, graph)
+        far, charges = self.long_range(scalars[:n], lone, baseline, graph)
         return far if baseline is None else baseline + far, charges
 
     def _embedded(self, graph: AtomicGraph, species: Tensor) -> Tensor:

@@ -284,7 +284,7 @@ class MLANet(Model):
             return baseline, None
         n = graph.n_atoms
         lone = scalars[n:][species[:n]] if self.config.isolated_atom == "zero" else None
-        far, charges = self.long_range(scalars[:n], lone, graph)
+        far, charges = self.long_range(scalars[:n], lone, baseline, graph)
         return far if baseline is None else baseline + far, charges
 
     def _edges(self, graph: AtomicGraph, n_nodes: int) -> Edges:

@@ -18,6 +18,8 @@ from mlanet.ops.power_law import PowerLaw
 from mlanet.ops.segment import segment_sum
 from mlanet.statistics import Statistics
 
+FADE = 2.0
+"""eV of screened repulsion at which an atom has lost half of its latent charge."""
 MOST = 1.5
 """Largest factor of √C₆ that can be learnt."""
 
@@ -103,14 +105,19 @@ class LongRange(nn.Module):
         learned = settings.c6 == "learned" and kind in ("dispersion", "both")
         self.polarizability = _readout(width, 0.01, bias=True) if learned else None
 
-    def forward(self, scalars: Tensor, lone: Tensor | None, graph: AtomicGraph) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, scalars: Tensor, lone: Tensor | None, wall: Tensor | None, graph: AtomicGraph
+    ) -> tuple[Tensor, Tensor | None]:
         """Energies (N,) eV, and charges (N,) e if there are any.
 
         - scalars (N, width) · lone (N, width): of the same elements alone in space, or None for absolute charges
+        - wall (N,) eV: the screened repulsion of each atom, nearer than any data. Charges that were made up there would
+          pull a compressed crystal together, hence q / (1 + (wall / 2 eV)²); what was learnt, where it is 0, is kept
         """
         strengths, laws, charges = [], [], None
         if self.charge is not None:
-            charges = self._charges(self.charge, scalars, lone, graph)
+            fade = None if wall is None else 1 / (1 + (wall / FADE).square())
+            charges = self._charges(self.charge, scalars, lone, fade, graph)
             strengths.append(math.sqrt(COULOMB) * charges)
             laws.append(PowerLaw(1, self.settings.smearing))
         if len(self.root_c6):
@@ -120,11 +127,15 @@ class LongRange(nn.Module):
         signs = found.new_tensor([1.0 if law.exponent == 1 else -1.0 for law in laws])
         return found @ signs, charges
 
-    def _charges(self, readout: nn.Module, scalars: Tensor, lone: Tensor | None, graph: AtomicGraph) -> Tensor:
+    def _charges(
+        self, readout: nn.Module, scalars: Tensor, lone: Tensor | None, fade: Tensor | None, graph: AtomicGraph
+    ) -> Tensor:
         """q (N,) e."""
         charges: Tensor = readout(scalars)[:, 0]
         if lone is not None:
             charges = charges - readout(lone)[:, 0]
+        if fade is not None:
+            charges = charges * fade
         if self.settings.charge_sum == "free":
             return charges
         counts = graph.atoms_per_structure().to(charges.dtype)
