@@ -84,8 +84,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
-def append_whole(path: str | os.PathLike[str], data: bytes) -> None:
-    """Add all of these bytes to the end of a file, or raise and leave the file as it was.
+def append_whole(path: str | os.PathLike[str] | int, data: bytes) -> None:
+    """Add all of these bytes to the end of a file (its name, or the descriptor of an open one), or leave it as it was.
 
     A system may take a part of what it is given and say so, as on a disk that is nearly full; the rest is then written,
     or what was taken is cut off again.
@@ -93,19 +93,23 @@ def append_whole(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         OSError: whatever kept the bytes from being written.
     """
-    with open(path, "ab", buffering=0) as file:
-        before = file.seek(0, os.SEEK_END)
+    file = path if isinstance(path, int) else os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        before = os.lseek(file, 0, os.SEEK_END)
         rest = memoryview(data)
         try:
             while rest:
-                taken = file.write(rest)
+                taken = os.write(file, rest)
                 if not taken:
                     raise OSError(errno.EIO, "the disk takes nothing more")
                 rest = rest[taken:]
         except BaseException:
             with contextlib.suppress(OSError):
-                file.truncate(before)
+                os.ftruncate(file, before)
             raise
+    finally:
+        if file is not path:
+            os.close(file)
 
 
 def cut_back(path: Path, size: int) -> None:

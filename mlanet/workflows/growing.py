@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlanet.errors import MLANetError, OutputError
+from mlanet.files import append_whole
 
 
 def partial_name(path: Path) -> Path:
@@ -47,15 +48,7 @@ class Growing:
         with self._writing():
             if not self.count:
                 os.ftruncate(self._file, 0)  # of a former run that did not end
-            before = os.lseek(self._file, 0, os.SEEK_END)
-            rest = memoryview(text.encode())
-            try:
-                while rest:
-                    rest = rest[os.write(self._file, rest) :]
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._file, before)
-                raise
+            append_whole(self._file, text.encode())
         self.count += records
 
     def finish(self) -> None:
