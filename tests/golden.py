@@ -58,7 +58,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "leignn no bias, gaussian": LEIGNN | {"filter_bias": "none", "radial_basis": "gaussian"},
     "leignn published": LEIGNN | {"scaling": "published", "invariant": "norm", "isolated_atom": "free"},
     "leignn painn": LEIGNN | {"update": "painn", "invariant": "squared"},
-    "leignn global node": LEIGNN | {"global_node": True},
+    "leignn global node": LEIGNN | {"global_node": True, "layers": 3},
     "leignn capped": LEIGNN | {"neighbor_cap": 4},
     "leignn direct": LEIGNN | {"forces": "direct"},
     "leignn raw direct": LEIGNN | {"forces": "direct", "remove_net_force": False, "direct_stress": "none"},
