@@ -29,7 +29,7 @@ class Growing:
             raise OutputError(f"{path}: is {kind}, expected the name of a file")
         with self._writing():
             self.target.parent.mkdir(parents=True, exist_ok=True)
-            self._new = not self.partial.exists()
+            self._new = not self.partial.exists() or self.partial.stat().st_size == 0
             self._file = os.open(self.partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
