@@ -98,7 +98,7 @@ def swapped_by_forces(samples: Sequence[Sample]) -> str | None:
             after = np.array([np.sum((f - d @ found) ** 2) for f, d in zip(forces, others, strict=True)])
             doubted = after < CLEARLY * left
         settled = (left < CLEARLY * after).sum()
-        if 2 <= doubted.sum() < 0.5 * settled:
+        if 2 <= doubted.sum() < 0.8 * settled:
             gain = float(np.median(left[doubted] / after[doubted]))
             return (
                 f"the species {chemical_symbols[a]} and {chemical_symbols[b]} seem to be swapped in {doubted.sum()} of "
