@@ -94,7 +94,7 @@ class AtomicGraph:
     def ordinary(self) -> AtomicGraph:
         """The same graph of tensors that gradients may pass: those made in inference mode are copied."""
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        barred = {name: value.clone() for name, value in tensors.items() if value.is_inference()}
+        barred: dict[str, Any] = {name: value.clone() for name, value in tensors.items() if value.is_inference()}
         return dataclasses.replace(self, **barred) if barred else self
 
 
