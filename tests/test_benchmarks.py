@@ -274,3 +274,33 @@ def test_the_floor_counts_what_torch_counts(degree: int) -> None:
     (counted,) = (sum(one.values()) for name, one in counter.flop_counts.items() if name.endswith("0.attention"))
     (layer,) = (one for one in subject.module.modules() if isinstance(one, DualPathAttention))
     assert cost(layer, graph.n_atoms, graph.n_edges, 4).flops == pytest.approx(counted, rel=1 / 7)
+
+
+def test_universal_potentials_are_compared_with_labels_and_relaxed(tmp_path: Path) -> None:
+    """Two processes answer; EMT has no error against its own labels, and a perfect crystal of a model is there too."""
+    from ase.build import bulk
+    from ase.calculators.emt import EMT
+    from ase.io import write
+
+    from mlanet.checkpoint import save_model
+    from mlanet.config import parse
+    from mlanet.models import ModelConfig
+
+    frames = []
+    for seed in range(3):
+        atoms = bulk("Cu", cubic=True)
+        atoms.rattle(0.1, seed=seed)
+        atoms.calc = EMT()
+        atoms.get_potential_energy()
+        frames.append(atoms)
+    write(tmp_path / "cu.extxyz", frames)
+    config = parse({"model": "leignn", "channels": 8, "layers": 1}, ModelConfig, "test")
+    save_model(Potential.build(config, Statistics((29,), (-3.0,), (1.0,), 40.0)), tmp_path / "m.safetensors")
+    models = ["--model", "emt=emt", "--model", f"ours=mlanet:{tmp_path / 'm.safetensors'}"]
+    run("universal.py", str(tmp_path / "cu.extxyz"), *models, "--relax", "1", "--output", str(tmp_path / "out"))
+    with (tmp_path / "out" / "universal.csv").open() as file:
+        emt, ours = csv.DictReader(file)
+    assert float(emt["forces_mae"]) < 1e-3 < float(ours["forces_mae"])
+    assert all(float(row["ms_per_atom"]) > 0 and float(row["memory_MiB"]) > 10 for row in (emt, ours))
+    with (tmp_path / "out" / "relaxed.csv").open() as file:
+        assert [row["model"] for row in csv.DictReader(file)] == ["ours"]

@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
 from mlanet.checkpoint import load_model
-from mlanet.data.labels import LabelKeys
+from mlanet.data.labels import LabelKeys, find_labels
 from mlanet.data.read import read_frames
 from mlanet.distill.config import DistillConfig
 from mlanet.distill.seeds import reduced_formula
 from mlanet.kernels import use_kernels
 from mlanet.page import Page
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
-from mlanet.workflows.evaluate import Compared, evaluate_files
+from mlanet.workflows.evaluate import evaluate_files
 
 BANDS = (0.0, 0.1, 0.3, 1.0, 3.0, np.inf)
 """eV/Å; borders of the root mean square of a structure's reference forces: how far it is from equilibrium."""
@@ -90,29 +92,37 @@ def judge(model: Path, labels: Path, test: Iterable[str]) -> Judgement:
     rows: list[Row] = []
     for name, path in [(TEACHER, labels), *((Path(one).stem.split(".")[0], Path(one)) for one in test)]:
         compared = evaluate_files(potential, [path], LabelKeys())
-        for (atoms, _), one in zip(read_frames(path), compared, strict=True):
-            rows.append(row_of(one, name, str(atoms.info.get("recipe", "–")), reduced_formula(atoms)))
+        for (atoms, where), one in zip(read_frames(path), compared, strict=True):
+            found = one.prediction
+            rows.append(
+                row_of(atoms, where, name, float(found.energy[0]), found.forces.numpy(), found.stress[0].numpy())
+            )
     return Judgement(rows)
 
 
-def row_of(one: Compared, name: str, recipe: str, formula: str) -> Row:
-    """Errors of one structure; see `Judgement`."""
-    difference = (one.prediction.forces - one.labels.forces).double().abs().numpy()
-    stress = (one.prediction.stress - one.labels.stress).double().abs().numpy()
-    numbers = one.graph.numbers.numpy()
+def row_of(
+    atoms: Atoms, where: str, name: str, energy: float, forces: NDArray[np.float64], stress: NDArray[np.float64]
+) -> Row:
+    """Errors of one structure; see `Judgement`.
+
+    - atoms: with reference labels · energy eV, forces (N, 3) eV/Å, stress (3, 3) eV/Å³: what a model says of it
+    """
+    labels = find_labels(atoms, LabelKeys(), where)
+    difference, numbers = np.abs(forces - labels.forces), atoms.numbers
+    strain = np.abs(stress - labels.stress)
     elements = {
         chemical_symbols[z]: [float(difference[numbers == z].sum()), 3 * int((numbers == z).sum())]
         for z in sorted(set(numbers.tolist()))
     }
     return {
         "set": name,
-        "recipe": recipe,
-        "formula": formula,
+        "recipe": str(atoms.info.get("recipe", "–")),
+        "formula": reduced_formula(atoms),
         "atoms": len(numbers),
-        "energy": float(one.prediction.energy[0] - one.labels.energy[0]) / len(numbers),
+        "energy": (energy - labels.energy) / len(numbers),
         "forces": float(difference.mean()),
-        "stress": float(stress.mean() * EV_PER_CUBIC_ANGSTROM_IN_GPA) if np.isfinite(stress).all() else None,
-        "size": float(one.labels.forces.double().square().mean().sqrt()),
+        "stress": float(strain.mean() * EV_PER_CUBIC_ANGSTROM_IN_GPA) if np.isfinite(strain).all() else None,
+        "size": float(np.sqrt(np.mean(labels.forces**2))),
         "elements": elements,
     }
 

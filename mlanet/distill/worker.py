@@ -6,7 +6,8 @@ Run by path with the teacher's interpreter, which needs ASE and the teacher but 
     python worker.py my_module:my_factory
 
 A line in: {"numbers": [..], "positions": [[..]], "cell": [[..]], "pbc": [..]} in Å. A line out: {"energy": eV,
-"forces": eV/Å, "stress": Voigt xx yy zz yz xz xy in eV/Å³ with tension positive, or null} or {"error": "why"}.
+"forces": eV/Å, "stress": Voigt xx yy zz yz xz xy in eV/Å³ with tension positive, or null, "seconds": CPU time,
+"memory": highest so far, MiB} or {"error": "why"}.
 The first line out is {"ready": name, "elements": [..] or null}.
 """
 
@@ -15,7 +16,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import sys
+import time
 from typing import Any
 
 
@@ -78,6 +81,7 @@ def labels(calculator: Any, request: dict[str, Any]) -> dict[str, Any]:
         pbc=request["pbc"],
         calculator=calculator,
     )
+    began = time.process_time()
     try:
         found = {
             "energy": float(atoms.get_potential_energy()),
@@ -86,7 +90,8 @@ def labels(calculator: Any, request: dict[str, Any]) -> dict[str, Any]:
         }
     except Exception as error:  # whatever a teacher throws at an odd structure: the structure is left out
         return {"error": f"{type(error).__name__}: {error}"}
-    return found
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
+    return found | {"seconds": time.process_time() - began, "memory": memory}
 
 
 def serve(name: str) -> None:

@@ -148,7 +148,7 @@ def test_parts_that_are_not_there_cannot_be_frozen(settings: Settings, tmp_path:
     with pytest.raises(ConfigError, match=r"freeze: no weights 'embeding'.*embedding.*layers\.0"):
         freeze(potential, ["embeding"])
     with pytest.raises(ConfigError, match="nothing is left"):
-        freeze(potential, ["embedding", "sender", "directions", "layers", "pooling"])
+        freeze(potential, ["embedding", "sender", "radial", "directions", "layers", "pooling"])
 
 
 def test_bonded_shifts_take_cohesion_and_leave_the_lone_atom(settings: Settings, seven: str) -> None:
