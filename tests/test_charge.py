@@ -44,7 +44,9 @@ def test_two_cells_of_twice_the_charge_have_twice_the_energy(base: dict[str, Any
 
 
 @BOTH
-@pytest.mark.parametrize("keys", [{"charge": "total"}, {"charge": "atomic"}, {"long_range": "coulomb", "charge_sum": "total"}])
+@pytest.mark.parametrize(
+    "keys", [{"charge": "total"}, {"charge": "atomic"}, {"long_range": "coulomb", "charge_sum": "total"}]
+)
 def test_laws_of_charged_structures(base: dict[str, Any], keys: dict[str, Any]) -> None:
     """Those promised hold where charges are not zero; that Q is spread over far fragments is declared."""
     model = potential(base, **keys)
