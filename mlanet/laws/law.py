@@ -85,7 +85,7 @@ def joined(one: Atoms, other: Atoms) -> Atoms:
 
 
 def with_charges(potential: Potential, systems: Mapping[str, Atoms]) -> dict[str, Atoms]:
-    """The systems, for a model that reads charge with charged ones among them: neutral ones would show nothing of it."""
+    """The systems, and for a model that reads charge charged ones, without which nothing would show of it."""
     config = potential.model.config
     if getattr(config, "charge", "none") == "atomic":
         given = {f"{name}, charged atoms": atoms.copy() for name, atoms in systems.items()}

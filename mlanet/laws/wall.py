@@ -17,7 +17,7 @@ from mlanet.potential import Potential
 NEAREST = 0.2
 """Å; the smallest distance asked about."""
 INSIDE = 0.8
-"""Of the closest distance seen: the wall starts from nothing there, and what was learnt still speaks a little within."""
+"""Of the closest distance seen: the wall starts from nothing there, and what was learnt still speaks within."""
 PLACES = 24
 SMALLEST = 0.3
 """Of the lattice constant, as far as a crystal is compressed."""

@@ -36,7 +36,8 @@ BUCKO = _table("""
     Fr=4224.44 Ra=4851.32 Ac=3604.41 Th=4047.54 Pa=2367.42 U=1877.1 Np=2507.88 Pu=2117.27 Am=2110.98 Cm=2403.22
     Bk=1985.82 Cf=1891.92 Es=1851.1 Fm=1787.07 Md=1701 No=1578.18
 """)
-"""Hartree bohr⁶, period 7 up to No. Bučko, habilitation thesis (TU Berlin), table A.1; as compiled in libMBD (CC0-1.0)."""
+"""Hartree bohr⁶, period 7 up to No. Bučko, habilitation thesis (TU Berlin), table A.1, as compiled in libMBD (CC0-1.0).
+"""
 
 HARTREE_BOHR6 = units.Hartree * units.Bohr**6
 """eV Å⁶."""

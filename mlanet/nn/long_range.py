@@ -34,7 +34,7 @@ class LongRangeSettings(ChargeSettings, frozen=True, kw_only=True):
     """C₆ of the free atoms, or those times a factor that the network sees in the surroundings."""
     c6_least: float = 0.0
     """Smallest factor of √C₆ that can be learnt: 0 lets an ion lose all of it; models from before this key have 0.5."""
-    free_c6: dict[str, float] = {}
+    free_c6: dict[str, float] = msgspec.field(default_factory=dict)
     """C₆ of free atoms in eV Å⁶ by element, e.g. `{Mo: 500.0}`, in the place of the tabulated ones."""
     charge_sum: Literal["free", "total"] = "free"
     """`total` makes the latent charges of a structure add up to its total charge; no longer local."""
@@ -81,7 +81,8 @@ class LongRange(nn.Module):
     """E_i = ½ Σ_{j≠i} [k_e q_i q_j φ₁(r_ij) − √(C₆ᵢ C₆ⱼ) φ₆(r_ij)], all images included, φ_p → r⁻ᵖ beyond some 6σ.
 
     φ_p is r⁻ᵖ without its sharp part (`PowerLaw`): Gaussian charges, and for dispersion the damping
-    1 − e^{−y}(1 + y + y²/2) with y = r²/2σ². C₆ are those of `free_c6`, `learned` ones times s². Charges are relative to those of lone atoms, so a neutral lone atom has none.
+    1 − e^{−y}(1 + y + y²/2) with y = r²/2σ². C₆ are those of `free_c6`, `learned` ones times s². Charges are
+    relative to those of lone atoms, so a neutral lone atom has none.
 
     Args:
         settings: which of the two, and how.

@@ -35,7 +35,8 @@ def smooth_sum(
     """e_i = ½ c_i Σ_{j≠i} c_j φ(r_ij), images included (an atom meets its own images); (N, C), Å⁻ᵖ times charges².
 
     Twice differentiable in charges, positions and cells. p = 1: a crystal with a net charge lies in a uniform
-    background, as if its charges were points; a charged slab or wire has an energy only up to a constant times its squared charge.
+    background, as if its charges were points; a charged slab or wire has an energy only up to a constant times its
+    squared charge.
 
     - charges (N, C): one column for each of the `laws`, which share one smearing; the sum is done in their precision
     - positions (N, 3) Å and cell (S, 3, 3) Å, in the same or a higher one · pbc (S, 3) bool

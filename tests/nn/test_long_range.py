@@ -6,11 +6,12 @@ import dataclasses
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import molecule
+from ase.build import molecule, mx2
 from ase.calculators.calculator import PropertyNotImplementedError
 
 from mlanet.calculator import MLANetCalculator
@@ -19,8 +20,9 @@ from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError
 from mlanet.graph import batch_graphs
 from mlanet.inference import split
-from mlanet.models import LEIGNN, LEIGNNConfig, MLANet, ModelConfig
-from mlanet.nn.long_range import LongRange, free_c6
+from mlanet.models import LEIGNN, LEIGNNConfig, MLANet, ModelConfig, as_written, read_model_config
+from mlanet.nn.free_atoms import free_c6
+from mlanet.nn.long_range import LongRange
 from mlanet.potential import Potential
 from mlanet.statistics import Statistics
 
@@ -185,9 +187,73 @@ def test_settings_without_a_meaning_are_refused(base: dict[str, Any], keys: dict
 
 
 def test_an_element_without_a_coefficient_is_named() -> None:
-    """Instead of a silent zero."""
-    with pytest.raises(ConfigError, match=r"no C6 coefficient is tabulated for U; known: .*P"):
-        potential(LEIGNN_SMALL, (8, 92), long_range="dispersion")
+    """Instead of a silent zero; a value of one's own serves it, or changes another."""
+    with pytest.raises(ConfigError, match=r"no C6 coefficient of the free atom is tabulated for Lr .*'free_c6: {Lr"):
+        potential(LEIGNN_SMALL, (8, 103), long_range="dispersion")
+    built = potential(LEIGNN_SMALL, (8, 103), long_range="dispersion", c6="learned", free_c6={"Lr": 900.0, "O": 4.0})
+    assert term(built).root_c6.square().tolist() == pytest.approx([4.0, 900.0])
+    for own in ({"Xx": 1.0}, {"Mo": -1.0}):
+        with pytest.raises(ConfigError, match="free_c6"):
+            potential(LEIGNN_SMALL, long_range="dispersion", free_c6=own)
+
+
+def test_every_element_to_nobelium_has_a_coefficient() -> None:
+    """Positive, of the size that its neighbours in the table have, and those of the sources to their digits."""
+    found = free_c6(range(1, 103)) / (27.211386 * 0.52917721**6)
+    assert float(found.min()) == pytest.approx(1.42, rel=1e-3) and float(found.max()) == pytest.approx(6657.0, rel=1e-6)
+    published = {42: 1025.0, 74: 757.0, 50: 715.0, 83: 513.0, 52: 445.0, 16: 134.0, 92: 1877.1}
+    for number, value in published.items():
+        assert float(found[number - 1]) == pytest.approx(value, rel=1e-4)
+
+
+@pytest.mark.parametrize("formula", ["MoS2", "WSe2", "SnS2", "Bi2Te3"])
+def test_layers_of_heavy_elements_attract_beyond_the_cutoff(formula: str) -> None:
+    """Two sheets 14 and 30 Å apart: −Σ √(C₆ᵢC₆ⱼ)/r⁶ over the pairs between them, summed image by image."""
+    if formula == "Bi2Te3":
+        sheet = Atoms("TeBiTeBiTe", [[0, 0, 0], [2.19, 1.26, 1.7], [0, 2.53, 3.7], [0, 0, 5.7], [2.19, 1.26, 7.4]])
+        sheet.set_cell([[4.38, 0, 0], [-2.19, 3.79, 0], [0, 0, 60]])
+    else:
+        kind = "1T" if formula == "SnS2" else "2H"
+        sheet = mx2(formula, kind=kind, a=3.3, thickness=3.1, vacuum=20)
+    sheet.pbc = [True, True, False]
+    species = tuple(sorted(set(sheet.numbers.tolist())))
+    preset = read_model_config("leignn_dispersion")
+    torch.manual_seed(0)
+    config = msgspec.structs.replace(preset, channels=8, layers=1, c6="fixed")
+    built = Potential.build(config, Statistics.unit(species)).double().eval()
+    height = float(np.ptp(sheet.positions[:, 2]))
+    energies, sums = [], []
+    for gap in (14.0, 30.0):
+        other = sheet.copy()
+        other.positions[:, 2] += height + gap
+        energies.append(energy(built, sheet + other))
+        c6 = free_c6(sheet.numbers.tolist()).sqrt().numpy()
+        images = np.stack(np.meshgrid(range(-60, 61), range(-60, 61), [0], indexing="ij"), -1).reshape(-1, 3)
+        vectors = other.positions[None, :, None] - sheet.positions[:, None, None] + images @ sheet.cell.array
+        sums.append(-float(np.einsum("i,j,ijs->", c6, c6, (vectors**2).sum(-1) ** -3.0)))
+    assert energies[0] - energies[1] < -1e-3
+    assert energies[0] - energies[1] == pytest.approx(sums[0] - sums[1], rel=1e-3)
+
+
+@BOTH
+def test_ions_may_lose_all_their_dispersion(base: dict[str, Any]) -> None:
+    """s goes from 0 to 1.5 and is 1 at the start; models from before `c6_least` have 1 + ½ tanh x."""
+    built = potential(base, long_range="dispersion", c6="learned")
+    readout, graph = term(built).polarizability, to_graph(sheets(9.0), built.cutoff)
+    scalars = torch.zeros(2, 8, dtype=torch.float64)
+    assert readout is not None
+    free = free_c6((6,)).sqrt()
+    for x, factor in ((0.0, 1.0), (-20.0, 0.0), (20.0, 1.5)):
+        with torch.no_grad():
+            readout[2].weight.zero_()
+            readout[2].bias.fill_(x)
+        assert torch.allclose(term(built).root(scalars, graph), factor * free.expand(2), atol=1e-9)
+    old = potential(base, long_range="dispersion", c6="learned", c6_least=0.5)
+    with torch.no_grad():
+        term(old).polarizability[2].weight.zero_()
+        term(old).polarizability[2].bias.fill_(0.3)
+    assert torch.allclose(term(old).root(scalars, graph), (1 + 0.5 * math.tanh(0.3)) * free.expand(2), rtol=1e-14)
+    assert as_written(base | {"c6": "learned"})["c6_least"] == 0.5
 
 
 def test_models_saved_before_the_term_existed_still_open() -> None:
