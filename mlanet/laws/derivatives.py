@@ -128,8 +128,8 @@ LAWS = (
     # Fifth derivatives of a random network at compressed distances reach 10⁸, hence not tighter.
     Law("forces", "F = −∂E/∂R", TOLERANCE, _refined(forces)),
     Law("stress", "σ = (1/V) ∂E/∂ε with V of the cell as given", TOLERANCE, _refined(stress)),
-    Law("net force", "ΣF = 0", 1e-10, net_force),
-    Law("net torque", "a molecule does not spin itself up", 1e-10, net_torque),
+    Law("net force", "ΣF = 0", 1e-12, net_force),
+    Law("net torque", "a molecule does not spin itself up", 1e-12, net_torque),
     Law("stress symmetry", "σ = σᵀ", 1e-12, stress_symmetry),
     Law("site energies", "E = Σ E_i", 1e-12, site_energies),
     Law("reciprocity", "the Hessian is symmetric", TOLERANCE, _refined(reciprocity)),

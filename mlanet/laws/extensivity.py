@@ -66,9 +66,9 @@ def lone_atom(potential: Potential, atoms: Atoms) -> float:
 
 
 LAWS = (
-    Law("supercell", "n copies of a crystal have n times its energy", 1e-10, supercell),
-    Law("far fragments", "molecules far apart do not feel each other", 1e-10, far_fragments),
-    Law("vacuum", "empty space costs nothing", 1e-10, vacuum),
+    Law("supercell", "n copies of a crystal have n times its energy", 1e-12, supercell),
+    Law("far fragments", "molecules far apart do not feel each other", 1e-12, far_fragments),
+    Law("vacuum", "empty space costs nothing", 1e-12, vacuum),
     # Energies of lone atoms are differences of two equal rows of one matrix product, which may round differently.
     Law("lone atom", "an isolated neutral atom has its reference energy and no force", 1e-10, lone_atom),
 )
