@@ -17,6 +17,7 @@ from mlanet.errors import ConfigError, GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, ModelOutput, Prediction
 from mlanet.models import MOST_NUMBERS, Model, ModelConfig, build_model
 from mlanet.ops.digits import matrix_products
+from mlanet.ops.fourier_sum import require_room
 from mlanet.statistics import Statistics
 
 
@@ -139,6 +140,9 @@ class Potential(nn.Module):
             raise GeometryError(f"the graph's cutoff {graph.cutoff} Å is below the model's {self.cutoff} Å")
         if graph.numbers.device.type == "cpu":
             require_species(graph.numbers, self.species)
+            if getattr(self.model, "long_range", None) is not None:
+                smearing = self.model.long_range.settings.smearing
+                require_room(graph.cell, graph.pbc, graph.positions.detach(), graph.structure, smearing)
 
     def _energies(self, graph: AtomicGraph, output: ModelOutput) -> tuple[Tensor, Tensor]:
         """Network output -> (S,) and (N,) eV, float64."""
