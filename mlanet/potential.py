@@ -140,8 +140,9 @@ class Potential(nn.Module):
             raise GeometryError(f"the graph's cutoff {graph.cutoff} Å is below the model's {self.cutoff} Å")
         if graph.numbers.device.type == "cpu":
             require_species(graph.numbers, self.species)
-            if getattr(self.model, "long_range", None) is not None:
-                smearing = self.model.long_range.settings.smearing
+            long_range = getattr(self.model, "long_range", None)
+            if long_range is not None:
+                smearing = long_range.settings.smearing
                 require_room(graph.cell, graph.pbc, graph.positions.detach(), graph.structure, smearing)
 
     def _energies(self, graph: AtomicGraph, output: ModelOutput) -> tuple[Tensor, Tensor]:

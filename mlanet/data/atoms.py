@@ -213,15 +213,15 @@ def _require_cell(cell: NDArray[np.float64], pbc: NDArray[np.bool_], where: str)
             f"{vectors.tolist()}; give a cell, or switch pbc off"
         )
     dimension = len(vectors)
-    if lengths.min() < MIN_DISTANCE:
-        image = np.eye(3, dtype=int)[pbc][lengths.argmin()].tolist()
-        raise GeometryError(
-            f"{where}: atoms 0 and 0 (image {image}) overlap: {lengths.min():.2e} Å apart, less than {MIN_DISTANCE} Å"
-        )
     if _SHORTEST[dimension] * content ** (1 / dimension) < MIN_DISTANCE:
         raise GeometryError(
             f"{where}: the cell {vectors.tolist()} is so small that atoms overlap with their own images "
             f"(nearer than {MIN_DISTANCE} Å)"
+        )
+    if lengths.min() < MIN_DISTANCE:
+        image = np.eye(3, dtype=int)[pbc][lengths.argmin()].tolist()
+        raise GeometryError(
+            f"{where}: atoms 0 and 0 (image {image}) overlap: {lengths.min():.2e} Å apart, less than {MIN_DISTANCE} Å"
         )
 
 
