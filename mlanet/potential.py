@@ -20,6 +20,7 @@ from mlanet.graph import AtomicGraph, ModelOutput, Prediction
 from mlanet.models import MOST_NUMBERS, Model, ModelSettings, build_model
 from mlanet.ops.attention import Kernels
 from mlanet.ops.digits import matrix_products
+from mlanet.ops.fourier_sum import require_room
 from mlanet.statistics import Statistics
 
 
@@ -138,6 +139,10 @@ class Potential(nn.Module):
             raise GeometryError(f"the graph's cutoff {graph.cutoff} Å is below the model's {self.cutoff} Å")
         if graph.numbers.device.type == "cpu":
             require_species(graph.numbers, self.species)
+            long_range = getattr(self.model, "long_range", None)
+            if long_range is not None:
+                smearing = long_range.settings.smearing
+                require_room(graph.cell, graph.pbc, graph.positions.detach(), graph.structure, smearing)
 
     def mention_ignored_charge(self, charge: float, where: str = "a structure") -> None:
         """Warn, once, of a structure with a total charge (e) of which this model knows nothing."""

@@ -72,6 +72,16 @@ def test_long_and_flat_boxes_are_searched(lengths, pbc) -> None:
     assert pairs == sorted(pairs)
 
 
+@pytest.mark.parametrize("axis", range(3))
+def test_wide_and_flat_wires_are_searched(axis: int) -> None:
+    """One period, and atoms far apart across it, in one direction only."""
+    positions = np.array([[0, 0, 0], [0, 0, 2.0], [0, 1e5, 0], [1e5, 1e5, 2.0]])
+    cell, pbc = np.zeros((3, 3)), np.arange(3) == axis
+    cell[axis, axis] = 1e6
+    found = neighbor_list(positions, cell, pbc, 4.0)
+    assert found.center.tolist() == [0, 1] and not found.shift.any()
+
+
 def test_distant_atoms_without_period() -> None:
     """Atoms 1e7 Å apart, in one direction or two, are no neighbours, and their own are found."""
     apart = np.array([[0, 0, 0], [0, 0, 2], [1e7, 0, 0], [1e7, 1e7, 0], [1e7, 1e7, 2]])
@@ -315,3 +325,21 @@ def test_allowance_counts_before_it_allocates() -> None:
         assert torch.zeros(20, 50).shape == (20, 50)
         with pytest.raises(MemoryError):
             torch.zeros(2**40)
+
+
+@pytest.mark.parametrize("pbc", [(1, 1, 1), (1, 1, 0), (1, 0, 0)])
+@pytest.mark.parametrize("long_range", ["dispersion", "coulomb"])
+def test_long_range_sums_have_bounds(long_range: str, pbc) -> None:
+    """A box of 1e6 Å would need 1e15 waves: refused with the structure's place, before any is made."""
+    potential = tiny(long_range=long_range)
+    far = Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.3]], cell=[1e6, 1e6, 1e6], pbc=pbc)
+    if sum(pbc) == 1:
+        far.positions[1, 1] = 1e5
+
+    def ask() -> None:
+        with pytest.raises(GeometryError, match="far.extxyz, frame 2: the long-range term would need"):
+            list(predict_frames(potential, [Frame(far, "far.extxyz, frame 2")]))
+
+    assert peak_bytes(ask) < 2**24
+    (found,) = predict_frames(potential, [Frame(Atoms("Cu", cell=[4, 4, 40], pbc=pbc), "near")])
+    assert np.isfinite(found.atoms.get_potential_energy())

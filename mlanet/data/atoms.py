@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 from mlanet.ambient import usual_torch
-from mlanet.data.bounds import MIN_DISTANCE, require_bounded, require_charges, require_cutoff
+from mlanet.data.bounds import MIN_DISTANCE, require_bounded, require_charges, require_cutoff, require_volume
 from mlanet.data.labels import FoundLabels, LabelKeys, find_atomic_charges, find_charge, find_labels
 from mlanet.data.neighbors_there import neighbor_tensors
 from mlanet.errors import DataError, GeometryError, UnsupportedElementError
@@ -204,6 +204,7 @@ def require_sound(atoms: Atoms, where: str) -> None:
         raise GeometryError(f"{where}: the cell {cell.tolist()} is not finite")
     require_bounded(atoms, where)
     _require_cell(cell, np.asarray(atoms.pbc), where)
+    require_volume(atoms, where)
 
 
 def _require_cell(cell: NDArray[np.float64], pbc: NDArray[np.bool_], where: str) -> None:
@@ -220,10 +221,15 @@ def _require_cell(cell: NDArray[np.float64], pbc: NDArray[np.bool_], where: str)
             f"{vectors.tolist()}; give a cell, or switch pbc off"
         )
     dimension = len(vectors)
-    if min(lengths.min(), _SHORTEST[dimension] * content ** (1 / dimension)) < MIN_DISTANCE:
+    if _SHORTEST[dimension] * content ** (1 / dimension) < MIN_DISTANCE:
         raise GeometryError(
             f"{where}: the cell {vectors.tolist()} is so small that atoms overlap with their own images "
             f"(nearer than {MIN_DISTANCE} Å)"
+        )
+    if lengths.min() < MIN_DISTANCE:
+        image = np.eye(3, dtype=int)[pbc][lengths.argmin()].tolist()
+        raise GeometryError(
+            f"{where}: atoms 0 and 0 (image {image}) overlap: {lengths.min():.2e} Å apart, less than {MIN_DISTANCE} Å"
         )
 
 

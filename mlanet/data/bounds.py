@@ -59,7 +59,7 @@ class Plan(NamedTuple):
 
 
 def require_bounded(atoms: Atoms, where: str) -> None:
-    """Raise a `GeometryError` for a position or cell vector beyond 1e7 Å, or a cell with next to no volume.
+    """Raise a `GeometryError` for a position or cell vector beyond 1e7 Å.
 
     - atoms: with finite numbers
     """
@@ -73,6 +73,11 @@ def require_bounded(atoms: Atoms, where: str) -> None:
     cell = np.asarray(atoms.cell.array)
     if (np.abs(cell) > MAX_COORDINATE).any():
         raise GeometryError(f"{where}: the cell {cell.tolist()} is longer than {MAX_COORDINATE:.0e} Å, the largest")
+
+
+def require_volume(atoms: Atoms, where: str) -> None:
+    """Raise a `GeometryError` for a cell of three vectors with next to no volume."""
+    cell = np.asarray(atoms.cell.array)
     volume = abs(np.linalg.det(cell))
     if atoms.pbc.any() and cell.any(axis=1).all() and volume < MIN_VOLUME:
         raise GeometryError(
@@ -130,7 +135,8 @@ def extent_of(positions: NDArray[np.float64], box: NDArray[np.float64], periodic
     free = np.linalg.svd(vectors)[2][len(vectors) :]
     spread = np.full(0, 0.0) if not len(free) else np.ptp(positions @ free.T, axis=0)
     if len(free) == 2:
-        spread = np.full(2, np.hypot(*spread))  # the library may choose other axes in this plane
+        # The library may choose other axes in this plane: as wide as the atoms at most, and next to nothing at least.
+        spread = np.array([np.hypot(*spread), 0.0])
     return Extent(np.maximum(np.concatenate([heights, spread]), 1e-3), np.arange(3) < len(vectors))
 
 

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mlanet.errors import GeometryError
 from mlanet.ops.boxes import Boxes, enclose
 from mlanet.ops.kernels import FreeAxes
-from mlanet.ops.mesh_sum import mesh_sum
+from mlanet.ops.mesh_sum import SPACING, mesh_sum
 from mlanet.ops.power_law import PowerLaw
 from mlanet.ops.segment import segment_sum
 
@@ -22,6 +23,36 @@ MESH_FROM = {torch.float64: 500, torch.float32: 150}
 """Atoms of a structure from which the mesh is faster than single waves (measured on two CPU cores)."""
 WAVES = {torch.float64: 7.5, torch.float32: 5.0}
 """Largest wave number in units of 1/σ: what is left out is below e^{−28} and e^{−12} of the whole."""
+
+
+MOST_POINTS = 2**27
+"""Of the mesh of one structure, or waves times atoms: a gibibyte for every table of them, in float64."""
+
+
+def require_room(cell: Tensor, pbc: Tensor, positions: Tensor, structure: Tensor, smearing: float) -> None:
+    """Raise a `GeometryError` for a structure whose sum over waves would need more than `MOST_POINTS`.
+
+    - as `smooth_sum`; smearing Å
+    """
+    counts = torch.bincount(structure, minlength=len(cell))
+    large = counts >= MESH_FROM.get(positions.dtype, 150)
+    kinds = pbc.sum(1)
+    for kind in kinds.unique().tolist():
+        group = (kinds == kind) & (large if kind == 0 else torch.ones_like(large))
+        if not bool(group.any()):
+            continue
+        inner = (torch.cumsum(group, 0) - 1)[structure]
+        atoms = group[structure]
+        rows = enclose(cell[group], pbc[group], positions[atoms], inner[atoms], smearing).rows.double()
+        lengths = rows.norm(dim=2) / smearing
+        waves = (2 * WAVES.get(positions.dtype, 5.0) / (2 * math.pi) * lengths + 1).prod(1) / 2 * counts[group]
+        points = torch.where(large[group], (lengths / SPACING).prod(1), waves)
+        if float(points.max()) > MOST_POINTS:
+            sides = " × ".join(f"{one:.3g}" for one in rows[points.argmax()].norm(dim=1).tolist())
+            raise GeometryError(
+                f"the long-range term would need {float(points.max()):.2g} waves or mesh points in a box of {sides} Å, "
+                f"more than {MOST_POINTS:.2g}; give the structure less empty space, or use a model without that term"
+            )
 
 
 def smooth_sum(
