@@ -65,7 +65,7 @@ class Pairs(NamedTuple):
 
     def chosen(self, which: NDArray[np.bool_]) -> Pairs:
         """Some of the pairs."""
-        return Pairs(*(values[which] for values in self))
+        return Pairs._make(values[which] for values in self)
 
     def stress_work(self, virial: Array) -> Array:
         """Work of a (P, 3, 3) virial over the strain of each pair."""
@@ -75,7 +75,7 @@ class Pairs(NamedTuple):
 class _Frame(NamedTuple):
     """What of a sample the work needs, as arrays."""
 
-    index: int
+    place: int
     energy: float
     forces: Array
     stress: Array
@@ -111,7 +111,7 @@ def neighbouring_pairs(samples: Sequence[Sample]) -> Pairs:
         empty, square = np.zeros(0), np.zeros((0, 3, 3))
         none = np.zeros(0, dtype=np.int64)
         return Pairs(none, none, none, empty, empty, empty, empty, square, square, square, empty)
-    return Pairs(*(np.array(column) for column in zip(*rows, strict=True)))
+    return Pairs._make(np.array(column) for column in zip(*rows, strict=True))
 
 
 def _class_pairs(frames: list[_Frame]) -> list[tuple[object, ...]]:
@@ -182,8 +182,8 @@ def _pair(a: _Frame, b: _Frame) -> tuple[object, ...] | None:
     here, there = -float((a.forces * displacement).sum()), -float((b.forces * (displacement @ deformation)).sum())
     volumes = abs(np.linalg.det(a.cell)), abs(np.linalg.det(b.cell))
     return (
-        a.index,
-        b.index,
+        a.place,
+        b.place,
         len(a.forces),
         b.energy - a.energy,
         0.5 * (here + there),
