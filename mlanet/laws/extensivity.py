@@ -18,7 +18,7 @@ def supercell(potential: Potential, atoms: Atoms) -> float | None:
         repeats = np.where(atoms.pbc, [copies, 1, 1], 1)
         if repeats.prod() == 1:
             repeats = np.where(atoms.pbc, copies, 1)
-        many = ask(potential, repeated(atoms, repeats)).energy
+        many = ask(potential, repeated(atoms, repeats.tolist())).energy
         n = int(repeats.prod())
         worst = max(worst, abs(many - n * one) / (n * max(1.0, abs(one))))
     return worst

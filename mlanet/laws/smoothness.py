@@ -21,7 +21,7 @@ def _jump(before: Answer, after: Answer, moved: int, direction: np.ndarray) -> f
 def last_neighbour(potential: Potential, atoms: Atoms) -> float:
     """A dimer pulled across the cutoff: |ΔE| beyond what the force explains, eV, or |ΔF| in units of 10⁻³ eV/Å."""
     numbers = [int(atoms.numbers[0]), int(atoms.numbers[-1])]
-    places = [[[0, 0, 0], [potential.cutoff + side * WINDOW, 0, 0]] for side in (-1, 1)]
+    places = [np.array([[0, 0, 0], [potential.cutoff + side * WINDOW, 0, 0]]) for side in (-1, 1)]
     inside, outside = (ask(potential, neutral(numbers, place)) for place in places)
     step = _jump(inside, outside, 1, np.array([1.0, 0.0, 0.0]))
     return max(step, 1e-3 * float(np.abs(inside.forces - outside.forces).max()))

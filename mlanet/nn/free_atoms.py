@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mlanet.errors import ConfigError
 
-CHU_DALGARNO = {symbol: float(pair[1]) for symbol, pair in (vdWDB_Ruiz12prl | vdWDB_Chu04jcp).items()}
+_ASE: dict[str, Sequence[float]] = {**vdWDB_Ruiz12prl, **vdWDB_Chu04jcp}
+CHU_DALGARNO = {symbol: float(pair[1]) for symbol, pair in _ASE.items()}
 """Hartree bohr⁶. Chu and Dalgarno, J. Chem. Phys. 121, 4083 (2004); Pd, Ag, Pt and Au: Ruiz et al., Phys. Rev. Lett.
 108, 146103 (2012). As ASE tabulates them."""
 
