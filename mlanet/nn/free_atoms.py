@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from ase import units
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from mlanet.errors import ConfigError
 
-_ASE: dict[str, Sequence[float]] = {**vdWDB_Ruiz12prl, **vdWDB_Chu04jcp}
+_ASE = cast(dict[str, Sequence[float]], vdWDB_Ruiz12prl | vdWDB_Chu04jcp)
 CHU_DALGARNO = {symbol: float(pair[1]) for symbol, pair in _ASE.items()}
 """Hartree bohr⁶. Chu and Dalgarno, J. Chem. Phys. 121, 4083 (2004); Pd, Ag, Pt and Au: Ruiz et al., Phys. Rev. Lett.
 108, 146103 (2012). As ASE tabulates them."""
