@@ -28,7 +28,7 @@ NUMBERS = Path(__file__).parent / "golden" / "numbers.json"
 STATISTICS = Statistics((1, 6, 8), (-1.5, -7.25, -11.0), (1.0, 0.8, 1.3), 12.0)
 
 MLANET = {"model": "mlanet", "irreps": "4x0e+4x1o+4x2e", "layers": 2, "heads": 2, "key_dim": 2, "hidden": 8}
-MLANET |= {"radial_functions": 4, "cutoff": 3.5}
+MLANET |= {"radial_functions": 4, "cutoff": 3.5, "repulsion": "none"}
 LEIGNN = {"model": "leignn", "channels": 8, "layers": 2, "radial_functions": 4, "cutoff": 3.5, "repulsion": "none"}
 
 SWITCHES: dict[str, dict[str, Any]] = {
@@ -50,6 +50,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "mlanet free atom, repulsion": MLANET | {"isolated_atom": "free", "repulsion": "zbl"},
     "mlanet direct": MLANET | {"forces": "direct"},
     "mlanet total charge": MLANET | {"charge": "total"},
+    "mlanet whole charge": MLANET | {"charge": "total", "total_charge": "whole"},
+    "mlanet bonded": MLANET | {"bonded": "learned"},
     "mlanet atomic charges": MLANET | {"charge": "atomic"},
     "mlanet dispersion": MLANET | {"long_range": "dispersion", "smearing": 0.8},
     "mlanet coulomb": MLANET | {"long_range": "coulomb", "charge_sum": "total", "smearing": 0.8},
@@ -62,6 +64,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "leignn capped": LEIGNN | {"neighbor_cap": 4},
     "leignn direct": LEIGNN | {"forces": "direct"},
     "leignn raw direct": LEIGNN | {"forces": "direct", "remove_net_force": False, "direct_stress": "none"},
+    "leignn total charge": LEIGNN | {"charge": "total"},
     "leignn both": LEIGNN | {"long_range": "both", "c6": "learned", "smearing": 0.8},
 }
 """What every value of every switch is in, each in as few models as can be."""
