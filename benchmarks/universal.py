@@ -1,7 +1,7 @@
 """Universal potentials side by side on real reference data, each in a process and an interpreter of its own.
 
     python benchmarks/universal.py dft_test.extxyz --model student=mlanet:model.safetensors \\
-        --model 7net=7net-l3i5@.peers/nequip/bin/python --model chgnet=chgnet@PYTHON
+        --model 7net=7net-l3i5-plain@.peers/nequip/bin/python --model chgnet=chgnet@PYTHON
     ... --relax 50 --crystals crystals.extxyz     # our models: do crystals keep their shape when they relax?
 
 Energies, forces and stress against the labels of the file; CPU time per atom on one thread through ASE, neighbour list

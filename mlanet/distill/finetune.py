@@ -13,7 +13,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from mlanet.checkpoint import load_model, model_path
-from mlanet.config import parse, to_data, with_overrides
+from mlanet.config import parse, with_overrides
 from mlanet.data.read import read_frames
 from mlanet.distill.judge import TEACHER, Judgement, judge
 from mlanet.distill.store import frame_text
@@ -83,7 +83,7 @@ def finetune(request: Request, say: Callable[[str], None] = print) -> Tuned:
         raise DataError(f"curve: {max(request.curve)} structures asked for, {count} are there to train on")
     say(f"fine-tuning on {count} structures")
     model = _trained(_config(request, folder, "tuned"))
-    before, after = _before(request, folder), _summary(_judged(folder / "tuned.json", model, request, folder))
+    before, after = _before(request, folder), _summary(_judged(folder / "tuned.json", model, folder, request.old))
     curve = []
     for size in request.curve:
         row: dict[str, Any] = {"structures": size}
@@ -91,7 +91,7 @@ def finetune(request: Request, say: Callable[[str], None] = print) -> Tuned:
             say(f"{size} structures, {'from scratch' if scratch else 'fine-tuned'}")
             name = f"{kind}-{size}"
             found = _trained(_config(request, folder, name, size, scratch=scratch))
-            row[kind] = _summary(_judged(folder / f"{name}.json", found, request, folder))
+            row[kind] = _summary(_judged(folder / f"{name}.json", found, folder))
         curve.append(row)
     page = _page(folder / "finetuning.html", request, before, after, curve)
     return Tuned(model, page, before, after)
@@ -119,7 +119,7 @@ def _config(
     keys = DEFAULTS | {"data": data | {"seed": request.seed}, "run": {"folder": str(folder / name)}}
     if scratch:
         keys = {key: value for key, value in keys.items() if key not in ("move_references", "new_elements")}
-        keys |= {"model": to_data(load_model(model_path(request.model)).model.config)}
+        keys |= {"model": msgspec.json.decode(msgspec.json.encode(load_model(model_path(request.model)).model.config))}
         keys["optimizer"] = {"ema": 0.99}
     else:
         keys |= {"start_from": request.model, "freeze": list(request.freeze)}
@@ -141,15 +141,15 @@ def _before(request: Request, folder: Path) -> Errors:
     known = set(load_model(model).species)
     frames = (atoms for atoms, _ in read_frames(folder / "valid.extxyz"))
     if all({atomic_numbers[symbol] for symbol in atoms.symbols} <= known for atoms in frames):
-        return _summary(_judged(folder / "before.json", model, request, folder))
+        return _summary(_judged(folder / "before.json", model, folder, request.old))
     return {}
 
 
-def _judged(place: Path, model: Path, request: Request, folder: Path) -> Judgement:
+def _judged(place: Path, model: Path, folder: Path, old: Sequence[str] = ()) -> Judgement:
     """Of the validation part and of the old files, once."""
     if place.exists():
         return Judgement(**json.loads(place.read_text()))
-    found = judge(model, folder / "valid.extxyz", request.old)
+    found = judge(model, folder / "valid.extxyz", old)
     write_whole(place, json.dumps(found.__dict__).encode())
     return found
 
@@ -176,16 +176,16 @@ def _page(path: Path, request: Request, before: Errors, after: Errors, curve: Se
     page.table(columns, rows, f"{caption} shifts their energies ('shift' is the median signed error).")
     if curve:
         page.heading("Against training from scratch")
-        columns = ["structures", "data", "tuned: forces, meV/Å", "scratch", "tuned: energy, meV/atom", "scratch "]
+        columns = ["structures"]
+        columns += [
+            f"{kind}: {what}" for what in ("forces, meV/Å", "energy, meV/atom") for kind in ("tuned", "scratch")
+        ]
         table = [
             [
                 row["structures"],
-                name,
-                *(row[kind][name]["forces_mae"] for kind in ("tuned", "scratch") if name in row[kind]),
-                *(row[kind][name]["energy_mae"] for kind in ("tuned", "scratch") if name in row[kind]),
+                *(row[kind][NEW][what] for what in ("forces_mae", "energy_mae") for kind in ("tuned", "scratch")),
             ]
             for row in curve
-            for name in [NEW]
         ]
         page.table(columns, table, "Both with the same budget, on the part of the new data that was set aside.")
     page.data("errors", {"before": before, "after": after, "curve": list(curve)})

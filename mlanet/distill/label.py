@@ -31,11 +31,12 @@ MOST_FRUITLESS = 10_000
 
 
 class Drawn(NamedTuple):
-    """What is known of a structure before it is labelled."""
+    """What is known of a structure before it is labelled; `print` is what equal geometries share."""
 
     number: int
     recipe: str
     source: str
+    print: str = ""
 
 
 class Weights(NamedTuple):
@@ -131,7 +132,7 @@ class Labeller:
     ) -> None:
         self.config, self.source, self.teacher, self.veto, self.say = config, source, teacher, veto, say
         self.store = LabelStore(folder)
-        self.prints: set[bytes] = set()
+        self.prints = self.store.prints()
 
     def run(self, count: int) -> int:
         """Label until `count` are in the folder, going on where an earlier run stopped; returns how many there are."""
@@ -143,7 +144,8 @@ class Labeller:
             for drawn, atoms, answer in self._answers():
                 reason = rejected(answer, self.config)
                 if reason:
-                    self.store.leave_out(drawn.number, reason, recipe=drawn.recipe, source=drawn.source)
+                    about = {"recipe": drawn.recipe, "source": drawn.source, "print": drawn.print}
+                    self.store.leave_out(drawn.number, reason, **about)
                     continue
                 self.store.add(labelled(atoms, answer, drawn, self.teacher.name, self.source.turn))
                 have, new = have + 1, new + 1
@@ -178,20 +180,20 @@ class Labeller:
                 if atoms is not None and (print_of := _print(atoms)) not in self.prints:
                     self.prints.add(print_of)
                     fruitless = 0
-                    yield drawn, atoms
+                    yield drawn._replace(print=print_of), atoms
             number += 1
         raise DataError(
             f"{fruitless} structures in a row were impossible, held out or drawn before; change the recipes"
         )
 
 
-def _print(atoms: Atoms) -> bytes:
+def _print(atoms: Atoms) -> str:
     """What equal geometries share: sorted elements, volume and distances within 5 Å, to 0.001 Å."""
     cell = atoms.cell.array
     i, j, shift = neighbor_list(atoms.positions, cell, atoms.pbc, 5.0)
     distances = np.sort(np.linalg.norm(atoms.positions[j] + shift @ cell - atoms.positions[i], axis=1))
     parts = (np.sort(atoms.numbers), np.round(distances, 3), np.round(atoms.cell.volume, 2))
-    return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).digest()
+    return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()[:20]
 
 
 def contradicts(answer: dict[str, Any], other: dict[str, Any], config: LabelConfig) -> str | None:
@@ -230,6 +232,7 @@ def labelled(atoms: Atoms, answer: dict[str, Any], drawn: Drawn, teacher: str, t
         "recipe": drawn.recipe,
         "source": drawn.source.replace(" ", "_"),
         "teacher": teacher,
+        "print": f"#{drawn.print}",  # text, even where all digits are decimal
     }
     results = {"energy": answer["energy"], "forces": np.array(answer["forces"])}
     if answer["stress"] is not None:

@@ -16,8 +16,8 @@ class LabelStore:
     """Labelled structures and the numbers of those that were left out, in a folder.
 
     `labels.extxyz` holds frames with energy, forces, stress and their provenance in `info` (`number`, `recipe`,
-    `source`, `teacher`, `round`); `left_out.jsonl` one line per structure without a label, with the reason. Frames
-    are appended one by one and forced to the disk now and then; an incomplete last frame is cut off when opened.
+    `source`, `teacher`, `round`, `print`); `left_out.jsonl` one line per structure without a label, with the reason.
+    Frames are appended one by one and forced to the disk now and then; an incomplete last frame is cut off when opened.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,6 +34,12 @@ class LabelStore:
         done = {int(_info(header, "number")) for header in self._headers()}
         with open(self.left_out, encoding="utf-8") as lines:
             return done | {json.loads(line)["number"] for line in lines}
+
+    def prints(self) -> set[str]:
+        """Of the structures in both files, so that none is labelled twice."""
+        found = {_info(header, "print").lstrip("#") for header in self._headers() if " print=" in header}
+        with open(self.left_out, encoding="utf-8") as lines:
+            return found | {one for line in lines if (one := json.loads(line).get("print"))}
 
     def __len__(self) -> int:
         return sum(1 for _ in self._headers())

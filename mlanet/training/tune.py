@@ -137,7 +137,7 @@ def freeze(potential: Potential, names: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: a name that no weight begins with, or nothing left to train.
     """
-    weights = dict(potential.model.named_parameters())
+    weights = {name.removeprefix("model."): one for name, one in potential.named_parameters()}
     for name in names:
         of_name = [one for one in weights if one == name or one.startswith(f"{name}.")]
         if not of_name:
