@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import math
 import os
 import struct
 from collections.abc import Mapping
@@ -32,7 +31,6 @@ from mlanet.files import write_whole
 from mlanet.models import MOST_NUMBERS, ModelConfig, as_written
 from mlanet.potential import Potential, unsound
 from mlanet.statistics import Statistics
-from mlanet.units import MAX_ATOMIC_NUMBER
 
 SCHEMA_VERSION = 1
 """Version of the header; files of a later one are refused."""
@@ -122,14 +120,13 @@ def save_model(potential: Potential, path: str | os.PathLike[str], card: Mapping
     """
     from mlanet.version import __version__
 
-    numbers = _numbers(potential.statistics)
-    if problem := _impossible(numbers) or unsound(potential.state_dict()):
+    if problem := potential.statistics.problem or unsound(potential.state_dict()):
         raise CheckpointError(f"{path}: not written: {problem}")
     text = _ModelText(
         schema_version=SCHEMA_VERSION,
         version=__version__,
         config=to_data(potential.model.config),
-        statistics=numbers,
+        statistics=_numbers(potential.statistics),
         card=dict(card or {}),
         parameters=sum(parameter.numel() for parameter in potential.parameters()),
     )
@@ -298,17 +295,6 @@ def _numbers(statistics: Statistics) -> _Numbers:
     )
 
 
-def _impossible(numbers: _Numbers) -> str:
-    """What is wrong with the statistics of a model; empty if nothing."""
-    closest = [distance for row in numbers.closest for distance in row]
-    scalars = (numbers.mean_neighbors, numbers.stress_scale)
-    if not all(map(math.isfinite, (*numbers.references, *numbers.scale, *closest, *scalars))):
-        return f"the statistics hold NaN or infinity: {numbers}"
-    if not all(1 <= z <= MAX_ATOMIC_NUMBER for z in numbers.species):
-        return f"the species {list(numbers.species)} are no elements"
-    return ""
-
-
 def _write(path: str | os.PathLike[str], kind: str, header: str, tensors: Mapping[str, Tensor]) -> None:
     """Serialise, sign, and replace the file in one step."""
     # Clones: tied or strided tensors are saved like any other, and nobody else can change them meanwhile.
@@ -394,8 +380,8 @@ def _model_header(file: _File, path: str | os.PathLike[str]) -> ModelHeader:
         numbers = {name: getattr(text.statistics, name) for name in text.statistics.__struct_fields__}
         config = parse(as_written(text.config), ModelConfig, "config")
         statistics = Statistics(**numbers)
-        if problem := _impossible(text.statistics):
-            raise ValueError(problem)
+        if statistics.problem:
+            raise ValueError(statistics.problem)
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise CheckpointError(f"{path}: its header is not that of {_EXPECTED[MODEL]}: {error}") from None
     return ModelHeader(config, statistics, text.card, text.version, text.schema_version, text.parameters, file.digest)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from mlanet.units import MAX_ATOMIC_NUMBER
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,17 @@ class Statistics:
             raise ValueError(f"closest must be {n} × {n}, one row and column per element")
         if self.mean_neighbors <= 0:
             raise ValueError(f"mean_neighbors must be positive, got {self.mean_neighbors}")
+
+    @property
+    def problem(self) -> str:
+        """What forbids a model with these: numbers that are not finite, species that are no elements; empty if none."""
+        closest = [distance for row in self.closest for distance in row]
+        scalars = (self.mean_neighbors, self.stress_scale)
+        if not all(map(math.isfinite, (*self.references, *self.scale, *closest, *scalars))):
+            return f"the statistics hold NaN or infinity: {self}"
+        if not all(1 <= z <= MAX_ATOMIC_NUMBER for z in self.species):
+            return f"the species {list(self.species)} are no elements"
+        return ""
 
     @property
     def lone_atoms(self) -> str | None:

@@ -71,12 +71,11 @@ class _StrictLoader(yaml.SafeLoader):
             return super().construct_object(node, deep=deep)
         except (ConfigError, yaml.YAMLError):
             raise
-        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError):
             text = node.value if isinstance(node, yaml.ScalarNode) else type(node).__name__
             kind = node.tag.rpartition(":")[2]
-            raise ConfigError(
-                f"line {node.start_mark.line + 1}: '{text:.40}' cannot be read as {kind}: {error!s:.100}"
-            ) from None
+            shown = text if len(text) <= 40 else f"{text[:37]}..."
+            raise ConfigError(f"line {node.start_mark.line + 1}: '{shown}' cannot be read as {kind}") from None
 
 
 _StrictLoader.yaml_implicit_resolvers = {

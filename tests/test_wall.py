@@ -9,7 +9,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 
-from mlanet.checkpoint import load_model, model_path
+from mlanet.checkpoint import load_model, model_path, read_model_header
 from mlanet.config import preset_names
 from mlanet.laws import LAWS, promised, run_laws
 from mlanet.laws.law import ask_all
@@ -44,6 +44,12 @@ def test_the_packaged_model_has_no_collapsed_phase() -> None:
             squeezed[-1].set_cell(factor * crystal.cell.array, scale_atoms=True)
         at_rest, *energies = (one.energy for one in ask_all(potential, squeezed))
         assert min(energies) > at_rest and energies[-1] > at_rest + 30
+
+
+def test_the_packaged_model_says_what_its_lone_atoms_are() -> None:
+    """Its page says that they are fitted; so does the file, to `info` and to whoever asks for a lone atom."""
+    statistics = read_model_header(model_path("elemental")).statistics
+    assert statistics.references_from == "lstsq" and "least squares" in str(statistics.lone_atoms)
 
 
 def test_without_the_wall_the_law_is_broken_and_not_promised() -> None:

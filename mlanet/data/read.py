@@ -286,7 +286,8 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
         raise DataError(f"{path}, after frame {number}: unknown entry or chemical symbol {error}") from None
     except Exception as error:
         after = f"{path}, after frame {number}" if number >= 0 else str(path)
-        raise DataError(f"{after}: cannot be read as '{kind}': {type(error).__name__}: {error}") from None
+        reason = f"{type(error).__name__}: {error}" if str(error).strip() else "its text does not follow that format"
+        raise DataError(f"{after}: cannot be read as '{kind}': {reason}") from None
 
 
 def _open_text(source: str | IO[str] | IO[bytes]) -> contextlib.AbstractContextManager[IO[str]]:

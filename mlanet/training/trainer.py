@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlanet.ambient import usual_torch
+from mlanet.ambient import determinism, usual_torch
 from mlanet.checkpoint import read_model_header, save_model
 from mlanet.config import to_data, to_yaml
 from mlanet.data.audit import audit, audit_pair
@@ -72,7 +71,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = True) -
     processes = Processes(config.run.device)
     try:
         held = owned_by_first(Path(config.run.folder), processes)
-        with _determinism(config.run.deterministic), held, Signals() as signals:
+        with determinism(config.run.deterministic), held, Signals() as signals:
             return _Run(config, processes, resume, progress).loop(signals)
     finally:
         processes.close()
@@ -390,16 +389,3 @@ def _loader(config: TrainConfig, training: list[Sample], potential: Potential, l
         max_structures=budget.max_structures,
         fits=limit,
     )
-
-
-@contextlib.contextmanager
-def _determinism(wanted: bool) -> Iterator[None]:
-    """Deterministic algorithms for the run, the former setting afterwards; cuBLAS wants a fixed workspace for them."""
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(wanted or before)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)

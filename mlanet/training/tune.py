@@ -42,6 +42,7 @@ def extended(old: Potential, samples: Sequence[Sample]) -> tuple[Potential, list
         ),
         scale=tuple(old.statistics.scale[r] for r in rows),
         closest=_closest(old.statistics, species, samples),
+        references_from="" if fresh else old.statistics.references_from,
     )
     new = Potential.build(old.model.config, statistics).to(dtype=old.dtype)
     source = old.state_dict()
@@ -91,7 +92,9 @@ def with_moved_references(old: Potential, samples: Sequence[Sample]) -> tuple[Po
     left = np.array([float(s.labels.energy[0] - p.energy[0]) for s, p in zip(samples, predictions, strict=True)])
     moves = moved(counts, left)
     references = tuple(float(e) for e in np.array(old.statistics.references) + moves)
-    new = Potential.build(old.model.config, dataclasses.replace(old.statistics, references=references))
+    origin = "ridge" if moves.any() else old.statistics.references_from
+    statistics = dataclasses.replace(old.statistics, references=references, references_from=origin)
+    new = Potential.build(old.model.config, statistics)
     new = new.to(dtype=old.dtype)
     new.load_state_dict(old.state_dict())
     named = ", ".join(f"{chemical_symbols[z]} {m:+.3f}" for z, m in zip(old.species, moves, strict=True) if m)

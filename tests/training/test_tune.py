@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,25 @@ def test_references_move_to_the_level_of_theory_of_the_new_data(
     new, remarks = starting_potential(config, load_samples([file], 3.5))
     assert new.statistics.references == pytest.approx((-1.25 - 7.0, -2.5 + 3.0), abs=2e-3)
     assert "moved" in " ".join(remarks)
+
+
+def test_references_of_lone_atoms_stop_being_so_when_fine_tuning_changes_them(
+    settings: Settings, tmp_path: Path, seven: str, with_gold: str
+) -> None:
+    """Moved by a fit, or 0 for a new element, they are no energies of free atoms, whatever the old ones were."""
+    old = old_model(settings, tmp_path / "old.safetensors", {})
+    free = dataclasses.replace(old.statistics, references_from="isolated")
+    old = Potential.build(old.model.config, free).double().eval()
+    save_model(old, tmp_path / "free.safetensors")
+    config = settings(model=None, start_from=str(tmp_path / "free.safetensors"))
+    kept, _ = starting_potential(config, load_samples([seven], 3.5))
+    assert kept.statistics.lone_atoms is None
+    config = settings(model=None, start_from=str(tmp_path / "free.safetensors"), move_references=True)
+    new, _ = starting_potential(config, load_samples([seven], 3.5))
+    assert new.statistics.references != free.references
+    assert "fitted" in str(new.statistics.lone_atoms)
+    assert extended(old, load_samples([with_gold], 3.5))[0].statistics.lone_atoms is not None
+    assert extended(old, load_samples([seven], 3.5))[0].statistics.lone_atoms is None
 
 
 def test_elements_without_a_label_do_not_move() -> None:
