@@ -5,7 +5,7 @@ from __future__ import annotations
 MACE, NEQUIP = "MACE", "NequIP"
 
 OTHER_KEYS: dict[str, tuple[str, str]] = {
-    "E0s": (MACE, "references: isolated, or {H: -13.6, …} in eV"),
+    "E0s": (MACE, "references: isolated, lstsq (what average is there), or {H: -13.6, …} in eV"),
     "MLP_irreps": (MACE, "model.hidden"),
     "avg_num_neighbors": (f"{MACE}, {NEQUIP}", "found from the training data"),
     "batch_size": (f"{MACE}, {NEQUIP}", "budget.max_structures and budget.max_edges"),
