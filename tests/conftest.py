@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import random
+import signal
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -19,6 +20,8 @@ import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
+# A shell that starts this in the background has SIGINT ignored, here and in every process that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("mlanet", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("mlanet")
 

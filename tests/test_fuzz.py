@@ -58,7 +58,7 @@ def test_some_inputs_of_every_kind(folder: Path, kind: str) -> None:
 def test_the_fuzzer_finds_what_is_broken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A check that is switched off is found out: nothing of this passes by itself."""
     monkeypatch.setattr("mlanet.data.atoms.require_bounded", lambda atoms, where: None)
-    monkeypatch.setattr("mlanet.workflows.predict.require_finite", lambda *_: None)
+    monkeypatch.setattr("mlanet.workflows.answers.require_finite", lambda *_: None)
     found = []
     for number in range(60):
         try:

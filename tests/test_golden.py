@@ -54,10 +54,10 @@ def test_every_value_of_every_switch_is_there(tag: str, config: type[msgspec.Str
     """A new switch needs numbers."""
     given = [one for one in SWITCHES.values() if one["model"] == tag]
     missing = []
-    for name, hint in typing.get_type_hints(config).items():
+    for field, hint in ((one, typing.get_type_hints(config)[one.name]) for one in msgspec.structs.fields(config)):
+        name, default = field.name, field.default
         values = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
         values = (True, False) if hint is bool else values
-        default = next(one.default for one in msgspec.structs.fields(config) if one.name == name)
         missing += [(name, value) for value in values if not any(one.get(name, default) == value for one in given)]
     shared = {("charge_sum", "total"), ("long_range", "dispersion"), ("long_range", "coulomb")}  # one code for both
     shared |= {("c6", "learned"), ("long_range", "both")}

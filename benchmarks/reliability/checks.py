@@ -107,7 +107,7 @@ CHECKS: tuple[Check, ...] = (
         26,
         "Every pair repels, and a crushed crystal costs energy",
         "no minimum inside",
-        tests("nn/test_repulsion.py"),
+        tests("test_wall.py"),
     ),
     Check(27, "A stretched bond has a smooth energy", "1e-6 eV a step", landscape.stretched_bond),
     # Dynamics
@@ -239,7 +239,7 @@ CHECKS: tuple[Check, ...] = (
         53,
         "Nothing that is not finite is written",
         "typed errors",
-        tests("test_finite.py"),
+        tests("test_bounds.py", "test_inference.py"),
     ),
     Check(
         54,
@@ -253,9 +253,16 @@ CHECKS: tuple[Check, ...] = (
         "NaN or an error otherwise",
         tests("test_potential.py::test_stress_only_where_something_is_periodic", "test_calculator.py"),
     ),
-    Check(56, "Extreme cells and cutoffs are bounded", "typed errors", tests("data/test_bounds.py")),
+    Check(
+        56, "Extreme cells and cutoffs are bounded", "typed errors", tests("test_bounds.py", "data/test_neighbors.py")
+    ),
     Check(57, "10 000 fuzzed inputs", "no traceback, NaN, hang", not_here("see `make fuzz`"), long=True),
-    Check(58, "The audit finds injected faults, accuses nobody else", "all, 0", tests("data/test_audit.py")),
+    Check(
+        58,
+        "The audit finds injected faults, accuses nobody else",
+        "all, 0",
+        tests("data/test_audit.py", "data/test_readings.py"),
+    ),
     Check(59, "10 000 steps of dynamics leave no memory behind", "0.1 kB a step", dynamics.leak, long=True),
     Check(
         60,

@@ -78,7 +78,8 @@ def growing(path: Path, tell: Callable[[str], None] = print) -> Iterator[Growing
     """A file that takes its name when the block ends without an error, if anything was added to it.
 
     What was added before an error, or before the process was killed, stays in `out.partial.extxyz` (of `out.extxyz`),
-    whole records only; a former `out.extxyz` is not touched then.
+    whole records only (of the one that a kill interrupts a part may be there); a former `out.extxyz` is not touched
+    then.
 
     Args:
         path: of the file. The folder is made if it is missing, and a link stays a link.

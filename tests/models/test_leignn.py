@@ -360,7 +360,7 @@ def test_repulsion_drives_overlapping_atoms_apart_and_leaves_bonds() -> None:
         ({"channels": 7}, "channels must be even"),
         ({"radial_functions": 1}, "radial_functions must be at least 2"),
         ({"neighbor_cap": 0}, "neighbor_cap must be at least 1"),
-        ({"cutoff": float("inf")}, "cutoff must be positive and finite"),
+        ({"cutoff": float("inf")}, "'cutoff' is inf, not a number"),
         ({"update": "memory"}, "update"),
         ({"irreps": "8x0e"}, "unknown key 'irreps'"),
     ],

@@ -31,7 +31,7 @@ Settings = Callable[..., TrainConfig]
 CLOSE = ((2.5, 2.2), (2.2, 2.1))
 OLD = Statistics((13, 29), (-1.25, -2.5), (0.5, 0.75), 11.0, closest=CLOSE)
 MODELS = [
-    {},
+    {"repulsion": "none"},
     {"repulsion": "zbl", "bonded": "learned"},
     {"model": "leignn", "channels": 8, "layers": 1, "cutoff": 3.5, "repulsion": "none"},
 ]

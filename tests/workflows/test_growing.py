@@ -76,7 +76,7 @@ def test_short_writes_are_completed_or_undone(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_kill_leaves_whole_records(tmp_path: Path) -> None:
-    """SIGKILL in the middle of many."""
+    """SIGKILL in the middle of many; the system may have taken a part of the one that was being written."""
     program = f"""
 from pathlib import Path
 from mlanet.workflows.growing import growing
@@ -91,7 +91,7 @@ with growing(Path({str(tmp_path / "a.extxyz")!r})) as file:
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     lines = (tmp_path / "a.partial.extxyz").read_text().split("\n")
-    assert lines.pop() == "" and len(lines) > 50
+    assert (f"{len(lines) - 1:09d} " * 1000).startswith(lines.pop()) and len(lines) > 50
     assert all(line == f"{k:09d} " * 1000 for k, line in enumerate(lines))
 
 
