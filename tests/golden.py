@@ -64,6 +64,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "leignn capped": LEIGNN | {"neighbor_cap": 4},
     "leignn direct": LEIGNN | {"forces": "direct"},
     "leignn raw direct": LEIGNN | {"forces": "direct", "remove_net_force": False, "direct_stress": "none"},
+    "leignn atomic charges": LEIGNN | {"charge": "atomic"},
+    "leignn whole charge": LEIGNN | {"charge": "total", "total_charge": "whole"},
     "leignn total charge": LEIGNN | {"charge": "total"},
     "leignn both": LEIGNN | {"long_range": "both", "c6": "learned", "smearing": 0.8},
 }

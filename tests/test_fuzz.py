@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from mlanet.checkpoint import load_model
 from mlanet.data.atoms import to_graph
 from mlanet.data.read import read_frames
 from mlanet.errors import MLANetError
+from mlanet.graph import Prediction
 from mlanet.inference import predict, require_finite
 from mlanet.potential import Potential
 
@@ -56,8 +58,13 @@ def test_some_inputs_of_every_kind(folder: Path, kind: str) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_fuzzer_finds_what_is_broken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check that is switched off is found out: nothing of this passes by itself."""
-    monkeypatch.setattr("mlanet.data.atoms.require_bounded", lambda atoms, where: None)
+    """A model that answers with NaN, and nobody who checks, is found out: nothing of this passes by itself."""
+
+    def spoiled(*words: object, **options: object) -> Iterator[Prediction]:
+        for one in predict(*words, **options):  # type: ignore[arg-type]
+            yield dataclasses.replace(one, energy=one.energy * torch.nan)
+
+    monkeypatch.setattr("mlanet.workflows.answers.predict", spoiled)
     monkeypatch.setattr("mlanet.workflows.answers.require_finite", lambda *_: None)
     found = []
     for number in range(60):

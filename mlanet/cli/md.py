@@ -116,10 +116,15 @@ def md(
         raise
     if json:
         print_json({"model": model, "folder": output, **summary})
-        return
+    else:
+        _print(summary, output)
+
+
+def _print(summary: dict[str, Any], folder: Path) -> None:
+    """What came out, and what to do next."""
     print_pairs("", [(name.replace("_", " "), _shown(value)) for name, value in summary.items()])
-    note(f"wrote {output}/trajectory.extxyz, log.csv, course.png")
-    note(f"next: mlanet trajectory {output}/trajectory.extxyz --output {output}")
+    note(f"wrote {folder}/trajectory.extxyz, log.csv, course.png")
+    note(f"next: mlanet trajectory {folder}/trajectory.extxyz --output {folder}")
 
 
 def _what_was_kept(folder: Path) -> str:
