@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,11 +111,8 @@ def md(
     settings = parse(words, DynamicsSettings, "mlanet md")
     computing = {"skin": skin, "tabulated": tabulated, "dtype": dtype and dtype.value, "device": device}
     computing |= {"kernels": kernels.value, "capture": capture, "compiled": compiled, "matmul": matmul.value}
-    try:
+    with _telling_what_was_kept(output):
         summary = _run(_start(structure, repeat), model, settings, output, resume, computing, not json)
-    except KeyboardInterrupt:
-        note(_what_was_kept(output))
-        raise
     if json:
         print_json({"model": model, "folder": output, **summary})
     else:
@@ -125,6 +124,16 @@ def _print(summary: dict[str, Any], folder: Path) -> None:
     print_pairs("", [(name.replace("_", " "), _shown(value)) for name, value in summary.items()])
     note(f"wrote {folder}/trajectory.extxyz, log.csv, course.png")
     note(f"next: mlanet trajectory {folder}/trajectory.extxyz --output {folder}")
+
+
+@contextlib.contextmanager
+def _telling_what_was_kept(folder: Path) -> Iterator[None]:
+    """After Ctrl-C, a line about it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(_what_was_kept(folder))
+        raise
 
 
 def _what_was_kept(folder: Path) -> str:
