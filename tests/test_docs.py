@@ -259,7 +259,7 @@ def test_named_identifiers_exist(page: Path) -> None:
 def source_words() -> set[str]:
     """Every word of the program, its tests and benchmarks."""
     folders = [ROOT / one for one in ("mlanet", "benchmarks", "irreps_configs")]
-    files = [one for folder in folders for one in folder.rglob("*.[py][ya]*")]
+    files = [one for folder in folders for one in folder.rglob("*") if one.suffix in (".py", ".yaml")]
     words = {word for one in files for word in re.findall(r"\w+", one.read_text(encoding="utf-8"))}
     return words | {one.stem for one in files}
 

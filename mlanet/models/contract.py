@@ -33,6 +33,11 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return 0
 
     @property
+    def conservative(self) -> bool:
+        """False where forces are a direct head; a configuration without a key `forces` has their gradient."""
+        return getattr(self, "forces", "gradient") == "gradient"
+
+    @property
     def beyond_cutoff(self) -> bool:
         """Whether atoms feel each other at distances that no number of layers explains."""
         return False

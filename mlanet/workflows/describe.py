@@ -58,7 +58,7 @@ def describe_model(path: Path) -> dict[str, Any]:
         "file": str(path),
         "elements": [chemical_symbols[z] for z in header.statistics.species],
         "cutoff_A": header.config.cutoff,
-        "conservative": header.config.forces == "gradient",
+        "conservative": header.config.conservative,
         "parameters": header.parameters,
         "references_eV": {chemical_symbols[z]: e for z, e in _by_species(header.statistics)},
         "references_from": header.statistics.references_from or "not recorded",
