@@ -22,6 +22,9 @@ from torch import Tensor
 MOST_CHANNELS = 256
 """Of one path; sizes of arrays on the stack."""
 
+FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"]
+"""Sums in any order. Not -ffast-math: a library linked with it makes the whole process take the smallest numbers for 0."""
+
 SOURCE = r"""
 #include <cstdint>
 // A path: x_off, channels, 2a+1, y_off, 2b+1, 2c+1, out_off, w_off, coefficients_off. Channels are the fastest index.
@@ -161,11 +164,11 @@ def _library() -> ctypes.CDLL:
     """Compiled for this processor, once per user."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlanet" / "distill"
     cache.mkdir(parents=True, exist_ok=True)
-    place = cache / f"convolution-{hashlib.sha256(SOURCE.encode()).hexdigest()[:16]}.so"
+    place = cache / f"convolution-{hashlib.sha256(' '.join([*FLAGS, SOURCE]).encode()).hexdigest()[:16]}.so"
     if not place.exists():
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             made = Path(folder) / "convolution.so"
-            options = ["-O3", "-march=native", "-ffast-math", "-shared", "-fPIC", "-x", "c++", "-", "-o", str(made)]
+            options = [*FLAGS, "-shared", "-fPIC", "-x", "c++", "-", "-o", str(made)]
             subprocess.run(["g++", *options], input=SOURCE.encode(), check=True, capture_output=True)
             os.replace(made, place)
     return ctypes.CDLL(str(place))
