@@ -23,7 +23,7 @@ MOST_CHANNELS = 256
 """Of one path; sizes of arrays on the stack."""
 
 FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"]
-"""Sums in any order. Not -ffast-math: a library linked with it makes the whole process take the smallest numbers for 0."""
+"""Sums in any order. Not -ffast-math: linked with it, a library makes the whole process take tiny numbers for 0."""
 
 SOURCE = r"""
 #include <cstdint>
