@@ -230,7 +230,8 @@ def test_named_commands_and_options_exist(page: Path) -> None:
 def test_named_options_and_scripts_exist(page: Path) -> None:
     """An option named alone is one of some command; a script is there, and its options stand in it."""
     ours = {name for command in commands().values() for name in options(command)} | ELSEWHERE
-    theirs = set(re.findall(r'"(--[a-z-]+)"', "".join(one.read_text() for one in (ROOT / "benchmarks").rglob("*.py"))))
+    sources = [one.read_text() for folder in ("benchmarks", "tests") for one in (ROOT / folder).rglob("*.py")]
+    theirs = set(re.findall(r'"(--[a-z-]+)"', "".join(sources)))
     named = [word for span in code(page)[0] for word in re.findall(r"(?<![\w-])--[a-z][a-z-]*", span)]
     assert not [word for word in named if word not in ours | theirs]
     called = scripts(page)
