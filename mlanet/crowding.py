@@ -16,7 +16,7 @@ def crowding(vectors: Tensor, closest: Tensor, center: Tensor, n_atoms: int, cut
 
     Compressing everything by a factor s multiplies ρ by s⁻¹², but for far neighbours that hardly count.
 
-    - vectors (E, 3) Å · closest d (E,) Å, the smallest distance seen of each pair's elements · center (E,) int64
+    - vectors (E, 3) Å · closest d (E,) Å, of each pair's elements (`Statistics.wall`) · center (E,) int64
     """
     square = closest * closest
     ratio = square / (vectors * vectors).sum(1).clamp(min=1e-6)

@@ -19,8 +19,10 @@ class Statistics:
     - stress_scale: eV/Å³ per unit of a direct stress head
     - closest: Å, for every two species (symmetric, by rows) the smallest distance within the cutoff; 0 where no such
       pair was seen. Nearer than that the model has learnt nothing. Empty where unknown
-    - crowding: for every species the largest ρ (`mlanet.crowding`, with `closest`); 0 where it never had a neighbour.
-      More crowded than that the model has learnt nothing. Empty where unknown
+    - wall: Å, for every two species (symmetric, by rows) where repulsion and floor begin: `closest` of pairs that were
+      often seen bonded, for others at most 0.8 of the sum of their covalent radii. Empty in models from before
+    - crowding: for every species the largest ρ (`mlanet.crowding`, with `wall`); 0 where it never had a neighbour.
+      More crowded than the largest of them the model has learnt nothing. Empty where unknown
     - references_from: what the references are: "isolated" (energies of lone atoms in the data), "given" (by the user),
       "lstsq" or "ridge" (fitted to the training set), "none" (zeros), or "" where not recorded
 
@@ -35,6 +37,7 @@ class Statistics:
     stress_scale: float = 1.0
     closest: tuple[tuple[float, ...], ...] = ()
     references_from: str = ""
+    wall: tuple[tuple[float, ...], ...] = ()
     crowding: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -43,17 +46,18 @@ class Statistics:
         if not len(self.species) == len(self.references) == len(self.scale):
             raise ValueError("species, references and scale must have one entry each per element")
         n = len(self.species)
-        if self.closest and (len(self.closest) != n or any(len(row) != n for row in self.closest)):
-            raise ValueError(f"closest must be {n} × {n}, one row and column per element")
-        if self.crowding and (len(self.crowding) != n or not self.closest):
-            raise ValueError(f"crowding must have {n} entries, one per element, and needs closest")
+        for name, table in (("closest", self.closest), ("wall", self.wall)):
+            if table and (len(table) != n or any(len(row) != n for row in table)):
+                raise ValueError(f"{name} must be {n} × {n}, one row and column per element")
+        if self.crowding and (len(self.crowding) != n or not self.wall):
+            raise ValueError(f"crowding must have {n} entries, one per element, and needs wall")
         if self.mean_neighbors <= 0:
             raise ValueError(f"mean_neighbors must be positive, got {self.mean_neighbors}")
 
     @property
     def problem(self) -> str:
         """What forbids a model with these: numbers that are not finite, species that are no elements; empty if none."""
-        closest = [distance for row in self.closest for distance in row]
+        closest = [distance for row in (*self.closest, *self.wall) for distance in row]
         scalars = (self.mean_neighbors, self.stress_scale)
         if not all(map(math.isfinite, (*self.references, *self.scale, *closest, *self.crowding, *scalars))):
             return f"the statistics hold NaN or infinity: {self}"

@@ -27,9 +27,8 @@ NUMBERS = Path(__file__).parent / "golden" / "numbers.json"
 
 STATISTICS = Statistics((1, 6, 8), (-1.5, -7.25, -11.0), (1.0, 0.8, 1.3), 12.0)
 
-DENSE = dataclasses.replace(
-    STATISTICS, closest=((1.2, 1.3, 1.25), (1.3, 1.5, 1.4), (1.25, 1.4, 1.3)), crowding=(0.5, 0.9, 0.7)
-)
+CLOSEST = ((1.2, 1.3, 1.25), (1.3, 1.5, 1.4), (1.25, 1.4, 1.3))
+DENSE = dataclasses.replace(STATISTICS, closest=CLOSEST, wall=CLOSEST, crowding=(0.5, 0.6, 0.7))
 """Of a training set whose atoms were less crowded than some of `structures`."""
 
 MLANET = {"model": "mlanet", "irreps": "4x0e+4x1o+4x2e", "layers": 2, "heads": 2, "key_dim": 2, "hidden": 8}

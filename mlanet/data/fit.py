@@ -18,6 +18,9 @@ from mlanet.data.stiffness import NOBLE
 from mlanet.errors import ConfigError, DataError
 from mlanet.statistics import Statistics
 
+Table = tuple[tuple[float, ...], ...]
+"""One row and column per species, symmetric."""
+
 METHODS = ("auto", "isolated", "lstsq", "ridge", "none")
 """How references can be found; anything else is a mapping or the path of a file."""
 
@@ -27,6 +30,13 @@ references by millielectronvolts only, although those of different elements diff
 
 LONELY = 1.35
 """Distance to the own image over twice the covalent radius from which a lone atom in a cell is no crystal."""
+
+BONDED = 1.15
+"""Of the sum of two covalent radii: pairs within count as bonded."""
+OFTEN = 100
+"""So many neighbours, both ways counted, say how near two elements come."""
+UNKNOWN = 0.8
+"""Of the sum of two covalent radii: nearer than that come only few pairs, with multiple bonds."""
 
 _FAR = 20.0
 """eV/atom; references further off than this do not belong to the data's level of theory."""
@@ -69,6 +79,7 @@ def fit_statistics(
     scale = _scale(samples, counts, energies, found, warnings)
     stress = np.concatenate([s.labels.stress.numpy().ravel() for s in samples])
     closest = closest_pairs(samples, known)
+    wall = walls(samples, known, closest)
     atoms = sum(sample.graph.n_atoms for sample in samples)
     edges = sum(sample.graph.n_edges for sample in samples)
     if edges == 0:
@@ -80,7 +91,8 @@ def fit_statistics(
         mean_neighbors=edges / atoms if edges else 1.0,
         stress_scale=_rms(stress) or 1.0,
         closest=closest,
-        crowding=most_crowded(samples, known, closest),
+        wall=wall,
+        crowding=most_crowded(samples, known, wall),
         references_from=references if isinstance(references, str) and references in METHODS else "given",
     )
     return statistics, warnings
@@ -107,7 +119,7 @@ def fitted_energies(counts: NDArray[np.float64], energies: NDArray[np.float64]) 
     return _fitted(list(range(counts.shape[1])), counts, energies, ridge=True, warnings=[])
 
 
-def closest_pairs(samples: Sequence[Sample], species: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+def closest_pairs(samples: Sequence[Sample], species: Sequence[int]) -> Table:
     """Smallest distance of every two species within the graphs' cutoff, Å; 0 where there is no such pair."""
     index = np.zeros(max(species) + 1, dtype=np.int64)
     index[list(species)] = np.arange(len(species))
@@ -122,13 +134,31 @@ def closest_pairs(samples: Sequence[Sample], species: Sequence[int]) -> tuple[tu
     return tuple(map(tuple, nearest.reshape(len(species), -1).tolist()))
 
 
-def most_crowded(
-    samples: Sequence[Sample], species: Sequence[int], closest: tuple[tuple[float, ...], ...]
-) -> tuple[float, ...]:
+def walls(samples: Sequence[Sample], species: Sequence[int], closest: Table) -> Table:
+    """Where repulsion and floor begin, Å: the smallest distance of pairs that were seen bonded at least `OFTEN`.
+
+    Others may well come nearer than they happened to: they have at most `UNKNOWN` of the sum of their covalent radii.
+    """
+    index = torch.zeros(max(species) + 1, dtype=torch.int64)
+    index[list(species)] = torch.arange(len(species))
+    radii = torch.tensor(covalent_radii, dtype=torch.float64)[list(species)]
+    sums = radii[:, None] + radii[None, :]
+    seen = torch.zeros(sums.numel(), dtype=torch.int64)
+    for sample in samples:
+        kind = index[sample.graph.numbers]
+        first, second = kind[sample.graph.center], kind[sample.graph.neighbor]
+        bonded = sample.graph.edge_vectors().norm(dim=1) < BONDED * sums[first, second]
+        seen += torch.bincount((first * len(species) + second)[bonded], minlength=len(seen))
+    nearest = torch.tensor(closest, dtype=torch.float64)
+    capped = torch.where(nearest > 0, torch.minimum(nearest, UNKNOWN * sums), UNKNOWN * sums)
+    return tuple(map(tuple, torch.where(seen.reshape(sums.shape) >= OFTEN, nearest, capped).tolist()))
+
+
+def most_crowded(samples: Sequence[Sample], species: Sequence[int], wall: Table) -> tuple[float, ...]:
     """Largest crowding (`mlanet.crowding`) of an atom of every species; 0 where none has a neighbour."""
     index = torch.zeros(max(species) + 1, dtype=torch.int64)
     index[list(species)] = torch.arange(len(species))
-    known, most = torch.tensor(closest, dtype=torch.float64), torch.zeros(len(species), dtype=torch.float64)
+    known, most = torch.tensor(wall, dtype=torch.float64), torch.zeros(len(species), dtype=torch.float64)
     for sample in samples:
         graph = sample.graph
         kind = index[graph.numbers]

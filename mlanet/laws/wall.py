@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mlanet.crowding import HALF_POWER, crowding
 from mlanet.data.atoms import to_graph
 from mlanet.laws.law import Law, ask_all, neutral
+from mlanet.nn.floor import UNSEEN
 from mlanet.nn.repulsion import closest_approach
 from mlanet.potential import Potential
 
@@ -75,8 +76,7 @@ def _limit(potential: Potential, atoms: Atoms) -> float:
     factors = [float((reach / vectors.norm(dim=1)).max())] if graph.n_edges else []
     if statistics.crowding:
         rho = crowding(vectors, reach, graph.center, graph.n_atoms, potential.cutoff)
-        most = torch.tensor(statistics.crowding, dtype=torch.float64)[index]
-        factors.append(float(((rho / most) ** (0.5 / HALF_POWER)).max()))
+        factors.append(float((rho.max() / (max(statistics.crowding) or UNSEEN)) ** (0.5 / HALF_POWER)))
     return max(factors, default=0.0)
 
 

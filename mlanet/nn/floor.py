@@ -26,7 +26,7 @@ WIDTH = 0.05
 STIFFNESS = 100.0
 """eV per squared logarithm of the stretch: the resistance of a solid with 200 GPa and 18 Å³ per atom."""
 UNSEEN = 12.0
-"""Crowding of an element that never had a neighbour: twelve at the closest distance."""
+"""Crowding, of a training set without neighbours: twelve at the closest distance."""
 
 
 class Seen(NamedTuple):
@@ -42,13 +42,15 @@ class Seen(NamedTuple):
 class DistanceFloor(nn.Module):
     """r_ij → r_ij exp(c + ramp(ln(d/r) − c)), c = (h_i + h_j)/2, h_i = ramp(ln(ρ_i/ρ_max)/12); energy K h_i².
 
-    d is the closest distance of the two elements in training, ρ the crowding (`mlanet.crowding`), ρ_max the largest one
-    of the element in training, and ramp(t) 0 up to `SLACK`, with two continuous derivatives, and of slope 1 from
-    `WIDTH` further on. Directions do not change. Within the training set nothing changes, to the last digit; a crystal
-    compressed uniformly beyond it looks nearly the same at any density. Nothing is trained.
+    d is the distance of the two elements where nothing was learnt any more (`Statistics.wall`), ρ the crowding
+    (`mlanet.crowding`), ρ_max the largest one in training, of any element: it is a number of the same kind for all, and
+    of a rare one the training set does not show the most. And ramp(t) is 0 up to `SLACK`, with two continuous
+    derivatives, and of slope 1 from `WIDTH` further on. Directions do not change. Within the training set nothing
+    changes, to the last digit; a crystal compressed uniformly beyond it looks nearly the same at any density.
+    Nothing is trained.
 
     Args:
-        statistics: of the training set, with `closest` and `crowding`.
+        statistics: of the training set, with `wall` and `crowding`.
         cutoff: Å, of the model.
     """
 
@@ -63,14 +65,14 @@ class DistanceFloor(nn.Module):
         index[list(statistics.species)] = torch.arange(len(statistics.species))
         self.register_buffer("species_index", index, persistent=False)
         self.register_buffer("closest", closest_approach(statistics), persistent=False)
-        most = torch.tensor(statistics.crowding, dtype=torch.float64)
-        self.register_buffer("most", torch.where(most > 0, most, UNSEEN), persistent=False)
+        most = torch.tensor(max(statistics.crowding) or UNSEEN, dtype=torch.float64)
+        self.register_buffer("most", most, persistent=False)
 
     def forward(self, graph: AtomicGraph, vectors: Tensor) -> Seen:
         """(E, 3) Å as they are -> as they are seen."""
         species = self.species_index[graph.numbers]
         closest = self.closest.to(vectors.dtype)[species[graph.center], species[graph.neighbor]]
-        most = self.most.to(vectors.dtype)[species]
+        most = self.most.to(vectors.dtype)
         if vectors.device.type == "cpu" and not is_tracing() and self._familiar(graph, vectors.detach(), closest, most):
             return Seen(vectors, None)
         rho = crowding(vectors, closest, graph.center, graph.n_atoms, self.cutoff)

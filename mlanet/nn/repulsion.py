@@ -23,8 +23,8 @@ WALL_LAWS = frozenset({"wall", "compression"})
 class ScreenedRepulsion(nn.Module):
     """E_i = ½ Σ_j (e²/4πε₀) Z_i Z_j / r · φ(r/a) · u(r / r_ij),  a = 0.4685 Å / (Z_i^0.23 + Z_j^0.23).
 
-    u is the polynomial envelope that ends, with two derivatives, at r_ij: the smallest distance of the two elements in
-    the training set, or the sum of their covalent radii where the set has no such pair. So nothing that was learnt is
+    u is the polynomial envelope that ends, with two derivatives, at r_ij (`closest_approach`): the smallest distance of
+    the two elements in the training set, or less where the set hardly has the pair. So nothing that was learnt is
     changed, and nearer than any data atoms repel. Nothing is trained. Source: Ziegler, Biersack, Littmark (1985).
 
     Args:
@@ -61,7 +61,12 @@ class ScreenedRepulsion(nn.Module):
 
 
 def closest_approach(statistics: Statistics) -> Tensor:
-    """(species, species) Å, float64: the smallest distance in the training set; covalent radii where it has no pair."""
+    """(species, species) Å, float64: where nothing was learnt any more (`Statistics.wall`).
+
+    In models from before that was recorded: the smallest distance in training, or the sum of the covalent radii.
+    """
+    if statistics.wall:
+        return torch.tensor(statistics.wall, dtype=torch.float64)
     radius = torch.tensor(covalent_radii, dtype=torch.float64)[list(statistics.species)]
     reach = radius[:, None] + radius[None, :]
     if not statistics.closest:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mlanet.checkpoint import load_model, model_path
 from mlanet.data.dataset import load_samples
-from mlanet.data.fit import closest_pairs, fitted_energies, most_crowded
+from mlanet.data.fit import Table, closest_pairs, fitted_energies, most_crowded, walls
 from mlanet.data.samples import Sample
 from mlanet.errors import ConfigError
 from mlanet.inference import predict
@@ -35,6 +35,7 @@ def extended(old: Potential, samples: Sequence[Sample]) -> tuple[Potential, list
     relative = {z: z if z in old.species else _relative(z, old.species) for z in species}
     rows = [old.species.index(relative[z]) for z in species]
     closest = _closest(old.statistics, species, samples)
+    wall = _wall(old.statistics, species, samples, closest)
     statistics = dataclasses.replace(
         old.statistics,
         species=species,
@@ -43,7 +44,8 @@ def extended(old: Potential, samples: Sequence[Sample]) -> tuple[Potential, list
         ),
         scale=tuple(old.statistics.scale[r] for r in rows),
         closest=closest,
-        crowding=_crowding(old.statistics, species, samples, closest),
+        wall=wall,
+        crowding=_crowding(old.statistics, species, samples, wall),
         references_from="" if fresh else old.statistics.references_from,
     )
     new = Potential.build(old.model.config, statistics).to(dtype=old.dtype)
@@ -72,7 +74,7 @@ def _relative(number: int, known: Sequence[int]) -> int:
     return min(known, key=lambda z: (4 * abs(place(z)[0] - group) + abs(place(z)[1] - row), abs(z - number)))
 
 
-def _closest(old: Statistics, species: Sequence[int], samples: Sequence[Sample]) -> tuple[tuple[float, ...], ...]:
+def _closest(old: Statistics, species: Sequence[int], samples: Sequence[Sample]) -> Table:
     """Smallest distances of all pairs in the old data and in the samples; 0 where neither has the pair."""
     if not old.closest:
         return ()
@@ -84,16 +86,24 @@ def _closest(old: Statistics, species: Sequence[int], samples: Sequence[Sample])
     return tuple(map(tuple, np.where(np.isfinite(nearest), nearest, 0.0).tolist()))
 
 
-def _crowding(
-    old: Statistics, species: Sequence[int], samples: Sequence[Sample], closest: tuple[tuple[float, ...], ...]
-) -> tuple[float, ...]:
-    """Largest crowding in the old data and in the samples; a pair that comes nearer now lowers that of the old data."""
+def _wall(old: Statistics, species: Sequence[int], samples: Sequence[Sample], closest: Table) -> Table:
+    """As in the old data, nearer where the samples are, and of new elements as in the samples."""
+    if not old.wall:
+        return ()
+    wall = np.array(walls(samples, species, closest))
+    place = [list(species).index(z) for z in old.species]
+    now = np.array(closest_pairs(samples, species))[np.ix_(place, place)]
+    wall[np.ix_(place, place)] = np.where(now > 0, np.minimum(now, old.wall), old.wall)
+    return tuple(map(tuple, wall.tolist()))
+
+
+def _crowding(old: Statistics, species: Sequence[int], samples: Sequence[Sample], wall: Table) -> tuple[float, ...]:
+    """Largest crowding in the old data and in the samples; a wall that is nearer now lowers that of the old data."""
     if not old.crowding:
         return ()
     before = dict(zip(old.species, old.crowding, strict=True))
-    return tuple(
-        max(before.get(z, 0.0), rho) for z, rho in zip(species, most_crowded(samples, species, closest), strict=True)
-    )
+    now = most_crowded(samples, species, wall)
+    return tuple(max(before.get(z, 0.0), rho) for z, rho in zip(species, now, strict=True))
 
 
 def with_moved_references(old: Potential, samples: Sequence[Sample]) -> tuple[Potential, list[str]]:

@@ -341,14 +341,16 @@ def test_repulsion_drives_overlapping_atoms_apart_and_leaves_bonds() -> None:
     """ZBL of two silicon atoms at 0.5 Å: 14² · 14.4/0.5 · φ(0.5/a) · u; beyond the sum of covalent radii exactly 0."""
     repulsion = ScreenedRepulsion(Statistics.unit((14,)))
     close, bonded = (Atoms("Si2", [[0, 0, 0], [d, 0, 0]]) for d in (0.5, 2.23))
-    given = float(repulsion(to_graph(close, 5.0).to(dtype=torch.float64)).sum())
+    graph = to_graph(close, 5.0)
+    given = float(repulsion(graph, graph.edge_vectors()).sum())
     x = 0.5 / (0.4685 / (2 * 14**0.23))
     phi = 0.18175 * math.exp(-3.1998 * x) + 0.50986 * math.exp(-0.94229 * x)
     phi += 0.28022 * math.exp(-0.4029 * x) + 0.02817 * math.exp(-0.20162 * x)
     t = 0.5 / 2.22
     envelope = 1 - 28 * t**6 + 48 * t**7 - 21 * t**8
     assert given == pytest.approx(14**2 * 14.399645 / 0.5 * phi * envelope, rel=1e-10)
-    assert float(repulsion(to_graph(bonded, 5.0)).abs().max()) == 0.0
+    graph = to_graph(bonded, 5.0)
+    assert float(repulsion(graph, graph.edge_vectors()).abs().max()) == 0.0
     config = LEIGNNConfig(channels=8, layers=1, repulsion="zbl")
     potential = Potential.build(config, Statistics.unit((14,))).double().eval()
     assert float(potential(to_graph(close, 5.0)).forces[1, 0]) > 100

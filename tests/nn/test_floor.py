@@ -67,7 +67,7 @@ def test_the_most_crowded_atom_is_found_and_saved(statistics: Statistics, tmp_pa
             rho = 0.0
             for edge in (graph.center == atom).nonzero().flatten().tolist():
                 pair = (statistics.species.index(kinds[atom]), statistics.species.index(kinds[graph.neighbor[edge]]))
-                square = statistics.closest[pair[0]][pair[1]] ** 2
+                square = statistics.wall[pair[0]][pair[1]] ** 2
                 rho += max(0.0, square / float(vectors[edge] @ vectors[edge]) - square / 25.0) ** 6
             expected[kinds[atom]] = max(expected[kinds[atom]], rho)
     assert statistics.crowding == pytest.approx(tuple(expected.values()))
