@@ -6,6 +6,7 @@ import base64
 import os
 import random
 import signal
+import subprocess
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -17,6 +18,7 @@ os.environ["NO_COLOR"] = "1"
 import numpy as np
 import pytest
 import torch
+from forked import Forked
 from hypothesis import settings
 
 torch.set_num_threads(1)
@@ -35,6 +37,12 @@ def same_start() -> Iterator[None]:
     before = (torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled())
     yield
     assert (torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()) == before
+
+
+@pytest.fixture
+def forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interpreters that the package starts are copies of this process, where nothing depends on their being new."""
+    monkeypatch.setattr(subprocess, "Popen", Forked)
 
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
