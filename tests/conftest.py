@@ -51,13 +51,13 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+
 
 @pytest.fixture
 def drawn() -> None:
-    """Asked for by tests that look at the pictures of trainings and sweeps."""
+    """Asked for by tests that look at pictures: one of each kind."""
 
 
 @pytest.fixture(autouse=True)
 def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings and sweeps draw what no test looks at, and that is most of their time here: one dot instead."""
-    if request.path.parent.name not in ("training", "sweep") or "drawn" in request.fixturenames:
+    """Commands draw what no test looks at, and that is much of their time here: one dot instead."""
+    if request.path.parent.name not in ("training", "sweep", "cli", "distill") or "drawn" in request.fixturenames:
         return
     from matplotlib.figure import Figure
 

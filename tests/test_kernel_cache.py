@@ -15,11 +15,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import Forked
 
 from mlanet.errors import KernelError
 from mlanet.ops.native import cache, library
 
-LOAD = "import torch; from mlanet.ops.native import library; print(library.load(1, torch.float32).mlanet_lanes())"
+LOAD = (
+    "import torch; from mlanet.ops.native import library; library.load.cache_clear(); "
+    "print(library.load(1, torch.float32).mlanet_lanes())"
+)
 COMPILER = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
@@ -144,8 +148,9 @@ def test_a_folder_of_somebody_else_is_left_alone(kept: Path, compilations: list[
 def test_a_library_cut_while_in_use_does_no_harm(kept: Path) -> None:
     """A file cut under a running process would end it with SIGBUS; what is loaded is a copy."""
     script = f"{LOAD}; import os; os.truncate({str(kept)!r}, 0); print(library.load(1, torch.float32).mlanet_lanes())"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and len(set(done.stdout.split())) == 1
+    process = Forked([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    out, _ = process.communicate()
+    assert process.returncode == 0 and len(out.split()) == 2 and len(set(out.split())) == 1
 
 
 def slow_compiler(folder: Path, before: str) -> Path:
@@ -159,10 +164,10 @@ def slow_compiler(folder: Path, before: str) -> Path:
     return script
 
 
-def start(folder: Path, compiler: Path) -> subprocess.Popen[str]:
+def start(folder: Path, compiler: Path) -> Forked:
     environment = os.environ | {"MLANET_CACHE": str(folder / "cache"), "CXX": str(compiler), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-c", LOAD], env=environment, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+    return Forked([sys.executable, "-c", LOAD], env=environment, text=True, **pipes)
 
 
 def test_first_compiles_side_by_side(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ SILICON = Path(__file__).parents[2] / "mlanet" / "examples" / "si.cif"
 RUN = ("md", SILICON, "-m", "elemental", "--steps", 20, "--every", 2, "--checkpoint-every", 10, "-T", 300)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_from_a_crystal_to_pictures(mlanet) -> None:
     """A run, its folder, its summary; then its analysis against another run, with tables and pictures."""
     first = mlanet(*RUN, "-o", "a", "-e", "nve", "--dtype", "float64", "--json")
