@@ -29,12 +29,27 @@ COMPILER = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
 
 
+def script(place: Path, before: str = "") -> Path:
+    """A compiler that does something else first, and then does not optimise, which takes most of its time."""
+    place.write_text(
+        f'#!/bin/sh\ncase "$*" in *--version*) exec {COMPILER} --version;; esac\n{before}\nexec {COMPILER} "$@" -O0\n'
+    )
+    place.chmod(0o755)
+    return place
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return script(tmp_path_factory.mktemp("compiler") / "quick-g++")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, quick: Path) -> Path:
     """A cache with one library in it."""
     place = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLANET_CACHE", str(place))
+        patch.setenv("CXX", str(quick))
         library.load.cache_clear()
         library.load(1, torch.float32)
     library.load.cache_clear()
@@ -42,9 +57,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def kept(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def kept(made: Path, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of it, in use."""
     shutil.copytree(made, tmp_path / "cache")
+    monkeypatch.setenv("CXX", str(quick))
     monkeypatch.setenv("MLANET_CACHE", str(tmp_path / "cache"))
     library.load.cache_clear()
     yield next((tmp_path / "cache" / "kernels").iterdir())
@@ -147,21 +163,15 @@ def test_a_folder_of_somebody_else_is_left_alone(kept: Path, compilations: list[
 
 def test_a_library_cut_while_in_use_does_no_harm(kept: Path) -> None:
     """A file cut under a running process would end it with SIGBUS; what is loaded is a copy."""
-    script = f"{LOAD}; import os; os.truncate({str(kept)!r}, 0); print(library.load(1, torch.float32).mlanet_lanes())"
-    process = Forked([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    code = f"{LOAD}; import os; os.truncate({str(kept)!r}, 0); print(library.load(1, torch.float32).mlanet_lanes())"
+    process = Forked([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     out, _ = process.communicate()
     assert process.returncode == 0 and len(out.split()) == 2 and len(set(out.split())) == 1
 
 
 def slow_compiler(folder: Path, before: str) -> Path:
     """A compiler that does something else first; it writes a line for each compilation."""
-    script = folder / "slow-g++"
-    script.write_text(
-        f'#!/bin/sh\ncase "$*" in *--version*) exec {COMPILER} --version;; esac\n'
-        f'echo $$ >> {folder}/compiled\n{before}\nexec {COMPILER} "$@"\n'
-    )
-    script.chmod(0o755)
-    return script
+    return script(folder / "slow-g++", f"echo $$ >> {folder}/compiled\n{before}")
 
 
 def start(folder: Path, compiler: Path) -> Forked:
@@ -204,13 +214,13 @@ def test_the_limit_counts_processor_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str, ends: bool
 ) -> None:
     """A compiler that computes for longer is stopped and named; one that waits for its turn is not."""
-    script = tmp_path / "compiler"
-    script.write_text(f"#!/bin/sh\n{work}\n")
-    script.chmod(0o755)
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f"#!/bin/sh\n{work}\n")
+    compiler.chmod(0o755)
     monkeypatch.setattr(library, "TIME_LIMIT", 1)
     if ends:
         with pytest.raises(KernelError, match="could not compile"):  # it wrote nothing
-            library._compiled((str(script),), (), tmp_path)
+            library._compiled((str(compiler),), (), tmp_path)
     else:
         with pytest.raises(KernelError, match="more than 1 s of processor time"):
-            library._compiled((str(script),), (), tmp_path)
+            library._compiled((str(compiler),), (), tmp_path)
