@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from compilers import COMPILER, quick_compiler
 from forked import Forked
 
 from mlanet.errors import KernelError
@@ -24,23 +25,13 @@ LOAD = (
     "import torch; from mlanet.ops.native import library; library.load.cache_clear(); "
     "print(library.load(1, torch.float32).mlanet_lanes())"
 )
-COMPILER = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
 
 
-def script(place: Path, before: str = "") -> Path:
-    """A compiler that does something else first, and then does not optimise, which takes most of its time."""
-    place.write_text(
-        f'#!/bin/sh\ncase "$*" in *--version*) exec {COMPILER} --version;; esac\n{before}\nexec {COMPILER} "$@" -O0\n'
-    )
-    place.chmod(0o755)
-    return place
-
-
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return script(tmp_path_factory.mktemp("compiler") / "quick-g++")
+    return quick_compiler(tmp_path_factory.mktemp("compiler") / "quick-g++")
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +162,7 @@ def test_a_library_cut_while_in_use_does_no_harm(kept: Path) -> None:
 
 def slow_compiler(folder: Path, before: str) -> Path:
     """A compiler that does something else first; it writes a line for each compilation."""
-    return script(folder / "slow-g++", f"echo $$ >> {folder}/compiled\n{before}")
+    return quick_compiler(folder / "slow-g++", f"echo $$ >> {folder}/compiled\n{before}")
 
 
 def start(folder: Path, compiler: Path) -> Forked:
