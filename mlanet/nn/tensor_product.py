@@ -33,7 +33,8 @@ class TensorProduct(nn.Module):
         own_weights: bool,
     ) -> None:
         super().__init__()
-        self.product = _twin(_generated(irreps_in1, irreps_in2, irreps_out, tuple(paths), own_weights))
+        kind = torch.get_default_dtype(), torch.get_default_device()
+        self.product = _twin(_generated(irreps_in1, irreps_in2, irreps_out, tuple(paths), own_weights, *kind))
         if own_weights:
             del self.product.weight
             self.product.internal_weights = True
@@ -69,9 +70,18 @@ class TensorProduct(nn.Module):
 
 @lru_cache(maxsize=128)
 def _generated(
-    irreps_in1: o3.Irreps, irreps_in2: o3.Irreps, irreps_out: o3.Irreps, paths: tuple[Path, ...], shared: bool
+    irreps_in1: o3.Irreps,
+    irreps_in2: o3.Irreps,
+    irreps_out: o3.Irreps,
+    paths: tuple[Path, ...],
+    shared: bool,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> o3.TensorProduct:
-    """e3nn's product without weights. It writes and optimises code, most of the time that it takes to build a model."""
+    """e3nn's product without weights, of torch's default type and on its default device, which must be those given.
+
+    It writes and optimises code, most of the time that it takes to build a model: once for each product.
+    """
     sizes = (irreps_in1, irreps_in2, irreps_out)
     return o3.TensorProduct(*sizes, list(paths), shared_weights=shared, internal_weights=False)
 
