@@ -6,6 +6,7 @@ import base64
 import os
 import random
 import signal
+import subprocess
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -17,6 +18,7 @@ os.environ["NO_COLOR"] = "1"
 import numpy as np
 import pytest
 import torch
+from forked import Forked
 from hypothesis import settings
 
 torch.set_num_threads(1)
@@ -37,19 +39,25 @@ def same_start() -> Iterator[None]:
     assert (torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()) == before
 
 
+@pytest.fixture
+def forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interpreters that the package starts are copies of this process, where nothing depends on their being new."""
+    monkeypatch.setattr(subprocess, "Popen", Forked)
+
+
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 """A picture of one dot, as PNG."""
 
 
 @pytest.fixture
 def drawn() -> None:
-    """Asked for by tests that look at the pictures of trainings and sweeps."""
+    """Asked for by tests that look at pictures: one of each kind."""
 
 
 @pytest.fixture(autouse=True)
 def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings and sweeps draw what no test looks at, and that is most of their time here: one dot instead."""
-    if request.path.parent.name not in ("training", "sweep") or "drawn" in request.fixturenames:
+    """Commands draw what no test looks at, and that is much of their time here: one dot instead."""
+    if request.path.parent.name not in ("training", "sweep", "cli", "distill") or "drawn" in request.fixturenames:
         return
     from matplotlib.figure import Figure
 

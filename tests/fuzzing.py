@@ -30,7 +30,8 @@ def work(seed: int, first: int, count: int, report: IO[str]) -> None:
     """Try inputs one after another in the current folder; a line of JSON before and after each."""
     import resource
 
-    from fuzz_inputs import act, kind_of, prepare
+    from fuzz_inputs import act, kind_of
+    from fuzz_material import prepare
 
     from mlanet.memory import forget_highest_resident, highest_resident, resident
 

@@ -31,6 +31,8 @@ from mlanet.profiling.subject import Request, configuration, own  # noqa: E402
 from mlanet.profiling.systems import system  # noqa: E402
 from mlanet.statistics import Statistics  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("forks")
+
 
 @pytest.mark.slow
 def test_accuracy_benchmark_runs_and_goes_on(tmp_path: Path) -> None:

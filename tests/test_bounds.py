@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from ase import Atoms
 from ase.build import bulk
-from fuzz_inputs import signed
+from fuzz_material import signed
 from hypothesis import given
 from hypothesis import strategies as st
 

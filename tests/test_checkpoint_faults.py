@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import Forked
 
 from mlanet.checkpoint import load_model, load_state, read_model_header, save_model, save_state
 from mlanet.config import parse
@@ -74,9 +75,8 @@ def test_kill_at_any_instant_leaves_a_whole_file(tmp_path: Path) -> None:
     save_state(path, {"weights": torch.zeros(100_000)}, {"step": 0})
     chance = random.Random(0)
     command = [sys.executable, "-c", SAVER, str(path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     step, interrupted, span = 0, 0, 0.02
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as server:
+    with Forked(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None and server.stdout is not None
         for _ in range(KILLS):
             server.stdin.write(f"{step}\n")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fuzz_inputs
+import fuzz_material
 import numpy as np
 import pytest
 import torch
@@ -43,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a model and structures, and in it for the time of these tests."""
     place, before = tmp_path_factory.mktemp("fuzz"), Path.cwd()
     os.chdir(place)
-    fuzz_inputs.prepare()
+    fuzz_material.prepare()
     yield place
     os.chdir(before)
 
@@ -77,7 +78,7 @@ def test_the_fuzzer_finds_what_is_broken(folder: Path, monkeypatch: pytest.Monke
 
 @pytest.fixture(scope="module")
 def potential(folder: Path) -> Potential:
-    return load_model(fuzz_inputs.MODEL, dtype=torch.float64)
+    return load_model(fuzz_material.MODEL, dtype=torch.float64)
 
 
 NUMBER = st.floats(allow_nan=True, allow_infinity=True, width=64)
@@ -143,7 +144,7 @@ def test_any_sound_structure_survives_a_file(folder: Path, rows, lengths, pbc) -
 )
 def test_any_text_anywhere_in_a_file(folder: Path, name: str, text: str | bytes, at: int) -> None:
     """Read or refused by an error that names the file."""
-    data = fuzz_inputs.TEXTS[name].encode()
+    data = fuzz_material.TEXTS[name].encode()
     noise = text if isinstance(text, bytes) else text.encode(errors="replace")
     Path(name).write_bytes(data[:at] + noise + data[at:])
     try:

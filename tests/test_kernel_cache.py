@@ -15,22 +15,32 @@ from pathlib import Path
 
 import pytest
 import torch
+from compilers import COMPILER, quick_compiler
+from forked import Forked
 
 from mlanet.errors import KernelError
 from mlanet.ops.native import cache, library
 
-LOAD = "import torch; from mlanet.ops.native import library; print(library.load(1, torch.float32).mlanet_lanes())"
-COMPILER = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
+LOAD = (
+    "import torch; from mlanet.ops.native import library; library.load.cache_clear(); "
+    "print(library.load(1, torch.float32).mlanet_lanes())"
+)
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return quick_compiler(tmp_path_factory.mktemp("compiler") / "quick-g++")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, quick: Path) -> Path:
     """A cache with one library in it."""
     place = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLANET_CACHE", str(place))
+        patch.setenv("CXX", str(quick))
         library.load.cache_clear()
         library.load(1, torch.float32)
     library.load.cache_clear()
@@ -38,9 +48,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def kept(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def kept(made: Path, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of it, in use."""
     shutil.copytree(made, tmp_path / "cache")
+    monkeypatch.setenv("CXX", str(quick))
     monkeypatch.setenv("MLANET_CACHE", str(tmp_path / "cache"))
     library.load.cache_clear()
     yield next((tmp_path / "cache" / "kernels").iterdir())
@@ -143,26 +154,21 @@ def test_a_folder_of_somebody_else_is_left_alone(kept: Path, compilations: list[
 
 def test_a_library_cut_while_in_use_does_no_harm(kept: Path) -> None:
     """A file cut under a running process would end it with SIGBUS; what is loaded is a copy."""
-    script = f"{LOAD}; import os; os.truncate({str(kept)!r}, 0); print(library.load(1, torch.float32).mlanet_lanes())"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and len(set(done.stdout.split())) == 1
+    code = f"{LOAD}; import os; os.truncate({str(kept)!r}, 0); print(library.load(1, torch.float32).mlanet_lanes())"
+    process = Forked([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    out, _ = process.communicate()
+    assert process.returncode == 0 and len(out.split()) == 2 and len(set(out.split())) == 1
 
 
 def slow_compiler(folder: Path, before: str) -> Path:
     """A compiler that does something else first; it writes a line for each compilation."""
-    script = folder / "slow-g++"
-    script.write_text(
-        f'#!/bin/sh\ncase "$*" in *--version*) exec {COMPILER} --version;; esac\n'
-        f'echo $$ >> {folder}/compiled\n{before}\nexec {COMPILER} "$@"\n'
-    )
-    script.chmod(0o755)
-    return script
+    return quick_compiler(folder / "slow-g++", f"echo $$ >> {folder}/compiled\n{before}")
 
 
-def start(folder: Path, compiler: Path) -> subprocess.Popen[str]:
+def start(folder: Path, compiler: Path) -> Forked:
     environment = os.environ | {"MLANET_CACHE": str(folder / "cache"), "CXX": str(compiler), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-c", LOAD], env=environment, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+    return Forked([sys.executable, "-c", LOAD], env=environment, text=True, **pipes)
 
 
 def test_first_compiles_side_by_side(tmp_path: Path) -> None:
@@ -199,13 +205,13 @@ def test_the_limit_counts_processor_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str, ends: bool
 ) -> None:
     """A compiler that computes for longer is stopped and named; one that waits for its turn is not."""
-    script = tmp_path / "compiler"
-    script.write_text(f"#!/bin/sh\n{work}\n")
-    script.chmod(0o755)
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f"#!/bin/sh\n{work}\n")
+    compiler.chmod(0o755)
     monkeypatch.setattr(library, "TIME_LIMIT", 1)
     if ends:
         with pytest.raises(KernelError, match="could not compile"):  # it wrote nothing
-            library._compiled((str(script),), (), tmp_path)
+            library._compiled((str(compiler),), (), tmp_path)
     else:
         with pytest.raises(KernelError, match="more than 1 s of processor time"):
-            library._compiled((str(script),), (), tmp_path)
+            library._compiled((str(compiler),), (), tmp_path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from compilers import COMPILER, quick_compiler
 from systems import SPECIES, triclinic
 from torch import Tensor
 
@@ -38,6 +40,8 @@ def unknown(monkeypatch: pytest.MonkeyPatch) -> None:
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """A machine that has not compiled anything yet."""
     monkeypatch.setenv("MLANET_CACHE", str(tmp_path / "cache"))
+    if COMPILER is not None:
+        monkeypatch.setenv("CXX", str(quick_compiler(tmp_path / "quick-g++")))
     library.load.cache_clear()
     yield tmp_path / "cache" / "kernels"
     library.load.cache_clear()
@@ -88,7 +92,7 @@ def test_a_machine_without_a_compiler(
 
 def test_a_compiler_with_arguments_and_a_user_without_a_home(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`CXX="g++ -pipe"` is run as a shell would; without a home the kernels are made in a private folder."""
-    monkeypatch.setenv("CXX", "g++ -pipe")
+    monkeypatch.setenv("CXX", f"{os.environ['CXX']} -pipe")
     monkeypatch.delenv("MLANET_CACHE")
 
     def homeless() -> Path:

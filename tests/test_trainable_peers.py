@@ -155,6 +155,7 @@ def compared(folder: Path, *words: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.usefixtures("forks")
 def test_the_better_rate_is_chosen(tmp_path: Path) -> None:
     """By the loss on the middle part; time is the processor's, and a second budget is a second row."""
     words = ["--models", "leignn:channels=8,layers=1", "--rates", "1e-9", "0.01", "--trial", "0.5"]

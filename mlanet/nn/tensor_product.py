@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -31,14 +33,12 @@ class TensorProduct(nn.Module):
         own_weights: bool,
     ) -> None:
         super().__init__()
-        self.product = o3.TensorProduct(
-            irreps_in1,
-            irreps_in2,
-            irreps_out,
-            list(paths),
-            shared_weights=own_weights,
-            internal_weights=own_weights,
-        )
+        kind = torch.get_default_dtype(), torch.get_default_device()
+        self.product = _twin(_generated(irreps_in1, irreps_in2, irreps_out, tuple(paths), own_weights, *kind))
+        if own_weights:
+            del self.product.weight
+            self.product.internal_weights = True
+            self.product.weight = nn.Parameter(torch.randn(self.product.weight_numel))
         for module in self.product.modules():
             module._non_persistent_buffers_set.update(module._buffers)
         self._restore_constants()
@@ -66,6 +66,34 @@ class TensorProduct(nn.Module):
         super()._apply(fn, recurse)
         self._restore_constants()
         return self
+
+
+@lru_cache(maxsize=128)
+def _generated(
+    irreps_in1: o3.Irreps,
+    irreps_in2: o3.Irreps,
+    irreps_out: o3.Irreps,
+    paths: tuple[Path, ...],
+    shared: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> o3.TensorProduct:
+    """e3nn's product without weights, of torch's default type and on its default device, which must be those given.
+
+    It writes and optimises code, most of the time that it takes to build a model: once for each product.
+    """
+    sizes = (irreps_in1, irreps_in2, irreps_out)
+    return o3.TensorProduct(*sizes, list(paths), shared_weights=shared, internal_weights=False)
+
+
+def _twin(module: nn.Module) -> Any:
+    """A module with tensors, hooks and submodules of its own and the generated code of the first."""
+    twin = object.__new__(type(module))  # that of torch.fx would write the code anew
+    own = {name: copy.copy(one) for name, one in vars(module).items() if isinstance(one, dict | set | list)}
+    own["_buffers"] = {name: None if one is None else one.clone() for name, one in module._buffers.items()}
+    own["_modules"] = {name: None if one is None else _twin(one) for name, one in module._modules.items()}
+    vars(twin).update(vars(module) | own)
+    return twin
 
 
 def fully_connected(irreps_in1: o3.Irreps, irreps_in2: o3.Irreps, irreps_out: o3.Irreps) -> TensorProduct:

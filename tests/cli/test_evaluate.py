@@ -50,6 +50,7 @@ def test_what_is_not_labelled_is_left_out(mlanet, model, labelled) -> None:
     assert set(report["quantities"]) == {"energy"} and report["elements"] == {}
 
 
+@pytest.mark.usefixtures("drawn")
 def test_table_and_plots(mlanet, model, labelled) -> None:
     """The table names units; one PNG per labelled quantity lies in the folder."""
     outcome = mlanet("evaluate", labelled, "-m", model, "--plots", "plots")

@@ -28,6 +28,7 @@ def layered(distance: float = 4.4) -> Atoms:
     return Atoms("Mo2", [[0, 0, 0.1], [0, 0, 0.1 + distance]], cell=[2.6, 2.6, 2 * distance], pbc=True)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_exfoliation_from_a_file_to_pictures(mlanet) -> None:
     """Curve, reference and sliding; numbers agree with the tables."""
     ase.io.write("layers.extxyz", layered())

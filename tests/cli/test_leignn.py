@@ -29,7 +29,8 @@ def test_train_predict_evaluate_check(mlanet, labelled: Path, forces: str) -> No
     errors = mlanet("evaluate", labelled, "-m", model, "--json").document["errors"]["quantities"]
     assert errors["forces"]["mae"] > 0
     assert ("stress" in errors) is (forces == "gradient")
-    assert mlanet("check", "-m", model, "--json").document["broken"] == 0
+    if forces == "gradient":  # which promises more laws
+        assert mlanet("check", "-m", model, "--json").document["broken"] == 0
 
 
 def test_direct_first_then_conservative(mlanet, labelled: Path) -> None:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import ase.io
 import pytest
 from ase.build import bulk, molecule
+from forked import Forked
 
+from mlanet.cli.main import main
 from mlanet.dynamics.run import _Run
 
 SILICON = Path(__file__).parents[2] / "mlanet" / "examples" / "si.cif"
 RUN = ("md", SILICON, "-m", "elemental", "--steps", 20, "--every", 2, "--checkpoint-every", 10, "-T", 300)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_from_a_crystal_to_pictures(mlanet) -> None:
     """A run, its folder, its summary; then its analysis against another run, with tables and pictures."""
     first = mlanet(*RUN, "-o", "a", "-e", "nve", "--dtype", "float64", "--json")
@@ -93,23 +93,20 @@ def test_a_finished_folder_is_not_overwritten(mlanet) -> None:
     assert Path("a/trajectory.extxyz").read_bytes() == before
 
 
-def test_killed_and_resumed_is_the_same_run(tmp_path: Path) -> None:
+def test_killed_and_resumed_is_the_same_run(mlanet, tmp_path: Path) -> None:
     """SIGKILL in the middle, then --resume: the files equal those of a run that was left alone, to the byte."""
     words = [str(word) for word in RUN]
-    words[words.index("20")] = "60"
-    command = [sys.executable, "-m", "mlanet", *words, "-e", "langevin"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    quiet = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run([*command, "-o", str(tmp_path / "whole")], check=True, **quiet)
-    victim = subprocess.Popen([*command, "-o", str(tmp_path / "part")], **quiet)
+    words[words.index("20")] = "30"
+    words += ["-e", "langevin"]
+    assert mlanet(*words, "-o", "whole").status == 0
+    victim = Forked(lambda: main([*words, "-o", "part"]))
     checkpoint = tmp_path / "part" / "checkpoint.safetensors"
-    deadline = time.monotonic() + 60
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.3)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
-    subprocess.run([*command, "-o", str(tmp_path / "part"), "--resume"], check=True, **quiet)
+    while not checkpoint.exists() and victim.poll() is None:
+        time.sleep(0.01)
+    victim.kill()
+    victim.communicate()
+    assert victim.returncode == -signal.SIGKILL
+    assert mlanet(*words, "-o", "part", "--resume").status == 0
     for name in ("trajectory.extxyz", "log.csv"):
         assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

@@ -89,6 +89,7 @@ def test_many_formats_in_one_call(mlanet, model) -> None:
     assert max(energies) - min(energies) < 1e-5
 
 
+@pytest.mark.usefixtures("drawn")
 def test_picture(mlanet, model, labelled) -> None:
     """`--picture` draws a PNG."""
     assert mlanet("predict", labelled, "-m", model, "--picture", "p.png").status == 0

@@ -15,6 +15,7 @@ from mlanet.profiling.measurement import Measurement
 SMALL = "leignn:channels=8,layers=1"
 
 
+@pytest.mark.usefixtures("forks")
 def test_compare_leaves_table_document_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two models on two systems; the error of each goes into the report against its time."""
     errors = tmp_path / "errors.csv"
@@ -46,7 +47,7 @@ def test_a_busy_machine_is_told(
     assert "up to 50 times" in page and "processor_ms" in page
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("forks")
 def test_speed_memory_and_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each prints a table and leaves its report."""
     common = ["-s", "Si:8", "-o", str(tmp_path)]
@@ -60,6 +61,7 @@ def test_speed_memory_and_trace(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forks")
 def test_scale_and_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Growth ends at the size that was asked for; a prediction names the largest cell."""
     assert main(["profile", "scale", SMALL, "--crystal", "Si", "--max-atoms", "200", "-o", str(tmp_path)]) == 0

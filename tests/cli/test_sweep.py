@@ -31,6 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "_engine", lambda *_: here)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_from_a_yaml_to_a_page(mlanet, quick, tmp_path: Path, labelled: Path) -> None:
     """The YAML gives the points; the folder can be named to go on; options and the YAML mean the same settings."""
     (tmp_path / "sweep.yaml").write_text(YAML.replace("LABELLED", str(labelled)))

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mlanet.config import to_yaml
+from mlanet.config import parse, read_yaml, to_yaml
 from mlanet.potential import Potential
+from mlanet.training.config import TrainConfig
 from mlanet.training.state import Averaged
 
 CONFIG = """
@@ -44,6 +45,8 @@ def test_train_then_use(mlanet, config: Path, labelled: Path) -> None:
         "audit.txt",
     ):
         assert Path("run", name).stat().st_size > 0
+    written = parse(read_yaml("run/config.yaml"), TrainConfig, "run/config.yaml")  # complete, and can be used again
+    assert written.budget.steps == 8 and "max_edges" in to_yaml(written)
 
 
 def test_dry_run_writes_nothing(mlanet, config: Path) -> None:
@@ -92,16 +95,6 @@ def test_disk_full_while_saving(mlanet, config: Path, monkeypatch: pytest.Monkey
     result = mlanet("train", config)
     assert result.status == 3 and "No space left" in result.err
     assert not list(Path("run").glob("*.partial")) and not list(Path("run").glob(".*partial"))
-
-
-def test_written_config_can_be_used_again(mlanet, config: Path) -> None:
-    """`config.yaml` in the run's folder is a complete configuration."""
-    from mlanet.config import parse, read_yaml
-    from mlanet.training.config import TrainConfig
-
-    assert mlanet("train", config).status == 0
-    written = parse(read_yaml("run/config.yaml"), TrainConfig, "run/config.yaml")
-    assert written.budget.steps == 6 and "max_edges" in to_yaml(written)
 
 
 def test_ctrl_c_says_what_was_kept_and_how_to_go_on(mlanet, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

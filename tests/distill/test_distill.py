@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,7 @@ def test_a_teacher_in_another_folder_and_one_that_cannot_be(tmp_path: Path, monk
         Teacher(TeacherConfig(name="emt", python=str(tmp_path / "python")), tmp_path)
 
 
+@pytest.mark.usefixtures("forks")
 def test_what_a_second_teacher_contradicts_is_left_out(crystals: Path, tmp_path: Path) -> None:
     """EMT against Lennard-Jones: no forces agree, so nothing is kept; against itself, everything is."""
     recipes = {"hot": {"share": 1, "supercell": True, "rattle": [0.2, 0.2]}}
@@ -262,6 +264,7 @@ def test_recipes_that_give_nothing_end_with_an_error(
     assert len(read(tmp_path / "labels" / "labels.extxyz", ":")) == 9, "each crystal once"
 
 
+@pytest.mark.usefixtures("forks")
 def test_the_command_labels_is_killed_and_goes_on(crystals: Path, tmp_path: Path) -> None:
     from mlanet.config import to_yaml
 
@@ -271,7 +274,7 @@ def test_the_command_labels_is_killed_and_goes_on(crystals: Path, tmp_path: Path
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ)
     labels = tmp_path / "run" / "round-0" / "labels.extxyz"
     while process.poll() is None and not (labels.exists() and labels.stat().st_size > 20_000):
-        pass
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     have = len(list(read_frames(labels))) if labels.read_text().endswith("\n") else None

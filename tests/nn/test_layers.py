@@ -192,3 +192,27 @@ def test_smooth_max_approaches_the_maximum() -> None:
     neighbor, weightless = torch.tensor([1, 2, 2]), torch.tensor([1.0, 1.0, 0.0]).double()
     found = surroundings(values, weightless, neighbor, around)[:, 1, 0]
     assert found[0].item() == pytest.approx(400.0) and found[1:].tolist() == [0.0, 0.0]
+
+
+def test_products_that_share_code_share_nothing_else() -> None:
+    """Weights are those that e3nn would draw; type, constants and weights of one leave the other as it is."""
+    irreps, paths = natural_irreps(2, 2), [(1, 1, 2, "uuu", True), (2, 2, 2, "uuu", True)]
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        TensorProduct(irreps, irreps, irreps, paths, True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.manual_seed(1)
+    one, other = (TensorProduct(irreps, irreps, irreps, paths, True) for _ in range(2))
+    torch.manual_seed(1)
+    for mine in (one, other):
+        theirs = o3.TensorProduct(irreps, irreps, irreps, paths)
+        assert torch.equal(mine.product.weight, theirs.weight)
+        x = torch.randn(3, irreps.dim, generator=torch.Generator().manual_seed(2))
+        torch.testing.assert_close(mine(x, x), theirs(x, x), rtol=0, atol=1e-6)
+    before = other(x, x)
+    one.double()
+    with torch.no_grad():
+        one.product.weight.zero_()
+    assert not one(x.double(), x.double()).any()
+    assert torch.equal(other(x, x), before) and before.dtype == torch.float32 and bool(before.any())

@@ -6,11 +6,8 @@ Neither needs a GPU: Triton interprets the kernels on the CPU, and compiles them
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
@@ -27,19 +24,10 @@ from mlanet.statistics import Statistics
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 
 
-def interpreted(*cases: str) -> None:
-    """Comparisons in a process of their own, where the interpreter is chosen before triton is imported."""
-    program = Path(__file__).with_name("interpreted.py")
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    command = [sys.executable, program, *cases]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 @needs_triton
-def test_kernels_are_the_equations() -> None:
+def test_kernels_are_the_equations(interpreted: Callable[..., None]) -> None:
     """The smallest problems, every derivative."""
-    interpreted("one_edge,0.0,1,float64,tangent,1", "no_edges,0.0,1,float64,tangent,1")
+    interpreted("interpreted.py", "one_edge,0.0,1,float64,tangent,1", "no_edges,0.0,1,float64,tangent,1")
 
 
 LAYERED = ["tiles,0.3,1,float64,tangent,1", "one_atom_own_images,0.0,1,float64,tangent,2"]
@@ -54,23 +42,25 @@ and hidden layer or none."""
 @needs_triton
 @pytest.mark.slow
 @pytest.mark.parametrize("cases", [LAYERED, LINEAR], ids=["hidden layer", "linear"])
-def test_kernels_are_the_equations_everywhere(cases: list[str]) -> None:
+def test_kernels_are_the_equations_everywhere(interpreted: Callable[..., None], cases: list[str]) -> None:
     """Every degree, product and sum, several tiles, own images, none: message, gradient and its tangent."""
-    interpreted(*cases)
+    interpreted("interpreted.py", *cases)
 
 
 @needs_triton
 @pytest.mark.slow
-def test_kernels_are_the_equations_at_full_width() -> None:
+def test_kernels_are_the_equations_at_full_width(interpreted: Callable[..., None]) -> None:
     """Channels, heads and keys that people train with, for an atom or two: message and gradient."""
-    interpreted(*(f"{name},0.0,0,float64,gradient,4" for name in ("molecules_l1", "crystal_l2", "crystal_l3")))
+    interpreted(
+        "interpreted.py", *(f"{name},0.0,0,float64,gradient,4" for name in ("molecules_l1", "crystal_l2", "crystal_l3"))
+    )
 
 
 @needs_triton
 @pytest.mark.slow
-def test_kernels_in_single_precision() -> None:
+def test_kernels_in_single_precision(interpreted: Callable[..., None]) -> None:
     """float32 gives float32, to what it can hold."""
-    interpreted("one_atom_own_images,0.3,1,float32,tangent,1", "some_alone,0.3,1,float32,tangent,1")
+    interpreted("interpreted.py", "one_atom_own_images,0.3,1,float32,tangent,1", "some_alone,0.3,1,float32,tangent,1")
 
 
 SPILLED_AT_MOST = 1024

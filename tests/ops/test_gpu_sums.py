@@ -5,10 +5,7 @@ models too, and fit the GPUs they are made for; without a GPU, as `test_gpu_kern
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -24,40 +21,37 @@ from mlanet.statistics import Statistics
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 
 
-def interpreted(*arguments: object) -> None:
-    """A comparison in a process of its own, where the interpreter is chosen before triton is imported."""
-    program = Path(__file__).with_name("interpreted_sums.py")
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    command = [sys.executable, program, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 @needs_triton
-def test_the_smallest() -> None:
+def test_the_smallest(interpreted: Callable[..., None]) -> None:
     """One edge, no atoms, no nodes; and a layer that multiplies nodes gives what e3nn's tensor product gives."""
-    interpreted("filtered:float32:one edge", "filtered:float64:no atoms", "product:float64:no nodes", "layer:float64")
+    interpreted(
+        "interpreted_sums.py",
+        "filtered:float32:one edge",
+        "filtered:float64:no atoms",
+        "product:float64:no nodes",
+        "layer:float64",
+    )
 
 
 @needs_triton
 @pytest.mark.slow
-def test_filtered_sums() -> None:
+def test_filtered_sums(interpreted: Callable[..., None]) -> None:
     """With and without vectors, without edges or atoms, several tiles of edges, blocks of channels and functions."""
-    interpreted("filtered:float64", "filtered:float32:tiles")
+    interpreted("interpreted_sums.py", "filtered:float64", "filtered:float32:tiles")
 
 
 @needs_triton
 @pytest.mark.slow
-def test_products() -> None:
+def test_products(interpreted: Callable[..., None]) -> None:
     """Several blocks of nodes and channels; degrees to 3; results of lower and of higher degree than the features."""
-    interpreted("product:float64", "product:float32:vectors")
+    interpreted("interpreted_sums.py", "product:float64", "product:float32:vectors")
 
 
 @needs_triton
 @pytest.mark.slow
-def test_a_whole_model_runs_on_them() -> None:
+def test_a_whole_model_runs_on_them(interpreted: Callable[..., None]) -> None:
     """LEIGNN: energy, forces, stress and every gradient of the weights, chosen where a GPU would be."""
-    interpreted("leignn:float64")
+    interpreted("interpreted_sums.py", "leignn:float64")
 
 
 SPILLED_AT_MOST = 1024

@@ -5,10 +5,7 @@ made for; a model that computes with all GPU kernels computes the same. Without 
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -33,18 +30,8 @@ HIDDEN_LAYER = ["float64,5,some_alone", "float64,5,one_atom_own_images", "float6
 SINGLE = ["float32,0,one_atom_own_images", "float32,5,some_alone"]
 
 
-def interpreted(program: str, *arguments: object) -> None:
-    """A comparison in a process of its own, where the interpreter is chosen before triton is imported."""
-    folder = Path(__file__).parent
-    path = os.pathsep.join([str(folder.parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": path}
-    command = [sys.executable, folder / program, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 @needs_triton
-def test_sums_are_plain_torch() -> None:
+def test_sums_are_plain_torch(interpreted: Callable[..., None]) -> None:
     """The smallest problems, linear filters, every derivative."""
     interpreted("interpreted_surroundings.py", *FEW)
 
@@ -52,14 +39,14 @@ def test_sums_are_plain_torch() -> None:
 @needs_triton
 @pytest.mark.slow
 @pytest.mark.parametrize("cases", [LINEAR, HIDDEN_LAYER + SINGLE], ids=["linear", "hidden layer and float32"])
-def test_sums_are_plain_torch_everywhere(cases: list[str]) -> None:
+def test_sums_are_plain_torch_everywhere(interpreted: Callable[..., None], cases: list[str]) -> None:
     """Uneven neighbourhoods, own images, several tiles, all degrees, both precisions to what they can hold."""
     interpreted("interpreted_surroundings.py", *cases)
 
 
 @needs_triton
 @pytest.mark.slow
-def test_a_model_by_gpu_kernels() -> None:
+def test_a_model_by_gpu_kernels(interpreted: Callable[..., None]) -> None:
     """Energy, forces, stress and every gradient of a loss on them, all operations by Triton."""
     small = "irreps=4x0e+4x1o,layers=1,heads=2,key_dim=2,hidden=4,radial_functions=3,cutoff=3.2,gate_channels=2"
     interpreted("interpreted_model.py", f"mlanet_l1:{small}")

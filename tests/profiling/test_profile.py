@@ -95,7 +95,7 @@ def test_a_comparison_measures_every_model_and_reports_every_failure(adapters: P
     assert times["infer", SMALL] == 1.0
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("forks")
 def test_an_interrupted_comparison_keeps_what_it_has() -> None:
     """Stopped in the second round: the times of the first are saved."""
     kept: list[list[Measurement]] = []
@@ -112,6 +112,7 @@ def test_an_interrupted_comparison_keeps_what_it_has() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forks")
 def test_a_model_that_is_too_slow_is_ended_and_keeps_what_it_has(adapters: Path) -> None:
     """One sleeps while it is checked, one in the fourth of its rounds; neither harms the model beside them."""
     at_once, later = "springs:sleeps_in_call=2", "springs:sleeps_in_call=10"  # three check the slope, two a round
@@ -128,6 +129,7 @@ def test_rows_are_read_as_they_were_written() -> None:
     assert Measurement.of(row.flat()) == row
 
 
+@pytest.mark.usefixtures("forks")
 def test_a_worker_that_is_killed_is_a_row() -> None:
     """The comparison goes on without it, and says that it was killed."""
     remote = started(SMALL, list(TINY.values()), Settings())
@@ -182,6 +184,7 @@ def test_exponents_are_those_of_the_data() -> None:
     assert found.memory_exponent == pytest.approx(1.0, abs=1e-3)
 
 
+@pytest.mark.usefixtures("forks")
 def test_phases_and_kept_memory_of_a_model() -> None:
     """Every part of a step has a time, and the modules of the model keep what autograd needs."""
     plan = Plan([SMALL], TINY, ["train"], 1, Settings())
@@ -195,6 +198,7 @@ def test_phases_and_kept_memory_of_a_model() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forks")
 def test_a_trace_says_where_the_time_goes() -> None:
     """Layers and operations add up to what was booked, none is faster than the machine by far."""
     remote = started(SMALL, list(TINY.values()), Settings())
@@ -221,6 +225,7 @@ def test_names_that_do_not_exist_are_refused_before_anything_starts(adapters: Pa
         require_known(["leignn"], Settings(device="cuda:99"))
 
 
+@pytest.mark.usefixtures("forks")
 def test_a_model_that_fails_to_build_leaves_no_process(adapters: Path) -> None:
     """The worker of a failed start has ended."""
     remote = Remote("springs:strange=1", Settings(peers=adapters))

@@ -22,7 +22,6 @@ from mlanet.training.state import Averaged
 Settings = Callable[..., SweepConfig]
 
 
-@pytest.mark.usefixtures("drawn")
 def test_a_sweep_leaves_its_files(settings: Settings, tmp_path: Path) -> None:
     """Rows in order with errors, costs and surroundings; pictures; a page with the recommendation; and a second start
     that runs nothing and gives the same."""

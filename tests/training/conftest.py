@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -17,11 +18,14 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from forked import Forked
 
 import mlanet
 from mlanet.checkpoint import load_state
+from mlanet.cli.main import main
 from mlanet.config import parse, to_yaml
 from mlanet.training.config import TrainConfig
+from mlanet.training.trainer import train
 
 TINY = {
     "model": "mlanet",
@@ -107,17 +111,51 @@ def state_of() -> Callable[[Path | str], tuple[dict[str, torch.Tensor], dict[str
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Start a command of the package in a process of its own, in the test's folder."""
+def command(tmp_path: Path) -> Callable[..., Forked]:
+    """Start `mlanet train` in a process of its own, in the test's folder."""
 
-    def inner(config: TrainConfig, *words: str, processes: int = 1) -> subprocess.Popen[str]:
+    def inner(config: TrainConfig, *words: str) -> Forked:
         (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-        launcher = [sys.executable]
-        if processes > 1:
-            launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return Forked(lambda: main(["train", "config.yaml", *words, "--json"]), cwd=tmp_path, text=True, **pipes)
+
+    return inner
+
+
+@pytest.fixture
+def ranks(tmp_path: Path) -> Callable[..., list[Forked]]:
+    """Train by two processes, each of which may do something first that depends on its rank."""
+
+    def inner(config: TrainConfig, first: Callable[[int], None]) -> list[Forked]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+
+        def started(rank: int) -> Forked:
+            def work() -> int:
+                first(rank)
+                train(config, progress=False)
+                return 0
+
+            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+            place |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            return Forked(work, env=os.environ | place, stderr=subprocess.PIPE, text=True)
+
+        return [started(rank) for rank in (0, 1)]
+
+    return inner
+
+
+@pytest.fixture
+def launched(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """`mlanet train` on two processes of torch's launcher."""
+
+    def inner(config: TrainConfig) -> subprocess.Popen[str]:
+        (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
         root = str(Path(mlanet.__file__).resolve().parent.parent)
         return subprocess.Popen(
-            [*launcher, "-m", "mlanet", "train", "config.yaml", *words, "--json"],
+            [*launcher, "-m", "mlanet", "train", "config.yaml", "--json"],
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
