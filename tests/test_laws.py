@@ -89,7 +89,8 @@ def drawn(config: ModelConfig) -> Potential:
     return potential
 
 
-EVERYWHERE = {"mlanet_l2", "mlanet_l2_full", "leignn", "leignn_coulomb", "leignn_dispersion", "both", "leignn_both"}
+EVERYWHERE = {"mlanet_l2", "mlanet_l3", "mlanet_l2_full", "mlanet_l2_coulomb", "leignn"}
+EVERYWHERE |= {"leignn_coulomb", "leignn_dispersion", "both", "leignn_both"}
 """Asked on all kinds of structures: one of each kind of network, and everything that acts beyond the cutoff."""
 FEW = {"part of a molecule": ethanol()[:4], "triclinic": triclinic(), "apart": SYSTEMS["apart"]}
 """For the others, whose switches know nothing of periodicity: that is in the list of neighbours, one for all."""
