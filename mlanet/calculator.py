@@ -57,14 +57,13 @@ class MLANetCalculator(Calculator):
         skin: Å. Neighbours are looked up within cutoff + skin, and again only when an atom has moved by more than
             skin/2 or anything else has changed. Results do not depend on it. For dynamics, 0.5 is a fair value.
         tabulated: read LEIGNN's radial filters from tables: faster where it has 64 or more radial functions.
-        kernels: "fused" (fastest), "blocks" (MLANet: memory by atoms, not edges), "plain", on GPUs "cueq" or "oeq" for
-            full messages, where these packages are; "auto" takes the fastest that is known to be so.
+        kernels: "fused" (fastest), or "plain" torch; "auto" takes the fastest that is known to be so.
         capture: on a GPU, record a step once and replay it as a CUDA graph (docs/decisions/0014): for dynamics of some
             thousand atoms with a skin. Where that cannot be done a warning says why, and steps are computed one by one.
         compiled: have torch compile the whole step, which takes a minute and pays in long runs, most for small cells.
             Where that cannot be done a warning says why.
-        matmul: matrix products of a float32 model in fewer digits, "tf32" on GPUs or "bf16" on CPUs that have it; after
-            the first calculation `matmul_cost` says what that costs.
+        matmul: matrix products of a float32 model in fewer digits, "tf32" on NVIDIA GPUs; after the first calculation
+            `matmul_cost` says what that costs.
     Raises:
         CheckpointError: no such model, or a damaged file.
         ConfigError: an unknown dtype or device, a negative skin, tables or kernels of a model that has none, a capture

@@ -146,16 +146,6 @@ def _cannot(error: Exception) -> CompileError:
     return CompileError(f"this step cannot be compiled ({type(error).__name__}: {lines[0] if lines else ''})")
 
 
-def require_compilable(potential: Potential) -> None:
-    """Refuse kernels that a traced step does not have.
-
-    Raises:
-        CompileError: blocks, which need a table of neighbours.
-    """
-    if potential.model.kernels == "blocks":
-        raise CompileError("this step cannot be compiled: kernels: blocks need a table of neighbours")
-
-
 class GraphTensors:
     """Which fields of a graph are tensors, and a graph from them.
 
@@ -219,7 +209,6 @@ class CompiledPotential:
         names = tuple(fields.names)
         with torch.inference_mode(False), matrix_products(potential.matmul):
             if names not in self._by_names:
-                require_compilable(potential)
                 potential(graph)  # by itself once, for those who watch its first answer (`mlanet.precision`)
                 self._by_names[names] = self._compiled(fields)
             found = self._by_names[names](fields.take(graph))

@@ -31,8 +31,8 @@ def use_kernels(potential: Potential, kernels: str) -> Potential:
 
     Args:
         potential: is changed.
-        kernels: "plain", "blocks", "fused", "cueq", "oeq", or "auto": fused on a CPU where model and machine have them,
-            else plain, with a warning if kernels that the model has cannot be used. Those for GPUs have been proven in
+        kernels: "plain", "fused", or "auto": fused on a CPU where model and machine have them, else plain, with a
+            warning if kernels that the model has cannot be used. Those for GPUs have been proven in
             Triton's interpreter and never been timed, so they are used only if asked for.
     Raises:
         ConfigError: kernels that the model has not, or that give other numbers.
@@ -41,9 +41,9 @@ def use_kernels(potential: Potential, kernels: str) -> Potential:
     if kernels == "auto":
         return _best(potential)
     potential.with_kernels(kernels)
-    if kernels in ("fused", "cueq", "oeq"):
+    if kernels == "fused":
         try:
-            if kernels == "fused" and (obstacle := potential.kernels_obstacle()):
+            if obstacle := potential.kernels_obstacle():
                 raise KernelError(f"kernels: fused: {obstacle}")
             _compare(potential, kernels)
         except MLANetError:

@@ -119,7 +119,7 @@ class Potential(nn.Module):
         return self.eval()
 
     def with_kernels(self, kernels: str) -> Potential:
-        """Itself, its messages computed all at once (`plain`), in `blocks`, or `fused` (docs/models/mlanet.md).
+        """Itself, its messages computed in `plain` torch or by `fused` kernels (docs/models/mlanet.md).
 
         Raises:
             ConfigError: a model or configuration that has only one way.

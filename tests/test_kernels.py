@@ -207,7 +207,7 @@ def test_kernels_that_crash_are_an_error_of_ours(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("name", "kernels"), [("mlanet_l1:attention=gatv2", "blocks"), ("leignn", "blocks"), ("mlanet_l1", "x")]
+    ("name", "kernels"), [("mlanet_l1:attention=gatv2", "fused"), ("leignn", "blocks"), ("mlanet_l1", "x")]
 )
 def test_kernels_that_a_model_has_not(name: str, kernels: str) -> None:
     """Are refused with what is missing; `auto` takes what there is."""

@@ -104,8 +104,7 @@ def ways_to_compute() -> list[object]:
         kernels = ["plain", "fused"] if isinstance(config, LEIGNNConfig) else ["plain"]
         if isinstance(config, MLANetConfig):
             fusable = can_be_fused(config.attention, config.message, config.combine)
-            blocks = [] if name in OUTSIDE else ["blocks"]
-            kernels = ["plain", *([*blocks, "fused"] if fusable else [])]
+            kernels = ["plain", *(["fused"] if fusable else [])]
         for one in kernels:
             marks = [] if one == "plain" or name in QUICK else [pytest.mark.slow]
             found.append(pytest.param(name, one, marks=marks))

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from mlanet.config import require_at_most
-from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.models.contract import Model, ModelSettings
 from mlanet.nn.edges import nearest, pair_layout
@@ -176,13 +175,7 @@ class LEIGNN(Model):
         return self._kernels
 
     def use_kernels(self, kernels: Kernels) -> None:
-        """Choose how messages are computed; the numbers stay the same but for rounding.
-
-        Raises:
-            ConfigError: for those that are MLANet's.
-        """
-        if kernels not in ("plain", "fused"):
-            raise ConfigError(f"kernels: {kernels} is for MLANet; LEIGNN has plain and fused")
+        """Choose how messages are computed; the numbers stay the same but for rounding."""
         self._kernels = kernels
 
     def kernels_obstacle(self) -> str:

@@ -19,7 +19,7 @@ from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.models.contract import Model, ModelSettings
 from mlanet.nn.bonded import BondedShift
-from mlanet.nn.dual_path import AttentionShape, DualPathAttention, FullValue, InteractionLayer, can_be_fused
+from mlanet.nn.dual_path import AttentionShape, DualPathAttention, InteractionLayer, can_be_fused
 from mlanet.nn.edges import Edges, pair_layout
 from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
 from mlanet.nn.equivariant import NodeProduct, natural_irreps
@@ -214,19 +214,17 @@ class MLANet(Model):
 
     @property
     def kernels(self) -> Kernels:
-        """How messages are computed: plain, blocks or fused."""
+        """How messages are computed: plain or fused."""
         return self._attentions()[0].kernels
 
     def use_kernels(self, kernels: Kernels) -> None:
         """Choose how messages are computed; the numbers stay the same but for rounding.
 
         Raises:
-            ConfigError: for blocks or fused, a configuration that has neither.
+            ConfigError: for fused, a configuration that has no kernels.
         """
         config = self.config
-        if kernels in ("cueq", "oeq") and config.message != "full" and config.attention != "fctp":
-            raise ConfigError(f"kernels: {kernels} is for tensor products on edges: message: full, or attention: fctp")
-        if kernels in ("blocks", "fused") and not can_be_fused(config.attention, config.message, config.combine):
+        if kernels == "fused" and not can_be_fused(config.attention, config.message, config.combine):
             raise ConfigError(
                 f"kernels: {kernels} needs attention: tp_dot, and combine: product with message: full; this model has "
                 f"attention: {config.attention}, message: {config.message} and combine: {config.combine}"
@@ -235,7 +233,7 @@ class MLANet(Model):
         if isinstance(self.pooling, LocalPooling):
             self.pooling.kernels = kernels
         for module in self.layers.modules():
-            if isinstance(module, DualPathAttention | NodeProduct | FullValue):
+            if isinstance(module, DualPathAttention | NodeProduct):
                 module.kernels = kernels
 
     def kernels_obstacle(self) -> str:

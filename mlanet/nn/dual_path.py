@@ -29,7 +29,6 @@ from mlanet.nn.equivariant import (
 )
 from mlanet.nn.radial import RadialMLP
 from mlanet.nn.tensor_product import TensorProduct
-from mlanet.ops import cueq, oeq
 from mlanet.ops.attention import Kernels, attention_message, can_fuse
 from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights, each_channel
 from mlanet.ops.layouts import by_layout
@@ -121,8 +120,7 @@ class GeometricLogits(nn.Module):
 class FullValue(nn.Module):
     """V_ij = uvu tensor product of v_j with Y(r̂), weights from the distance, all natural-parity paths.
 
-    - value (N, M, C) -> (E, M, C). e3nn `o3.TensorProduct`, or cuEquivariance's or OpenEquivariance's; the most
-      expressive message.
+    - value (N, M, C) -> (E, M, C). e3nn `o3.TensorProduct`; the most expressive message.
     """
 
     def __init__(self, irreps: o3.Irreps, shape: AttentionShape) -> None:
@@ -138,28 +136,17 @@ class FullValue(nn.Module):
         harmonics = natural_irreps(1, irreps.lmax)
         self.product = TensorProduct(irreps, harmonics, irreps, paths, own_weights=False)
         self.radial = RadialMLP(shape.radial_functions, shape.radial_hidden, self.product.weight_numel)
-        self.kernels: Kernels = "plain"
 
     def forward(self, value: Tensor, edges: Edges) -> Tensor:
         """(N, M, C) -> (E, M, C)."""
-        if self.kernels in ("cueq", "oeq"):
-            product = cueq.full_product if self.kernels == "cueq" else oeq.full_product
-            return product(value.index_select(0, edges.neighbor), self._weights(value, edges), edges.harmonics)
         flat = to_e3nn(value).index_select(0, edges.neighbor)
         product = self.product(flat, edges.harmonics, self.radial(edges.radial))
         return from_e3nn(product, self.irreps_out[0].mul, self.irreps_out.lmax)
 
     def message(self, value: Tensor, gates: Tensor, edges: Edges) -> Tensor:
         """Σ_j g_ij ⊙ V_ij: value (N, M, C) and gates (E, L+1, C) -> (N, M, C)."""
-        if self.kernels == "oeq":
-            weights = self._weights(value, edges)
-            return oeq.full_message(value, weights, gates, edges.harmonics, edges.neighbor, edges.around)
         rows = torch.cat([gates[:, d : d + 1].expand(-1, 2 * d + 1, -1) for d in range(gates.shape[1])], dim=1)
         return edges.around.sum(rows * self(value, edges))
-
-    def _weights(self, value: Tensor, edges: Edges) -> Tensor:
-        """Of every path, (E, paths, C)."""
-        return self.radial(edges.radial).unflatten(1, (-1, value.shape[2]))
 
 
 class DualPathAttention(nn.Module):
@@ -191,9 +178,9 @@ class DualPathAttention(nn.Module):
     def can_fuse(self, features: Tensor, edges: Edges) -> bool:
         """Whether the message is one operation: by query, key and Y, with kernels for these edges."""
         shape = self.shape
-        if self.kernels not in ("blocks", "fused") or not can_be_fused(shape.attention, shape.message, shape.combine):
+        if self.kernels != "fused" or not can_be_fused(shape.attention, shape.message, shape.combine):
             return False
-        return can_fuse(self.kernels, edges.around, self.fused_shape(), features, self.fused_weights())
+        return can_fuse(self.kernels, self.fused_shape(), features, self.fused_weights())
 
     def fused_shape(self) -> BlockShape:
         """What the one operation knows besides tensors."""
@@ -246,8 +233,7 @@ class DualPathAttention(nn.Module):
             radial=edges.radial,
             harmonics=edges.harmonics,
         )
-        around, rows = edges.around, edges.rows
-        return attention_message(self.kernels, self.fused_shape(), around, rows, inputs, self.fused_weights())
+        return attention_message(self.fused_shape(), edges.rows, inputs, self.fused_weights())
 
     def attention_weights(self, features: Tensor, edges: Edges) -> Tensor:
         """α (E, H) of the enveloped softmax with null key; Σ_j α < 1."""

@@ -63,7 +63,7 @@ class Message(nn.Module):
         carried = None if vectors is None else sent[:, None, 2 * width :] * vectors
         senders = Senders(sent[:, :width], sent[:, width : 2 * width], carried)
         weight = self.filter if self.table is None else self.table
-        around, along = filtered_sum(edges, senders, weight, twice=self.training)
+        around, along = filtered_sum(edges, senders, weight)
         along = along * of_vectors
         return (scalars + around) * of_scalars, along if vectors is None else vectors + along
 

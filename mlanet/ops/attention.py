@@ -1,10 +1,8 @@
 """The fused dual-path message: from node features, edge geometry and weights to what every center receives, as one
 operation with first and second derivatives, in memory of the size of the atoms.
 
-`mlanet.ops.block.message` says what it computes. Who computes it:
-
-- `blocks`: plain torch, a few centers at a time (`in_blocks`); for tables of neighbours
-- `fused`: C++ on CPUs (`native`), Triton on NVIDIA GPUs (`gpu`)
+`mlanet.ops.block.message` says what it computes. Who computes it: C++ on CPUs (`native`), Triton
+on NVIDIA GPUs (`gpu`).
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ from mlanet.ops.gpu.surroundings.directions import GpuDirections
 from mlanet.ops.gpu.surroundings.directions import obstacle as directions_obstacle
 from mlanet.ops.gpu.surroundings.views import GpuViews
 from mlanet.ops.gpu.surroundings.views import obstacle as views_obstacle
-from mlanet.ops.in_blocks import MessageInBlocks
 from mlanet.ops.native.calls import MAX_DEPTH
 from mlanet.ops.native.directions import NativeDirections
 from mlanet.ops.native.message import NativeMessage
@@ -32,15 +29,12 @@ from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods
 from mlanet.ops.views import surroundings
 
-Kernels = Literal["plain", "blocks", "fused", "cueq", "oeq"]
-"""How messages are computed: all edges at once; block by block; by kernels written for the purpose; or all edges at
-once with the tensor products of full messages by cuEquivariance or OpenEquivariance."""
+Kernels = Literal["plain", "fused"]
+"""How messages are computed: in plain torch, all edges at once; or by kernels written for the purpose."""
 
 
-def can_fuse(kernels: Kernels, around: Neighborhoods, shape: BlockShape, sent: Tensor, weights: BlockWeights) -> bool:
-    """Whether these kernels serve such edges, sizes, device and precision."""
-    if kernels == "blocks":
-        return bool(around.degree)
+def can_fuse(kernels: Kernels, shape: BlockShape, sent: Tensor, weights: BlockWeights) -> bool:
+    """Whether these kernels serve such sizes, device and precision."""
     return kernels == "fused" and not obstacle(shape, sent, weights)
 
 
@@ -54,17 +48,10 @@ def obstacle(shape: BlockShape, sent: Tensor, weights: BlockWeights) -> str:
     return f"radial networks may have {MAX_DEPTH} layers, this has {depth}" if depth > MAX_DEPTH else ""
 
 
-def attention_message(
-    kernels: Kernels, shape: BlockShape, around: Neighborhoods, rows: Rows, inputs: BlockInputs, weights: BlockWeights
-) -> Tensor:
+def attention_message(shape: BlockShape, rows: Rows, inputs: BlockInputs, weights: BlockWeights) -> Tensor:
     """m (N, M, C); `inputs` as `BlockInputs`, but by atom (N, …) and by edge (E, …)."""
-    operation: fused.Operation
-    if kernels == "blocks":
-        operation = MessageInBlocks(shape, rows, around.degree)
-    elif backend.by_triton(inputs.sent):
-        operation = GpuMessage(shape, rows)
-    else:
-        operation = NativeMessage(shape, rows)
+    by_triton = backend.by_triton(inputs.sent)
+    operation: fused.Operation = GpuMessage(shape, rows) if by_triton else NativeMessage(shape, rows)
     return fused.apply(operation, inputs, weights.flat())
 
 

@@ -8,8 +8,7 @@ With a filter that is linear in its basis, λ_c(d) = Σ_k W_ck b_k(d), and û_ij
 `reference` is the meaning. `by_center` sums Σ_j b_k(d_ij) x_j first, one small matrix product per center, and applies W
 to the sums: no filter is ever stored for an edge. `by_kernel` does all in C++ or, on a GPU, in Triton. These three are
 twice differentiable.
-For inference, `blocked` sums by center a few centers at a time; and λ(d) may be read from a spline's table, at a cost
-per edge that does not depend on K.
+For inference λ(d) may be read from a spline's table, at a cost per edge that does not depend on K.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import torch
 from torch import Tensor
 
 from mlanet.ops import backend, fused
-from mlanet.ops.blocked import BlockedSum
 from mlanet.ops.gpu.sums.filtered import GpuFilteredSum
 from mlanet.ops.native.filtered import NativeFilteredSum
 from mlanet.ops.rows import Rows
@@ -59,17 +57,14 @@ class Senders(NamedTuple):
     vectors: Tensor | None
 
 
-def filtered_sum(edges: FilterEdges, senders: Senders, weight: Tensor, *, twice: bool = True) -> tuple[Tensor, Tensor]:
+def filtered_sum(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
     """m (N, F) and w (N, 3, F) by the form that suits the layout of the edges.
 
     - weight W (2F or 3F, K): rows of λ_s, λ_a and, with vectors, λ_v; or a table (G, 2F or 3F) of their values
-    - twice: whether second derivatives may be asked for, as training does
     """
     if edges.kernel_rows is not None:
         return by_kernel(edges.kernel_rows, edges, senders, weight)
-    if edges.directed is None:
-        return reference(edges, senders, weight)
-    return by_center(edges, senders, weight) if twice else blocked(edges, senders, weight)
+    return (reference if edges.directed is None else by_center)(edges, senders, weight)
 
 
 def pays_by_center(around: Neighborhoods, functions: int) -> bool:
@@ -126,21 +121,6 @@ def by_kernel(rows: Rows, edges: FilterEdges, senders: Senders, weight: Tensor) 
     operation: fused.Operation = GpuFilteredSum(rows) if backend.by_triton(sent) else NativeFilteredSum(rows)
     received = fused.apply(operation, (sent, edges.basis, edges.direction), (weight,))
     return received[:, 0], received[:, 1:]
-
-
-def blocked(edges: FilterEdges, senders: Senders, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """`by_center`, a few centers at a time, for inference (see `mlanet.ops.blocked`). Once differentiable."""
-    around, width = edges.around, senders.scalars.shape[1]
-    assert edges.directed is not None
-    filters = weight.view(_blocks(senders), width, -1).transpose(1, 2).contiguous()
-    sent = senders.scalars
-    if senders.vectors is not None:
-        sent = torch.cat([sent, senders.vectors.flatten(1)], dim=1)
-    tables = around.table(edges.basis), around.table(edges.directed)
-    result: tuple[Tensor, Tensor] = BlockedSum.apply(
-        *tables, edges.neighbor, sent, senders.arrows.contiguous(), filters
-    )
-    return result
 
 
 def _blocks(senders: Senders) -> int:

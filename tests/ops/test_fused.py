@@ -18,7 +18,6 @@ from mlanet.models import read_model_config
 from mlanet.nn.dual_path import can_be_fused
 from mlanet.ops import fused
 from mlanet.ops.block import message_of_rows
-from mlanet.ops.in_blocks import MessageInBlocks
 from mlanet.ops.native.directions import NativeDirections
 from mlanet.ops.native.filtered import NativeFilteredSum
 from mlanet.ops.native.message import NativeMessage
@@ -42,17 +41,6 @@ def test_native_message_is_the_message(case: Case, dtype: torch.dtype, tolerance
     wanted = derivatives(lambda: message_of_rows(shape, rows, [*inputs, *weights]), inputs, weights, 6)
     native = NativeMessage(shape, rows)
     assert_same(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 6), wanted, tolerance)
-
-
-@pytest.mark.parametrize("name", ["even", "even sum", "own images", "gates of two, sum"])
-def test_message_in_blocks_is_the_message(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of tables, a few centers at a time."""
-    monkeypatch.setattr("mlanet.ops.in_blocks.ROWS", 8)
-    case = CASES[name]
-    shape, rows, inputs, weights = message_problem(case)
-    wanted = derivatives(lambda: message_of_rows(shape, rows, [*inputs, *weights]), inputs, weights, 6)
-    blocks = MessageInBlocks(shape, rows, case.degrees[0])
-    assert_same(derivatives(lambda: fused.apply(blocks, inputs, weights), inputs, weights, 6), wanted, 1e-12)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
@@ -216,26 +204,17 @@ def answers(potential: Potential, kernels: str) -> list[Tensor]:
 SHARED = ["mlanet_l1:gate_channels=4", "mlanet_l1:gate_channels=2,combine=sum", "mlanet_l2_full:gate_channels=4"]
 
 
-@pytest.mark.parametrize(
-    ("name", "kernels"),
-    [
-        (name, one)
-        for name in [*FUSED, *SHARED]
-        for one in ("blocks", "fused")
-        if one == "fused" or not name.startswith("leignn")
-    ],
-)
-def test_models_give_the_same(name: str, kernels: str) -> None:
+@pytest.mark.parametrize("name", [*FUSED, *SHARED])
+def test_models_give_the_same(name: str) -> None:
     """Energy, forces, stress and every gradient of the weights, for every preset that can and with shared gates."""
     torch.manual_seed(0)
     potential = Potential.build(configuration(name), Statistics.unit(SPECIES, 40.0)).double()
-    plain, other = (answers(potential, name) for name in ("plain", kernels))
+    plain, other = (answers(potential, name) for name in ("plain", "fused"))
     for one, found in zip(plain, other, strict=True):
         torch.testing.assert_close(found, one, rtol=0, atol=1e-10 * max(1.0, float(one.abs().max())))
 
 
-@pytest.mark.parametrize("kernels", ["blocks", "fused"])
-def test_memory_does_not_grow_with_edges(kernels: str) -> None:
+def test_memory_does_not_grow_with_edges() -> None:
     """Training needs less than a third of the memory."""
     potential = Potential.build(read_model_config("mlanet_l2"), Statistics.unit((3, 8, 27), 75.0)).float()
     graph = to_graph(system("LiCoO2:48"), potential.cutoff).to(dtype=torch.float32)
@@ -246,8 +225,8 @@ def test_memory_does_not_grow_with_edges(kernels: str) -> None:
         potential.zero_grad(set_to_none=True)
 
     peaks = {}
-    for name in ("plain", kernels):
+    for name in ("plain", "fused"):
         potential.with_kernels(name)
         run()
         peaks[name] = peak_bytes(run)
-    assert peaks[kernels] < peaks["plain"] / 3
+    assert peaks["fused"] < peaks["plain"] / 3
