@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from ase import Atoms
+from triton_work import work
 
 from mlanet.nn.dual_path import DualPathAttention
-from mlanet.ops.gpu.message.count import work
 from mlanet.ops.gpu.message.sizes import Sizes
 from mlanet.profiling.ceilings import Ceilings
 from mlanet.profiling.clock import WARM_UP, Sample, Stopwatch
@@ -62,7 +62,7 @@ def cost(layer: DualPathAttention, atoms: int, edges: int, itemsize: int) -> Cos
 
 
 def flops_in_triton(layer: DualPathAttention, edges: int) -> float:
-    """What the kernels for GPUs do with the edges in a forward pass, padding included (`…gpu.message.count`)."""
+    """What the kernels for GPUs do with the edges in a forward pass, padding included (`triton_work`)."""
     features = torch.empty(1, layer.n_degrees**2, layer.channels)
     sizes = Sizes.of(layer.fused_shape(), (features,), layer.fused_weights(), tile=16, precision="ieee")
     return float(edges * work(sizes)["message"].flops)

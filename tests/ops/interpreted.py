@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import torch
+from problems import LARGE, SMALL, Problem
 from torch import Tensor
 from triton.language import core as language
 from triton.runtime import interpreter
@@ -19,7 +20,6 @@ from triton.runtime import interpreter
 from mlanet.ops import block
 from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
 from mlanet.ops.gpu.message import launch
-from mlanet.ops.problems import LARGE, SMALL, Problem
 from mlanet.ops.rows import Rows
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}

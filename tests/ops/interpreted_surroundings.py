@@ -12,13 +12,13 @@ import sys
 import torch
 from interpreted import PROBLEMS, TOLERANCE, compare
 from operations import derivatives, draw
+from problems import Problem
 from torch import Tensor
 
 from mlanet.ops import fused
 from mlanet.ops.gpu.surroundings import directions
 from mlanet.ops.gpu.surroundings.directions import GpuDirections
 from mlanet.ops.gpu.surroundings.views import GpuViews
-from mlanet.ops.problems import Problem
 from mlanet.ops.rows import Rows
 
 MORE = (Problem("wide", (3, 0, 5), 2, 40, 2, 2), Problem("no_atoms", (), 1, 4, 2, 2))

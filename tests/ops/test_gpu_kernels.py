@@ -30,7 +30,8 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 def interpreted(*cases: str) -> None:
     """Comparisons in a process of their own, where the interpreter is chosen before triton is imported."""
     program = Path(__file__).with_name("interpreted.py")
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    path = os.pathsep.join([str(program.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": path}
     command = [sys.executable, program, *cases]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -85,7 +86,8 @@ SHARED_AT_MOST = 99 * 1024
 @pytest.mark.parametrize(("capability", "l_max", "dual"), [(80, 2, False), (90, 2, True)])
 def test_kernels_compile_and_fit(capability: int, l_max: int, dual: bool) -> None:
     """At the sizes people train with, in float32: machine code, shared memory that is there, few spilled registers."""
-    from mlanet.ops.gpu.message.compiled import footprint
+    from footprints import footprint
+
     from mlanet.ops.gpu.message.launch import KERNELS
     from mlanet.ops.gpu.message.sizes import Sizes
 

@@ -27,7 +27,8 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 def interpreted(*arguments: object) -> None:
     """A comparison in a process of its own, where the interpreter is chosen before triton is imported."""
     program = Path(__file__).with_name("interpreted_sums.py")
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    path = os.pathsep.join([str(program.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": path}
     command = [sys.executable, program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -79,7 +80,8 @@ SHARED_AT_MOST = 99 * 1024
 )
 def test_filtered_sums_compile_and_fit(channels: int, functions: int, real: str, capability: int, dual: bool) -> None:
     """At the sizes of the presets: machine code, shared memory that is there, few spilled registers."""
-    from mlanet.ops.gpu.sums.compiled import filtered_footprint
+    from footprints import filtered_footprint
+
     from mlanet.ops.gpu.sums.filtered_launch import KERNELS, FilterSizes
 
     sizes = FilterSizes.of(channels, functions, vectors=True)
@@ -93,7 +95,8 @@ def test_filtered_sums_compile_and_fit(channels: int, functions: int, real: str,
 @pytest.mark.parametrize(("capability", "real", "dual"), [(80, "fp32", False), (90, "fp64", True)])
 def test_products_compile_and_fit(capability: int, real: str, dual: bool) -> None:
     """The table of terms is walked, not unrolled: machine code does not grow with the degree."""
-    from mlanet.ops.gpu.sums.compiled import product_footprint
+    from footprints import product_footprint
+
     from mlanet.ops.gpu.sums.product_launch import KERNELS, ProductSizes
 
     for degree in (1, 3):

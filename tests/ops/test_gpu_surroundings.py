@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from problems import SMALL, draw
 
 from mlanet.ops import attention, backend
 from mlanet.ops.directions import DirectionInputs, directions
 from mlanet.ops.gpu.surroundings.directions import GpuDirections
 from mlanet.ops.gpu.surroundings.directions import obstacle as directions_obstacle
 from mlanet.ops.gpu.surroundings.views import obstacle as views_obstacle
-from mlanet.ops.problems import SMALL, draw
 from mlanet.ops.rows import Rows
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
@@ -81,7 +81,7 @@ HARDEST = [(80, 3, 0, True), (90, 2, 0, False), (90, 2, 64, True)]
 @pytest.mark.parametrize(("capability", "l_max", "hidden", "dual"), HARDEST)
 def test_sums_compile_and_fit(capability: int, l_max: int, hidden: int, dual: bool) -> None:
     """At the sizes people train with, in float32: machine code, shared memory that is there, few spilled registers."""
-    from mlanet.ops.gpu.surroundings.compiled import footprints, usual
+    from footprints import footprints, usual
 
     found = [one for sizes in usual(l_max, hidden, torch.float32) for one in footprints(sizes, dual, capability)]
     assert all(one.registers > 0 for one in found)

@@ -2,7 +2,7 @@
 
 **Files.** `operation` for autograd · `launch` runs the kernels · `tiles` what kernels load and answer · `networks` (z,
 gates, filters) and `logits` of a tile of edges, and back · `forward`, `backward`, `senders` the kernels · `sizes` what
-they are compiled for · `compiled` registers and spills without a GPU · `count` work and bytes.
+they are compiled for.
 
 **Passes.** A program has a center (or a sender) and walks its edges in tiles of 16, all heads, channels and degrees at
 once. Each pass computes z, gates, φ and ψ of an edge once.
@@ -27,8 +27,9 @@ spread to channels where they meet features. With up to eight radial functions �
 What a loop reads for every tile the compiler moves in front of it: factors of products wait in shared memory, which is
 welcome; rows of weights would wait in registers, so they are read at a place that it cannot know (`tiles.veil`).
 
-**Work of one edge** by `count.work`, C = 64, H = 4, K = 8, R = 64, B = 8, G = 4, no hidden layer, l_max 1 to 3.
-Bytes are of the other atom and of the edge; weights and what belongs to the center stay in the first-level cache.
+**Work of one edge** (`benchmarks/triton_work.py`), C = 64, H = 4, K = 8, R = 64, B = 8, G = 4, no hidden layer,
+l_max 1 to 3. Bytes are of the other atom and of the edge; weights and what belongs to the center stay in the
+first-level cache.
 
 | | kflop | kB |
 |---|---|---|

@@ -1,6 +1,6 @@
 """Filtered sums of scalar-vector networks (`mlanet.ops.filtered_sum`) and products of nodes (`mlanet.ops.products`).
 
-**Files.** `filtered`, `product` the operations, `…_kernels`, `…_launch` what runs and how, `compiled` registers.
+**Files.** `filtered`, `product` the operations, `…_kernels`, `…_launch` what runs and how.
 
 Any number of channels and functions: a program has 32 channels and 32 functions at most.
 

@@ -1,7 +1,7 @@
 """First directions (`mlanet.ops.directions`) and views for pooling (`mlanet.ops.views`) on GPUs.
 
 **Files.** `directions`, `views` the operations, `direction_kernels`, `view_kernels`, what both do with a tile
-(`gather`), how they are started (`start`), `compiled` registers.
+(`gather`), how they are started (`start`).
 
 | kernel | programs | writes |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""Named problem shapes with seeded random inputs: what tests and benchmarks run every twin of an operation on."""
+"""Named problem shapes with seeded random inputs: what tests run every twin of an operation on."""
 
 from __future__ import annotations
 
