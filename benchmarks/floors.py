@@ -17,7 +17,7 @@ from ase import Atoms
 from triton_work import work
 
 from mlanet.nn.dual_path import DualPathAttention
-from mlanet.ops.gpu.message.sizes import Sizes
+from mlanet.ops.message.gpu.sizes import Sizes
 from mlanet.profiling.ceilings import Ceilings
 from mlanet.profiling.clock import WARM_UP, Sample, Stopwatch
 from mlanet.profiling.compare import neighbours_of, species_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mlanet.ops.gpu.message.sizes import Sizes
+from mlanet.ops.message.gpu.sizes import Sizes
 
 
 class Work(NamedTuple):

@@ -20,7 +20,7 @@ from mlanet.graph import AtomicGraph, ModelOutput, Prediction
 from mlanet.models import MOST_NUMBERS, Model, ModelSettings, build_model
 from mlanet.ops.attention import Kernels
 from mlanet.ops.digits import matrix_products
-from mlanet.ops.fourier_sum import require_room
+from mlanet.ops.long_range.fourier_sum import require_room
 from mlanet.statistics import Statistics
 
 

@@ -13,17 +13,19 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from mlanet.ops.gpu.message.launch import KERNELS, WARPS
-from mlanet.ops.gpu.message.sizes import Sizes
-from mlanet.ops.gpu.message.tiles import Inputs, Weights
-from mlanet.ops.gpu.sums import filtered_launch, product_launch
-from mlanet.ops.gpu.sums.filtered_kernels import Sums
-from mlanet.ops.gpu.sums.filtered_launch import FilterSizes
-from mlanet.ops.gpu.sums.product_kernels import Lists
-from mlanet.ops.gpu.sums.product_launch import ProductSizes
-from mlanet.ops.gpu.surroundings import direction_kernels, view_kernels
-from mlanet.ops.gpu.surroundings.directions import WARPS_OF_PRODUCTS, DirectionSizes
-from mlanet.ops.gpu.surroundings.views import ViewSizes
+from mlanet.ops.edge_degree import gpu_kernels as direction_kernels
+from mlanet.ops.edge_degree.gpu import WARPS_OF_PRODUCTS, DirectionSizes
+from mlanet.ops.filtered_sum import gpu_launch as filtered_launch
+from mlanet.ops.filtered_sum.gpu_kernels import Sums
+from mlanet.ops.filtered_sum.gpu_launch import FilterSizes
+from mlanet.ops.message.gpu.launch import KERNELS, WARPS
+from mlanet.ops.message.gpu.sizes import Sizes
+from mlanet.ops.message.gpu.tiles import Inputs, Weights
+from mlanet.ops.neighbor_pooling import gpu_kernels as view_kernels
+from mlanet.ops.neighbor_pooling.gpu import ViewSizes
+from mlanet.ops.node_product import gpu_launch as product_launch
+from mlanet.ops.node_product.gpu_kernels import Lists
+from mlanet.ops.node_product.gpu_launch import ProductSizes
 
 LONGEST = {"WEIGHTS": True, "KEEP": True, "MIX": True}
 """What a kernel can do at most."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mlanet.ops.block import BlockShape
+from mlanet.ops.message.block import BlockShape
 from mlanet.ops.rows import Rows
 
 

@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from mlanet.errors import KernelError
-from mlanet.ops.native import cache, library
+from mlanet.ops.cpp import cache, library
 
-LOAD = "import torch; from mlanet.ops.native import library; print(library.load(1, torch.float32).mlanet_lanes())"
+LOAD = "import torch; from mlanet.ops.cpp import library; print(library.load(1, torch.float32).mlanet_lanes())"
 COMPILER = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")

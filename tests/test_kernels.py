@@ -15,8 +15,8 @@ from torch import Tensor
 from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError, KernelError
 from mlanet.kernels import use_kernels
-from mlanet.ops.native import library
-from mlanet.ops.native.message import NativeMessage
+from mlanet.ops.cpp import library
+from mlanet.ops.message.cpu import NativeMessage
 from mlanet.potential import Potential
 from mlanet.profiling.subject import configuration
 from mlanet.statistics import Statistics

@@ -29,7 +29,7 @@ from mlanet.nn.scalar_vector import Aggregate, Distribute, GatedUpdate, GlobalNo
 from mlanet.nn.spline import coefficients, rows_and_weights
 from mlanet.ops import backend
 from mlanet.ops.attention import Kernels
-from mlanet.ops.filtered_sum import FilterEdges, pays_by_center
+from mlanet.ops.filtered_sum.reference import FilterEdges, pays_by_center
 from mlanet.ops.rows import Rows
 from mlanet.statistics import Statistics
 from mlanet.units import MAX_CUTOFF

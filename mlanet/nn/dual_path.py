@@ -30,8 +30,8 @@ from mlanet.nn.equivariant import (
 from mlanet.nn.radial import RadialMLP
 from mlanet.nn.tensor_product import TensorProduct
 from mlanet.ops.attention import Kernels, attention_message, can_fuse
-from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights, each_channel
-from mlanet.ops.layouts import by_layout
+from mlanet.ops.message.block import BlockInputs, BlockShape, BlockWeights, each_channel
+from mlanet.ops.message.layouts import by_layout
 from mlanet.ops.segment import enveloped_softmax
 
 

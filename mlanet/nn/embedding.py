@@ -15,7 +15,7 @@ from mlanet.graph import AtomicGraph
 from mlanet.nn.edges import Edges
 from mlanet.nn.radial import RadialMLP
 from mlanet.ops.attention import Kernels, first_directions
-from mlanet.ops.directions import DirectionInputs
+from mlanet.ops.edge_degree.reference import DirectionInputs
 
 
 class ChargeSettings(msgspec.Struct, frozen=True, kw_only=True):

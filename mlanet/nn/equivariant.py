@@ -13,11 +13,11 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from mlanet.nn.tensor_product import TensorProduct
-from mlanet.ops import backend, fused
+from mlanet.ops import autograd, backend
 from mlanet.ops.attention import Kernels
-from mlanet.ops.gpu.sums.product import GpuProduct
-from mlanet.ops.native.product import NativeProduct
-from mlanet.ops.products import product_paths
+from mlanet.ops.node_product.cpu import NativeProduct
+from mlanet.ops.node_product.gpu import GpuProduct
+from mlanet.ops.node_product.reference import product_paths
 
 
 def natural_irreps(channels: int, l_max: int) -> o3.Irreps:
@@ -165,8 +165,8 @@ class NodeProduct(nn.Module):
         if self.kernels == "fused" and backend.has_kernels(x):
             weight = self.product.product.weight.view(-1, self.channels)
             by_triton = backend.by_triton(x)
-            operation: fused.Operation = GpuProduct(self.l_out) if by_triton else NativeProduct(self.l_out)
-            return self.linear(fused.apply(operation, (x,), (weight,)))
+            operation: autograd.Operation = GpuProduct(self.l_out) if by_triton else NativeProduct(self.l_out)
+            return self.linear(autograd.apply(operation, (x,), (weight,)))
         flat = to_e3nn(x)
         return self.linear(from_e3nn(self.product(flat, flat), self.channels, self.l_out))
 

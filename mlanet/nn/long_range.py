@@ -13,8 +13,8 @@ from mlanet.graph import AtomicGraph
 from mlanet.nn.embedding import ChargeSettings
 from mlanet.nn.free_atoms import free_c6, require_c6
 from mlanet.nn.repulsion import COULOMB
-from mlanet.ops.fourier_sum import smooth_sum
-from mlanet.ops.power_law import PowerLaw
+from mlanet.ops.long_range.fourier_sum import smooth_sum
+from mlanet.ops.long_range.power_law import PowerLaw
 from mlanet.ops.segment import segment_sum
 from mlanet.statistics import Statistics
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mlanet.nn.pooling import Structures
-from mlanet.ops.filtered_sum import FilterEdges, Senders, filtered_sum
+from mlanet.ops.filtered_sum.reference import FilterEdges, Senders, filtered_sum
 from mlanet.ops.segment import segment_mean
 
 

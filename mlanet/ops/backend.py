@@ -10,7 +10,7 @@ import importlib.util
 import torch
 from torch import Tensor
 
-from mlanet.ops.native import library
+from mlanet.ops.cpp import library
 
 OLDEST = (8, 0)
 """Capability from which the kernels in Triton are compiled and tested."""

@@ -17,9 +17,9 @@ from torch import Tensor
 from triton.language import core as language
 from triton.runtime import interpreter
 
-from mlanet.ops import block
-from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
-from mlanet.ops.gpu.message import launch
+from mlanet.ops.message import block
+from mlanet.ops.message.block import BlockInputs, BlockShape, BlockWeights
+from mlanet.ops.message.gpu import launch
 from mlanet.ops.rows import Rows
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}

@@ -17,9 +17,9 @@ from mlanet.data.atoms import to_graph
 from mlanet.graph import AtomicGraph, batch_graphs
 from mlanet.kernels import _answers
 from mlanet.ops import backend
-from mlanet.ops.gpu.message.operation import GpuMessage
-from mlanet.ops.gpu.surroundings.directions import GpuDirections
-from mlanet.ops.gpu.surroundings.views import GpuViews
+from mlanet.ops.edge_degree.gpu import GpuDirections
+from mlanet.ops.message.gpu.operation import GpuMessage
+from mlanet.ops.neighbor_pooling.gpu import GpuViews
 from mlanet.potential import Potential
 from mlanet.profiling.subject import configuration
 from mlanet.statistics import Statistics

@@ -19,11 +19,12 @@ from mlanet import kernels
 from mlanet.data.atoms import to_graph
 from mlanet.nn.equivariant import NodeProduct, natural_irreps
 from mlanet.ops import backend
-from mlanet.ops.fused import Operation
-from mlanet.ops.gpu.sums import filtered_launch, product_launch
-from mlanet.ops.gpu.sums.filtered import GpuFilteredSum
-from mlanet.ops.gpu.sums.product import GpuProduct
-from mlanet.ops.products import product_paths
+from mlanet.ops.autograd import Operation
+from mlanet.ops.filtered_sum import gpu_launch as filtered_launch
+from mlanet.ops.filtered_sum.gpu import GpuFilteredSum
+from mlanet.ops.node_product import gpu_launch as product_launch
+from mlanet.ops.node_product.gpu import GpuProduct
+from mlanet.ops.node_product.reference import product_paths
 from mlanet.ops.rows import Rows
 from mlanet.potential import Potential
 from mlanet.profiling.subject import configuration

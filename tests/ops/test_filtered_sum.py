@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mlanet.nn.edges import pair_layout
-from mlanet.ops.filtered_sum import FilterEdges, Senders, by_center, filtered_sum, reference
+from mlanet.ops.filtered_sum.reference import FilterEdges, Senders, by_center, filtered_sum, reference
 from mlanet.ops.segment import Neighborhoods
 
 FUNCTIONS, WIDTH = 5, 4

@@ -16,14 +16,14 @@ from mlanet.graph import batch_graphs
 from mlanet.memory import peak_bytes
 from mlanet.models import read_model_config
 from mlanet.nn.dual_path import can_be_fused
-from mlanet.ops import fused
-from mlanet.ops.block import message_of_rows
-from mlanet.ops.native.directions import NativeDirections
-from mlanet.ops.native.filtered import NativeFilteredSum
-from mlanet.ops.native.message import NativeMessage
-from mlanet.ops.native.product import NativeProduct
-from mlanet.ops.native.views import NativeViews
-from mlanet.ops.products import product_paths
+from mlanet.ops import autograd
+from mlanet.ops.edge_degree.cpu import NativeDirections
+from mlanet.ops.filtered_sum.cpu import NativeFilteredSum
+from mlanet.ops.message.block import message_of_rows
+from mlanet.ops.message.cpu import NativeMessage
+from mlanet.ops.neighbor_pooling.cpu import NativeViews
+from mlanet.ops.node_product.cpu import NativeProduct
+from mlanet.ops.node_product.reference import product_paths
 from mlanet.potential import Potential
 from mlanet.profiling.subject import configuration
 from mlanet.profiling.systems import system
@@ -40,7 +40,7 @@ def test_native_message_is_the_message(case: Case, dtype: torch.dtype, tolerance
     shape, rows, inputs, weights = message_problem(case, dtype)
     wanted = derivatives(lambda: message_of_rows(shape, rows, [*inputs, *weights]), inputs, weights, 6)
     native = NativeMessage(shape, rows)
-    assert_same(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 6), wanted, tolerance)
+    assert_same(derivatives(lambda: autograd.apply(native, inputs, weights), inputs, weights, 6), wanted, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
@@ -57,7 +57,7 @@ def test_native_directions(l_max: int, channels: int, layers: tuple[int, ...], d
     weights = [draw(size, generator, dtype) for size in itertools.pairwise(widths)]
     native = NativeDirections(l_max, 0.3, rows)
     wanted = derivatives(lambda: native.reference([*inputs, *weights]), inputs, weights, 1)
-    assert_same(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 1), wanted, tolerance)
+    assert_same(derivatives(lambda: autograd.apply(native, inputs, weights), inputs, weights, 1), wanted, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
@@ -69,7 +69,7 @@ def test_native_views(channels: int, dtype: torch.dtype, tolerance: float) -> No
     inputs = [draw((6, channels), generator, dtype), envelope_of(rows, generator, dtype)]
     native = NativeViews(1, rows)
     wanted = derivatives(lambda: native.reference(inputs), inputs, [], 1)
-    assert_same(derivatives(lambda: fused.apply(native, inputs, []), inputs, [], 1), wanted, tolerance)
+    assert_same(derivatives(lambda: autograd.apply(native, inputs, []), inputs, [], 1), wanted, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
@@ -85,7 +85,7 @@ def test_native_filtered_sum(channels: int, vectors: bool, dtype: torch.dtype, t
     weights = [draw(((3 if vectors else 2) * channels, 7), generator, dtype)]
     native = NativeFilteredSum(rows)
     wanted = derivatives(lambda: native.reference([*inputs, *weights]), inputs, weights, 1)
-    assert_same(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 1), wanted, tolerance)
+    assert_same(derivatives(lambda: autograd.apply(native, inputs, weights), inputs, weights, 1), wanted, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
@@ -97,7 +97,7 @@ def test_native_product(l_in: int, l_out: int, channels: int, dtype: torch.dtype
     weights = [draw((len(product_paths(l_in, l_out)), channels), generator, dtype)]
     native = NativeProduct(l_out)
     wanted = derivatives(lambda: native.reference([*inputs, *weights]), inputs, weights, 0)
-    assert_same(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 0), wanted, tolerance)
+    assert_same(derivatives(lambda: autograd.apply(native, inputs, weights), inputs, weights, 0), wanted, tolerance)
 
 
 def test_derivatives_of_the_native_message_are_those_of_its_values() -> None:
@@ -107,7 +107,7 @@ def test_derivatives_of_the_native_message_are_those_of_its_values() -> None:
     native = NativeMessage(shape, rows)
 
     def call(*given: Tensor) -> Tensor:
-        return fused.apply(native, given[:9], given[9:] or weights)
+        return autograd.apply(native, given[:9], given[9:] or weights)
 
     assert torch.autograd.gradcheck(call, [*inputs, *weights], fast_mode=True)
     assert torch.autograd.gradgradcheck(call, inputs, fast_mode=True)
@@ -118,7 +118,7 @@ def test_gradients_of_weights_can_be_differentiated() -> None:
     shape, rows, inputs, weights = message_problem(CASES["even"])
     native, found = NativeMessage(shape, rows), []
     for call in (
-        lambda: fused.apply(native, inputs, weights),
+        lambda: autograd.apply(native, inputs, weights),
         lambda: message_of_rows(shape, rows, [*inputs, *weights]),
     ):
         first = torch.autograd.grad(call().square().sum(), weights, create_graph=True)
@@ -127,7 +127,7 @@ def test_gradients_of_weights_can_be_differentiated() -> None:
         slopes[6] = slopes[6] * (inputs[6] > 0)  # an edge with u = 0 is absent
         found.append(slopes)
     assert_same(found[0], found[1], 1e-12)
-    out = fused.apply(native, inputs, weights)
+    out = autograd.apply(native, inputs, weights)
     once, twice = (torch.autograd.grad(out.square().sum(), weights, retain_graph=True) for _ in range(2))
     assert_same(once, twice, 0.0)
 
@@ -136,7 +136,7 @@ def test_gradients_are_never_stale() -> None:
     """A second backward with the same, changed vector; memory is free after the last; changed weights are noticed."""
     shape, rows, inputs, weights = message_problem(CASES["even"])
     native = NativeMessage(shape, rows)
-    out = fused.apply(native, inputs, weights)
+    out = autograd.apply(native, inputs, weights)
     up = torch.ones_like(out)
     torch.autograd.grad(out, weights, up, retain_graph=True)
     up.zero_()
@@ -154,7 +154,7 @@ def test_some_weights_frozen() -> None:
     trained = [one for one in weights if one.requires_grad]
     found = []
     for call in (
-        lambda: fused.apply(NativeMessage(shape, rows), inputs, weights),
+        lambda: autograd.apply(NativeMessage(shape, rows), inputs, weights),
         lambda: message_of_rows(shape, rows, [*inputs, *weights]),
     ):
         first = torch.autograd.grad(call().square().sum(), trained, create_graph=True)
@@ -166,7 +166,7 @@ def test_mixed_precision_is_refused() -> None:
     """Addresses would be read as numbers of another kind."""
     shape, rows, inputs, weights = message_problem(CASES["even"])
     with pytest.raises(TypeError, match="one precision and one device, got torch.float32 on cpu, torch.float64"):
-        fused.apply(NativeMessage(shape, rows), [inputs[0].float(), *inputs[1:]], weights)
+        autograd.apply(NativeMessage(shape, rows), [inputs[0].float(), *inputs[1:]], weights)
 
 
 @pytest.mark.parametrize("name", ["whole vectors", "gates of two"])
@@ -177,7 +177,7 @@ def test_threads_change_nothing_but_rounding(name: str) -> None:
     try:
         for threads in (1, 2, 5, 5):
             torch.set_num_threads(threads)
-            found.append(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 6))
+            found.append(derivatives(lambda: autograd.apply(native, inputs, weights), inputs, weights, 6))
     finally:
         torch.set_num_threads(before)
     for other in found[1:]:

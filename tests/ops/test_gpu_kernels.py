@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from mlanet.config import preset_names
-from mlanet.ops.block import BlockShape, BlockWeights
-from mlanet.ops.gpu.message.sizes import obstacle
+from mlanet.ops.message.block import BlockShape, BlockWeights
+from mlanet.ops.message.gpu.sizes import obstacle
 from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods
 from mlanet.potential import Potential
@@ -88,8 +88,8 @@ def test_kernels_compile_and_fit(capability: int, l_max: int, dual: bool) -> Non
     """At the sizes people train with, in float32: machine code, shared memory that is there, few spilled registers."""
     from footprints import footprint
 
-    from mlanet.ops.gpu.message.launch import KERNELS
-    from mlanet.ops.gpu.message.sizes import Sizes
+    from mlanet.ops.message.gpu.launch import KERNELS
+    from mlanet.ops.message.gpu.sizes import Sizes
 
     sizes = Sizes(l_max, 64, 4, 8, 8, 64, 0, 4, 0.0, 16, "ieee")
     found = [footprint(name, sizes, dual, capability) for name in KERNELS]

@@ -82,7 +82,7 @@ def test_filtered_sums_compile_and_fit(channels: int, functions: int, real: str,
     """At the sizes of the presets: machine code, shared memory that is there, few spilled registers."""
     from footprints import filtered_footprint
 
-    from mlanet.ops.gpu.sums.filtered_launch import KERNELS, FilterSizes
+    from mlanet.ops.filtered_sum.gpu_launch import KERNELS, FilterSizes
 
     sizes = FilterSizes.of(channels, functions, vectors=True)
     found = [filtered_footprint(name, sizes, dual, capability, real) for name in KERNELS]
@@ -97,7 +97,7 @@ def test_products_compile_and_fit(capability: int, real: str, dual: bool) -> Non
     """The table of terms is walked, not unrolled: machine code does not grow with the degree."""
     from footprints import product_footprint
 
-    from mlanet.ops.gpu.sums.product_launch import KERNELS, ProductSizes
+    from mlanet.ops.node_product.gpu_launch import KERNELS, ProductSizes
 
     for degree in (1, 3):
         sizes = ProductSizes.of(64, (degree + 1) ** 2)

@@ -15,10 +15,10 @@ import torch
 from problems import SMALL, draw
 
 from mlanet.ops import attention, backend
-from mlanet.ops.directions import DirectionInputs, directions
-from mlanet.ops.gpu.surroundings.directions import GpuDirections
-from mlanet.ops.gpu.surroundings.directions import obstacle as directions_obstacle
-from mlanet.ops.gpu.surroundings.views import obstacle as views_obstacle
+from mlanet.ops.edge_degree.gpu import GpuDirections
+from mlanet.ops.edge_degree.gpu import obstacle as directions_obstacle
+from mlanet.ops.edge_degree.reference import DirectionInputs, directions
+from mlanet.ops.neighbor_pooling.gpu import obstacle as views_obstacle
 from mlanet.ops.rows import Rows
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")

@@ -9,8 +9,8 @@ import torch
 from problems import LARGE, SMALL, Inputs, Problem, as_table, draw
 from torch import Tensor
 
-from mlanet.ops import reference, table
-from mlanet.ops.layouts import by_layout
+from mlanet.ops.message import reference, table
+from mlanet.ops.message.layouts import by_layout
 from mlanet.ops.segment import Neighborhoods, enveloped_softmax, segment_max, segment_mean, segment_sum
 
 WITH_EDGES = [problem for problem in SMALL if problem.n_edges]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mlanet.nn.edges import pair_layout
-from mlanet.ops import reference, table
+from mlanet.ops.message import reference, table
 from mlanet.ops.segment import (
     Neighborhoods,
     enveloped_softmax,
