@@ -68,6 +68,7 @@ class _Numbers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stress_scale: float
     closest: tuple[tuple[float, ...], ...] = ()
     references_from: str = ""
+    crowding: tuple[float, ...] = ()
 
 
 class _ModelText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -292,6 +293,7 @@ def _numbers(statistics: Statistics) -> _Numbers:
         stress_scale=float(statistics.stress_scale),
         closest=tuple(tuple(map(float, row)) for row in statistics.closest),
         references_from=statistics.references_from,
+        crowding=tuple(map(float, statistics.crowding)),
     )
 
 

@@ -19,6 +19,8 @@ class Statistics:
     - stress_scale: eV/Å³ per unit of a direct stress head
     - closest: Å, for every two species (symmetric, by rows) the smallest distance within the cutoff; 0 where no such
       pair was seen. Nearer than that the model has learnt nothing. Empty where unknown
+    - crowding: for every species the largest ρ (`mlanet.crowding`, with `closest`); 0 where it never had a neighbour.
+      More crowded than that the model has learnt nothing. Empty where unknown
     - references_from: what the references are: "isolated" (energies of lone atoms in the data), "given" (by the user),
       "lstsq" or "ridge" (fitted to the training set), "none" (zeros), or "" where not recorded
 
@@ -33,6 +35,7 @@ class Statistics:
     stress_scale: float = 1.0
     closest: tuple[tuple[float, ...], ...] = ()
     references_from: str = ""
+    crowding: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if list(self.species) != sorted(set(self.species)) or not self.species:
@@ -42,6 +45,8 @@ class Statistics:
         n = len(self.species)
         if self.closest and (len(self.closest) != n or any(len(row) != n for row in self.closest)):
             raise ValueError(f"closest must be {n} × {n}, one row and column per element")
+        if self.crowding and (len(self.crowding) != n or not self.closest):
+            raise ValueError(f"crowding must have {n} entries, one per element, and needs closest")
         if self.mean_neighbors <= 0:
             raise ValueError(f"mean_neighbors must be positive, got {self.mean_neighbors}")
 
@@ -50,7 +55,7 @@ class Statistics:
         """What forbids a model with these: numbers that are not finite, species that are no elements; empty if none."""
         closest = [distance for row in self.closest for distance in row]
         scalars = (self.mean_neighbors, self.stress_scale)
-        if not all(map(math.isfinite, (*self.references, *self.scale, *closest, *scalars))):
+        if not all(map(math.isfinite, (*self.references, *self.scale, *closest, *self.crowding, *scalars))):
             return f"the statistics hold NaN or infinity: {self}"
         if not all(1 <= z <= MAX_ATOMIC_NUMBER for z in self.species):
             return f"the species {list(self.species)} are no elements"

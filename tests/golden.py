@@ -27,6 +27,11 @@ NUMBERS = Path(__file__).parent / "golden" / "numbers.json"
 
 STATISTICS = Statistics((1, 6, 8), (-1.5, -7.25, -11.0), (1.0, 0.8, 1.3), 12.0)
 
+DENSE = dataclasses.replace(
+    STATISTICS, closest=((1.2, 1.3, 1.25), (1.3, 1.5, 1.4), (1.25, 1.4, 1.3)), crowding=(0.5, 0.9, 0.7)
+)
+"""Of a training set whose atoms were less crowded than some of `structures`."""
+
 MLANET = {"model": "mlanet", "irreps": "4x0e+4x1o+4x2e", "layers": 2, "heads": 2, "key_dim": 2, "hidden": 8}
 MLANET |= {"radial_functions": 4, "cutoff": 3.5, "repulsion": "none"}
 LEIGNN = {"model": "leignn", "channels": 8, "layers": 2, "radial_functions": 4, "cutoff": 3.5, "repulsion": "none"}
@@ -55,6 +60,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "mlanet atomic charges": MLANET | {"charge": "atomic"},
     "mlanet dispersion": MLANET | {"long_range": "dispersion", "smearing": 0.8},
     "mlanet coulomb": MLANET | {"long_range": "coulomb", "charge_sum": "total", "smearing": 0.8},
+    "mlanet crowded": MLANET | {"repulsion": "zbl"},
     "leignn": LEIGNN,
     "leignn raw bias, repulsion": LEIGNN | {"filter_bias": "raw", "repulsion": "zbl"},
     "leignn no bias, gaussian": LEIGNN | {"filter_bias": "none", "radial_basis": "gaussian"},
@@ -67,6 +73,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "leignn atomic charges": LEIGNN | {"charge": "atomic"},
     "leignn whole charge": LEIGNN | {"charge": "total", "total_charge": "whole"},
     "leignn total charge": LEIGNN | {"charge": "total"},
+    "leignn crowded": LEIGNN | {"repulsion": "zbl"},
     "leignn both": LEIGNN | {"long_range": "both", "c6": "learned", "smearing": 0.8},
 }
 """What every value of every switch is in, each in as few models as can be."""
@@ -75,7 +82,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
 def model(name: str) -> Potential:
     """One of `SWITCHES`, with weights of numpy's legacy generator, whose numbers never change."""
     config = parse(SWITCHES[name], ModelConfig, name)
-    potential, other = (Potential.build(config, STATISTICS).double().eval() for _ in range(2))
+    statistics = DENSE if name.endswith("crowded") else STATISTICS
+    potential, other = (Potential.build(config, statistics).double().eval() for _ in range(2))
     stream = np.random.RandomState(7)
     with torch.no_grad():
         for one, again in zip(potential.parameters(), other.parameters(), strict=True):

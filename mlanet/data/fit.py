@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 from numpy.typing import NDArray
 
 from mlanet.config import read_yaml, suggestion
+from mlanet.crowding import crowding
 from mlanet.data.samples import Sample
 from mlanet.data.stiffness import NOBLE
 from mlanet.errors import ConfigError, DataError
@@ -66,6 +68,7 @@ def fit_statistics(
     found = _references(samples, references, known, counts, energies, warnings)
     scale = _scale(samples, counts, energies, found, warnings)
     stress = np.concatenate([s.labels.stress.numpy().ravel() for s in samples])
+    closest = closest_pairs(samples, known)
     atoms = sum(sample.graph.n_atoms for sample in samples)
     edges = sum(sample.graph.n_edges for sample in samples)
     if edges == 0:
@@ -76,7 +79,8 @@ def fit_statistics(
         scale=(scale,) * len(known),
         mean_neighbors=edges / atoms if edges else 1.0,
         stress_scale=_rms(stress) or 1.0,
-        closest=closest_pairs(samples, known),
+        closest=closest,
+        crowding=most_crowded(samples, known, closest),
         references_from=references if isinstance(references, str) and references in METHODS else "given",
     )
     return statistics, warnings
@@ -116,6 +120,22 @@ def closest_pairs(samples: Sequence[Sample], species: Sequence[int]) -> tuple[tu
         np.minimum.at(nearest, pair, distance)
     nearest[np.isinf(nearest)] = 0.0
     return tuple(map(tuple, nearest.reshape(len(species), -1).tolist()))
+
+
+def most_crowded(
+    samples: Sequence[Sample], species: Sequence[int], closest: tuple[tuple[float, ...], ...]
+) -> tuple[float, ...]:
+    """Largest crowding (`mlanet.crowding`) of an atom of every species; 0 where none has a neighbour."""
+    index = torch.zeros(max(species) + 1, dtype=torch.int64)
+    index[list(species)] = torch.arange(len(species))
+    known, most = torch.tensor(closest, dtype=torch.float64), torch.zeros(len(species), dtype=torch.float64)
+    for sample in samples:
+        graph = sample.graph
+        kind = index[graph.numbers]
+        nearest = known[kind[graph.center], kind[graph.neighbor]]
+        rho = crowding(graph.edge_vectors().double(), nearest, graph.center, graph.n_atoms, graph.cutoff)
+        most = most.scatter_reduce(0, kind, rho, "amax")
+    return tuple(most.tolist())
 
 
 def _composition(samples: Sequence[Sample], species: list[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -6,18 +6,21 @@ The laws speak of trained models only: without a closest distance seen they say 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlanet.data.neighbors import neighbor_list
+from mlanet.crowding import HALF_POWER, crowding
+from mlanet.data.atoms import to_graph
 from mlanet.laws.law import Law, ask_all, neutral
 from mlanet.nn.repulsion import closest_approach
 from mlanet.potential import Potential
 
 NEAREST = 0.2
 """Å; the smallest distance asked about."""
-INSIDE = 0.8
-"""Of the closest distance seen: the wall starts from nothing there, and what was learnt still speaks within."""
+INSIDE = 0.94
+"""Of the closest distance seen, and of the distances in the most crowded surroundings seen: from there on the network
+sees no change (`mlanet.nn.floor`)."""
 PLACES = 24
 SMALLEST = 0.3
 """Of the lattice constant, as far as a crystal is compressed."""
@@ -49,11 +52,11 @@ def wall(potential: Potential, atoms: Atoms) -> float | None:
 def compression(potential: Potential, atoms: Atoms) -> float | None:
     """The largest fall of the energy, eV/atom, as a crystal is compressed to 0.3 of its lattice constant.
 
-    It is followed from where a pair first comes within the closest distance, and compared with where it stands too.
+    It is followed from where it is nearer or more crowded than anything seen, and compared with where it stands too.
     """
     if not potential.statistics.closest or not atoms.pbc.all() or len(atoms) > MAX_ATOMS:
         return None
-    start = min(1.0, INSIDE * _nearest_pair(potential, atoms))
+    start = min(1.0, INSIDE * _limit(potential, atoms))
     factors = [1.0, *np.geomspace(max(start, SMALLEST), SMALLEST, STEPS)]
     squeezed = []
     for factor in factors:
@@ -63,13 +66,18 @@ def compression(potential: Potential, atoms: Atoms) -> float | None:
     return max(0.0, at_rest - energies[-1], *(np.array(energies[:-1]) - np.array(energies[1:])))
 
 
-def _nearest_pair(potential: Potential, atoms: Atoms) -> float:
-    """The factor of the lattice constant at which some pair is at its closest distance."""
-    pairs = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, potential.cutoff)
-    vectors = atoms.positions[pairs.neighbor] + pairs.shift @ atoms.cell.array - atoms.positions[pairs.center]
-    index = np.array([potential.species.index(number) for number in atoms.numbers.tolist()])
-    reach = closest(potential)[index[pairs.center], index[pairs.neighbor]]
-    return float((reach / np.linalg.norm(vectors, axis=1)).max(initial=0.0))
+def _limit(potential: Potential, atoms: Atoms) -> float:
+    """The factor of the lattice constant at which a pair is at its closest distance, or an atom as crowded as any."""
+    graph = to_graph(atoms, potential.cutoff)
+    statistics, vectors = potential.statistics, graph.edge_vectors()
+    index = torch.tensor([potential.species.index(number) for number in atoms.numbers.tolist()])
+    reach = closest_approach(statistics)[index[graph.center], index[graph.neighbor]]
+    factors = [float((reach / vectors.norm(dim=1)).max())] if graph.n_edges else []
+    if statistics.crowding:
+        rho = crowding(vectors, reach, graph.center, graph.n_atoms, potential.cutoff)
+        most = torch.tensor(statistics.crowding, dtype=torch.float64)[index]
+        factors.append(float(((rho / most) ** (0.5 / HALF_POWER)).max()))
+    return max(factors, default=0.0)
 
 
 LAWS = (

@@ -20,6 +20,7 @@ from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.models.contract import Model, ModelSettings
 from mlanet.nn.edges import nearest, pair_layout
 from mlanet.nn.embedding import ChargeEmbedding
+from mlanet.nn.floor import distance_floor
 from mlanet.nn.heads import EdgeStress, VectorForces
 from mlanet.nn.long_range import LongRange, LongRangeSettings
 from mlanet.nn.pooling import Structures
@@ -167,6 +168,7 @@ class LEIGNN(Model):
         self.intervals = 0
         self._kernels: Kernels = "plain"
         self.repulsion = ScreenedRepulsion(statistics) if config.repulsion == "zbl" else None
+        self.floor = distance_floor(statistics, config.cutoff) if config.repulsion == "zbl" else None
         self.long_range = None if config.long_range == "none" else LongRange(config, statistics, channels)
 
     @property
@@ -195,12 +197,14 @@ class LEIGNN(Model):
         ghosts = torch.arange(self.n_species if self.config.isolated_atom == "zero" else 0, device=graph.numbers.device)
         species = torch.cat([self.species_index[graph.numbers], ghosts])
         structures = _structures(graph, ghosts)
-        edges = self._edges(graph, species.shape[0])
+        pairs = graph.edge_vectors()
+        seen, crowded = (pairs, None) if self.floor is None else self.floor(graph, pairs)
+        edges = self._edges(graph, seen, species.shape[0])
         scalars, vectors = self._features(self._embedded(graph, species), edges, structures)
         site = self.readout(scalars)[:, 0]
         if len(ghosts):
             site = site[:n] - site[n:][species[:n]]
-        baseline, charges = self._baseline(graph, scalars, species)
+        baseline, charges = self._baseline(graph, pairs, crowded, scalars, species)
         if self.direct_forces is None:
             return ModelOutput(site, baseline=baseline, charges=charges)
         assert vectors is not None
@@ -213,9 +217,13 @@ class LEIGNN(Model):
         )
         return ModelOutput(site, forces, stress, baseline)
 
-    def _baseline(self, graph: AtomicGraph, scalars: Tensor, species: Tensor) -> tuple[Tensor | None, ...]:
+    def _baseline(
+        self, graph: AtomicGraph, vectors: Tensor, crowded: Tensor | None, scalars: Tensor, species: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """Energies (N,) eV of what is not learnt or acts beyond the cutoff, and latent charges (N,) e."""
-        baseline = None if self.repulsion is None else self.repulsion(graph)
+        baseline = None if self.repulsion is None else self.repulsion(graph, vectors)
+        if crowded is not None:
+            baseline = crowded if baseline is None else baseline + crowded
         if self.long_range is None:
             return baseline, None
         n = graph.n_atoms
@@ -250,11 +258,10 @@ class LEIGNN(Model):
         graph = _chosen(graph, inside)
         return _chosen(graph, nearest(graph.center, near[inside], graph.n_atoms, cap))
 
-    def _edges(self, graph: AtomicGraph, n_nodes: int) -> FilterEdges:
+    def _edges(self, graph: AtomicGraph, vectors: Tensor, n_nodes: int) -> FilterEdges:
         """Lengths, directions and basis of all pairs."""
         by_kernel = self.kernels == "fused" and not self.intervals and backend.has_kernels(self.embedding.weight)
         layout = pair_layout(graph.center, graph.neighbor, n_nodes)
-        vectors = graph.edge_vectors()
         vectors = layout.arrange(vectors, vectors.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))
         envelope = polynomial_envelope(distance, self.cutoff, ENVELOPE_POWER)

@@ -23,6 +23,7 @@ from mlanet.nn.dual_path import AttentionShape, DualPathAttention, InteractionLa
 from mlanet.nn.edges import Edges, pair_layout
 from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
 from mlanet.nn.equivariant import NodeProduct, natural_irreps
+from mlanet.nn.floor import distance_floor
 from mlanet.nn.heads import DirectForces, DirectStress
 from mlanet.nn.long_range import LongRange, LongRangeSettings
 from mlanet.nn.pooling import LocalPooling, Structures, build_pooling
@@ -207,6 +208,7 @@ class MLANet(Model):
         self.layers = nn.ModuleList(_layers(config, irreps, mean_neighbors))
         self.pooling = build_pooling(config.pooling, config.channels, mean_neighbors, config.pooling_bound)
         self.repulsion = ScreenedRepulsion(statistics) if config.repulsion == "zbl" else None
+        self.floor = distance_floor(statistics, config.cutoff) if config.repulsion == "zbl" else None
         self.bonded = BondedShift(len(species)) if config.bonded == "learned" else None
         self.long_range = None if config.long_range == "none" else LongRange(config, statistics, config.channels)
         self.direct_forces = DirectForces(irreps) if config.forces == "direct" else None
@@ -259,13 +261,15 @@ class MLANet(Model):
         # One lone atom of each species rides along: its energy is subtracted, at no further pass.
         ghosts = torch.arange(self.n_species, device=graph.numbers.device)
         species = torch.cat([self.species_index[graph.numbers], ghosts])
-        edges = self._edges(graph, n + self.n_species)
+        vectors = graph.edge_vectors()
+        seen, crowded = (vectors, None) if self.floor is None else self.floor(graph, vectors)
+        edges = self._edges(graph, seen, n + self.n_species)
         features = self._embed(graph, species, edges)
         for layer in self.layers:
             features = layer(features, edges)
         structures = self._structures(graph)
         site = self._site_energies(features[:, 0], species, edges, structures, n)
-        baseline, charges = self._baseline(graph, features[:, 0], species)
+        baseline, charges = self._baseline(graph, vectors, crowded, features[:, 0], species)
         if self.bonded is not None:
             shift = self.bonded(species[:n], edges.coordination[:n])
             baseline = shift if baseline is None else baseline + shift
@@ -275,9 +279,13 @@ class MLANet(Model):
         forces = self.direct_forces(real, graph.positions, graph.pbc, structures)
         return ModelOutput(site, forces, self.direct_stress(real, structures), baseline)
 
-    def _baseline(self, graph: AtomicGraph, scalars: Tensor, species: Tensor) -> tuple[Tensor | None, ...]:
+    def _baseline(
+        self, graph: AtomicGraph, vectors: Tensor, crowded: Tensor | None, scalars: Tensor, species: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """Energies (N,) eV of what is not learnt or acts beyond the cutoff, and latent charges (N,) e."""
-        baseline = None if self.repulsion is None else self.repulsion(graph)
+        baseline = None if self.repulsion is None else self.repulsion(graph, vectors)
+        if crowded is not None:
+            baseline = crowded if baseline is None else baseline + crowded
         if self.long_range is None:
             return baseline, None
         n = graph.n_atoms
@@ -285,10 +293,9 @@ class MLANet(Model):
         far, charges = self.long_range(scalars[:n], lone, baseline, graph)
         return far if baseline is None else baseline + far, charges
 
-    def _edges(self, graph: AtomicGraph, n_nodes: int) -> Edges:
+    def _edges(self, graph: AtomicGraph, vectors: Tensor, n_nodes: int) -> Edges:
         """Lengths and directions of all pairs, and what all layers derive from them."""
         layout = pair_layout(graph.center, graph.neighbor, n_nodes)
-        vectors = graph.edge_vectors()
         vectors = layout.arrange(vectors, vectors.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))
         envelope = polynomial_envelope(distance, self.cutoff)

@@ -47,9 +47,8 @@ class ScreenedRepulsion(nn.Module):
         self.register_buffer("species_index", index, persistent=False)
         self.register_buffer("reach", closest_approach(statistics), persistent=False)
 
-    def forward(self, graph: AtomicGraph) -> Tensor:
-        """(N,) eV."""
-        vectors = graph.edge_vectors()
+    def forward(self, graph: AtomicGraph, vectors: Tensor) -> Tensor:
+        """The graph and its edge vectors (E, 3) Å -> (N,) eV."""
         atoms = self.atoms.to(vectors.dtype).index_select(0, graph.numbers)
         one, other = atoms.index_select(0, graph.center), atoms.index_select(0, graph.neighbor)
         species = self.species_index[graph.numbers]

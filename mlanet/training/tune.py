@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mlanet.checkpoint import load_model, model_path
 from mlanet.data.dataset import load_samples
-from mlanet.data.fit import closest_pairs, fitted_energies
+from mlanet.data.fit import closest_pairs, fitted_energies, most_crowded
 from mlanet.data.samples import Sample
 from mlanet.errors import ConfigError
 from mlanet.inference import predict
@@ -34,6 +34,7 @@ def extended(old: Potential, samples: Sequence[Sample]) -> tuple[Potential, list
     species = tuple(sorted({*old.species, *fresh}))
     relative = {z: z if z in old.species else _relative(z, old.species) for z in species}
     rows = [old.species.index(relative[z]) for z in species]
+    closest = _closest(old.statistics, species, samples)
     statistics = dataclasses.replace(
         old.statistics,
         species=species,
@@ -41,7 +42,8 @@ def extended(old: Potential, samples: Sequence[Sample]) -> tuple[Potential, list
             old.statistics.references[r] if z in old.species else 0.0 for z, r in zip(species, rows, strict=True)
         ),
         scale=tuple(old.statistics.scale[r] for r in rows),
-        closest=_closest(old.statistics, species, samples),
+        closest=closest,
+        crowding=_crowding(old.statistics, species, samples, closest),
         references_from="" if fresh else old.statistics.references_from,
     )
     new = Potential.build(old.model.config, statistics).to(dtype=old.dtype)
@@ -80,6 +82,18 @@ def _closest(old: Statistics, species: Sequence[int], samples: Sequence[Sample])
     now = np.array(closest_pairs(samples, species))
     nearest = np.minimum(np.where(before > 0, before, np.inf), np.where(now > 0, now, np.inf))
     return tuple(map(tuple, np.where(np.isfinite(nearest), nearest, 0.0).tolist()))
+
+
+def _crowding(
+    old: Statistics, species: Sequence[int], samples: Sequence[Sample], closest: tuple[tuple[float, ...], ...]
+) -> tuple[float, ...]:
+    """Largest crowding in the old data and in the samples; a pair that comes nearer now lowers that of the old data."""
+    if not old.crowding:
+        return ()
+    before = dict(zip(old.species, old.crowding, strict=True))
+    return tuple(
+        max(before.get(z, 0.0), rho) for z, rho in zip(species, most_crowded(samples, species, closest), strict=True)
+    )
 
 
 def with_moved_references(old: Potential, samples: Sequence[Sample]) -> tuple[Potential, list[str]]:

@@ -42,7 +42,7 @@ def test_closest_pairs_are_fitted_saved_and_used(tmp_path: Path) -> None:
         repulsion = ScreenedRepulsion(known)
         for factor, repels in ((0.98, True), (1.001, False)):
             graph = to_graph(Atoms("Cl2", [[0, 0, 0], [end * factor, 0, 0]]), 5.0).to(dtype=torch.float64)
-            assert bool(repulsion(graph).sum() > 0) is repels
+            assert bool(repulsion(graph, graph.edge_vectors()).sum() > 0) is repels
 
 
 def test_a_pair_that_was_never_near_counts_as_unknown() -> None:
