@@ -17,7 +17,7 @@ from mlanet.data.atoms import to_graph
 from mlanet.graph import AtomicGraph, Prediction
 from mlanet.laws import LAWS, promised, run_laws
 from mlanet.models import LEIGNNConfig, MLANetConfig, ModelConfig, read_model_config
-from mlanet.nn.dual_path import can_be_fused
+from mlanet.nn.dual_path import is_one_operation
 from mlanet.nn.equivariant import natural_irreps
 from mlanet.potential import Potential
 from mlanet.statistics import Statistics
@@ -103,7 +103,7 @@ def ways_to_compute() -> list[object]:
         config = small(name)
         kernels = ["plain", "fused"] if isinstance(config, LEIGNNConfig) else ["plain"]
         if isinstance(config, MLANetConfig):
-            fusable = can_be_fused(config.attention, config.message, config.combine)
+            fusable = is_one_operation(config.attention, config.message, config.combine)
             kernels = ["plain", *(["fused"] if fusable else [])]
         for one in kernels:
             marks = [] if one == "plain" or name in QUICK else [pytest.mark.slow]

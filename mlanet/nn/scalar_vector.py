@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mlanet.nn.pooling import Structures
-from mlanet.ops.filtered_sum.reference import FilterEdges, Senders, filtered_sum
+from mlanet.ops.dispatch import filtered_sum
+from mlanet.ops.filtered_sum.reference import FilterEdges, Senders
 from mlanet.ops.segment import segment_mean
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import collections
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
 from e3nn import o3
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from mlanet.ops.degrees import split_degrees
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,11 +39,11 @@ def paths(l_max: int) -> tuple[Path, ...]:
 
 
 def on_cpu(function: Callable[P, R]) -> Callable[P, R]:
-    """What is kept for the whole process is made on the CPU, and outside of inference mode."""
+    """What is kept for the whole process is made on the CPU, outside of inference mode, and of no tracer's tensors."""
 
     @functools.wraps(function)
     def made(*arguments: P.args, **named: P.kwargs) -> R:
-        with torch.device("cpu"), torch.inference_mode(False):
+        with _disable_current_modes(), torch.device("cpu"), torch.inference_mode(False):
             return function(*arguments, **named)
 
     return made
@@ -55,6 +58,13 @@ def coefficients(paths: tuple[Path, ...]) -> tuple[Tensor, ...]:
     """
     into = collections.Counter(c for _, _, c in paths)
     return tuple(o3.wigner_3j(a, b, c, dtype=torch.float64) * math.sqrt((2 * c + 1) / into[c]) for a, b, c in paths)
+
+
+@functools.cache
+@on_cpu
+def coefficients_there(paths: tuple[Path, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    """The same where they are used: a copy in each step would make the host wait, and no CUDA graph could hold it."""
+    return tuple(one.to(device, dtype) for one in coefficients(paths))
 
 
 class Couplings(NamedTuple):
@@ -89,16 +99,19 @@ def couplings(l_max: int, dtype: torch.dtype) -> Couplings:
     )
 
 
-def full_values(sent: Sequence[Tensor], weights: Tensor, harmonics: Sequence[Tensor]) -> list[Tensor]:
-    """V^c = Σ W_path ⊙ (v^a ⊗ Y^b)^c, in plain torch.
+def full_product(sent: Tensor, weights: Tensor, harmonics: Tensor) -> Tensor:
+    """V^c = Σ W_path ⊙ (v^a ⊗ Y^b)^c (E, M, C), in plain torch: `uvu` of `e3nn.o3.TensorProduct` in our layout.
 
-    - sent v^a (…, 2a+1, C) and harmonics Y^b (…, 2b+1) by degree · weights (…, paths, C) -> V^c (…, 2c+1, C) by degree
+    - sent v (E, M, C) · harmonics Y (E, M) · weights (E, paths · C), path by path
     """
-    l_max = len(sent) - 1
+    l_max = math.isqrt(sent.shape[1]) - 1
+    by_degree, directions = split_degrees(sent, l_max), split_degrees(harmonics, l_max)
+    of_path = weights.unflatten(1, (-1, sent.shape[2])).unbind(1)
     found: list[Tensor | None] = [None] * (l_max + 1)
-    for index, ((a, b, c), table) in enumerate(zip(paths(l_max), coefficients(paths(l_max)), strict=True)):
-        matrix = torch.einsum("...b,abc->...ac", harmonics[b], table.to(harmonics[b]))
-        one = torch.einsum("...ac,...ax->...cx", matrix, sent[a]) * weights[..., index, None, :]
+    tables = coefficients_there(paths(l_max), harmonics.dtype, harmonics.device)
+    for (a, b, c), table, weight in zip(paths(l_max), tables, of_path, strict=True):
+        matrix = torch.einsum("eb,abc->eac", directions[b], table)
+        one = torch.einsum("eac,eax->ecx", matrix, by_degree[a]) * weight[:, None]
         before = found[c]
         found[c] = one if before is None else before + one
-    return [one for one in found if one is not None]
+    return torch.cat([one for one in found if one is not None], dim=1)

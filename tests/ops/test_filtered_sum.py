@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mlanet.nn.edges import pair_layout
-from mlanet.ops.filtered_sum.reference import FilterEdges, Senders, by_center, filtered_sum, reference
+from mlanet.ops import dispatch
+from mlanet.ops.dispatch import PLAIN
+from mlanet.ops.filtered_sum import reference, table
+from mlanet.ops.filtered_sum.reference import FilterEdges, Senders
 from mlanet.ops.segment import Neighborhoods
 
 FUNCTIONS, WIDTH = 5, 4
@@ -31,7 +33,7 @@ def evaluate(form: str, center: Tensor, neighbor: Tensor, leaves: list[Tensor], 
     vectors, scalars, arrows, weight, *rest = leaves
     around, order = Neighborhoods(center, n), neighbor
     if form != "reference":
-        around, order, slot = pair_layout(center, neighbor, n)
+        around, order, slot, _ = dispatch.pairs(PLAIN, center, neighbor, n, scalars)
         assert around.degree and slot is not None
         vectors = torch.cat([vectors, torch.full((1, 3), 1e3, dtype=vectors.dtype)]).index_select(0, slot)
     distance = vectors.norm(dim=1)
@@ -41,9 +43,9 @@ def evaluate(form: str, center: Tensor, neighbor: Tensor, leaves: list[Tensor], 
     directed = (direction[:, :, None] * basis[:, None, :]).flatten(1) if around.degree else None
     edges = FilterEdges(around, order, basis, direction, directed)
     senders = Senders(scalars, arrows, rest[0] if rest else None)
-    chosen = {"reference": reference, "table": by_center}[form]
-    result = chosen(edges, senders, weight)
-    assert torch.equal(result[0], filtered_sum(edges, senders, weight)[0])
+    chosen = {"reference": reference, "table": table}[form]
+    result = chosen.filtered_sum(edges, senders, weight)
+    assert torch.equal(result[0], dispatch.filtered_sum(edges, senders, weight)[0])
     return result
 
 

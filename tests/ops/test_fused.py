@@ -15,12 +15,11 @@ from mlanet.data.atoms import to_graph
 from mlanet.graph import batch_graphs
 from mlanet.memory import peak_bytes
 from mlanet.models import read_model_config
-from mlanet.nn.dual_path import can_be_fused
 from mlanet.ops import autograd
 from mlanet.ops.edge_degree.cpu import NativeDirections
 from mlanet.ops.filtered_sum.cpu import NativeFilteredSum
-from mlanet.ops.message.block import message_of_rows
 from mlanet.ops.message.cpu import NativeMessage
+from mlanet.ops.message.reference import message_of_rows
 from mlanet.ops.neighbor_pooling.cpu import NativeViews
 from mlanet.ops.node_product.cpu import NativeProduct
 from mlanet.ops.node_product.reference import product_paths
@@ -185,11 +184,11 @@ def test_threads_change_nothing_but_rounding(name: str) -> None:
     assert_same(found[3], found[2], 0.0)
 
 
-FUSED = [
-    name
-    for name in preset_names()
-    if name.startswith("leignn") or ((c := read_model_config(name)) and can_be_fused(c.attention, c.message, c.combine))
-]
+def has_kernels(name: str) -> bool:
+    return not Potential.build(read_model_config(name), Statistics.unit(SPECIES, 40.0)).model.without_kernels()
+
+
+FUSED = [name for name in preset_names() if has_kernels(name)]
 
 
 def answers(potential: Potential, kernels: str) -> list[Tensor]:

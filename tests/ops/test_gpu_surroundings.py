@@ -14,7 +14,7 @@ import pytest
 import torch
 from problems import SMALL, draw
 
-from mlanet.ops import attention, backend
+from mlanet.ops import dispatch
 from mlanet.ops.edge_degree.gpu import GpuDirections
 from mlanet.ops.edge_degree.gpu import obstacle as directions_obstacle
 from mlanet.ops.edge_degree.reference import DirectionInputs, directions
@@ -104,7 +104,7 @@ def test_sizes_without_a_kernel_are_told() -> None:
 
 def test_sizes_without_a_kernel_are_computed_by_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where Triton would serve, a radial network of two hidden layers never reaches it."""
-    monkeypatch.setattr(backend, "by_triton", lambda sample: True)
+    monkeypatch.setattr(dispatch, "by_triton", lambda sample: True)
     monkeypatch.setattr(GpuDirections, "value", None)
     problem = draw(SMALL[0])
     n, channels = problem.around.n_centers, 4
@@ -112,5 +112,5 @@ def test_sizes_without_a_kernel_are_computed_by_plain_torch(monkeypatch: pytest.
     inputs = DirectionInputs(problem.value[:n, 0], problem.envelope, radial, problem.harmonics)
     layers = (torch.ones(2, 3).double(), torch.ones(3, 5).double(), torch.ones(5, channels).double())
     rows = Rows.of(problem.around, problem.neighbor)
-    found = attention.first_directions("fused", 0.3, problem.around, rows, inputs, layers)
+    found = dispatch.edge_degree(0.3, problem.around, problem.neighbor, rows, inputs, layers)
     assert torch.equal(found, directions(0.3, problem.around, problem.neighbor, inputs, layers))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from mlanet.ops.message.block import N_INPUTS, BlockShape, BlockWeights
+from mlanet.ops.message.reference import N_INPUTS, MessageShape, MessageWeights
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Widths:
     mlp: tuple[int, ...]
 
     @classmethod
-    def of(cls, tensors: Sequence[Tensor], shape: BlockShape, lanes: int) -> Widths:
+    def of(cls, tensors: Sequence[Tensor], shape: MessageShape, lanes: int) -> Widths:
         """For these inputs and weights."""
         sent, key, near = tensors[:3]
-        mlp = BlockWeights.of(tensors[N_INPUTS:]).mlp
+        mlp = MessageWeights.of(tensors[N_INPUTS:]).mlp
         channels = rounded_up(sent.shape[2], lanes)
         inner = [rounded_up(one.shape[1], lanes) for one in mlp[:-1]]
         widths = (len(mlp[0]), *inner, shape.radial_groups * channels)
@@ -34,25 +34,25 @@ class Widths:
         return cls(lanes, channels, gates, rounded_up(key.shape[2], lanes), rounded_up(near.shape[1], lanes), widths)
 
 
-def pad(tensors: Sequence[Tensor], widths: Widths, shape: BlockShape) -> list[Tensor]:
+def pad(tensors: Sequence[Tensor], widths: Widths, shape: MessageShape) -> list[Tensor]:
     """Of inputs, or of inputs and weights; contiguous."""
     c, k, r = widths.channels, widths.keys, widths.hidden
     sizes = [c, k, r, k, r]
     found = [wider(one, size) for one, size in zip(tensors, sizes, strict=False)]
     found += tensors[len(sizes) : N_INPUTS]
     if len(tensors) > N_INPUTS:
-        found += _weights(BlockWeights.of(tensors[N_INPUTS:]), widths, shape)
+        found += _weights(MessageWeights.of(tensors[N_INPUTS:]), widths, shape)
     return [one.detach().contiguous() for one in found]
 
 
-def crop(tensors: Sequence[Tensor], like: Sequence[Tensor], shape: BlockShape) -> list[Tensor]:
+def crop(tensors: Sequence[Tensor], like: Sequence[Tensor], shape: MessageShape) -> list[Tensor]:
     """The sizes of `like` again; groups of channels are cut group by group."""
     if all(one.shape == model.shape for one, model in zip(tensors, like, strict=False)):
         return list(tensors)
     found = [_cut(one, model) for one, model in zip(tensors, like[:N_INPUTS], strict=False)]
     if len(tensors) == N_INPUTS:
         return found
-    given, model = BlockWeights.of(tensors[N_INPUTS:]), BlockWeights.of(like[N_INPUTS:])
+    given, model = MessageWeights.of(tensors[N_INPUTS:]), MessageWeights.of(like[N_INPUTS:])
     groups = shape.l_max + 1
     gates = _cut_groups(given.gates.T, model.gates.T, groups).T
     bias = _cut_groups(given.gates_bias[None], model.gates_bias[None], groups)[0]
@@ -96,7 +96,7 @@ def rounded_up(size: int, step: int) -> int:
     return -(-size // step) * step
 
 
-def _weights(weights: BlockWeights, widths: Widths, shape: BlockShape) -> list[Tensor]:
+def _weights(weights: MessageWeights, widths: Widths, shape: MessageShape) -> list[Tensor]:
     degrees, r = shape.l_max + 1, widths.hidden
     gates = wider(_grouped(weights.gates.T, degrees, widths.gates).T, r)
     bias = _grouped(weights.gates_bias[None], degrees, widths.gates)[0]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mlanet.ops.message.reference import split_degrees
+from mlanet.ops.degrees import radial_network, split_degrees
 from mlanet.ops.segment import Neighborhoods
 
 
@@ -34,10 +34,7 @@ def directions(
 ) -> Tensor:
     """(N, (L+1)² − 1, C), degrees 1 … L."""
     l_max = math.isqrt(inputs.harmonics.shape[1]) - 1
-    weight = inputs.radial
-    for index, layer in enumerate(layers):
-        weight = (torch.nn.functional.silu(weight) if index else weight) @ layer
-    weight = weight.unflatten(1, (l_max, -1)) * (factor * inputs.envelope)[:, None, None]
+    weight = radial_network(inputs.radial, layers).unflatten(1, (l_max, -1)) * (factor * inputs.envelope)[:, None, None]
     weight = weight * inputs.sender.index_select(0, neighbor)[:, None, :]
     rows = split_degrees(inputs.harmonics, l_max)[1:]
     blocks = [w[:, None, :] * y[:, :, None] for w, y in zip(weight.unbind(1), rows, strict=True)]

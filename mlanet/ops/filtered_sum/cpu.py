@@ -12,6 +12,7 @@ from torch import Tensor
 from mlanet.ops.cpp import library
 from mlanet.ops.cpp.calls import addresses, call, interleaved, joined, own_places
 from mlanet.ops.cpp.padding import cropped_layers, padded_layers, rounded_up, wider
+from mlanet.ops.filtered_sum.reference import received_of_rows
 from mlanet.ops.rows import Rows
 
 ANY_L = 1
@@ -63,13 +64,7 @@ class NativeFilteredSum:
 
     def reference(self, tensors: Sequence[Tensor]) -> Tensor:
         """In plain torch, edge by edge."""
-        sent, basis, direction, weight = tensors
-        around, by_edge = self.rows.around(), sent.index_select(0, self.rows.neighbor)
-        filters = (basis @ weight.T).unflatten(1, (-1, sent.shape[2]))
-        received = (filters[:, 1] * by_edge[:, 1])[:, None] * direction[:, :, None]
-        if sent.shape[1] > 2:
-            received = received + filters[:, 2:] * by_edge[:, 2:]
-        return around.sum(torch.cat([(filters[:, 0] * by_edge[:, 0])[:, None], received], dim=1))
+        return received_of_rows(self.rows, tensors)
 
 
 class _Run:

@@ -12,11 +12,11 @@ from torch import Tensor
 from mlanet.ops.cpp import library
 from mlanet.ops.cpp.calls import MAX_DEPTH, addresses, call, interleaved, joined, own_places, widths_field
 from mlanet.ops.cpp.padding import Widths, crop, pad
-from mlanet.ops.message.block import N_GATHERED, N_INPUTS, BlockShape, BlockWeights, message_of_rows
+from mlanet.ops.message.reference import N_GATHERED, N_INPUTS, MessageShape, MessageWeights, message_of_rows
 from mlanet.ops.rows import Rows
 from mlanet.ops.tensor_product import couplings
 
-N_WEIGHTS = len(BlockWeights._fields) - 1
+N_WEIGHTS = len(MessageWeights._fields) - 1
 """Weights besides the layers of the radial network."""
 
 
@@ -40,14 +40,14 @@ class _Couplings(ctypes.Structure):
 
 @dataclass(frozen=True)
 class NativeMessage:
-    """The dual-path message of all centers (`mlanet.ops.message.block.message`), an `Operation`.
+    """The dual-path message of all centers (`mlanet.ops.message.reference.message`), an `Operation`.
 
     Cost per edge 2 (B R + B R' + R (L+1) C/G + R' F C) FLOP for the networks of widths R and R', gates of G channels,
     F = 2 (L+1) for light values and the number of paths for full ones; then 4 (L+1)² C or, with paths (a, b, c),
     2 Σ (2a+1) (2c+1) C for the message. Memory O(N), and O(N) for each thread in the gradient.
     """
 
-    shape: BlockShape
+    shape: MessageShape
     rows: Rows
     n_inputs: int = field(default=N_INPUTS, init=False)
 
@@ -154,7 +154,7 @@ class _Sums:
         return tuple(crop(found, like, self.shape))
 
 
-def _couplings(shape: BlockShape, dtype: torch.dtype) -> object:
+def _couplings(shape: MessageShape, dtype: torch.dtype) -> object:
     """Nothing for light values. The tensors live as long as the process."""
     if not shape.full:
         return None
@@ -164,7 +164,7 @@ def _couplings(shape: BlockShape, dtype: torch.dtype) -> object:
 
 def _as_in_kernel(run: _Run) -> list[Tensor]:
     """Weights as the kernels sum their gradients: the inputs of a matrix are its rows, whole vectors its columns."""
-    weights = BlockWeights.of(run.weights)
+    weights = MessageWeights.of(run.weights)
     lanes = run.widths.lanes
     logits = weights.logits.new_empty(weights.logits.shape[1], -(-len(weights.logits) // lanes) * lanes)
     rest = (weights.logits_bias, weights.log_temperature, *weights.mlp)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from mlanet.ops.message.reference import split_degrees
+from mlanet.ops.degrees import split_degrees
 from mlanet.ops.segment import Neighborhoods
 
 

@@ -72,9 +72,17 @@ def terms(l_in: int, l_out: int, dtype: torch.dtype) -> Terms:
 def node_product(features: Tensor, weight: Tensor, l_out: int) -> Tensor:
     """y in plain torch. - features x (N, (l_in+1)², C) · weight (paths, C) -> (N, (l_out+1)², C)."""
     l_in = math.isqrt(features.shape[1]) - 1
-    table = terms(l_in, l_out, features.dtype)
-    path = torch.repeat_interleave(torch.arange(len(weight)), table.begin.diff().long()).to(features.device)
-    row, first, second, value = (one.to(features.device) for one in table[1:])
-    each = features[:, first.long()] * features[:, second.long()] * (weight[path] * value[:, None])
+    path, row, first, second, value = _terms_there(l_in, l_out, features.dtype, features.device)
+    each = features[:, first] * features[:, second] * (weight[path] * value[:, None])
     out = features.new_zeros(features.shape[0], (l_out + 1) ** 2, features.shape[2])
-    return out.index_add(1, row.long(), each)
+    return out.index_add(1, row, each)
+
+
+@functools.cache
+@on_cpu
+def _terms_there(l_in: int, l_out: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    """Path, row, first, second and value of each term, where they are used (see `coefficients_there`)."""
+    table = terms(l_in, l_out, dtype)
+    path = torch.repeat_interleave(torch.arange(len(table.begin) - 1), table.begin.diff().long())
+    indices = (one.long().to(device) for one in (path, table.row, table.first, table.second))
+    return (*indices, table.value.to(device))

@@ -1,4 +1,4 @@
-"""The dual-path message (`mlanet.ops.message.block.message`) on GPUs.
+"""The dual-path message (`mlanet.ops.message.reference.message`) on GPUs.
 
 **Files.** `operation` for autograd · `launch` runs the kernels · `tiles` what kernels load and answer · `networks` (z,
 gates, filters) and `logits` of a tile of edges, and back · `forward`, `backward`, `senders` the kernels · `sizes` what

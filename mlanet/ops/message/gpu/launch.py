@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from mlanet.ops.gpu.by_sender import Senders
-from mlanet.ops.message.block import BlockShape, BlockWeights, each_channel
 from mlanet.ops.message.gpu import backward, forward, senders
 from mlanet.ops.message.gpu.sizes import Sizes
 from mlanet.ops.message.gpu.tiles import Inputs, Weights
+from mlanet.ops.message.reference import MessageShape, MessageWeights, each_channel
 from mlanet.ops.rows import Rows
 
 TILE = 16
@@ -60,16 +60,16 @@ class Call:
     rows: Rows
     x: Inputs
     w: Weights
-    weights: BlockWeights
+    weights: MessageWeights
     gate_repeats: int
 
     @classmethod
     def of(
         cls,
-        shape: BlockShape,
+        shape: MessageShape,
         rows: Rows,
         inputs: Sequence[Tensor],
-        weights: BlockWeights,
+        weights: MessageWeights,
         along: Sequence[Tensor] | None = None,
     ) -> Call:
         """Contiguous tensors; matrix products as precise as torch's own are asked to be."""
@@ -79,7 +79,7 @@ class Call:
         repeats = shape.gate_channels // found.gate_channels
         wider = [each_channel(one, repeats, dim=0) for one in (weights.gates, weights.gates_bias)]
         weights = weights._replace(gates=wider[0], gates_bias=wider[1])
-        weights = BlockWeights.of([one.detach().contiguous() for one in weights.flat()])
+        weights = MessageWeights.of([one.detach().contiguous() for one in weights.flat()])
         pairs = zip(inputs, along, strict=True) if along is not None else ((one,) for one in inputs)
         x = Inputs(*(tuple(one.detach().contiguous() for one in pair) for pair in pairs))
         w = Weights(*weights[:6], weights.mlp[0], weights.mlp[-1])
@@ -142,16 +142,16 @@ class Call:
         self.run("key_gradient", self.n, *order, push, to)
         if not wants_weights:
             return to
-        weights = BlockWeights.of([one.sum(0) for one in sums.flat()])
+        weights = MessageWeights.of([one.sum(0) for one in sums.flat()])
         gates, bias, last = self.channel_sums(attention, up)
         gates, bias = (one.unflatten(0, (-1, self.gate_repeats)).sum(1) for one in (gates, bias))
         return (*to, *weights._replace(gates=gates, gates_bias=bias, mlp=(*weights.mlp[:-1], last)).flat())
 
-    def partial_sums(self, programs: int) -> BlockWeights:
+    def partial_sums(self, programs: int) -> MessageWeights:
         """Room for the gradients of the weights by program; none for those that `channel_sums` has."""
         none = self.empty(0)
         rooms = self.weights._replace(gates=none, gates_bias=none, mlp=(*self.weights.mlp[:-1], none))
-        return BlockWeights.of([self.empty(programs, *one.shape) for one in rooms.flat()])
+        return MessageWeights.of([self.empty(programs, *one.shape) for one in rooms.flat()])
 
     def channel_sums(self, attention: Attention, up: Tensor) -> list[Tensor]:
         """Gradients of gates, their bias and the last layer of the radial network."""
@@ -165,8 +165,8 @@ class Call:
         return [one.sum(0) for one in out]
 
 
-def message(shape: BlockShape, rows: Rows, inputs: Sequence[Tensor], weights: BlockWeights) -> Tensor:
-    """m (N, M, C); inputs as `BlockInputs`, by atom or by edge."""
+def message(shape: MessageShape, rows: Rows, inputs: Sequence[Tensor], weights: MessageWeights) -> Tensor:
+    """m (N, M, C); inputs as `MessageInputs`, by atom or by edge."""
     if len(rows.start) == 1:
         return torch.zeros_like(inputs[0])
     call = Call.of(shape, rows, inputs, weights)
@@ -174,7 +174,7 @@ def message(shape: BlockShape, rows: Rows, inputs: Sequence[Tensor], weights: Bl
 
 
 def gradient(
-    shape: BlockShape, rows: Rows, wants_weights: bool, up: Tensor, inputs: Sequence[Tensor], weights: BlockWeights
+    shape: MessageShape, rows: Rows, wants_weights: bool, up: Tensor, inputs: Sequence[Tensor], weights: MessageWeights
 ) -> tuple[Tensor, ...]:
     """Gradients of <up, m> in the nine inputs and, if wanted, in `weights.flat()`; up (N, M, C)."""
     if len(rows.start) == 1:
@@ -184,12 +184,12 @@ def gradient(
 
 
 def tangent(
-    shape: BlockShape,
+    shape: MessageShape,
     rows: Rows,
     up: Tensor,
     along: Sequence[Tensor],
     inputs: Sequence[Tensor],
-    weights: BlockWeights,
+    weights: MessageWeights,
 ) -> tuple[Tensor, ...]:
     """Derivatives along `along` (like the inputs) of the message, then of all gradients; up and weights stay fixed.
 

@@ -1,4 +1,4 @@
-"""z, gates and filters of a tile of edges, and the way back. Equations: `mlanet.ops.message.block`; letters: `tiles`.
+"""z, gates and filters of a tile of edges, and the way back. Equations: `message.reference`; letters: `tiles`.
 
 A gate is computed once for its group of channels and spread to them where it meets a feature.
 """

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from mlanet.ops.message.block import N_INPUTS, BlockShape, BlockWeights, message_of_rows
+from mlanet.ops.message.reference import N_INPUTS, MessageShape, MessageWeights, message_of_rows
 from mlanet.ops.rows import Rows
 
 
@@ -15,7 +15,7 @@ from mlanet.ops.rows import Rows
 class GpuMessage:
     """Light values, by the kernels in Triton (`mlanet.ops.message.gpu.launch`), which are imported when first run."""
 
-    shape: BlockShape
+    shape: MessageShape
     rows: Rows
     n_inputs: int = field(default=N_INPUTS, init=False)
 
@@ -46,6 +46,6 @@ class GpuMessage:
         return message_of_rows(self.shape, self.rows, tensors)
 
 
-def _parted(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], BlockWeights]:
+def _parted(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], MessageWeights]:
     """Inputs, and weights."""
-    return tensors[:N_INPUTS], BlockWeights.of(tensors[N_INPUTS:])
+    return tensors[:N_INPUTS], MessageWeights.of(tensors[N_INPUTS:])

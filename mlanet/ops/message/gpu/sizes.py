@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mlanet.ops.message.block import BlockShape, BlockWeights
+from mlanet.ops.message.reference import MessageShape, MessageWeights
 
 WIDEST = {"channels": 256, "key width": 256, "hidden width": 128, "radial functions": 64}
 """Tiles of more than this do not fit the registers; channels and keys of all heads together."""
@@ -174,7 +174,9 @@ class Sizes:
         return [(first, first + at_once) for first in range(0, self.l_max + 1, at_once)]
 
     @classmethod
-    def of(cls, shape: BlockShape, inputs: Sequence[Tensor], weights: BlockWeights, tile: int, precision: str) -> Sizes:
+    def of(
+        cls, shape: MessageShape, inputs: Sequence[Tensor], weights: MessageWeights, tile: int, precision: str
+    ) -> Sizes:
         """Read from the tensors of one call."""
         radial, hidden = weights.chemical.shape
         mlp = weights.mlp[0].shape[1] if len(weights.mlp) == 2 else 0
@@ -184,7 +186,7 @@ class Sizes:
         return cls(*sizes, float(shape.chemical_scale), tile, precision)
 
 
-def obstacle(shape: BlockShape, channels: int, weights: BlockWeights) -> str:
+def obstacle(shape: MessageShape, channels: int, weights: MessageWeights) -> str:
     """Why these sizes have no kernel, in words; empty where they have."""
     if shape.full:
         return "there are kernels for message: light only"

@@ -20,7 +20,7 @@ Pointers = Any
 
 
 class Inputs(NamedTuple):
-    """As `block.BlockInputs`, by atom and by edge: sent (N, M, C), … harmonics (E, M)."""
+    """As `block.MessageInputs`, by atom and by edge: sent (N, M, C), … harmonics (E, M)."""
 
     sent: Pointers
     key: Pointers
@@ -34,7 +34,7 @@ class Inputs(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """As `block.BlockWeights`, one pointer each; first (B, hidden) is not read without a hidden layer."""
+    """As `block.MessageWeights`, one pointer each; first (B, hidden) is not read without a hidden layer."""
 
     chemical: Any
     gates: Any
