@@ -20,7 +20,7 @@ from mlanet.ambient import usual_torch
 from mlanet.capture import CaptureError, Replay
 from mlanet.checkpoint import copied, load_model, model_path, moved, rebuilt
 from mlanet.compiled import CompiledPotential, CompileError
-from mlanet.data.atoms import MIN_DISTANCE, to_graph
+from mlanet.data.atoms import MIN_DISTANCE, ase_results, to_graph
 from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge
 from mlanet.devices import device_called
 from mlanet.errors import ConfigError, DataError, NotFiniteError
@@ -32,9 +32,6 @@ from mlanet.precision import MatmulCost, use_matmul
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 """Precisions of a calculator; energies are summed in float64 in both."""
-
-VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
-"""ASE's order xx yy zz yz xz xy, as rows and columns of the 3 × 3 stress."""
 
 
 class MLANetCalculator(Calculator):
@@ -197,24 +194,12 @@ class MLANetCalculator(Calculator):
 
     def _results(self, prediction: Prediction) -> dict[str, Any]:
         """A prediction in ASE's words."""
-        energy = float(prediction.energy[0])
-        forces = _numpy(prediction.forces)
-        if not (np.isfinite(energy) and np.isfinite(forces).all()):
-            bad = ~np.isfinite(forces).all(axis=1)
-            atom = f" (first at atom {int(bad.argmax())})" if bad.any() else ""
+        results = ase_results(prediction)
+        finite = np.isfinite(results["forces"]).all(axis=1)
+        if not (np.isfinite(results["energy"]) and finite.all()):
+            atom = "" if finite.all() else f" (first at atom {int(finite.argmin())})"
             raise NotFiniteError(f"the model gives no finite energy or forces for this structure{atom}")
-        results: dict[str, Any] = {
-            "energy": energy,
-            "free_energy": energy,
-            "energies": _numpy(prediction.atomic_energies),
-            "forces": forces,
-        }
-        if prediction.charges is not None:
-            results["charges"] = _numpy(prediction.charges)
-        stress = _numpy(prediction.stress[0])
-        if np.isfinite(stress).all():
-            results["stress"] = stress[VOIGT]
-        elif not np.isnan(stress).all():
+        if "stress" not in results and not bool(prediction.stress[0].isnan().all()):
             raise NotFiniteError("the model gives a stress that is not finite for this structure")
         return results
 
@@ -324,7 +309,3 @@ def _same_charges(
 
 def _has_stress(atoms: Atoms) -> bool:
     return bool(atoms.pbc.any()) and abs(np.linalg.det(atoms.cell.array)) > 0.0
-
-
-def _numpy(tensor: torch.Tensor) -> NDArray[np.float64]:
-    return tensor.detach().to("cpu", torch.float64).numpy()

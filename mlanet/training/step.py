@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mlanet.agreement import TOLERANCE
 from mlanet.compiled import MANY, CompiledGradient, CompileError, GraphTensors
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, Labels
 from mlanet.ops.digits import matrix_products
-from mlanet.parity import TOLERANCE
 from mlanet.potential import Potential, has_stress
 from mlanet.training.config import LossConfig
 from mlanet.training.loss import Residuals, loss

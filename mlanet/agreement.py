@@ -1,4 +1,7 @@
-"""How far two ways of computing the same thing are apart."""
+"""Whether two ways of computing the same thing agree: the one comparison that everybody makes.
+
+Kernels with plain torch, compiled steps with the step as it stands, replayed steps with the potential.
+"""
 
 from __future__ import annotations
 
@@ -30,3 +33,22 @@ def difference(pairs: Sequence[tuple[str, Tensor, Tensor]], least: float = 1e-6)
         if not apart <= worst[1]:
             worst = (name, apart)
     return worst
+
+
+def disagreement(pairs: Sequence[tuple[str, Tensor, Tensor]], tolerance: float, least: float = 1e-6) -> str:
+    """What differs by more than is allowed, and by how much, in words; empty where everything agrees.
+
+    - pairs: name, found, expected · tolerance: relative to the largest entry of a tensor (or to `least`, if larger)
+
+    >>> disagreement([("forces", torch.ones(2), torch.tensor([1.0, 2.0]))], 1e-4)
+    'forces differs by 5.0e-01 of its largest entry (allowed: 1e-04)'
+    """
+    name, worst = difference(pairs, least)
+    if worst <= tolerance:
+        return ""
+    return f"{name} differs by {worst:.1e} of its largest entry (allowed: {tolerance:.0e})"
+
+
+def smallest_gradient(expected: Sequence[Tensor]) -> float:
+    """`least` for gradients: what cancels to nothing, as that of a bias may, is known only as well as its parts."""
+    return 0.01 * max(float(one.abs().max()) for one in expected)
