@@ -190,7 +190,7 @@ def leads(struct: Any, keys: list[str]) -> bool:
 
 
 def wrong_value(key: str, value: Any) -> str:
-    """Why no configuration takes a value there; placeholders, words for people and values of the past are left alone."""
+    """Why no configuration takes a value there; placeholders, prose and values of the past are left alone."""
     if value in REMOVED.get(key, ()):
         return ""
     placeholder = isinstance(value, str) and (value.isupper() or " " in value or "=" in value)
