@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from ase import Atoms
+from triton_work import work
 
 from mlanet.nn.dual_path import DualPathAttention
-from mlanet.ops.gpu.message.count import work
-from mlanet.ops.gpu.message.sizes import Sizes
+from mlanet.ops.dispatch import PLAIN
+from mlanet.ops.message.gpu.sizes import Sizes
 from mlanet.profiling.ceilings import Ceilings
 from mlanet.profiling.clock import WARM_UP, Sample, Stopwatch
 from mlanet.profiling.compare import neighbours_of, species_of
@@ -62,9 +63,9 @@ def cost(layer: DualPathAttention, atoms: int, edges: int, itemsize: int) -> Cos
 
 
 def flops_in_triton(layer: DualPathAttention, edges: int) -> float:
-    """What the kernels for GPUs do with the edges in a forward pass, padding included (`…gpu.message.count`)."""
+    """What the kernels for GPUs do with the edges in a forward pass, padding included (`triton_work`)."""
     features = torch.empty(1, layer.n_degrees**2, layer.channels)
-    sizes = Sizes.of(layer.fused_shape(), (features,), layer.fused_weights(), tile=16, precision="ieee")
+    sizes = Sizes.of(layer.message_shape(), (features,), layer.message_weights(), tile=16, precision="ieee")
     return float(edges * work(sizes)["message"].flops)
 
 
@@ -89,7 +90,7 @@ def floors(name: str, where: str, atoms: Atoms, settings: Settings, best: Ceilin
         ms, floor = Sample(times[key]).quantile(0.5), least.floor_ms(best)
         figures = {"ms": ms, "floor_ms": floor, "of_floor": ms / floor}
         figures |= {"GB_per_s": 1e-6 * least.bytes / ms, "GFLOP_per_s": 1e-6 * least.flops / ms}
-        if settings.device.startswith("cuda") and layer.kernels == "fused":
+        if settings.device.startswith("cuda") and subject.module.model.kernels != PLAIN:
             figures |= {"GFLOP_per_s_in_kernels": 1e-6 * flops_in_triton(layer, graph.n_edges) / ms}
         sizes = {"atoms": graph.n_atoms, "edges": graph.n_edges}
         row = {"model": name, "system": where, "layer": key, **sizes}

@@ -12,7 +12,7 @@ from mlanet.errors import ConfigError
 from mlanet.profiling.fleet import Settings, require_known
 
 ADAPTERS = Path(__file__).with_name("peers.py")
-KERNELS = ("plain", "blocks", "fused")
+KERNELS = ("plain", "fused")
 FIXED_DEGREE = {"painn": 1, "tensornet": 2}
 """Peers whose features have one highest degree and no option for it."""
 
@@ -55,18 +55,17 @@ def lineup(
     """Everybody, by degree, ours before the others.
 
     Args:
-        kernels: of our models; blocks are for MLANet with light messages only.
+        kernels: of our models.
         accelerated: peers also with their kernels for GPUs.
         compiled: peers also in their compiled modes.
     """
     found = []
-    others = [kernel for kernel in kernels if kernel != "blocks"]
     for degree in degrees:
         found += [Contender(_ours(degree, sizes, "", kernel), "mlanet", degree) for kernel in kernels]
-        found += [Contender(_ours(degree, sizes, "message=full", kernel), "mlanet full", degree) for kernel in others]
+        found += [Contender(_ours(degree, sizes, "message=full", kernel), "mlanet full", degree) for kernel in kernels]
         if degree == 1:
             leignn = f"leignn:channels={sizes.channels},layers={sizes.layers}"
-            found += [Contender(f"{leignn}@{kernel}", "leignn", 1) for kernel in others]
+            found += [Contender(f"{leignn}@{kernel}", "leignn", 1) for kernel in kernels]
         for peer in peers:
             found += _peer(peer, degree, sizes, _modes(peer, accelerated, compiled))
     return found

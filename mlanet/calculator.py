@@ -20,7 +20,7 @@ from mlanet.ambient import usual_torch
 from mlanet.capture import CaptureError, Replay
 from mlanet.checkpoint import copied, load_model, model_path, moved, rebuilt
 from mlanet.compiled import CompiledPotential, CompileError
-from mlanet.data.atoms import MIN_DISTANCE, to_graph
+from mlanet.data.atoms import MIN_DISTANCE, ase_results, to_graph
 from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge
 from mlanet.devices import device_called
 from mlanet.errors import ConfigError, DataError, NotFiniteError
@@ -32,9 +32,6 @@ from mlanet.precision import MatmulCost, use_matmul
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 """Precisions of a calculator; energies are summed in float64 in both."""
-
-VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
-"""ASE's order xx yy zz yz xz xy, as rows and columns of the 3 × 3 stress."""
 
 
 class MLANetCalculator(Calculator):
@@ -57,14 +54,13 @@ class MLANetCalculator(Calculator):
         skin: Å. Neighbours are looked up within cutoff + skin, and again only when an atom has moved by more than
             skin/2 or anything else has changed. Results do not depend on it. For dynamics, 0.5 is a fair value.
         tabulated: read LEIGNN's radial filters from tables: faster where it has 64 or more radial functions.
-        kernels: "fused" (fastest), "blocks" (MLANet: memory by atoms, not edges), "plain", on GPUs "cueq" or "oeq" for
-            full messages, where these packages are; "auto" takes the fastest that is known to be so.
+        kernels: "fused" (fastest), or "plain" torch; "auto" takes the fastest that is known to be so.
         capture: on a GPU, record a step once and replay it as a CUDA graph (docs/decisions/0014): for dynamics of some
             thousand atoms with a skin. Where that cannot be done a warning says why, and steps are computed one by one.
         compiled: have torch compile the whole step, which takes a minute and pays in long runs, most for small cells.
             Where that cannot be done a warning says why.
-        matmul: matrix products of a float32 model in fewer digits, "tf32" on GPUs or "bf16" on CPUs that have it; after
-            the first calculation `matmul_cost` says what that costs.
+        matmul: matrix products of a float32 model in fewer digits, "tf32" on NVIDIA GPUs; after the first calculation
+            `matmul_cost` says what that costs.
     Raises:
         CheckpointError: no such model, or a damaged file.
         ConfigError: an unknown dtype or device, a negative skin, tables or kernels of a model that has none, a capture
@@ -198,24 +194,12 @@ class MLANetCalculator(Calculator):
 
     def _results(self, prediction: Prediction) -> dict[str, Any]:
         """A prediction in ASE's words."""
-        energy = float(prediction.energy[0])
-        forces = _numpy(prediction.forces)
-        if not (np.isfinite(energy) and np.isfinite(forces).all()):
-            bad = ~np.isfinite(forces).all(axis=1)
-            atom = f" (first at atom {int(bad.argmax())})" if bad.any() else ""
+        results = ase_results(prediction)
+        finite = np.isfinite(results["forces"]).all(axis=1)
+        if not (np.isfinite(results["energy"]) and finite.all()):
+            atom = "" if finite.all() else f" (first at atom {int(finite.argmin())})"
             raise NotFiniteError(f"the model gives no finite energy or forces for this structure{atom}")
-        results: dict[str, Any] = {
-            "energy": energy,
-            "free_energy": energy,
-            "energies": _numpy(prediction.atomic_energies),
-            "forces": forces,
-        }
-        if prediction.charges is not None:
-            results["charges"] = _numpy(prediction.charges)
-        stress = _numpy(prediction.stress[0])
-        if np.isfinite(stress).all():
-            results["stress"] = stress[VOIGT]
-        elif not np.isnan(stress).all():
+        if "stress" not in results and not bool(prediction.stress[0].isnan().all()):
             raise NotFiniteError("the model gives a stress that is not finite for this structure")
         return results
 
@@ -325,7 +309,3 @@ def _same_charges(
 
 def _has_stress(atoms: Atoms) -> bool:
     return bool(atoms.pbc.any()) and abs(np.linalg.det(atoms.cell.array)) > 0.0
-
-
-def _numpy(tensor: torch.Tensor) -> NDArray[np.float64]:
-    return tensor.detach().to("cpu", torch.float64).numpy()

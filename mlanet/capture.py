@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlanet.agreement import TOLERANCE, disagreement
 from mlanet.compiled import CompiledPotential
 from mlanet.errors import MLANetError
 from mlanet.graph import AtomicGraph, Prediction
-from mlanet.parity import TOLERANCE, difference
 from mlanet.potential import Potential
 
 SPARE = 1.1
@@ -178,9 +178,5 @@ def _own(graph: AtomicGraph) -> AtomicGraph:
 def _compare(found: Prediction, expected: Prediction, tolerance: float) -> None:
     """Refuse a replay that says something else than the potential."""
     names = ("energy", "forces", "stress")
-    name, worst = difference([(name, getattr(found, name), getattr(expected, name)) for name in names])
-    if not worst <= tolerance:
-        raise CaptureError(
-            f"the replay of a step gives other numbers: {name} differs by {worst:.1e} of its largest entry "
-            f"(allowed: {tolerance:.0e})"
-        )
+    if wrong := disagreement([(name, getattr(found, name), getattr(expected, name)) for name in names], tolerance):
+        raise CaptureError(f"the replay of a step gives other numbers: {wrong}")

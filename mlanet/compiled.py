@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlanet.agreement import TOLERANCE, disagreement, smallest_gradient
 from mlanet.errors import MLANetError
 from mlanet.graph import AtomicGraph, Prediction
 from mlanet.ops.digits import matrix_products
 from mlanet.ops.traced import tracing
-from mlanet.parity import TOLERANCE, difference
 from mlanet.potential import Potential
 
 MANY = 2
@@ -146,16 +146,6 @@ def _cannot(error: Exception) -> CompileError:
     return CompileError(f"this step cannot be compiled ({type(error).__name__}: {lines[0] if lines else ''})")
 
 
-def require_compilable(potential: Potential) -> None:
-    """Refuse kernels that a traced step does not have.
-
-    Raises:
-        CompileError: blocks, which need a table of neighbours.
-    """
-    if potential.model.kernels == "blocks":
-        raise CompileError("this step cannot be compiled: kernels: blocks need a table of neighbours")
-
-
 class GraphTensors:
     """Which fields of a graph are tensors, and a graph from them.
 
@@ -219,7 +209,6 @@ class CompiledPotential:
         names = tuple(fields.names)
         with torch.inference_mode(False), matrix_products(potential.matmul):
             if names not in self._by_names:
-                require_compilable(potential)
                 potential(graph)  # by itself once, for those who watch its first answer (`mlanet.precision`)
                 self._by_names[names] = self._compiled(fields)
             found = self._by_names[names](fields.take(graph))
@@ -237,7 +226,7 @@ class CompiledPotential:
         def check(tensors: Sequence[Tensor], found: Sequence[Tensor]) -> None:
             expected = self.potential.answer(fields.give(tensors))
             pairs = [(name, one, getattr(expected, name)) for name, one in zip(self._outputs, found, strict=True)]
-            require_same("a compiled step", pairs, TOLERANCE[self.dtype])
+            require_same(pairs, TOLERANCE[self.dtype])
 
         return Compiled(step, check)
 
@@ -281,20 +270,16 @@ class CompiledGradient:
 
     def _check(self, tensors: Sequence[Tensor], found: Sequence[Tensor]) -> None:
         expected = self._step(*tensors)
-        # What cancels to nothing, as the gradient of a bias may, is known only as well as what it is the difference of.
-        least = 0.01 * max(float(one.abs().max()) for one in expected[1:])
+        least = smallest_gradient(expected[1:])
         names = ["the loss", *(f"gradient {index}" for index in range(len(expected) - 1))]
-        require_same("a compiled step", list(zip(names, found, expected, strict=True)), self._tolerance, least)
+        require_same(list(zip(names, found, expected, strict=True)), self._tolerance, least)
 
 
-def require_same(what: str, pairs: Sequence[tuple[str, Tensor, Tensor]], tolerance: float, least: float = 1e-6) -> None:
-    """Refuse a program that says something else than what it was made of; `least` as in `difference`.
+def require_same(pairs: Sequence[tuple[str, Tensor, Tensor]], tolerance: float, least: float = 1e-6) -> None:
+    """Refuse a program that says something else than what it was made of; arguments as of `disagreement`.
 
     Raises:
         CompileError: naming what differs, and by how much.
     """
-    name, worst = difference(pairs, least)
-    if not worst <= tolerance:
-        raise CompileError(
-            f"{what} gives other numbers: {name} differs by {worst:.1e} of its largest entry (allowed: {tolerance:.0e})"
-        )
+    if found := disagreement(pairs, tolerance, least):
+        raise CompileError(f"a compiled step gives other numbers: {found}")

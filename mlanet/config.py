@@ -12,7 +12,7 @@ import os
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints, overload
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 import msgspec
 import yaml
@@ -188,7 +188,16 @@ def _check_keys(data: Any, into: Any, source: str, place: str, whole: Any) -> No
             known = ", ".join(fields)
             meant = ours_for(str(key)) or _elsewhere(str(key), whole) or suggestion(str(key), fields)
             raise ConfigError(f"{source}: unknown key '{path}'{meant} (known here: {known})")
+        _check_choice(value, hints[fields[key]], source, path)
         _check_keys(value, hints[fields[key]], source, path, whole)
+
+
+def _check_choice(value: Any, hint: Any, source: str, path: str) -> None:
+    """A word where one of several is asked for: which there are, and what was meant."""
+    words = get_args(hint) if get_origin(hint) is Literal else ()
+    if isinstance(value, str) and words and value not in words:
+        near = suggestion(value, map(str, words))
+        raise ConfigError(f"{source}: '{path}' is {value!r}{near}; there is {', '.join(map(str, words))}")
 
 
 def _elsewhere(key: str, whole: Any) -> str:

@@ -18,7 +18,7 @@ from scipy.optimize import nnls
 from mlanet.errors import DataError
 from mlanet.graph import AtomicGraph, Size
 from mlanet.memory import allocated_bytes, free_bytes, peak_bytes
-from mlanet.nn.edges import worth_a_table
+from mlanet.ops.dispatch import tabled
 from mlanet.potential import Potential
 
 PROBES = (64, 128)
@@ -66,7 +66,7 @@ class Forecast:
     """bytes(batch) = held + a law of its atoms and pairs.
 
     The layers take different ways for different batches: on a CPU they arrange pairs as a table with equally many
-    rows per atom where that wastes little, else as a list (`mlanet.nn.edges.pair_layout`), and sum by center or by
+    rows per atom where that wastes little, else as a list (`mlanet.ops.dispatch.pairs`), and sum by center or by
     edge depending on the number of neighbours. So there is one law for each arrangement and number of neighbours (in
     steps of a fifth), measured when it is first asked for, which takes about as long as three small batches.
 
@@ -134,8 +134,8 @@ class Forecast:
         return Law(*(float(one) for one in found / size))
 
     def _is_tabled(self, size: Size) -> bool:
-        on_cpu = self.potential.device.type == "cpu"
-        return on_cpu and size.edges > 0 and worth_a_table(size.atoms, size.degree, size.edges)
+        sample = next(self.potential.model.parameters())
+        return tabled(self.potential.model.kernels, sample, size.atoms, size.degree, size.edges)
 
 
 def probe(potential: Potential, atoms: int, degree: int, share: float = 1.0) -> AtomicGraph:

@@ -10,12 +10,12 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from mlanet.agreement import TOLERANCE, disagreement, smallest_gradient
 from mlanet.ambient import usual_torch
 from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError, KernelError, MLANetError
 from mlanet.graph import AtomicGraph, batch_graphs
 from mlanet.ops.segment import segment_sum
-from mlanet.parity import TOLERANCE, difference
 from mlanet.potential import Potential
 
 _compared: set[object] = set()
@@ -31,8 +31,8 @@ def use_kernels(potential: Potential, kernels: str) -> Potential:
 
     Args:
         potential: is changed.
-        kernels: "plain", "blocks", "fused", "cueq", "oeq", or "auto": fused on a CPU where model and machine have them,
-            else plain, with a warning if kernels that the model has cannot be used. Those for GPUs have been proven in
+        kernels: "plain", "fused", or "auto": fused on a CPU where model and machine have them, else plain, with a
+            warning if kernels that the model has cannot be used. Those for GPUs have been proven in
             Triton's interpreter and never been timed, so they are used only if asked for.
     Raises:
         ConfigError: kernels that the model has not, or that give other numbers.
@@ -41,9 +41,9 @@ def use_kernels(potential: Potential, kernels: str) -> Potential:
     if kernels == "auto":
         return _best(potential)
     potential.with_kernels(kernels)
-    if kernels in ("fused", "cueq", "oeq"):
+    if kernels == "fused":
         try:
-            if kernels == "fused" and (obstacle := potential.kernels_obstacle()):
+            if obstacle := potential.kernels_obstacle():
                 raise KernelError(f"kernels: fused: {obstacle}")
             _compare(potential, kernels)
         except MLANetError:
@@ -78,14 +78,11 @@ def _compare(potential: Potential, kernels: str) -> None:
         return
     fast, plain = _answers(potential), _answers(potential.with_kernels("plain"))
     potential.with_kernels(kernels)
-    tolerance = TOLERANCE[potential.dtype]
-    # What cancels to nothing, as the gradient of a bias may, is known only as well as what it is the difference of.
-    least = 0.01 * max(float(one.abs().max()) for name, one in plain if name != "energy")
-    name, worst = difference([(name, other, one) for (name, one), (_, other) in zip(plain, fast, strict=True)], least)
-    if not worst <= tolerance:
+    least = smallest_gradient([one for name, one in plain if name != "energy"])
+    pairs = [(name, other, one) for (name, one), (_, other) in zip(plain, fast, strict=True)]
+    if found := disagreement(pairs, TOLERANCE[potential.dtype], least):
         raise ConfigError(
-            f"kernels: {kernels} gives other numbers than plain: {name} differs by {worst:.1e} of its largest "
-            f"entry (allowed: {tolerance:.0e}). Please report this, and use plain"
+            f"kernels: {kernels} gives other numbers than plain: {found}. Please report this, and use plain"
         )
     _compared.add(subject)
 

@@ -9,18 +9,18 @@ import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mlanet.ambient import usual_torch
-from mlanet.errors import ConfigError, GeometryError, UnsupportedElementError
+from mlanet.errors import GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, ModelOutput, Prediction
 from mlanet.models import MOST_NUMBERS, Model, ModelSettings, build_model
-from mlanet.ops.attention import Kernels
 from mlanet.ops.digits import matrix_products
-from mlanet.ops.fourier_sum import require_room
+from mlanet.ops.dispatch import kernels_called
+from mlanet.ops.long_range.fourier_sum import require_room
 from mlanet.statistics import Statistics
 
 
@@ -119,14 +119,12 @@ class Potential(nn.Module):
         return self.eval()
 
     def with_kernels(self, kernels: str) -> Potential:
-        """Itself, its messages computed all at once (`plain`), in `blocks`, or `fused` (docs/models/mlanet.md).
+        """Itself, its messages computed in `plain` torch or by `fused` kernels (docs/models/mlanet.md).
 
         Raises:
             ConfigError: a model or configuration that has only one way.
         """
-        if kernels not in get_args(Kernels):
-            raise ConfigError(f"kernels: '{kernels}' is none of {', '.join(get_args(Kernels))}")
-        self.model.use_kernels(cast(Kernels, kernels))
+        self.model.use_kernels(kernels_called(kernels))
         return self
 
     def kernels_obstacle(self) -> str:

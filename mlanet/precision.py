@@ -1,8 +1,7 @@
 """Matrix products of float32 models in fewer digits, on request, with what that costs stated for every model.
 
-TF32 (10 bits of fraction instead of 23) is for NVIDIA GPUs from capability 8.0 on, bf16 (7 bits) for CPUs with AMX or
-AVX512-BF16. Everything that is no matrix product stays float32, energies are summed in float64, and the kernels in C++
-compute in float32 always.
+TF32 (10 bits of fraction instead of 23) is for NVIDIA GPUs from capability 8.0 on. Everything that is no matrix product
+stays float32, and energies are summed in float64.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from mlanet.ops.digits import fewer_digits_are_used, matrix_products
 from mlanet.potential import Potential
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
-Matmul = Literal["float32", "tf32", "bf16"]
+Matmul = Literal["float32", "tf32"]
 """How matrix products of a float32 model are computed."""
 
-HOME = {"tf32": "cuda", "bf16": "cpu"}
+HOME = {"tf32": "cuda"}
 """Where products of fewer digits exist."""
 
 
@@ -67,7 +66,7 @@ def use_matmul(potential: Potential, kind: str, tell: Callable[[MatmulCost], Non
 
     Args:
         potential: is changed.
-        kind: float32, tf32 or bf16.
+        kind: float32 or tf32.
         tell: is called with the difference, once; not for float32.
     Raises:
         ConfigError: a model or a device that has no such products.

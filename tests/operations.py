@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mlanet.ops.block import BlockShape
+from mlanet.ops.message.reference import MessageShape
 from mlanet.ops.rows import Rows
 
 
@@ -76,7 +76,7 @@ def envelope_of(rows: Rows, generator: torch.Generator, dtype: torch.dtype) -> T
 
 def message_problem(
     case: Case, dtype: torch.dtype = torch.float64
-) -> tuple[BlockShape, Rows, list[Tensor], list[Tensor]]:
+) -> tuple[MessageShape, Rows, list[Tensor], list[Tensor]]:
     """Shape, edges, inputs and weights of a message."""
     generator = torch.Generator().manual_seed(case.l_max)
     rows = rows_of(case.degrees, generator)
@@ -86,7 +86,7 @@ def message_problem(
     sizes = [(n, m, case.channels), (n, m, keys), (n, case.hidden), (n, m, keys), (n, case.hidden), (n,)]
     inputs = [draw(size, generator, dtype) for size in sizes] + [envelope_of(rows, generator, dtype)]
     inputs += [draw(size, generator, dtype) for size in ((edges, case.functions), (edges, m))]
-    shape = BlockShape(case.l_max, case.heads, case.key_dim, case.chemical_scale, case.full, case.gate_channels)
+    shape = MessageShape(case.l_max, case.heads, case.key_dim, case.chemical_scale, case.full, case.gate_channels)
     widths = (case.functions, *case.layers, shape.radial_groups * case.channels)
     sizes = [(case.functions, case.hidden), (gates, case.hidden), (gates,), (logits, case.hidden), (logits,)]
     weights = [draw(size, generator, dtype) for size in (*sizes, (case.heads,), *itertools.pairwise(widths))]

@@ -182,9 +182,9 @@ def test_without_a_gpu_a_run_on_one_says_so(tmp_path: Path) -> None:
 
 def test_everybody_takes_part_at_equal_size() -> None:
     """Channels, layers and degree reach every name, ours can be parsed, and no name stands twice."""
-    found = lineup((1, 2, 3), ("plain", "blocks"), ("mace", "painn", "tensornet"), Sizes(16, 2), accelerated=True)
+    found = lineup((1, 2, 3), ("plain", "fused"), ("mace", "painn", "tensornet"), Sizes(16, 2), accelerated=True)
     names = [one.name for one in found]
-    assert len(names) == len(set(names)) == 3 * 3 + 1 + 3 * 2 + 2
+    assert len(names) == len(set(names)) == 3 * 4 + 2 + 3 * 2 + 2
     assert names[0] == "mlanet_l1:irreps=16x0e+16x1o,layers=2@plain"
     assert "mace:l_max=3,channels=16,layers=2,cueq=true" in names
     for one in found:
@@ -226,10 +226,10 @@ def test_kernels_for_gpus_do_little_more_than_they_must(degree: int) -> None:
 
 def test_goals_are_judged_by_the_worst_system() -> None:
     """The fastest of our kernels counts, with its own memory; a system without a figure is named, not passed over."""
-    names = {"a@plain": "mlanet", "a@blocks": "mlanet", "m": "mace"}
+    names = {"a@plain": "mlanet", "a@fused": "mlanet", "m": "mace"}
     line = [Contender(name, family, 3) for name, family in names.items()]
-    rows = rows_of({"a@plain": (8.0, 50.0), "a@blocks": (4.0, 90.0), "m": (80.0, 100.0)}, "s")
-    rows += rows_of({"a@plain": (5.0, 10.0), "a@blocks": (9.0, 1.0), "m": (55.0, 100.0)}, "t")
+    rows = rows_of({"a@plain": (8.0, 50.0), "a@fused": (4.0, 90.0), "m": (80.0, 100.0)}, "s")
+    rows += rows_of({"a@plain": (5.0, 10.0), "a@fused": (9.0, 1.0), "m": (55.0, 100.0)}, "t")
     faster = Goal(Side("mace", 3), Side("mlanet", 3), "ms", "infer", 10.0, True)
     leaner = Goal(Side("mlanet", 3), Side("mace", 3), "tensor_MiB", "infer", 0.125, False)
     found = judge(faster, rows, line, {})

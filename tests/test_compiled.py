@@ -229,18 +229,6 @@ def test_a_training_step_compiled_for_good() -> None:
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * largest)
 
 
-def test_blocks_are_not_compiled(traced_only: None) -> None:
-    """They need a table of neighbours; computing them plainly would take the memory they were chosen to save."""
-    torch.manual_seed(0)
-    potential = Potential.build(parse(MLANET, ModelConfig, "test"), STATISTICS).with_kernels("blocks")
-    with pytest.raises(CompileError, match="blocks need a table"):
-        CompiledPotential(potential.eval())(graph(crystal(1)))
-    gradient = Gradient(potential.train(), list(potential.parameters()), LossConfig(), Processes("cpu"), compiled=True)
-    with pytest.warns(UserWarning, match="blocks need a table .* goes on without"):
-        given = graph(crystal(1)).to(dtype=torch.float32)
-        gradient(given, labels(given).to(dtype=torch.float32), 1.0)
-
-
 def test_a_size_that_is_frozen(traced_only: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program for each size is no way to go on: after a few it is given up, in words."""
     potential = build("leignn, fused")

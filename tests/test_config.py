@@ -100,7 +100,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ({"shape": {"kind": "round", "side": 2.0}}, r"unknown key 'shape\.side'.*known here: radius"),
         ({"shape": {"kind": "sqare"}}, "'shape.kind' is 'sqare'; did you mean 'square'.*known: round, square"),
         ({"shape": {}}, "'shape.kind' is None"),
-        ({"shape": {"kind": "square", "corners": "round"}}, "'shape.corners'"),
+        ({"shape": {"kind": "square", "corners": "round"}}, "'shape.corners' is 'round'; there is sharp, soft"),
         (GOOD | {"width": "three"}, "'width': Expected `int`, got `str`"),
         (GOOD | {"width": 2.5}, "'width': Expected `int`"),
         (GOOD | {"width": True}, "'width': Expected `int`, got `bool`"),

@@ -27,6 +27,7 @@ from mlanet.models import ModelConfig
 from mlanet.other_keys import OTHER_KEYS
 from mlanet.sweep.config import SweepConfig
 from mlanet.training.config import TrainConfig
+from mlanet.training.state import REMOVED
 from mlanet.workflows.relax import relaxation
 
 ROOT = Path(__file__).parents[1]
@@ -189,7 +190,9 @@ def leads(struct: Any, keys: list[str]) -> bool:
 
 
 def wrong_value(key: str, value: Any) -> str:
-    """Why no configuration takes a value there; placeholders and words for people are left alone."""
+    """Why no configuration takes a value there; placeholders, prose and values of the past are left alone."""
+    if value in REMOVED.get(key, ()):
+        return ""
     placeholder = isinstance(value, str) and (value.isupper() or " " in value or "=" in value)
     for hint in fields()[key]:
         try:

@@ -43,12 +43,6 @@ def test_fused_kernels_give_them_too(name: str) -> None:
     require_golden(name, potential.with_kernels("fused"))
 
 
-@pytest.mark.parametrize("name", ["mlanet", "mlanet full", "mlanet sum"])
-def test_blocks_give_them_too(name: str) -> None:
-    """Block by block."""
-    require_golden(name, model(name).with_kernels("blocks"))
-
-
 @pytest.mark.parametrize(("tag", "config"), [("mlanet", MLANetConfig), ("leignn", LEIGNNConfig)])
 def test_every_value_of_every_switch_is_there(tag: str, config: type[msgspec.Struct]) -> None:
     """A new switch needs numbers."""

@@ -19,10 +19,10 @@ from compilers import COMPILER, quick_compiler
 from forked import Forked
 
 from mlanet.errors import KernelError
-from mlanet.ops.native import cache, library
+from mlanet.ops.cpp import cache, library
 
 LOAD = (
-    "import torch; from mlanet.ops.native import library; library.load.cache_clear(); "
+    "import torch; from mlanet.ops.cpp import library; library.load.cache_clear(); "
     "print(library.load(1, torch.float32).mlanet_lanes())"
 )
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError, KernelError
 from mlanet.kernels import use_kernels
-from mlanet.ops.native import library
-from mlanet.ops.native.message import NativeMessage
+from mlanet.ops.cpp import library
+from mlanet.ops.message.cpu import NativeMessage
 from mlanet.potential import Potential
 from mlanet.profiling.subject import configuration
 from mlanet.statistics import Statistics
@@ -211,7 +211,7 @@ def test_kernels_that_crash_are_an_error_of_ours(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("name", "kernels"), [("mlanet_l1:attention=gatv2", "blocks"), ("leignn", "blocks"), ("mlanet_l1", "x")]
+    ("name", "kernels"), [("mlanet_l1:attention=gatv2", "fused"), ("leignn", "blocks"), ("mlanet_l1", "x")]
 )
 def test_kernels_that_a_model_has_not(name: str, kernels: str) -> None:
     """Are refused with what is missing; `auto` takes what there is."""

@@ -94,8 +94,7 @@ EVERYWHERE |= {"leignn_coulomb", "leignn_dispersion", "both", "leignn_both"}
 """Asked on all kinds of structures: one of each kind of network, and everything that acts beyond the cutoff."""
 FEW = {"part of a molecule": ethanol()[:4], "triclinic": triclinic(), "apart": SYSTEMS["apart"]}
 """For the others, whose switches know nothing of periodicity: that is in the list of neighbours, one for all."""
-BY_KERNELS = [("mlanet_l2", "blocks"), ("mlanet_l2", "fused"), ("shared_gates", "fused"), ("leignn", "fused")]
-BY_KERNELS += [("mlanet_l2_full", "fused")]
+BY_KERNELS = [("mlanet_l2", "fused"), ("mlanet_l2_full", "fused"), ("shared_gates", "fused"), ("leignn", "fused")]
 """Of kernels that give the numbers of plain torch, for every preset and switch (`test_golden`, `ops`)."""
 
 

@@ -15,9 +15,9 @@ from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, Labels, Prediction, batch_graphs
 from mlanet.models import ModelConfig
-from mlanet.ops.digits import matrix_products
+from mlanet.ops.digits import SETTING
 from mlanet.potential import Potential
-from mlanet.precision import MatmulCost, cost, use_matmul
+from mlanet.precision import HOME, MatmulCost, _has_effect, cost, use_matmul
 from mlanet.statistics import Statistics
 from mlanet.training.config import LossConfig
 from mlanet.training.processes import Processes
@@ -38,56 +38,57 @@ def silicon() -> AtomicGraph:
     return batch_graphs([to_graph(atoms, 4.0), to_graph(atoms * (2, 1, 1), 4.0)])
 
 
-def cpu_has_bf16() -> bool:
-    one = torch.rand(128, 64)
-    with matrix_products("bf16"):
-        rounded = one @ one.T
-    return not torch.equal(rounded, one @ one.T)
-
-
 pytestmark = pytest.mark.filterwarnings("error:(this step|a compiled step)")
-needs_bf16 = pytest.mark.skipif(not cpu_has_bf16(), reason="needs a CPU with bf16 products")
 
 
-@needs_bf16
+@pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tf32` stands for the fewer digits that this CPU has: torch's "medium", where it has AMX or AVX512-BF16."""
+    monkeypatch.setitem(SETTING, "tf32", "medium")
+    monkeypatch.setitem(HOME, "tf32", "cpu")
+    if not _has_effect("tf32", torch.device("cpu")):
+        pytest.skip("needs a CPU with products of fewer digits")
+
+
+@pytest.mark.usefixtures("on_cpu")
 def test_fewer_digits_and_what_they_cost() -> None:
     """The answer changes, by what is told, once, and torch's setting is as before."""
     told: list[MatmulCost] = []
     exact, given = potential()(silicon()), silicon()
-    coarse = use_matmul(potential(), "bf16", told.append)
+    coarse = use_matmul(potential(), "tf32", told.append)
     found = coarse(given)
     coarse(given)
     assert torch.get_float32_matmul_precision() == "highest"
     (said,) = told
-    assert said == cost("bf16", found, exact, given)
+    assert said == cost("tf32", found, exact, given)
     largest = float((found.forces - exact.forces).abs().max())
     assert said.forces == pytest.approx(1e3 * largest)
     assert 0 < largest < 0.1 * float(exact.forces.abs().max())
-    assert said.energy > 0 and said.stress > 0 and "bf16" in str(said)
+    assert said.energy > 0 and said.stress > 0 and "tf32" in str(said)
 
 
-@needs_bf16
+@pytest.mark.usefixtures("on_cpu")
 def test_a_calculator_says_it() -> None:
     """After its first calculation, and a copy says it again."""
     atoms = bulk("Si", "diamond", a=5.43, cubic=True)
     atoms.rattle(0.1, seed=1)
-    atoms.calc = MLANetCalculator(potential(), kernels="plain", matmul="bf16")
+    atoms.calc = MLANetCalculator(potential(), kernels="plain", matmul="tf32")
     assert atoms.calc.matmul_cost is None
     forces = atoms.get_forces()
     assert atoms.calc.matmul_cost is not None and atoms.calc.matmul_cost.forces > 0
     again = pickle.loads(pickle.dumps(atoms.calc))
-    assert (again.get_forces(atoms) == forces).all() and again.parameters["matmul"] == "bf16"
+    assert (again.get_forces(atoms) == forces).all() and again.parameters["matmul"] == "tf32"
     assert MLANetCalculator(potential()).matmul_cost is None
 
 
-@needs_bf16
+@pytest.mark.usefixtures("on_cpu")
 def test_a_compiled_calculator_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its program is compared in float32 and run in bf16."""
+    """Its program is compared in float32 and run in fewer digits."""
     monkeypatch.setattr("mlanet.compiled._machine_code", lambda traced: traced)
     atoms = bulk("Si", "diamond", a=5.43, cubic=True)
     atoms.rattle(0.1, seed=1)
     exact = MLANetCalculator(potential()).get_forces(atoms)
-    atoms.calc = MLANetCalculator(potential(), kernels="plain", matmul="bf16", compiled=True)
+    atoms.calc = MLANetCalculator(potential(), kernels="plain", matmul="tf32", compiled=True)
     apart = np.abs(atoms.get_forces() - exact).max()
     assert atoms.calc._compiled is not None and atoms.calc._compiled.programs == 1
     assert atoms.calc.matmul_cost is not None
@@ -109,8 +110,8 @@ def test_what_the_cost_is() -> None:
     ("kind", "dtype", "complaint"),
     [
         ("tf32", torch.float32, "tf32 is for cuda, this model is on cpu"),
-        ("bf16", torch.float64, "for models in float32, this is in float64"),
-        ("fp8", torch.float32, "none of float32, tf32, bf16"),
+        ("tf32", torch.float64, "for models in float32, this is in float64"),
+        ("fp8", torch.float32, "none of float32, tf32"),
     ],
 )
 def test_refused(kind: str, dtype: torch.dtype, complaint: str) -> None:
@@ -121,19 +122,20 @@ def test_refused(kind: str, dtype: torch.dtype, complaint: str) -> None:
 
 def test_a_processor_without(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch would take the request and compute in float32."""
+    monkeypatch.setitem(HOME, "tf32", "cpu")
     monkeypatch.setattr("mlanet.precision._has_effect", lambda kind, device: False)
     with pytest.raises(ConfigError, match="computes such products in float32 whatever"):
-        use_matmul(potential(), "bf16", print)
+        use_matmul(potential(), "tf32", print)
 
 
-@needs_bf16
+@pytest.mark.usefixtures("on_cpu")
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_training_says_it(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """In its first step, compiled or not; the gradient is that of fewer digits, backward too."""
     monkeypatch.setattr("mlanet.compiled._machine_code", lambda traced: traced)
     given, slopes, told = silicon().to(dtype=torch.float32), [], []
     labels = Labels(torch.zeros(2, dtype=torch.float64), torch.zeros(24, 3), torch.zeros(2, 3, 3))
-    for kind in ("float32", "bf16"):
+    for kind in ("float32", "tf32"):
         trained = use_matmul(potential().train(), kind, told.append)
         parameters = list(trained.parameters())
         Gradient(trained, parameters, LossConfig(), Processes("cpu"), compiled=compiled)(given, labels, 1.0)

@@ -27,10 +27,7 @@ class Kernel(enum.StrEnum):
 
     auto = "auto"
     plain = "plain"
-    blocks = "blocks"
     fused = "fused"
-    cueq = "cueq"
-    oeq = "oeq"
 
 
 class Digits(enum.StrEnum):
@@ -38,7 +35,6 @@ class Digits(enum.StrEnum):
 
     float32 = "float32"
     tf32 = "tf32"
-    bf16 = "bf16"
 
 
 class Precision(enum.StrEnum):
@@ -80,14 +76,14 @@ MaxMemory = Annotated[
 Kernels = Annotated[
     Kernel,
     typer.Option(
-        help="fused (C++, compiled once), blocks (MLANet: as little memory) or plain; auto takes the fastest.",
+        help="fused (C++, compiled once) or plain (torch); auto takes the fastest.",
         rich_help_panel="Computing",
     ),
 ]
 Matmul = Annotated[
     Digits,
     typer.Option(
-        help="Matrix products in fewer digits: tf32 (GPUs), bf16 (CPUs with AMX); what it costs is said.",
+        help="Matrix products in fewer digits: tf32 (NVIDIA GPUs); what it costs is said.",
         rich_help_panel="Computing",
     ),
 ]

@@ -16,7 +16,7 @@ from mlanet.data.labels import FoundLabels, LabelKeys, find_atomic_charges, find
 from mlanet.data.neighbors_there import neighbor_tensors
 from mlanet.errors import DataError, GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, Labels, Prediction
-from mlanet.units import MAX_ATOMIC_NUMBER
+from mlanet.units import MAX_ATOMIC_NUMBER, VOIGT
 
 if TYPE_CHECKING:
     from pymatgen.core import Molecule, Structure
@@ -117,16 +117,22 @@ def as_labels(found: FoundLabels) -> Labels:
 
 
 def with_prediction(atoms: Atoms, prediction: Prediction) -> Atoms:
-    """A copy of `atoms` that carries a prediction as ASE expects it, ready to be written as extxyz.
-
-    Results: energy, free_energy (equal to energy), energies, forces, and where defined stress (Voigt xx yy zz yz xz xy)
-    and charges.
-    """
+    """A copy of `atoms` that carries a prediction as ASE expects it (`ase_results`), ready to be written as extxyz."""
     if prediction.energy.shape[0] != 1 or prediction.forces.shape[0] != len(atoms):
         raise ValueError(
             f"a prediction of {prediction.energy.shape[0]} structure(s) with {prediction.forces.shape[0]} atoms "
             f"does not belong to one structure with {len(atoms)} atoms"
         )
+    copy = atoms.copy()
+    copy.calc = SinglePointCalculator(copy, **ase_results(prediction))
+    return copy
+
+
+def ase_results(prediction: Prediction) -> dict[str, Any]:
+    """A prediction for one structure in ASE's words, units, signs and order.
+
+    energy, free_energy (equal to energy), energies, forces, and where there are some stress (`VOIGT`) and charges.
+    """
     energy = float(prediction.energy[0])
     results: dict[str, Any] = {
         "energy": energy,
@@ -134,14 +140,12 @@ def with_prediction(atoms: Atoms, prediction: Prediction) -> Atoms:
         "energies": _numpy(prediction.atomic_energies),
         "forces": _numpy(prediction.forces),
     }
-    stress = _numpy(prediction.stress[0])
     if prediction.charges is not None:
         results["charges"] = _numpy(prediction.charges)
+    stress = _numpy(prediction.stress[0])
     if np.isfinite(stress).all():
-        results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
-    copy = atoms.copy()
-    copy.calc = SinglePointCalculator(copy, **results)
-    return copy
+        results["stress"] = stress[VOIGT]
+    return results
 
 
 def as_atoms(structure: Atoms | Structure | Molecule) -> Atoms:

@@ -9,6 +9,7 @@ from ase import Atoms
 
 from mlanet.laws.law import Law, ask, ask_all, periodic
 from mlanet.potential import Potential
+from mlanet.units import VOIGT
 
 STEPS = (3e-4, 6e-5, 1.2e-5)
 """Å or strain; fourth-order differences err by h⁴/30 of the fifth derivative, and by some 10⁻¹⁵ |E|/h from rounding.
@@ -78,7 +79,7 @@ def stress(potential: Potential, atoms: Atoms, h: float) -> float | None:
     if not periodic(atoms):
         return None
     virial = ask(potential, atoms).stress * abs(np.linalg.det(atoms.cell.array))
-    rows, columns = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]
+    rows, columns = VOIGT
     deformed = [one for a, b in zip(rows, columns, strict=True) for one in _strained(atoms, a, b, h)]
     energies = np.array([one.energy for one in ask_all(potential, deformed)])
     slopes = _fourth_order(energies.reshape(-1, 4), h)

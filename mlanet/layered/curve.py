@@ -18,8 +18,6 @@ from mlanet.layered.find import Layers
 
 RELAXED, STEPS = 0.01, 300
 """eV/Å, and the largest number of steps, of relaxations at a given distance."""
-JOULE_PER_SQUARE_METER = 16.02176634
-"""1 eV/Å² in J/m²."""
 
 
 class Point(NamedTuple):

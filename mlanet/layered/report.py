@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from mlanet.files import write_columns
-from mlanet.layered.curve import JOULE_PER_SQUARE_METER, Point, Well, energies, interlayer_curve, well
+from mlanet.layered.curve import Point, Well, energies, interlayer_curve, well
 from mlanet.layered.find import Layers
 from mlanet.layered.plots import curve_picture, sliding_picture
 from mlanet.layered.reference import Reference
 from mlanet.layered.sliding import sliding_map
+from mlanet.units import EV_PER_SQUARE_ANGSTROM_IN_JOULE_PER_SQUARE_METER
 
 T = TypeVar("T")
 Watch = Callable[[Iterable[Any], str, int], Iterator[Any]]
@@ -65,7 +66,7 @@ def exfoliate(
         "distance_A": found.distance,
         "binding_meV_per_atom": 1e3 * found.per_atom,
         "binding_meV_per_A2": 1e3 * found.per_area,
-        "binding_J_per_m2": JOULE_PER_SQUARE_METER * found.per_area,
+        "binding_J_per_m2": EV_PER_SQUARE_ANGSTROM_IN_JOULE_PER_SQUARE_METER * found.per_area,
         "minimum_inside": found.inside,
     }
     columns: dict[str, Sequence[float] | NDArray[np.float64]] = {

@@ -7,9 +7,7 @@ from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
 
 from mlanet.errors import GeometryError
-
-NEWTON_PER_METER = 16.02176634
-"""1 eV/Å² in N/m."""
+from mlanet.units import EV_PER_SQUARE_ANGSTROM_IN_JOULE_PER_SQUARE_METER
 
 
 def sheet_stress(atoms: Atoms, stress: ArrayLike) -> NDArray[np.float64]:
@@ -38,4 +36,4 @@ def sheet_stress(atoms: Atoms, stress: ArrayLike) -> NDArray[np.float64]:
         full = full[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
     along = first / np.linalg.norm(first)
     frame = np.array([along, np.cross(normal / area, along)])
-    return NEWTON_PER_METER * volume / area * frame @ full @ frame.T
+    return EV_PER_SQUARE_ANGSTROM_IN_JOULE_PER_SQUARE_METER * volume / area * frame @ full @ frame.T

@@ -12,7 +12,7 @@ from torch import nn
 
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
-from mlanet.ops.attention import Kernels
+from mlanet.ops.dispatch import PLAIN, Kernels
 from mlanet.statistics import Statistics
 
 
@@ -80,6 +80,7 @@ class Model(nn.Module):
     def __init__(self, config: ModelSettings) -> None:
         super().__init__()
         self.config = config
+        self.kernels: Kernels = PLAIN
 
     def forward(self, graph: AtomicGraph) -> ModelOutput:
         """Site energies (N,), network units, without references."""
@@ -95,22 +96,22 @@ class Model(nn.Module):
         """False where forces are a direct head."""
         return True
 
-    @property
-    def kernels(self) -> Kernels:
-        """How messages are computed."""
-        return "plain"
-
     def use_kernels(self, kernels: Kernels) -> None:
         """Choose how messages are computed; the numbers stay the same but for rounding.
 
         Raises:
             ConfigError: kernels that the model has not.
         """
-        if kernels != "plain":
-            raise ConfigError(f"kernels: {kernels}: {type(self).__name__} has one way to compute, plain")
+        if kernels != PLAIN and (lacking := self.without_kernels()):
+            raise ConfigError(f"kernels: {kernels}: {lacking}")
+        self.kernels = kernels
+
+    def without_kernels(self) -> str:
+        """Why this model, wherever it is, is computed in plain torch only; empty if it may have kernels."""
+        return f"{type(self).__name__} has one way to compute, {PLAIN}"
 
     def kernels_obstacle(self) -> str:
-        """Why fused kernels do not serve this model where it is and in its precision; empty if they do."""
+        """Why kernels do not serve this model where it is and in its precision; empty if they do."""
         return "the model has none"
 
     def tabulate(self) -> Model:

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from mlanet.config import require_at_most
-from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.models.contract import Model, ModelSettings
-from mlanet.nn.edges import nearest, pair_layout
+from mlanet.nn.edges import nearest
 from mlanet.nn.embedding import ChargeEmbedding
 from mlanet.nn.floor import distance_floor
 from mlanet.nn.heads import EdgeStress, VectorForces
@@ -29,10 +28,8 @@ from mlanet.nn.radial import BesselBasis, GaussianBasis, polynomial_envelope
 from mlanet.nn.repulsion import WALL_LAWS, ScreenedRepulsion
 from mlanet.nn.scalar_vector import Aggregate, Distribute, GatedUpdate, GlobalNode, Message, PaiNNUpdate, two_layers
 from mlanet.nn.spline import coefficients, rows_and_weights
-from mlanet.ops import backend
-from mlanet.ops.attention import Kernels
-from mlanet.ops.filtered_sum import FilterEdges, pays_by_center
-from mlanet.ops.rows import Rows
+from mlanet.ops import dispatch
+from mlanet.ops.filtered_sum.reference import FilterEdges
 from mlanet.statistics import Statistics
 from mlanet.units import MAX_CUTOFF
 
@@ -167,29 +164,17 @@ class LEIGNN(Model):
             EdgeStress(channels, basis_size(config)) if direct and config.direct_stress == "edge" else None
         )
         self.intervals = 0
-        self._kernels: Kernels = "plain"
         self.repulsion = ScreenedRepulsion(statistics) if config.repulsion == "zbl" else None
         self.floor = distance_floor(statistics, config.cutoff) if config.repulsion == "zbl" else None
         self.long_range = None if config.long_range == "none" else LongRange(config, statistics, channels)
 
-    @property
-    def kernels(self) -> Kernels:
-        """How messages are computed: plain or fused."""
-        return self._kernels
-
-    def use_kernels(self, kernels: Kernels) -> None:
-        """Choose how messages are computed; the numbers stay the same but for rounding.
-
-        Raises:
-            ConfigError: for those that are MLANet's.
-        """
-        if kernels not in ("plain", "fused"):
-            raise ConfigError(f"kernels: {kernels} is for MLANet; LEIGNN has plain and fused")
-        self._kernels = kernels
+    def without_kernels(self) -> str:
+        """Nothing: every configuration may have kernels."""
+        return ""
 
     def kernels_obstacle(self) -> str:
-        """Why fused kernels do not serve this model where it is and in its precision; empty if they do."""
-        return backend.obstacle(self.embedding.weight)
+        """Why kernels do not serve this model where it is and in its precision; empty if they do."""
+        return dispatch.obstacle(self.embedding.weight)
 
     @property
     def conservative(self) -> bool:
@@ -267,27 +252,21 @@ class LEIGNN(Model):
 
     def _edges(self, graph: AtomicGraph, vectors: Tensor, n_nodes: int) -> FilterEdges:
         """Lengths, directions and basis of all pairs."""
-        by_kernel = self.kernels == "fused" and not self.intervals and backend.has_kernels(self.embedding.weight)
-        layout = pair_layout(graph.center, graph.neighbor, n_nodes)
+        kernels = dispatch.PLAIN if self.intervals else self.kernels
+        layout = dispatch.pairs(kernels, graph.center, graph.neighbor, n_nodes, vectors)
         vectors = layout.arrange(vectors, vectors.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))
         envelope = polynomial_envelope(distance, self.cutoff, ENVELOPE_POWER)
         direction = -vectors / distance[:, None]
         if self.intervals:
             rows, weights = self._table_rows(distance, envelope)
-            return FilterEdges(layout.around, layout.neighbor, weights, direction, None, rows)
+            return dispatch.filter_edges(layout, weights, direction, rows)
         basis = self.radial(distance, envelope)
         if self.config.filter_bias == "enveloped":
             basis = torch.cat([basis, envelope[:, None]], dim=1)
         if self.config.filter_bias == "raw":
             basis = torch.cat([basis, (distance <= self.cutoff).to(basis.dtype)[:, None]], dim=1)
-        if by_kernel:
-            by_rows = Rows.of(layout.around, layout.neighbor)
-            return FilterEdges(layout.around, layout.neighbor, basis, direction, None, kernel_rows=by_rows)
-        directed = None
-        if pays_by_center(layout.around, basis.shape[1]):
-            directed = (direction[:, :, None] * basis[:, None, :]).flatten(1)
-        return FilterEdges(layout.around, layout.neighbor, basis, direction, directed)
+        return dispatch.filter_edges(layout, basis, direction)
 
     def _table_rows(self, distance: Tensor, envelope: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the filters' tables and their weights, the envelope in them; a raw bias is the last row."""

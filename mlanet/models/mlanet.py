@@ -19,18 +19,17 @@ from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.models.contract import Model, ModelSettings
 from mlanet.nn.bonded import BondedShift
-from mlanet.nn.dual_path import AttentionShape, DualPathAttention, FullValue, InteractionLayer, can_be_fused
-from mlanet.nn.edges import Edges, pair_layout
+from mlanet.nn.dual_path import AttentionShape, DualPathAttention, InteractionLayer, is_one_operation
+from mlanet.nn.edges import Edges
 from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
-from mlanet.nn.equivariant import NodeProduct, natural_irreps
+from mlanet.nn.equivariant import natural_irreps
 from mlanet.nn.floor import distance_floor
 from mlanet.nn.heads import DirectForces, DirectStress
 from mlanet.nn.long_range import LongRange, LongRangeSettings
-from mlanet.nn.pooling import LocalPooling, Structures, build_pooling
+from mlanet.nn.pooling import Structures, build_pooling
 from mlanet.nn.radial import BesselBasis, polynomial_envelope
 from mlanet.nn.repulsion import WALL_LAWS, ScreenedRepulsion
-from mlanet.ops.attention import Kernels, obstacle
-from mlanet.ops.rows import Rows
+from mlanet.ops import dispatch
 from mlanet.statistics import Statistics
 from mlanet.units import MAX_CUTOFF
 
@@ -214,43 +213,24 @@ class MLANet(Model):
         self.direct_forces = DirectForces(irreps) if config.forces == "direct" else None
         self.direct_stress = DirectStress(irreps) if config.forces == "direct" else None
 
-    @property
-    def kernels(self) -> Kernels:
-        """How messages are computed: plain, blocks or fused."""
-        return self._attentions()[0].kernels
-
-    def use_kernels(self, kernels: Kernels) -> None:
-        """Choose how messages are computed; the numbers stay the same but for rounding.
-
-        Raises:
-            ConfigError: for blocks or fused, a configuration that has neither.
-        """
+    def without_kernels(self) -> str:
+        """Why this model, wherever it is, is computed in plain torch only; empty if it may have kernels."""
         config = self.config
-        if kernels in ("cueq", "oeq") and config.message != "full" and config.attention != "fctp":
-            raise ConfigError(f"kernels: {kernels} is for tensor products on edges: message: full, or attention: fctp")
-        if kernels in ("blocks", "fused") and not can_be_fused(config.attention, config.message, config.combine):
-            raise ConfigError(
-                f"kernels: {kernels} needs attention: tp_dot, and combine: product with message: full; this model has "
-                f"attention: {config.attention}, message: {config.message} and combine: {config.combine}"
-            )
-        self.directions.kernels = kernels
-        if isinstance(self.pooling, LocalPooling):
-            self.pooling.kernels = kernels
-        for module in self.layers.modules():
-            if isinstance(module, DualPathAttention | NodeProduct | FullValue):
-                module.kernels = kernels
+        if is_one_operation(config.attention, config.message, config.combine):
+            return ""
+        return (
+            "needs attention: tp_dot, and combine: product with message: full; this model has "
+            f"attention: {config.attention}, message: {config.message} and combine: {config.combine}"
+        )
 
     def kernels_obstacle(self) -> str:
-        """Why fused kernels do not serve this model where it is and in its precision; empty if they do."""
-        first = self._attentions()[0]
-        return obstacle(first.fused_shape(), first.value.weight, first.fused_weights())
+        """Why kernels do not serve this model where it is and in its precision; empty if they do."""
+        (first, *_) = (one for one in self.layers.modules() if isinstance(one, DualPathAttention))
+        return dispatch.message_obstacle(first.message_shape(), first.value.weight, first.message_weights())
 
     def tabulate(self) -> Model:
         """Refused: filters depend on more than the distance."""
         raise ConfigError("only LEIGNN's radial filters can be tabulated; MLANet's depend on more than the distance")
-
-    def _attentions(self) -> list[DualPathAttention]:
-        return [one for one in self.layers.modules() if isinstance(one, DualPathAttention)]
 
     @property
     def conservative(self) -> bool:
@@ -297,7 +277,7 @@ class MLANet(Model):
 
     def _edges(self, graph: AtomicGraph, vectors: Tensor, n_nodes: int) -> Edges:
         """Lengths and directions of all pairs, and what all layers derive from them."""
-        layout = pair_layout(graph.center, graph.neighbor, n_nodes)
+        layout = dispatch.pairs(self.kernels, graph.center, graph.neighbor, n_nodes, vectors)
         vectors = layout.arrange(vectors, vectors.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))
         envelope = polynomial_envelope(distance, self.cutoff)
@@ -305,8 +285,8 @@ class MLANet(Model):
             list(range(self.config.l_max + 1)), vectors / distance[:, None], normalize=False, normalization="component"
         )
         coordination = layout.around.sum(envelope)
-        radial, rows = self.radial(distance, envelope), Rows.of(layout.around, layout.neighbor)
-        return Edges(layout.around, layout.neighbor, envelope, radial, harmonics, coordination, rows)
+        radial = self.radial(distance, envelope)
+        return Edges(layout.around, layout.neighbor, envelope, radial, harmonics, coordination, layout.rows)
 
     def _embed(self, graph: AtomicGraph, species: Tensor, edges: Edges) -> Tensor:
         """h⁰: element and charge in the scalars, one look at the directions around in l > 0."""

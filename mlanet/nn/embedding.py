@@ -14,8 +14,8 @@ from mlanet.errors import GeometryError
 from mlanet.graph import AtomicGraph
 from mlanet.nn.edges import Edges
 from mlanet.nn.radial import RadialMLP
-from mlanet.ops.attention import Kernels, first_directions
-from mlanet.ops.directions import DirectionInputs
+from mlanet.ops.dispatch import edge_degree
+from mlanet.ops.edge_degree.reference import DirectionInputs
 
 
 class ChargeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,10 +80,9 @@ class EdgeDegreeEmbedding(nn.Module):
         self.channels, self.l_max = irreps_out[0].mul, irreps_out.lmax
         self.factor = mean_neighbors**-0.5
         self.radial = RadialMLP(functions, hidden, self.channels * self.l_max)
-        self.kernels: Kernels = "plain"
 
     def forward(self, sender: Tensor, edges: Edges) -> Tensor:
         """(N, C) -> (N, (L+1)² − 1, C)."""
         inputs = DirectionInputs(sender, edges.envelope, edges.radial, edges.harmonics)
         layers = tuple(self.radial.weights)
-        return first_directions(self.kernels, self.factor, edges.around, edges.rows, inputs, layers)
+        return edge_degree(self.factor, edges.around, edges.neighbor, edges.rows, inputs, layers)

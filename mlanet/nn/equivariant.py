@@ -12,12 +12,8 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from mlanet.nn.tensor_product import TensorProduct
-from mlanet.ops import backend, fused
-from mlanet.ops.attention import Kernels
-from mlanet.ops.gpu.sums.product import GpuProduct
-from mlanet.ops.native.product import NativeProduct
-from mlanet.ops.products import product_paths
+from mlanet.ops.dispatch import node_product
+from mlanet.ops.node_product.reference import product_paths
 
 
 def natural_irreps(channels: int, l_max: int) -> o3.Irreps:
@@ -154,21 +150,21 @@ class NodeProduct(nn.Module):
         super().__init__()
         self.irreps_in, self.irreps_out = irreps_in, irreps_out
         self.channels, self.l_out = irreps_in[0].mul, irreps_out.lmax
-        self.kernels: Kernels = "plain"
-        paths = [(*path, "uuu", True) for path in product_paths(irreps_in.lmax, self.l_out)]
-        product = natural_irreps(self.channels, self.l_out)
-        self.product = TensorProduct(irreps_in, irreps_in, product, paths, own_weights=True)
-        self.linear = Linear(product, irreps_out)
+        weight = nn.Parameter(torch.randn(len(product_paths(irreps_in.lmax, self.l_out)) * self.channels))
+        # Named as the weight of e3nn's product is, so that model files of any time are read.
+        self.product = nn.Module()
+        self.product.product = nn.Module()
+        self.product.product.register_parameter("weight", weight)
+        self.linear = Linear(natural_irreps(self.channels, self.l_out), irreps_out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, (L_in+1)², C) -> (N, (L_out+1)², C)."""
-        if self.kernels == "fused" and backend.has_kernels(x):
-            weight = self.product.product.weight.view(-1, self.channels)
-            by_triton = backend.by_triton(x)
-            operation: fused.Operation = GpuProduct(self.l_out) if by_triton else NativeProduct(self.l_out)
-            return self.linear(fused.apply(operation, (x,), (weight,)))
-        flat = to_e3nn(x)
-        return self.linear(from_e3nn(self.product(flat, flat), self.channels, self.l_out))
+    @property
+    def path_weights(self) -> Tensor:
+        """(paths, C)."""
+        return self.get_parameter("product.product.weight").view(-1, self.channels)
+
+    def forward(self, x: Tensor, *, by_kernel: bool = False) -> Tensor:
+        """(N, (L_in+1)², C) -> (N, (L_out+1)², C). - by_kernel: see `mlanet.ops.dispatch.node_product`"""
+        return self.linear(node_product(x, self.path_weights, self.l_out, by_kernel))
 
     def extra_repr(self) -> str:
         """The representation is part of the type."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mlanet.nn.equivariant import Linear, natural_irreps, to_e3nn
 from mlanet.nn.pooling import Structures
 from mlanet.nn.tensor_product import fully_connected
-from mlanet.ops.filtered_sum import FilterEdges, edge_filters
+from mlanet.ops.filtered_sum.reference import FilterEdges, edge_filters
 from mlanet.ops.segment import segment_mean, segment_sum
 
 TYPICAL_VOLUME = 10.0

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from mlanet.graph import AtomicGraph
 from mlanet.nn.embedding import ChargeSettings
 from mlanet.nn.free_atoms import free_c6, require_c6
-from mlanet.nn.repulsion import COULOMB
-from mlanet.ops.fourier_sum import smooth_sum
-from mlanet.ops.power_law import PowerLaw
+from mlanet.ops.long_range.fourier_sum import smooth_sum
+from mlanet.ops.long_range.power_law import PowerLaw
 from mlanet.ops.segment import segment_sum
 from mlanet.statistics import Statistics
+from mlanet.units import COULOMB_CONSTANT
 
 FADE = 2.0
 """eV of screened repulsion at which an atom has lost half of its latent charge."""
@@ -119,7 +119,7 @@ class LongRange(nn.Module):
         if self.charge is not None:
             fade = None if wall is None else 1 / (1 + (wall / FADE).square())
             charges = self._charges(self.charge, scalars, lone, fade, graph)
-            strengths.append(math.sqrt(COULOMB) * charges)
+            strengths.append(math.sqrt(COULOMB_CONSTANT) * charges)
             laws.append(PowerLaw(1, self.settings.smearing))
         if len(self.root_c6):
             strengths.append(self.root(scalars, graph))

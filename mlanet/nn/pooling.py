@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mlanet.nn.edges import Edges
-from mlanet.ops.attention import Kernels, views
+from mlanet.ops.dispatch import neighbor_pooling
 from mlanet.ops.segment import segment_max, segment_mean, segment_sum
 
 
@@ -59,14 +59,13 @@ class LocalPooling(nn.Module):
     def __init__(self, channels: int, mean_neighbors: float, bound: float | None = None) -> None:
         super().__init__()
         self.mean_neighbors, self.bound = mean_neighbors, bound
-        self.kernels: Kernels = "plain"
         self.readout = readout(4 * channels, channels)
 
     def forward(self, scalars: Tensor, edges: Edges, structures: Structures) -> Tensor:
         """(N, C) -> (N,)."""
         l_max = math.isqrt(edges.harmonics.shape[1]) - 1
         seen = scalars if self.bound is None else self.bound * torch.tanh(scalars / self.bound)
-        found = views(self.kernels, l_max, edges.around, edges.rows, seen, edges.envelope)
+        found = neighbor_pooling(l_max, edges.around, edges.neighbor, edges.rows, seen, edges.envelope)
         around, highest = found.unbind(1)
         mean = around / (1 + edges.coordination)[:, None]
         return self.readout(torch.cat([scalars, around / self.mean_neighbors, mean, highest], dim=1))[:, 0]

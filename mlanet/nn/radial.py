@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mlanet.ops.degrees import radial_network
+
 TAIL = -40.0
 """Exponent below which a Gaussian is 0."""
 
@@ -60,12 +62,7 @@ class RadialMLP(nn.Module):
 
     def forward(self, radial: Tensor) -> Tensor:
         """(E, B) -> (E, n_out)."""
-        x = radial
-        for k, weight in enumerate(self.weights):
-            x = x @ weight
-            if k + 1 < len(self.weights):
-                x = nn.functional.silu(x)
-        return x
+        return radial_network(radial, tuple(self.weights))
 
 
 class GaussianBasis(nn.Module):

@@ -10,9 +10,8 @@ from mlanet.graph import AtomicGraph
 from mlanet.nn.radial import polynomial_envelope
 from mlanet.ops.segment import segment_sum
 from mlanet.statistics import Statistics
+from mlanet.units import COULOMB_CONSTANT
 
-COULOMB = 14.399645
-"""e²/(4πε₀), eV Å."""
 SCREENING = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
 """φ(x) = Σ c e^{−k x}."""
 
@@ -57,7 +56,7 @@ class ScreenedRepulsion(nn.Module):
         share, decay = self.screening.to(vectors.dtype).unbind(1)
         screened = torch.exp((distance * (one + other)[:, 1])[:, None] * -decay) @ share
         pair = screened * polynomial_envelope(distance / reach, 1.0) / distance
-        return segment_sum(0.5 * COULOMB * one[:, 0] * other[:, 0] * pair, graph.center, graph.n_atoms)
+        return segment_sum(0.5 * COULOMB_CONSTANT * one[:, 0] * other[:, 0] * pair, graph.center, graph.n_atoms)
 
 
 def closest_approach(statistics: Statistics) -> Tensor:

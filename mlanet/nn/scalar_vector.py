@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mlanet.nn.pooling import Structures
-from mlanet.ops.filtered_sum import FilterEdges, Senders, filtered_sum
+from mlanet.ops.dispatch import filtered_sum
+from mlanet.ops.filtered_sum.reference import FilterEdges, Senders
 from mlanet.ops.segment import segment_mean
 
 
@@ -63,7 +64,7 @@ class Message(nn.Module):
         carried = None if vectors is None else sent[:, None, 2 * width :] * vectors
         senders = Senders(sent[:, :width], sent[:, width : 2 * width], carried)
         weight = self.filter if self.table is None else self.table
-        around, along = filtered_sum(edges, senders, weight, twice=self.training)
+        around, along = filtered_sum(edges, senders, weight)
         along = along * of_vectors
         return (scalars + around) * of_scalars, along if vectors is None else vectors + along
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import torch
 
-SETTING = {"float32": "highest", "tf32": "high", "bf16": "medium"}
-"""In torch's words; what its "medium" means on a GPU is TF32."""
+SETTING = {"float32": "highest", "tf32": "high"}
+"""In torch's words."""
 
 
 TURNS = threading.RLock()

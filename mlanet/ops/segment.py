@@ -1,4 +1,4 @@
-"""Sums over the edges of each center and the smooth, enveloped softmax built on them; native torch.
+"""Sums over the edges of each center; native torch.
 
 `torch-scatter` (an optional extra) can stand in for the plain sum only: its CSR reductions return wrong second
 derivatives, which force training needs, so nothing else of it is used.
@@ -77,20 +77,3 @@ class Neighborhoods(NamedTuple):
         if not self.degree:
             return values.index_select(0, self.center)
         return values[:, None].expand(-1, self.degree, *values.shape[1:]).flatten(0, 1)
-
-
-def enveloped_softmax(logits: Tensor, envelope: Tensor, around: Neighborhoods) -> Tensor:
-    """Attention weights that fade smoothly to nothing at the cutoff, with a null key.
-
-    α_e = u_e e^{a_e} / (1 + Σ_{e'} u_e' e^{a_e'}), the sum over the edges e' of the same center. The envelope u stands
-    inside, so a leaving neighbour does not disturb the others; the 1 is a null key with logit 0, so Σ_e α_e < 1 and a
-    center without neighbours needs no exception.
-
-    - logits (E, H) · envelope (E,) in [0, 1] · returns (E, H) in [0, 1)
-    """
-    # An edge that weighs nothing must not set the scale of the others: they would all underflow.
-    logits = torch.where(envelope[:, None] > 0, logits, torch.zeros_like(logits))
-    peak = around.max(logits).clamp(min=0)
-    weight = envelope[:, None] * torch.exp(logits - around.spread(peak))
-    total = torch.exp(-peak) + around.sum(weight)
-    return weight / around.spread(total)

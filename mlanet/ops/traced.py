@@ -40,7 +40,7 @@ def is_tracing() -> bool:
 
 
 class TracedOperation:
-    """An operation (`mlanet.ops.fused.Operation`) whose calls tracers see."""
+    """An operation (`mlanet.ops.autograd.Operation`) whose calls tracers see."""
 
     def __init__(self, operation: Any) -> None:
         self.operation = operation

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from mlanet.agreement import TOLERANCE
 from mlanet.compiled import CompiledGradient, CompiledPotential, GraphTensors
 from mlanet.graph import AtomicGraph
-from mlanet.parity import TOLERANCE
 from mlanet.profiling.subject import Own, loss
 
 

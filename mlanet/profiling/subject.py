@@ -108,7 +108,7 @@ class Own:
 def own(name: str, request: Request) -> Own:
     """A preset, a user's YAML (both `…:key=value,key=value` to change settings), or a model file.
 
-    `@fused`, `@blocks` or `@plain` at the end chooses the kernels, the fastest if there is none; `+compile` behind that
+    `@fused` or `@plain` at the end chooses the kernels, the fastest if there is none; `+compile` behind that
     has torch compile the whole step. A trained model keeps its weights and its species; a preset is drawn anew, from
     seed 0.
 

@@ -141,12 +141,12 @@ class RunConfig(_Strict, frozen=True):
     """Made if missing; one that holds a run already is never overwritten."""
     seed: WholeNumber = 0
     """Of the initial weights and of the order of batches."""
-    kernels: Literal["auto", "plain", "blocks", "fused", "cueq", "oeq"] = "auto"
-    """`fused` in C++, several times faster; `blocks` (MLANet) needs as little memory; `auto` takes the fastest."""
+    kernels: Literal["auto", "plain", "fused"] = "auto"
+    """`fused` in C++, several times faster and in less memory, or `plain` torch; `auto` takes the fastest."""
     compiled: bool = False
     """Have torch compile the whole step, second derivatives included: takes minutes, pays in long trainings."""
-    matmul: Literal["float32", "tf32", "bf16"] = "float32"
-    """Matrix products of a float32 training: `tf32` on GPUs, `bf16` on CPUs with AMX; the log says what that costs."""
+    matmul: Literal["float32", "tf32"] = "float32"
+    """Matrix products of a float32 training, `tf32` on NVIDIA GPUs; the log says what that costs."""
     dtype: Literal["float32", "float64"] = "float32"
     """Of weights and forces; energies are summed in float64 always."""
     device: str = "auto"

@@ -79,6 +79,20 @@ def learning_rate(progress: Progress, fraction: float, optimizer: OptimizerConfi
     return rate * min(1.0, (progress.step + 1) / max(1, schedule.warmup_steps))
 
 
+def as_read(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings in a state file, without choices of `run` that an earlier mlanet had: they change no other run.
+
+    >>> as_read({"run": {"kernels": "blocks", "seed": 1}})
+    {'run': {'seed': 1}}
+    """
+    run = {key: value for key, value in config["run"].items() if value not in REMOVED.get(key, ())}
+    return {**config, "run": run}
+
+
+REMOVED = {"kernels": ("blocks", "cueq", "oeq"), "matmul": ("bf16",)}
+"""Values of keys of `run` that are no more; the default stands for them."""
+
+
 def write_state(
     path: Path,
     config: TrainConfig,
@@ -116,7 +130,7 @@ def read_state(
         ConfigError: a configuration that differs from the run's, saying where.
     """
     tensors, header = load_state(path)
-    _require_same(parse(header["config"], TrainConfig, str(path)), config)
+    _require_same(parse(as_read(header["config"]), TrainConfig, str(path)), config)
     for name, now in origin._asdict().items():
         # A checkpoint written before these were recorded is taken on trust.
         if (before := header.get("origin", {}).get(name, now)) != now:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mlanet.compiled import MANY, CompiledGradient, CompileError, GraphTensors, require_compilable
+from mlanet.agreement import TOLERANCE
+from mlanet.compiled import MANY, CompiledGradient, CompileError, GraphTensors
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, Labels
 from mlanet.ops.digits import matrix_products
-from mlanet.parity import TOLERANCE
 from mlanet.potential import Potential, has_stress
 from mlanet.training.config import LossConfig
 from mlanet.training.loss import Residuals, loss
@@ -87,7 +87,6 @@ class Gradient:
         names = tuple(fields.names)
         self._potential.require_supported(graph)
         if names not in self._programs:
-            require_compilable(self._potential)
             self._potential(graph)  # by itself once, for those who watch its first answer (`mlanet.precision`)
             self._programs[names] = self._compiled(fields)
         factor = torch.tensor(energy_factor, dtype=torch.float64).to(counts.device)

@@ -16,7 +16,7 @@ from mlanet.checkpoint import model_path, packaged_models, read_model_header
 from mlanet.config import preset_names, to_data
 from mlanet.errors import CheckpointError, KernelError
 from mlanet.models import build_model, read_model_config
-from mlanet.ops.native import library
+from mlanet.ops.cpp import library
 from mlanet.statistics import Statistics
 from mlanet.version import __version__
 

@@ -28,8 +28,8 @@ def open_model(
         model: name of a packaged model, or a path.
         dtype: "float32" or "float64"; None keeps what the model was saved in.
         device: "cpu", "cuda" or "cuda:N".
-        kernels: "auto", "plain", "blocks", "fused", "cueq" or "oeq" (`mlanet.kernels.use_kernels`).
-        matmul: "float32", "tf32" or "bf16" (`mlanet.precision`).
+        kernels: "auto", "plain" or "fused" (`mlanet.kernels.use_kernels`).
+        matmul: "float32" or "tf32" (`mlanet.precision`).
         tell: is told once what fewer digits cost.
     Raises:
         CheckpointError: no such model, or a file that is corrupted or of another kind.

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from mlanet.data.atoms import to_graph
 from mlanet.data.write import true_results
 from mlanet.errors import GeometryError
-from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
+from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
 
 CELLS = ("fixed", "full", "shape", "volume")
 """What of the cell may change: nothing; everything periodic; its shape at constant volume; its size only."""
@@ -106,7 +106,7 @@ def strain_mask(atoms: Atoms) -> NDArray[np.bool_]:
             "the periodic directions of a sheet or wire must lie along Cartesian planes or axes to relax its cell; "
             "rotate it first (ase: atoms.rotate(..., rotate_cell=True))"
         )
-    return np.array([inside[a] and inside[b] for a, b in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))])
+    return np.array([inside[a] and inside[b] for a, b in zip(*VOIGT, strict=True)])
 
 
 class Relaxed(NamedTuple):

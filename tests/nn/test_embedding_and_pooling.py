@@ -27,9 +27,11 @@ from mlanet.nn.pooling import (
     build_pooling,
 )
 from mlanet.nn.radial import BesselBasis, RadialMLP, polynomial_envelope
-from mlanet.ops import attention
-from mlanet.ops.attention import Kernels
+from mlanet.ops.dispatch import neighbor_pooling
+from mlanet.ops.node_product.reference import product_paths
+from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods
+from mlanet.ops.tensor_product import paths as natural_paths
 
 N, C, CUTOFF = 4, 3, 5.0
 
@@ -124,14 +126,12 @@ def test_full_value_is_e3nns_product(l_max: int) -> None:
     """`uvu` with weights from the distance, as `o3.TensorProduct` built in float64 has it."""
     irreps, edges = natural_irreps(C, l_max), cluster(l_max)
     module = FullValue(irreps, AttentionShape(1, 1, 4, (5,), 6, 3.0, "tp_dot", "full", "product")).double()
-    paths = [(p.i_in1, p.i_in2, p.i_out, "uvu", True) for p in module.product.product.instructions]
+    paths = [(*path, "uvu", True) for path in natural_paths(l_max)]
     with double_precision():
         plain = o3.TensorProduct(irreps, natural_irreps(1, l_max), irreps, paths, shared_weights=False)
     value = torch.randn(N, (l_max + 1) ** 2, C, dtype=torch.float64)
     expected = plain(to_e3nn(value)[edges.neighbor], edges.harmonics, module.radial(edges.radial))
     assert torch.allclose(to_e3nn(module(value, edges)), expected, atol=1e-12)
-    natural = {(a, b, c) for a, b, c, *_ in paths}
-    assert all((a + b + c) % 2 == 0 for a, b, c in natural)
 
 
 @pytest.mark.parametrize("l_max", [1, 2, 3])
@@ -140,11 +140,11 @@ def test_node_product_is_e3nns_product(l_max: int, scalars_only: bool) -> None:
     """`uuu` of the features with themselves, then one matrix per degree."""
     irreps, out = natural_irreps(C, l_max), natural_irreps(C, 0 if scalars_only else l_max)
     module = NodeProduct(irreps, out).double()
-    paths = [(p.i_in1, p.i_in2, p.i_out, "uuu", True) for p in module.product.product.instructions]
+    paths = [(*path, "uuu", True) for path in product_paths(l_max, out.lmax)]
     with double_precision():
         product, linear = o3.TensorProduct(irreps, irreps, out, paths), o3.Linear(out, out)
     with torch.no_grad():
-        product.weight.copy_(module.product.product.weight)
+        product.weight.copy_(module.path_weights.flatten())
         linear.weight.copy_(module.linear.weight.flatten() * math.sqrt(C))
     x = torch.randn(N, (l_max + 1) ** 2, C, dtype=torch.float64)
     flat = to_e3nn(x)
@@ -193,22 +193,23 @@ def test_stress_basis_is_orthonormal_and_symmetric() -> None:
     assert torch.einsum("kaa->k", matrices)[1:].abs().max() < 1e-14
 
 
-def smooth_max(x: Tensor, edges: Edges, kernels: Kernels = "plain") -> Tensor:
-    return attention.views(kernels, 1, edges.around, edges.rows, x, edges.envelope)[:, 1]
+def smooth_max(x: Tensor, edges: Edges) -> Tensor:
+    return neighbor_pooling(1, edges.around, edges.neighbor, edges.rows, x, edges.envelope)[:, 1]
 
 
-@pytest.mark.parametrize("kernels", ["plain", "fused"])
+@pytest.mark.parametrize("by_kernel", [False, True])
 @pytest.mark.parametrize("degree", [0, 3])
 @pytest.mark.parametrize("size", [1.0, 300.0, 1e4])
-def test_smooth_max_with_padding(degree: int, size: float, kernels: Kernels) -> None:
+def test_smooth_max_with_padding(degree: int, size: float, by_kernel: bool) -> None:
     """log(1 + Σ u eˣ) with value and two derivatives finite, whatever a row that weighs nothing points at."""
     n = 3
     neighbor, envelope = [1, 2, 0], [0.5, 1.0, 0.0]
     if degree:
         neighbor, envelope = neighbor * n, [*envelope, *[0.0] * 6]
     edges = hand_made(neighbor, envelope, n, degree)
+    edges = edges._replace(rows=Rows.of(edges.around, edges.neighbor) if by_kernel else None)
     x = torch.tensor([[size], [-size], [0.3]], dtype=torch.float64, requires_grad=True)
-    found = smooth_max(x, edges, kernels)
+    found = smooth_max(x, edges)
     first = torch.autograd.grad(found.sum(), x, create_graph=True)[0]
     second = torch.autograd.grad(first.square().sum(), x)[0]
     assert all(t.isfinite().all() for t in (found, first, second))

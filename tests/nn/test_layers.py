@@ -24,9 +24,9 @@ from mlanet.nn.heads import DirectForces, DirectStress, torque_correction
 from mlanet.nn.pooling import Structures
 from mlanet.nn.radial import BesselBasis, polynomial_envelope
 from mlanet.nn.tensor_product import TensorProduct
-from mlanet.ops import reference
+from mlanet.ops.message import reference
+from mlanet.ops.neighbor_pooling.reference import surroundings
 from mlanet.ops.segment import Neighborhoods
-from mlanet.ops.views import surroundings
 
 N, C = 4, 4
 

@@ -1,4 +1,4 @@
-"""Runs the GPU kernels in Triton's interpreter and compares them with `block.message` and torch's derivatives of it.
+"""Runs the GPU kernels in Triton's interpreter and compares them with the equations and torch's derivatives of it.
 
 A program of its own, because the interpreter must be chosen before triton is imported:
 `TRITON_INTERPRET=1 python interpreted.py PROBLEM,CHEMICAL_SCALE,HIDDEN_LAYERS,float64|float32,WHAT,GATE_CHANNELS …`,
@@ -12,14 +12,13 @@ import sys
 from collections.abc import Sequence
 
 import torch
+from problems import LARGE, SMALL, Problem
 from torch import Tensor
 from triton.language import core as language
 from triton.runtime import interpreter
 
-from mlanet.ops import block
-from mlanet.ops.block import BlockInputs, BlockShape, BlockWeights
-from mlanet.ops.gpu.message import launch
-from mlanet.ops.problems import LARGE, SMALL, Problem
+from mlanet.ops.message.gpu import launch
+from mlanet.ops.message.reference import MessageShape, MessageWeights, message_of_rows
 from mlanet.ops.rows import Rows
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
@@ -97,7 +96,7 @@ remember_types()
 
 def draw(
     problem: Problem, chemical_scale: float, layers: int, gate_channels: int
-) -> tuple[BlockShape, Rows, list[Tensor], list[Tensor]]:
+) -> tuple[MessageShape, Rows, list[Tensor], list[Tensor]]:
     """Seeded inputs by atom and by edge, one edge of envelope 0 among them, and weights."""
     generator = torch.Generator().manual_seed(0)
     n, e, m, c = problem.n_atoms, problem.n_edges, problem.rows, problem.channels
@@ -119,21 +118,13 @@ def draw(
     weights += [normal(problem.heads)]
     weights += [normal(functions, inside), normal(inside, 2 * out)] if layers else [normal(functions, 2 * out)]
     rows = Rows(torch.randint(n, (e,), generator=generator), torch.tensor((0, *problem.edges)).cumsum(0))
-    shape = BlockShape(problem.l_max, problem.heads, problem.key_dim, chemical_scale, gate_channels=gate_channels)
+    shape = MessageShape(problem.l_max, problem.heads, problem.key_dim, chemical_scale, gate_channels=gate_channels)
     return shape, rows, inputs, weights
 
 
-def reference(shape: BlockShape, rows: Rows, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-    """`block.message` of the list made a table: rows without an edge have envelope 0."""
-    counts = rows.start.diff()
-    place = torch.arange(max(1, int(counts.max())))[None, :]
-    exists, edge = place < counts[:, None], (rows.start[:-1, None] + place).clamp(max=max(0, len(rows.neighbor) - 1))
-    # One edge more, of zeros, so that a list without edges can be indexed too.
-    by_edge = [torch.cat([one, one.new_zeros(1, *one.shape[1:])]) for one in (rows.neighbor, *inputs[6:])]
-    edge = torch.where(exists, edge, len(rows.neighbor))
-    neighbor, *geometry = (one[edge] for one in by_edge)
-    gathered = [one[neighbor] for one in inputs[:3]]
-    return block.message(shape, BlockInputs(*gathered, *inputs[3:6], *geometry), BlockWeights.of(weights))
+def reference(shape: MessageShape, rows: Rows, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """The equations."""
+    return message_of_rows(shape, rows, [*inputs, *weights])
 
 
 def compare(what: str, found: Sequence[Tensor], wanted: Sequence[Tensor], dtype: torch.dtype) -> None:
@@ -150,7 +141,7 @@ def main(name: str, chemical_scale: str, layers: str, precision: str, until: str
     dtype = getattr(torch, precision)
     shape, rows, inputs, weights = draw(PROBLEMS[name], float(chemical_scale), int(layers), int(gate_channels))
     leaves = [one.requires_grad_() for one in (*inputs, *weights)]
-    given, fixed = [one.to(dtype) for one in inputs], BlockWeights.of([one.to(dtype) for one in weights])
+    given, fixed = [one.to(dtype) for one in inputs], MessageWeights.of([one.to(dtype) for one in weights])
     present = (inputs[6] > 0).double()  # where the envelope is 0 its slope is left out
 
     message = reference(shape, rows, inputs, weights)

@@ -16,10 +16,10 @@ import mlanet.kernels
 from mlanet.data.atoms import to_graph
 from mlanet.graph import AtomicGraph, batch_graphs
 from mlanet.kernels import _answers
-from mlanet.ops import backend
-from mlanet.ops.gpu.message.operation import GpuMessage
-from mlanet.ops.gpu.surroundings.directions import GpuDirections
-from mlanet.ops.gpu.surroundings.views import GpuViews
+from mlanet.ops import dispatch
+from mlanet.ops.edge_degree.gpu import GpuDirections
+from mlanet.ops.message.gpu.operation import GpuMessage
+from mlanet.ops.neighbor_pooling.gpu import GpuViews
 from mlanet.potential import Potential
 from mlanet.profiling.subject import configuration
 from mlanet.statistics import Statistics
@@ -58,7 +58,7 @@ def main(preset: str) -> None:
     potential = Potential.build(configuration(preset), Statistics.unit(SPECIES, 20.0)).double()
     plain = _answers(potential.with_kernels("plain"))
     assert not calls
-    backend.by_triton = lambda sample: True
+    dispatch.by_triton = lambda sample: True
     assert not potential.with_kernels("fused").kernels_obstacle()
     fast = _answers(potential)
     assert set(calls) == {f"{kind.__name__}.{part}" for kind in operations for part in ("value", "gradient", "tangent")}

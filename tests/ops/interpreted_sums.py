@@ -18,12 +18,13 @@ from torch import Tensor
 from mlanet import kernels
 from mlanet.data.atoms import to_graph
 from mlanet.nn.equivariant import NodeProduct, natural_irreps
-from mlanet.ops import backend
-from mlanet.ops.fused import Operation
-from mlanet.ops.gpu.sums import filtered_launch, product_launch
-from mlanet.ops.gpu.sums.filtered import GpuFilteredSum
-from mlanet.ops.gpu.sums.product import GpuProduct
-from mlanet.ops.products import product_paths
+from mlanet.ops import dispatch
+from mlanet.ops.autograd import Operation
+from mlanet.ops.filtered_sum import gpu_launch as filtered_launch
+from mlanet.ops.filtered_sum.gpu import GpuFilteredSum
+from mlanet.ops.node_product import gpu_launch as product_launch
+from mlanet.ops.node_product.gpu import GpuProduct
+from mlanet.ops.node_product.reference import product_paths
 from mlanet.ops.rows import Rows
 from mlanet.potential import Potential
 from mlanet.profiling.subject import configuration
@@ -136,8 +137,8 @@ def layer(case: str, dtype: torch.dtype) -> None:
     made = NodeProduct(natural_irreps(3, 1), natural_irreps(3, 1)).to(dtype)
     features, found = normal(2, 4, 3).to(dtype).requires_grad_(), []
     calls = counted(GpuProduct)
-    for made.kernels in ("plain", "fused"):
-        out = made(features)
+    for by_kernel in (False, True):
+        out = made(features, by_kernel=by_kernel)
         (first,) = torch.autograd.grad(out.sin().sum(), features, create_graph=True)
         found.append([out, first, *torch.autograd.grad(first.sin().sum(), [features, *made.parameters()])])
     assert calls.pop("value") == 1 and calls.pop("gradient") >= 1 and calls.pop("tangent") == 1, calls
@@ -172,6 +173,6 @@ def main(what: str, precision: str, case: str = "") -> None:
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    backend.by_triton = lambda sample: True  # the GPU of this process is the interpreter
+    dispatch.by_triton = lambda sample: True  # the GPU of this process is the interpreter
     for comparison in sys.argv[1:]:
         main(*comparison.split(":"))

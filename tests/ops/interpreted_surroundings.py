@@ -12,13 +12,13 @@ import sys
 import torch
 from interpreted import PROBLEMS, TOLERANCE, compare
 from operations import derivatives, draw
+from problems import Problem
 from torch import Tensor
 
-from mlanet.ops import fused
-from mlanet.ops.gpu.surroundings import directions
-from mlanet.ops.gpu.surroundings.directions import GpuDirections
-from mlanet.ops.gpu.surroundings.views import GpuViews
-from mlanet.ops.problems import Problem
+from mlanet.ops import autograd
+from mlanet.ops.edge_degree import gpu as directions
+from mlanet.ops.edge_degree.gpu import GpuDirections
+from mlanet.ops.neighbor_pooling.gpu import GpuViews
 from mlanet.ops.rows import Rows
 
 MORE = (Problem("wide", (3, 0, 5), 2, 40, 2, 2), Problem("no_atoms", (), 1, 4, 2, 2))
@@ -51,7 +51,7 @@ def check(problem: Problem, hidden: int, dtype: torch.dtype) -> None:
     for operation, x, w in pairs:
         wide, weights = ([one.detach().double().requires_grad_() for one in part] for part in (x, w))
         wanted = derivatives(lambda o=operation, x=wide, w=weights: o.reference([*x, *w]), wide, weights, 1)
-        found = derivatives(lambda o=operation, x=x, w=w: fused.apply(o, x, w), x, w, 1)
+        found = derivatives(lambda o=operation, x=x, w=w: autograd.apply(o, x, w), x, w, 1)
         compare(f"{type(operation).__name__}, {problem.name}", found, wanted, dtype)
         assert not problem.n_edges or all(one.abs().max() > 0 for one in wanted[: 1 + len(x) + len(w)])
 

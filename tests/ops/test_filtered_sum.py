@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mlanet.nn.edges import pair_layout
-from mlanet.ops import blocked as blocked_module
-from mlanet.ops.filtered_sum import FilterEdges, Senders, blocked, by_center, filtered_sum, reference
+from mlanet.ops import dispatch
+from mlanet.ops.dispatch import PLAIN
+from mlanet.ops.filtered_sum import reference, table
+from mlanet.ops.filtered_sum.reference import FilterEdges, Senders
 from mlanet.ops.segment import Neighborhoods
 
 FUNCTIONS, WIDTH = 5, 4
@@ -32,7 +33,7 @@ def evaluate(form: str, center: Tensor, neighbor: Tensor, leaves: list[Tensor], 
     vectors, scalars, arrows, weight, *rest = leaves
     around, order = Neighborhoods(center, n), neighbor
     if form != "reference":
-        around, order, slot = pair_layout(center, neighbor, n)
+        around, order, slot, _ = dispatch.pairs(PLAIN, center, neighbor, n, scalars)
         assert around.degree and slot is not None
         vectors = torch.cat([vectors, torch.full((1, 3), 1e3, dtype=vectors.dtype)]).index_select(0, slot)
     distance = vectors.norm(dim=1)
@@ -42,9 +43,9 @@ def evaluate(form: str, center: Tensor, neighbor: Tensor, leaves: list[Tensor], 
     directed = (direction[:, :, None] * basis[:, None, :]).flatten(1) if around.degree else None
     edges = FilterEdges(around, order, basis, direction, directed)
     senders = Senders(scalars, arrows, rest[0] if rest else None)
-    chosen = {"reference": reference, "table": by_center, "blocked": blocked}[form]
-    result = chosen(edges, senders, weight)
-    assert torch.equal(result[0], filtered_sum(edges, senders, weight, twice=form != "blocked")[0])
+    chosen = {"reference": reference, "table": table}[form]
+    result = chosen.filtered_sum(edges, senders, weight)
+    assert torch.equal(result[0], dispatch.filtered_sum(edges, senders, weight)[0])
     return result
 
 
@@ -68,29 +69,3 @@ def test_twins(name: str, vectors: bool) -> None:
     for a, b in zip(results["reference"], results["table"], strict=True):
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
         assert a.abs().max() > 0
-
-
-@pytest.mark.parametrize("size", [1, 300, 1 << 20])
-@pytest.mark.parametrize("vectors", [False, True])
-@pytest.mark.parametrize("name", NEIGHBOURS)
-def test_blocked_twin(name: str, vectors: bool, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values and all gradients, in blocks of one center, of a few, and of all."""
-    monkeypatch.setattr(blocked_module, "BLOCK_BYTES", size)
-    results: dict[str, list[Tensor]] = {}
-    for form in ("reference", "blocked"):
-        center, neighbor, leaves = problem(NEIGHBOURS[name], vectors)
-        generator = torch.Generator().manual_seed(2)
-        outputs = evaluate(form, center, neighbor, leaves, len(NEIGHBOURS[name]))
-        total = sum((o * torch.randn(o.shape, generator=generator, dtype=o.dtype)).sum() for o in outputs)
-        results[form] = [*outputs, *torch.autograd.grad(total, leaves)]
-    for a, b in zip(results["reference"], results["blocked"], strict=True):
-        assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
-
-
-def test_blocked_refuses_second_derivatives() -> None:
-    """An error instead of a wrong gradient."""
-    center, neighbor, leaves = problem(NEIGHBOURS["even"], True)
-    outputs = evaluate("blocked", center, neighbor, leaves, 4)
-    first = torch.autograd.grad(sum(o.square().sum() for o in outputs), leaves, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        sum(g.square().sum() for g in first).backward()

@@ -15,16 +15,14 @@ from mlanet.data.atoms import to_graph
 from mlanet.graph import batch_graphs
 from mlanet.memory import peak_bytes
 from mlanet.models import read_model_config
-from mlanet.nn.dual_path import can_be_fused
-from mlanet.ops import fused
-from mlanet.ops.block import message_of_rows
-from mlanet.ops.in_blocks import MessageInBlocks
-from mlanet.ops.native.directions import NativeDirections
-from mlanet.ops.native.filtered import NativeFilteredSum
-from mlanet.ops.native.message import NativeMessage
-from mlanet.ops.native.product import NativeProduct
-from mlanet.ops.native.views import NativeViews
-from mlanet.ops.products import product_paths
+from mlanet.ops import autograd
+from mlanet.ops.edge_degree.cpu import NativeDirections
+from mlanet.ops.filtered_sum.cpu import NativeFilteredSum
+from mlanet.ops.message.cpu import NativeMessage
+from mlanet.ops.message.reference import message_of_rows
+from mlanet.ops.neighbor_pooling.cpu import NativeViews
+from mlanet.ops.node_product.cpu import NativeProduct
+from mlanet.ops.node_product.reference import product_paths
 from mlanet.potential import Potential
 from mlanet.profiling.subject import configuration
 from mlanet.profiling.systems import system
@@ -41,18 +39,7 @@ def test_native_message_is_the_message(case: Case, dtype: torch.dtype, tolerance
     shape, rows, inputs, weights = message_problem(case, dtype)
     wanted = derivatives(lambda: message_of_rows(shape, rows, [*inputs, *weights]), inputs, weights, 6)
     native = NativeMessage(shape, rows)
-    assert_same(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 6), wanted, tolerance)
-
-
-@pytest.mark.parametrize("name", ["even", "even sum", "own images", "gates of two, sum"])
-def test_message_in_blocks_is_the_message(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of tables, a few centers at a time."""
-    monkeypatch.setattr("mlanet.ops.in_blocks.ROWS", 8)
-    case = CASES[name]
-    shape, rows, inputs, weights = message_problem(case)
-    wanted = derivatives(lambda: message_of_rows(shape, rows, [*inputs, *weights]), inputs, weights, 6)
-    blocks = MessageInBlocks(shape, rows, case.degrees[0])
-    assert_same(derivatives(lambda: fused.apply(blocks, inputs, weights), inputs, weights, 6), wanted, 1e-12)
+    assert_same(derivatives(lambda: autograd.apply(native, inputs, weights), inputs, weights, 6), wanted, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
@@ -69,7 +56,7 @@ def test_native_directions(l_max: int, channels: int, layers: tuple[int, ...], d
     weights = [draw(size, generator, dtype) for size in itertools.pairwise(widths)]
     native = NativeDirections(l_max, 0.3, rows)
     wanted = derivatives(lambda: native.reference([*inputs, *weights]), inputs, weights, 1)
-    assert_same(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 1), wanted, tolerance)
+    assert_same(derivatives(lambda: autograd.apply(native, inputs, weights), inputs, weights, 1), wanted, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
@@ -81,7 +68,7 @@ def test_native_views(channels: int, dtype: torch.dtype, tolerance: float) -> No
     inputs = [draw((6, channels), generator, dtype), envelope_of(rows, generator, dtype)]
     native = NativeViews(1, rows)
     wanted = derivatives(lambda: native.reference(inputs), inputs, [], 1)
-    assert_same(derivatives(lambda: fused.apply(native, inputs, []), inputs, [], 1), wanted, tolerance)
+    assert_same(derivatives(lambda: autograd.apply(native, inputs, []), inputs, [], 1), wanted, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
@@ -97,7 +84,7 @@ def test_native_filtered_sum(channels: int, vectors: bool, dtype: torch.dtype, t
     weights = [draw(((3 if vectors else 2) * channels, 7), generator, dtype)]
     native = NativeFilteredSum(rows)
     wanted = derivatives(lambda: native.reference([*inputs, *weights]), inputs, weights, 1)
-    assert_same(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 1), wanted, tolerance)
+    assert_same(derivatives(lambda: autograd.apply(native, inputs, weights), inputs, weights, 1), wanted, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
@@ -109,7 +96,7 @@ def test_native_product(l_in: int, l_out: int, channels: int, dtype: torch.dtype
     weights = [draw((len(product_paths(l_in, l_out)), channels), generator, dtype)]
     native = NativeProduct(l_out)
     wanted = derivatives(lambda: native.reference([*inputs, *weights]), inputs, weights, 0)
-    assert_same(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 0), wanted, tolerance)
+    assert_same(derivatives(lambda: autograd.apply(native, inputs, weights), inputs, weights, 0), wanted, tolerance)
 
 
 def test_derivatives_of_the_native_message_are_those_of_its_values() -> None:
@@ -119,7 +106,7 @@ def test_derivatives_of_the_native_message_are_those_of_its_values() -> None:
     native = NativeMessage(shape, rows)
 
     def call(*given: Tensor) -> Tensor:
-        return fused.apply(native, given[:9], given[9:] or weights)
+        return autograd.apply(native, given[:9], given[9:] or weights)
 
     assert torch.autograd.gradcheck(call, [*inputs, *weights], fast_mode=True)
     assert torch.autograd.gradgradcheck(call, inputs, fast_mode=True)
@@ -130,7 +117,7 @@ def test_gradients_of_weights_can_be_differentiated() -> None:
     shape, rows, inputs, weights = message_problem(CASES["even"])
     native, found = NativeMessage(shape, rows), []
     for call in (
-        lambda: fused.apply(native, inputs, weights),
+        lambda: autograd.apply(native, inputs, weights),
         lambda: message_of_rows(shape, rows, [*inputs, *weights]),
     ):
         first = torch.autograd.grad(call().square().sum(), weights, create_graph=True)
@@ -139,7 +126,7 @@ def test_gradients_of_weights_can_be_differentiated() -> None:
         slopes[6] = slopes[6] * (inputs[6] > 0)  # an edge with u = 0 is absent
         found.append(slopes)
     assert_same(found[0], found[1], 1e-12)
-    out = fused.apply(native, inputs, weights)
+    out = autograd.apply(native, inputs, weights)
     once, twice = (torch.autograd.grad(out.square().sum(), weights, retain_graph=True) for _ in range(2))
     assert_same(once, twice, 0.0)
 
@@ -148,7 +135,7 @@ def test_gradients_are_never_stale() -> None:
     """A second backward with the same, changed vector; memory is free after the last; changed weights are noticed."""
     shape, rows, inputs, weights = message_problem(CASES["even"])
     native = NativeMessage(shape, rows)
-    out = fused.apply(native, inputs, weights)
+    out = autograd.apply(native, inputs, weights)
     up = torch.ones_like(out)
     torch.autograd.grad(out, weights, up, retain_graph=True)
     up.zero_()
@@ -166,7 +153,7 @@ def test_some_weights_frozen() -> None:
     trained = [one for one in weights if one.requires_grad]
     found = []
     for call in (
-        lambda: fused.apply(NativeMessage(shape, rows), inputs, weights),
+        lambda: autograd.apply(NativeMessage(shape, rows), inputs, weights),
         lambda: message_of_rows(shape, rows, [*inputs, *weights]),
     ):
         first = torch.autograd.grad(call().square().sum(), trained, create_graph=True)
@@ -178,7 +165,7 @@ def test_mixed_precision_is_refused() -> None:
     """Addresses would be read as numbers of another kind."""
     shape, rows, inputs, weights = message_problem(CASES["even"])
     with pytest.raises(TypeError, match="one precision and one device, got torch.float32 on cpu, torch.float64"):
-        fused.apply(NativeMessage(shape, rows), [inputs[0].float(), *inputs[1:]], weights)
+        autograd.apply(NativeMessage(shape, rows), [inputs[0].float(), *inputs[1:]], weights)
 
 
 @pytest.mark.parametrize("name", ["whole vectors", "gates of two"])
@@ -189,7 +176,7 @@ def test_threads_change_nothing_but_rounding(name: str) -> None:
     try:
         for threads in (1, 2, 5, 5):
             torch.set_num_threads(threads)
-            found.append(derivatives(lambda: fused.apply(native, inputs, weights), inputs, weights, 6))
+            found.append(derivatives(lambda: autograd.apply(native, inputs, weights), inputs, weights, 6))
     finally:
         torch.set_num_threads(before)
     for other in found[1:]:
@@ -197,11 +184,11 @@ def test_threads_change_nothing_but_rounding(name: str) -> None:
     assert_same(found[3], found[2], 0.0)
 
 
-FUSED = [
-    name
-    for name in preset_names()
-    if name.startswith("leignn") or ((c := read_model_config(name)) and can_be_fused(c.attention, c.message, c.combine))
-]
+def has_kernels(name: str) -> bool:
+    return not Potential.build(read_model_config(name), Statistics.unit(SPECIES, 40.0)).model.without_kernels()
+
+
+FUSED = [name for name in preset_names() if has_kernels(name)]
 
 
 def answers(potential: Potential, kernels: str) -> list[Tensor]:
@@ -218,14 +205,12 @@ SHARED = ["mlanet_l1:gate_channels=4", "mlanet_l1:gate_channels=2,combine=sum", 
 
 @pytest.mark.parametrize("name", [*FUSED, *SHARED])
 def test_models_give_the_same(name: str) -> None:
-    """Energy, forces, stress and every gradient of the weights, for every preset that can and with shared gates, by
-    compiled kernels and, where there are any, in blocks."""
+    """Energy, forces, stress and every gradient of the weights, for every preset that can and with shared gates."""
     torch.manual_seed(0)
     potential = Potential.build(configuration(name), Statistics.unit(SPECIES, 40.0)).double()
-    plain = answers(potential, "plain")
-    for kernels in ("fused",) if name.startswith("leignn") else ("fused", "blocks"):
-        for one, found in zip(plain, answers(potential, kernels), strict=True):
-            torch.testing.assert_close(found, one, rtol=0, atol=1e-10 * max(1.0, float(one.abs().max())))
+    plain, other = (answers(potential, name) for name in ("plain", "fused"))
+    for one, found in zip(plain, other, strict=True):
+        torch.testing.assert_close(found, one, rtol=0, atol=1e-10 * max(1.0, float(one.abs().max())))
 
 
 def test_memory_does_not_grow_with_edges() -> None:
@@ -239,8 +224,8 @@ def test_memory_does_not_grow_with_edges() -> None:
         potential.zero_grad(set_to_none=True)
 
     peaks = {}
-    for name in ("plain", "blocks", "fused"):
+    for name in ("plain", "fused"):
         potential.with_kernels(name)
         run()
         peaks[name] = peak_bytes(run)
-    assert max(peaks["blocks"], peaks["fused"]) < peaks["plain"] / 3
+    assert peaks["fused"] < peaks["plain"] / 3

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from mlanet.config import preset_names
-from mlanet.ops.block import BlockShape, BlockWeights
-from mlanet.ops.gpu.message.sizes import obstacle
+from mlanet.ops.message.gpu.sizes import obstacle
+from mlanet.ops.message.reference import MessageShape, MessageWeights
 from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods
 from mlanet.potential import Potential
@@ -75,9 +75,10 @@ SHARED_AT_MOST = 99 * 1024
 @pytest.mark.parametrize(("capability", "l_max", "dual"), [(80, 2, False), (90, 2, True)])
 def test_kernels_compile_and_fit(capability: int, l_max: int, dual: bool) -> None:
     """At the sizes people train with, in float32: machine code, shared memory that is there, few spilled registers."""
-    from mlanet.ops.gpu.message.compiled import footprint
-    from mlanet.ops.gpu.message.launch import KERNELS
-    from mlanet.ops.gpu.message.sizes import Sizes
+    from footprints import footprint
+
+    from mlanet.ops.message.gpu.launch import KERNELS
+    from mlanet.ops.message.gpu.sizes import Sizes
 
     sizes = Sizes(l_max, 64, 4, 8, 8, 64, 0, 4, 0.0, 16, "ieee")
     found = [footprint(name, sizes, dual, capability) for name in KERNELS]
@@ -85,12 +86,12 @@ def test_kernels_compile_and_fit(capability: int, l_max: int, dual: bool) -> Non
     assert not [one for one in found if one.shared > SHARED_AT_MOST or one.spilled > SPILLED_AT_MOST]
 
 
-def weights_like(radial: int, hidden: int, mlp: list[int], out: int, heads: int, l_max: int) -> BlockWeights:
+def weights_like(radial: int, hidden: int, mlp: list[int], out: int, heads: int, l_max: int) -> MessageWeights:
     widths = [radial, *mlp, 2 * out]
     layers = [torch.zeros(a, b) for a, b in pairwise(widths)]
     terms = heads * (2 * l_max + 2)
     flat = [torch.zeros(radial, hidden), torch.zeros(out, hidden), torch.zeros(out), torch.zeros(terms, hidden)]
-    return BlockWeights.of([*flat, torch.zeros(terms), torch.zeros(heads), *layers])
+    return MessageWeights.of([*flat, torch.zeros(terms), torch.zeros(heads), *layers])
 
 
 @pytest.mark.parametrize("name", [name for name in preset_names() if name.startswith("mlanet")])
@@ -98,20 +99,20 @@ def test_every_preset_with_light_messages_has_kernels(name: str) -> None:
     """Linear filters, shared gates, long range and all; full messages say why not."""
     potential = Potential.build(configuration(name), Statistics.unit((1, 8), 50.0))
     layer = potential.model.layers[0].attention
-    found = obstacle(layer.fused_shape(), layer.channels, layer.fused_weights())
+    found = obstacle(layer.message_shape(), layer.channels, layer.message_weights())
     assert found == ("there are kernels for message: light only" if layer.full else "")
 
 
 def test_sizes_without_a_kernel_are_told() -> None:
     """Two hidden layers, l_max 4, many channels, wide keys: each is named; usual sizes are not."""
     usual = weights_like(8, 64, [64], 64 * 3, 4, 2)
-    assert obstacle(BlockShape(2, 4, 8, 0.0), 64, usual) == ""
-    assert obstacle(BlockShape(2, 4, 8, 0.0), 64, weights_like(8, 64, [], 64 * 3, 4, 2)) == ""
-    assert "2 hidden layers" in obstacle(BlockShape(2, 4, 8, 0.0), 64, weights_like(8, 64, [64, 64], 64 * 3, 4, 2))
-    assert "l_max is 4" in obstacle(BlockShape(4, 4, 8, 0.0), 64, weights_like(8, 64, [64], 64 * 5, 4, 4))
-    assert "channels: 512" in obstacle(BlockShape(2, 4, 8, 0.0), 512, weights_like(8, 64, [64], 512 * 3, 4, 2))
-    assert "key width: 260" in obstacle(BlockShape(2, 4, 65, 0.0), 64, usual)
-    assert "light only" in obstacle(BlockShape(2, 4, 8, 0.0, full=True), 64, usual)
+    assert obstacle(MessageShape(2, 4, 8, 0.0), 64, usual) == ""
+    assert obstacle(MessageShape(2, 4, 8, 0.0), 64, weights_like(8, 64, [], 64 * 3, 4, 2)) == ""
+    assert "2 hidden layers" in obstacle(MessageShape(2, 4, 8, 0.0), 64, weights_like(8, 64, [64, 64], 64 * 3, 4, 2))
+    assert "l_max is 4" in obstacle(MessageShape(4, 4, 8, 0.0), 64, weights_like(8, 64, [64], 64 * 5, 4, 4))
+    assert "channels: 512" in obstacle(MessageShape(2, 4, 8, 0.0), 512, weights_like(8, 64, [64], 512 * 3, 4, 2))
+    assert "key width: 260" in obstacle(MessageShape(2, 4, 65, 0.0), 64, usual)
+    assert "light only" in obstacle(MessageShape(2, 4, 8, 0.0, full=True), 64, usual)
 
 
 @needs_triton

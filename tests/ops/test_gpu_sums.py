@@ -13,7 +13,7 @@ from systems import SPECIES
 
 from mlanet.errors import KernelError
 from mlanet.kernels import use_kernels
-from mlanet.ops import backend
+from mlanet.ops import dispatch
 from mlanet.potential import Potential
 from mlanet.profiling.subject import configuration
 from mlanet.statistics import Statistics
@@ -73,8 +73,9 @@ SHARED_AT_MOST = 99 * 1024
 )
 def test_filtered_sums_compile_and_fit(channels: int, functions: int, real: str, capability: int, dual: bool) -> None:
     """At the sizes of the presets: machine code, shared memory that is there, few spilled registers."""
-    from mlanet.ops.gpu.sums.compiled import filtered_footprint
-    from mlanet.ops.gpu.sums.filtered_launch import KERNELS, FilterSizes
+    from footprints import filtered_footprint
+
+    from mlanet.ops.filtered_sum.gpu_launch import KERNELS, FilterSizes
 
     sizes = FilterSizes.of(channels, functions, vectors=True)
     found = [filtered_footprint(name, sizes, dual, capability, real) for name in KERNELS]
@@ -87,8 +88,9 @@ def test_filtered_sums_compile_and_fit(channels: int, functions: int, real: str,
 @pytest.mark.parametrize(("capability", "real", "dual"), [(80, "fp32", False), (90, "fp64", True)])
 def test_products_compile_and_fit(capability: int, real: str, dual: bool) -> None:
     """The table of terms is walked, not unrolled: machine code does not grow with the degree."""
-    from mlanet.ops.gpu.sums.compiled import product_footprint
-    from mlanet.ops.gpu.sums.product_launch import KERNELS, ProductSizes
+    from footprints import product_footprint
+
+    from mlanet.ops.node_product.gpu_launch import KERNELS, ProductSizes
 
     for degree in (1, 3):
         sizes = ProductSizes.of(64, (degree + 1) ** 2)
@@ -104,20 +106,20 @@ def test_who_has_no_kernels_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.autocast("cpu"):
         assert "not under autocast" in potential.kernels_obstacle()
     assert "float32 and float64, not bfloat16" in potential.to(torch.bfloat16).kernels_obstacle()
-    assert "not for meta" in backend.obstacle(torch.empty(1, device="meta"))
+    assert "not for meta" in dispatch.obstacle(torch.empty(1, device="meta"))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "an old GPU")
     answers = {(7, 5): "an old GPU is below capability 8.0", (8, 0): "", (9, 0): ""}
     for capability, answer in answers.items():
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, one=capability: one)
-        backend._cuda_obstacle.cache_clear()
-        found = backend._cuda_obstacle(torch.device("cuda:0"))
+        dispatch._cuda_obstacle.cache_clear()
+        found = dispatch._cuda_obstacle(torch.device("cuda:0"))
         assert found == answer or "triton is not installed" in found
-    backend._cuda_obstacle.cache_clear()
+    dispatch._cuda_obstacle.cache_clear()
 
 
 def test_kernels_are_not_asked_of_what_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """`kernels: fused` says why."""
     potential = Potential.build(configuration("leignn:channels=4,layers=1"), Statistics.unit(SPECIES, 10.0)).float()
-    monkeypatch.setattr(backend, "obstacle", lambda _: "there is no triton")
+    monkeypatch.setattr(dispatch, "obstacle", lambda _: "there is no triton")
     with pytest.raises(KernelError, match="there is no triton"):
         use_kernels(potential, "fused")

@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from problems import SMALL, draw
 
-from mlanet.ops import attention, backend
-from mlanet.ops.directions import DirectionInputs, directions
-from mlanet.ops.gpu.surroundings.directions import GpuDirections
-from mlanet.ops.gpu.surroundings.directions import obstacle as directions_obstacle
-from mlanet.ops.gpu.surroundings.views import obstacle as views_obstacle
-from mlanet.ops.problems import SMALL, draw
+from mlanet.ops import dispatch
+from mlanet.ops.edge_degree.gpu import GpuDirections
+from mlanet.ops.edge_degree.gpu import obstacle as directions_obstacle
+from mlanet.ops.edge_degree.reference import DirectionInputs, directions
+from mlanet.ops.neighbor_pooling.gpu import obstacle as views_obstacle
 from mlanet.ops.rows import Rows
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
@@ -68,7 +68,7 @@ HARDEST = [(80, 3, 0, True), (90, 2, 0, False), (90, 2, 64, True)]
 @pytest.mark.parametrize(("capability", "l_max", "hidden", "dual"), HARDEST)
 def test_sums_compile_and_fit(capability: int, l_max: int, hidden: int, dual: bool) -> None:
     """At the sizes people train with, in float32: machine code, shared memory that is there, few spilled registers."""
-    from mlanet.ops.gpu.surroundings.compiled import footprints, usual
+    from footprints import footprints, usual
 
     found = [one for sizes in usual(l_max, hidden, torch.float32) for one in footprints(sizes, dual, capability)]
     assert all(one.registers > 0 for one in found)
@@ -91,7 +91,7 @@ def test_sizes_without_a_kernel_are_told() -> None:
 
 def test_sizes_without_a_kernel_are_computed_by_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where Triton would serve, a radial network of two hidden layers never reaches it."""
-    monkeypatch.setattr(backend, "by_triton", lambda sample: True)
+    monkeypatch.setattr(dispatch, "by_triton", lambda sample: True)
     monkeypatch.setattr(GpuDirections, "value", None)
     problem = draw(SMALL[0])
     n, channels = problem.around.n_centers, 4
@@ -99,5 +99,5 @@ def test_sizes_without_a_kernel_are_computed_by_plain_torch(monkeypatch: pytest.
     inputs = DirectionInputs(problem.value[:n, 0], problem.envelope, radial, problem.harmonics)
     layers = (torch.ones(2, 3).double(), torch.ones(3, 5).double(), torch.ones(5, channels).double())
     rows = Rows.of(problem.around, problem.neighbor)
-    found = attention.first_directions("fused", 0.3, problem.around, rows, inputs, layers)
+    found = dispatch.edge_degree(0.3, problem.around, problem.neighbor, rows, inputs, layers)
     assert torch.equal(found, directions(0.3, problem.around, problem.neighbor, inputs, layers))

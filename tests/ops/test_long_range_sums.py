@@ -11,9 +11,9 @@ from ase import Atoms
 from ase.build import bulk
 from torch import Tensor
 
-import mlanet.ops.fourier_sum as fourier_sum
+import mlanet.ops.long_range.fourier_sum as fourier_sum
 from mlanet.data.neighbors import neighbor_list
-from mlanet.ops.power_law import PowerLaw
+from mlanet.ops.long_range.power_law import PowerLaw
 
 F64 = torch.float64
 PERIODICITIES = {"crystal": (1, 1, 1), "slab": (1, 0, 1), "wire": (0, 1, 0), "molecule": (0, 0, 0)}

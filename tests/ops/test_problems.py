@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from problems import LARGE, SMALL, Inputs, Problem, as_table, draw
 from torch import Tensor
 
-from mlanet.ops import reference, table
-from mlanet.ops.layouts import by_layout
-from mlanet.ops.problems import LARGE, SMALL, Inputs, Problem, as_table, draw
-from mlanet.ops.segment import Neighborhoods, enveloped_softmax, segment_max, segment_mean, segment_sum
+from mlanet.ops.dispatch import message_pieces
+from mlanet.ops.message import reference, table
+from mlanet.ops.message.reference import enveloped_softmax
+from mlanet.ops.segment import Neighborhoods, segment_max, segment_mean, segment_sum
 
 WITH_EDGES = [problem for problem in SMALL if problem.n_edges]
 LEAVES = ("query", "key", "harmonics", "value", "chemical", "geometric", "logits", "envelope")
@@ -160,7 +161,7 @@ def test_problems_are_what_they_say(problem: Problem) -> None:
 
 def test_layout_decides_the_implementation() -> None:
     """Tables are served by `table`, lists by `reference`; no edges, no table."""
-    assert by_layout(draw(SMALL[0]).around) is reference
-    assert by_layout(as_table(draw(SMALL[0]))[0].around) is table
+    assert message_pieces(draw(SMALL[0]).around) is reference.LISTS
+    assert message_pieces(as_table(draw(SMALL[0]))[0].around) is table
     with pytest.raises(ValueError, match="no table"):
         as_table(draw(SMALL[-2]))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mlanet.nn.edges import pair_layout
-from mlanet.ops import reference, table
+from mlanet.ops.dispatch import FUSED, PLAIN, pairs
+from mlanet.ops.message import reference, table
+from mlanet.ops.message.reference import enveloped_softmax
 from mlanet.ops.segment import (
     Neighborhoods,
-    enveloped_softmax,
     segment_max,
     segment_mean,
     segment_sum,
@@ -96,15 +96,20 @@ def test_table_is_a_twin_of_the_reference(
 
 
 def test_layout_is_a_table_only_where_it_pays() -> None:
-    """Even neighbourhoods become a table with every edge exactly once; uneven ones stay a list."""
+    """Even neighbourhoods become a table with every edge exactly once; uneven ones and kernels' stay a list."""
     center = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])
     neighbor = torch.tensor([1, 2, 1, 0, 2, 0, 1, 1])
-    layout = pair_layout(center, neighbor, 3)
+    layout = pairs(PLAIN, center, neighbor, 3, torch.empty(0))
     assert layout.around.degree == 3 and layout.slot is not None
     assert sorted(slot for slot in layout.slot.tolist() if slot < 8) == list(range(8))
     real = layout.slot < 8
     assert torch.equal(layout.around.center[real], center[layout.slot[real]])
     assert torch.equal(layout.neighbor[real], neighbor[layout.slot[real]])
     uneven = torch.tensor([0] * 20 + [1])
-    assert pair_layout(uneven, torch.zeros(21, dtype=torch.int64), 3).around.degree == 0
-    assert pair_layout(center[:0], neighbor[:0], 3).around.degree == 0
+    assert pairs(PLAIN, uneven, torch.zeros(21, dtype=torch.int64), 3, torch.empty(0)).around.degree == 0
+    assert pairs(PLAIN, center[:0], neighbor[:0], 3, torch.empty(0)).around.degree == 0
+    by_kernels = pairs(FUSED, center, neighbor, 3, torch.empty(0))
+    assert by_kernels.around.degree == 0 and by_kernels.rows is not None
+    assert by_kernels.rows.start.tolist() == [0, 3, 5, 8] and layout.rows is None
+    half = pairs(FUSED, center, neighbor, 3, torch.empty(0, dtype=torch.bfloat16))
+    assert half.rows is None and half.around.degree == 3

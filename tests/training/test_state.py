@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
+from mlanet.checkpoint import load_state, save_state
 from mlanet.config import parse
 from mlanet.models import ModelConfig
 from mlanet.potential import Potential
 from mlanet.statistics import Statistics
 from mlanet.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from mlanet.training.state import Averaged, Progress, learning_rate
+from mlanet.training.state import Averaged, Origin, Progress, learning_rate, read_state, write_state
 
 ADAM = OptimizerConfig(lr=1.0)
 
@@ -66,3 +68,17 @@ def test_the_average_is_what_its_equation_says(settings) -> None:
     assert not averaged.potential.training
     for name, tensor in averaged.potential.state_dict().items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize(("key", "value"), [("kernels", "blocks"), ("kernels", "cueq"), ("matmul", "bf16")])
+def test_states_with_choices_of_another_time_are_read(settings, tmp_path: Path, key: str, value: str) -> None:
+    """The default stands for a way to compute that is no more; every number is as it was."""
+    config: TrainConfig = settings()
+    potential = Potential.build(parse(config.model, ModelConfig, "test"), Statistics.unit((13, 29)))
+    averaged, optimizer = Averaged(potential, 0.3), torch.optim.AdamW(potential.parameters())
+    path, origin = tmp_path / "state.safetensors", Origin("x", 1)
+    write_state(path, config, potential, averaged, optimizer, Progress(step=7), origin)
+    tensors, header = load_state(path)
+    header["config"]["run"][key] = value
+    save_state(path, tensors, header)
+    assert read_state(path, config, potential, averaged, optimizer, origin).step == 7

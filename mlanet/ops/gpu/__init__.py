@@ -2,10 +2,10 @@
 
 Values, first and second derivatives of what runs over a list of edges, in memory of the size of the atoms.
 
-**Folders.** `message` the dual-path message · `surroundings` first directions, and views for pooling · `sums` filtered
-sums of scalar-vector networks, and products of nodes. In each: operations (`mlanet.ops.fused.Operation`), kernels, how
-they are started, and `compiled`: registers and spills without a GPU. `dual` arithmetic on values with or without a
-slope, and `by_sender` the transposed order of edges, serve all. Operations import triton when first run.
+**Files.** `dual` arithmetic on values with or without a slope · `by_sender` the transposed order of edges · `start` how
+small kernels are started · `gather` what they do with a tile of edges. The kernels are with what they compute:
+`message/gpu`, and `gpu` of the other operations, which import triton when first run. `tests/footprints.py` compiles
+them without a GPU.
 
 **No atomics.** Sums over a center's edges stay in its program. Sums over a sender's edges are made in the order of
 the senders, a permutation sorted once in a step. Weights are summed by program into a buffer and then over it. So

@@ -1,0 +1,126 @@
+"""Channels, gates, keys and hidden widths filled up with zeros to whole vectors, and cut again: changes no number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional
+
+from mlanet.ops.message.reference import N_INPUTS, MessageShape, MessageWeights
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Padded sizes: of vectors, channels C, gates C/G of a degree, keys H·K, hidden R, layers of the radial network."""
+
+    lanes: int
+    channels: int
+    gates: int
+    keys: int
+    hidden: int
+    mlp: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor], shape: MessageShape, lanes: int) -> Widths:
+        """For these inputs and weights."""
+        sent, key, near = tensors[:3]
+        mlp = MessageWeights.of(tensors[N_INPUTS:]).mlp
+        channels = rounded_up(sent.shape[2], lanes)
+        inner = [rounded_up(one.shape[1], lanes) for one in mlp[:-1]]
+        widths = (len(mlp[0]), *inner, shape.radial_groups * channels)
+        gates = rounded_up(sent.shape[2] // shape.gate_channels, lanes)
+        return cls(lanes, channels, gates, rounded_up(key.shape[2], lanes), rounded_up(near.shape[1], lanes), widths)
+
+
+def pad(tensors: Sequence[Tensor], widths: Widths, shape: MessageShape) -> list[Tensor]:
+    """Of inputs, or of inputs and weights; contiguous."""
+    c, k, r = widths.channels, widths.keys, widths.hidden
+    sizes = [c, k, r, k, r]
+    found = [wider(one, size) for one, size in zip(tensors, sizes, strict=False)]
+    found += tensors[len(sizes) : N_INPUTS]
+    if len(tensors) > N_INPUTS:
+        found += _weights(MessageWeights.of(tensors[N_INPUTS:]), widths, shape)
+    return [one.detach().contiguous() for one in found]
+
+
+def crop(tensors: Sequence[Tensor], like: Sequence[Tensor], shape: MessageShape) -> list[Tensor]:
+    """The sizes of `like` again; groups of channels are cut group by group."""
+    if all(one.shape == model.shape for one, model in zip(tensors, like, strict=False)):
+        return list(tensors)
+    found = [_cut(one, model) for one, model in zip(tensors, like[:N_INPUTS], strict=False)]
+    if len(tensors) == N_INPUTS:
+        return found
+    given, model = MessageWeights.of(tensors[N_INPUTS:]), MessageWeights.of(like[N_INPUTS:])
+    groups = shape.l_max + 1
+    gates = _cut_groups(given.gates.T, model.gates.T, groups).T
+    bias = _cut_groups(given.gates_bias[None], model.gates_bias[None], groups)[0]
+    rest = [_cut(given.logits, model.logits), given.logits_bias, given.log_temperature]
+    mlp = cropped_layers(given.mlp, model.mlp, shape.radial_groups)
+    return [*found, _cut(given.chemical, model.chemical), gates, bias, *rest, *mlp]
+
+
+def padded_layers(layers: Sequence[Tensor], groups: int, lanes: int) -> list[Tensor]:
+    """Layers (in, out) of a radial network whose outputs are `groups` times the channels."""
+    found, rows = [], len(layers[0])
+    for layer in layers[:-1]:
+        size = rounded_up(layer.shape[1], lanes)
+        found.append(_taller(wider(layer, size), rows))
+        rows = size
+    channels = rounded_up(layers[-1].shape[1] // groups, lanes)
+    found.append(_taller(_grouped(layers[-1], groups, channels), rows))
+    return [one.detach().contiguous() for one in found]
+
+
+def cropped_layers(layers: Sequence[Tensor], like: Sequence[Tensor], groups: int) -> list[Tensor]:
+    """Layers of the sizes of `like`; none if there are none."""
+    if not layers:
+        return []
+    inner = [_cut(one, model) for one, model in zip(layers[:-1], like, strict=False)]
+    return [*inner, _cut_groups(layers[-1], like[-1], groups)]
+
+
+def wider(one: Tensor, size: int) -> Tensor:
+    """The last axis filled up."""
+    missing = size - one.shape[-1]
+    return functional.pad(one, (0, missing)) if missing > 0 else one
+
+
+def rounded_up(size: int, step: int) -> int:
+    """To a multiple of `step`.
+
+    >>> rounded_up(17, 16)
+    32
+    """
+    return -(-size // step) * step
+
+
+def _weights(weights: MessageWeights, widths: Widths, shape: MessageShape) -> list[Tensor]:
+    degrees, r = shape.l_max + 1, widths.hidden
+    gates = wider(_grouped(weights.gates.T, degrees, widths.gates).T, r)
+    bias = _grouped(weights.gates_bias[None], degrees, widths.gates)[0]
+    rest = [wider(weights.logits, r), weights.logits_bias, weights.log_temperature]
+    mlp = padded_layers(weights.mlp, shape.radial_groups, widths.lanes)
+    return [wider(weights.chemical, r), gates, bias, *rest, *mlp]
+
+
+def _grouped(matrix: Tensor, groups: int, size: int) -> Tensor:
+    """(n, groups · C) -> (n, groups · size)."""
+    return wider(matrix.unflatten(1, (groups, -1)), size).flatten(1)
+
+
+def _taller(one: Tensor, rows: int) -> Tensor:
+    """The first of two axes filled up."""
+    missing = rows - len(one)
+    return functional.pad(one, (0, 0, 0, missing)) if missing > 0 else one
+
+
+def _cut(one: Tensor, model: Tensor) -> Tensor:
+    return one[tuple(slice(0, size) for size in model.shape)]
+
+
+def _cut_groups(one: Tensor, model: Tensor, groups: int) -> Tensor:
+    """(n, groups · size) -> (n, groups · C)."""
+    wide = one.unflatten(1, (groups, -1))[:, :, : model.shape[1] // groups]
+    return _cut(wide.flatten(1), model)
