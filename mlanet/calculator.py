@@ -18,20 +18,17 @@ from numpy.typing import NDArray
 
 from mlanet.ambient import usual_torch
 from mlanet.capture import CaptureError, Replay
-from mlanet.checkpoint import copied, load_model, model_path, moved, rebuilt
+from mlanet.checkpoint import rebuilt
 from mlanet.compiled import CompiledPotential, CompileError
 from mlanet.data.atoms import MIN_DISTANCE, ase_results, to_graph
 from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge
-from mlanet.devices import device_called
 from mlanet.errors import ConfigError, DataError, NotFiniteError
+from mlanet.execution import Execution
 from mlanet.graph import AtomicGraph, Prediction
 from mlanet.kernels import use_kernels
 from mlanet.models import ModelConfig
 from mlanet.potential import Potential, lone_atoms, require_species
 from mlanet.precision import MatmulCost, use_matmul
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-"""Precisions of a calculator; energies are summed in float64 in both."""
 
 
 class MLANetCalculator(Calculator):
@@ -88,20 +85,11 @@ class MLANetCalculator(Calculator):
         matmul: str = "float32",
     ) -> None:
         super().__init__()
-        if dtype is not None and dtype not in DTYPES:
-            raise ConfigError(f"dtype '{dtype}' is not supported; use {' or '.join(DTYPES)}")
-        if not 0.0 <= skin < np.inf:
-            raise ConfigError(f"skin must be zero or a positive number of Å, got {skin}")
-        if capture and device_called(str(device)).type != "cuda":
-            raise ConfigError(f"capture is for NVIDIA GPUs; device '{device}' is none")
-        potential = copied(model) if isinstance(model, Potential) else load_model(model_path(model))
+        execution = Execution(dtype, device, kernels, matmul, compiled, capture, tabulated, skin)
         # Weights without gradients: derivatives are taken of positions and strain only.
-        self.potential = moved(potential, DTYPES[dtype] if dtype else None, device).eval().requires_grad_(False)
-        if tabulated:
-            self.potential.tabulated()
-        use_kernels(self.potential, kernels)
+        self.potential = execution.resolve(model, trained=False)
         self.parameters.update(
-            model=type(potential.model).__name__ if isinstance(model, Potential) else os.fspath(model),
+            model=type(self.potential.model).__name__ if isinstance(model, Potential) else os.fspath(model),
             dtype=str(self.potential.dtype).removeprefix("torch."),
             skin=float(skin),
             tabulated=tabulated,

@@ -7,19 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlanet.cli.output import Device, Json, Model, print_json, print_table
+from mlanet.cli.computing import ONCE, computing
+from mlanet.cli.output import Json, Model, print_json, print_table
+from mlanet.execution import Execution
 
 if TYPE_CHECKING:
     from mlanet.laws import LawResult
 
 
+@computing(*ONCE)
 def check(
     model: Model,
     structures: Annotated[
         list[Path] | None, typer.Argument(help="Systems to ask about; a few small ones if not given.", metavar="FILES…")
     ] = None,
     json: Json = False,
-    device: Device = "cpu",
+    *,
+    execution: Execution,
 ) -> None:
     """Ask a model for the laws of physics, in float64: invariances, F = -dE/dR, stress by strain, smooth cutoff, ...
 
@@ -30,7 +34,7 @@ def check(
     from mlanet.workflows.check import check_model
 
     with Console(stderr=True).status("measuring", spinner="dots") as status:
-        results = check_model(model, structures or (), device, lambda law: status.update(f"measuring: {law}"))
+        results = check_model(model, structures or (), execution, lambda law: status.update(f"measuring: {law}"))
     broken = [one for one in results if one.promised and not one.holds]
     if json:
         print_json({"model": model, "laws": results, "broken": len(broken)})

@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlanet.cli.computing import BATCHES, computing
 from mlanet.cli.data import Keys
 from mlanet.cli.output import (
-    Device,
-    Digits,
-    Dtype,
     Files,
     Json,
     KeepGoing,
-    Kernel,
-    Kernels,
-    Matmul,
     MaxEdges,
-    MaxMemory,
     Model,
     note,
     print_json,
@@ -29,11 +23,13 @@ from mlanet.cli.output import (
     report_refused,
 )
 from mlanet.errors import MissingLabelError
+from mlanet.execution import Execution
 
 if TYPE_CHECKING:
     from mlanet.workflows.evaluate import Evaluation, QuantityErrors
 
 
+@computing(*BATCHES)
 def evaluate(
     files: Files,
     model: Model,
@@ -42,11 +38,8 @@ def evaluate(
     keep_going: KeepGoing = False,
     json: Json = False,
     max_edges: MaxEdges = 20_000,
-    max_memory: MaxMemory = None,
-    dtype: Dtype = None,
-    device: Device = "cpu",
-    kernels: Kernels = Kernel.auto,
-    matmul: Matmul = Digits.float32,
+    *,
+    execution: Execution,
 ) -> None:
     """Compare predictions with the labels in FILES: MAE and RMSE of energy, forces and stress, also by element.
 
@@ -59,8 +52,10 @@ def evaluate(
 
     keys = label_keys(key or ())
     refused = Refusals() if keep_going else None
-    potential = open_model(model, dtype and dtype.value, device, kernels.value, matmul.value, tell=note)
-    found = evaluate_files(potential, files, keys, max_edges=max_edges, max_memory=max_memory, refused=refused)
+    potential = open_model(model, execution, tell=note)
+    found = evaluate_files(
+        potential, files, keys, max_edges=max_edges, max_memory=execution.max_memory, refused=refused
+    )
     try:
         evaluation, pairs = collect(progress(found, "evaluating"), keep_pairs=plots is not None)
     except MissingLabelError as error:

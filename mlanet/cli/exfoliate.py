@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlanet.cli.output import Device, Dtype, Json, Model, Precision, note, print_json, print_pairs, progress
+from mlanet.cli.computing import STEPS, computing
+from mlanet.cli.output import Json, Model, note, print_json, print_pairs, progress
+from mlanet.execution import Execution
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +32,7 @@ MEANING = {
 }
 
 
+@computing(*STEPS, dtype="float64")
 def exfoliate(
     structure: Annotated[Path, typer.Argument(help="Bulk crystal or a few layers; the last frame of a file.")],
     model: Model,
@@ -48,8 +51,8 @@ def exfoliate(
         "exfoliation"
     ),
     json: Json = False,
-    dtype: Dtype = Precision.float64,
-    device: Device = "cpu",
+    *,
+    execution: Execution,
 ) -> None:
     """Find the layers of STRUCTURE, pull them apart, and say what holds them together.
 
@@ -65,8 +68,10 @@ def exfoliate(
     layers = find_layers(read_last(structure).atoms)
     wanted = _distances(distances, layers)
     known = None if reference is None else read_reference(reference, layers)
-    calculator = MLANetCalculator(model, dtype=dtype and dtype.value, device=device)
+    calculator = MLANetCalculator(model, **execution.of_steps())
     found = run(layers, calculator, wanted, output, reference=known, relax=relax, slide=slide, watch=progress)
+    if calculator.matmul_cost is not None:
+        note(str(calculator.matmul_cost))
     if json:
         print_json({"structure": structure, "model": model, **found.numbers, "files": found.files})
         return

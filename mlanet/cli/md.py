@@ -10,29 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlanet.cli.output import (
-    Capture,
-    Compiled,
-    Device,
-    Digits,
-    Dtype,
-    Json,
-    Kernel,
-    Kernels,
-    Matmul,
-    Model,
-    command_again,
-    note,
-    print_json,
-    print_pairs,
-)
+from mlanet.cli.computing import STEPS, computing
+from mlanet.cli.output import Json, Model, command_again, note, print_json, print_pairs
+from mlanet.execution import Execution
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from mlanet.dynamics.settings import DynamicsSettings
-
-COMPUTING = "Computing"
 
 
 class Ensemble(enum.StrEnum):
@@ -45,6 +30,7 @@ class Ensemble(enum.StrEnum):
     npt = "npt"
 
 
+@computing("skin", "tabulated", *STEPS, skin=0.5)
 def md(
     structure: Annotated[Path, typer.Argument(help="Start: extxyz, CIF, POSCAR …; the last frame of a file.")],
     model: Model,
@@ -69,18 +55,8 @@ def md(
     seed: Annotated[int, typer.Option(help="Of velocities and thermostat.")] = 0,
     keep_velocities: Annotated[bool, typer.Option("--keep-velocities", help="Those of the file.")] = False,
     json: Json = False,
-    skin: Annotated[
-        float, typer.Option(help="Å; neighbours are looked up anew after half of it.", rich_help_panel=COMPUTING)
-    ] = 0.5,
-    tabulated: Annotated[
-        bool, typer.Option("--tabulated", help="Tables for LEIGNN's radial filters.", rich_help_panel=COMPUTING)
-    ] = False,
-    dtype: Dtype = None,
-    device: Device = "cpu",
-    kernels: Kernels = Kernel.auto,
-    capture: Capture = False,
-    compiled: Compiled = False,
-    matmul: Matmul = Digits.float32,
+    *,
+    execution: Execution,
 ) -> None:
     """Run molecular dynamics from STRUCTURE.
 
@@ -109,10 +85,8 @@ def md(
         "keep_velocities": keep_velocities,
     }
     settings = parse(words, DynamicsSettings, "mlanet md")
-    computing = {"skin": skin, "tabulated": tabulated, "dtype": dtype and dtype.value, "device": device}
-    computing |= {"kernels": kernels.value, "capture": capture, "compiled": compiled, "matmul": matmul.value}
     with _telling_what_was_kept(output):
-        summary = _run(_start(structure, repeat), model, settings, output, resume, computing, not json)
+        summary = _run(_start(structure, repeat), model, settings, output, resume, execution, not json)
     if json:
         print_json({"model": model, "folder": output, **summary})
     else:
@@ -151,7 +125,7 @@ def _run(
     settings: DynamicsSettings,
     folder: Path,
     resume: bool,
-    computing: dict[str, Any],
+    execution: Execution,
     shown: bool,
 ) -> dict[str, object]:
     """Simulate with a bar, then summarise."""
@@ -167,7 +141,7 @@ def _run(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a direct head cannot do is said below
-        calculator = MLANetCalculator(model, **computing)
+        calculator = MLANetCalculator(model, **execution.of_steps())
     conservative = calculator.potential.conservative
     atoms.calc = calculator
     if not conservative and settings.ensemble != "nve":

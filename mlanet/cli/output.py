@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import os
 import shlex
 import sys
@@ -20,28 +19,6 @@ if TYPE_CHECKING:
     from mlanet.workflows.answers import Refusals
 
 T = TypeVar("T")
-
-
-class Kernel(enum.StrEnum):
-    """How the messages of an MLANet are computed."""
-
-    auto = "auto"
-    plain = "plain"
-    fused = "fused"
-
-
-class Digits(enum.StrEnum):
-    """How matrix products are computed."""
-
-    float32 = "float32"
-    tf32 = "tf32"
-
-
-class Precision(enum.StrEnum):
-    """Floating-point type of a computation."""
-
-    float32 = "float32"
-    float64 = "float64"
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
@@ -65,45 +42,6 @@ MaxEdges = Annotated[
     int,
     typer.Option(help="Pairs of atoms per batch; fewer need less memory.", min=1, rich_help_panel="Computing"),
 ]
-MaxMemory = Annotated[
-    float | None,
-    typer.Option(
-        help="GiB that a batch may need, forecast; on a GPU most of what is free if not given.",
-        min=0.001,
-        rich_help_panel="Computing",
-    ),
-]
-Kernels = Annotated[
-    Kernel,
-    typer.Option(
-        help="fused (C++, compiled once) or plain (torch); auto takes the fastest.",
-        rich_help_panel="Computing",
-    ),
-]
-Matmul = Annotated[
-    Digits,
-    typer.Option(
-        help="Matrix products in fewer digits: tf32 (NVIDIA GPUs); what it costs is said.",
-        rich_help_panel="Computing",
-    ),
-]
-Capture = Annotated[
-    bool,
-    typer.Option(
-        "--capture", help="On a GPU: record a step once and replay it, as a CUDA graph.", rich_help_panel="Computing"
-    ),
-]
-Compiled = Annotated[
-    bool,
-    typer.Option(
-        "--compile", help="Compile the whole step, which takes a minute; for long runs.", rich_help_panel="Computing"
-    ),
-]
-Dtype = Annotated[
-    Precision | None,
-    typer.Option(help="Precision; the model's own if not given.", rich_help_panel="Computing"),
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.", rich_help_panel="Computing")]
 
 
 def print_json(document: object) -> None:

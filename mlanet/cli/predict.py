@@ -8,18 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlanet.cli.computing import BATCHES, computing
 from mlanet.cli.output import (
-    Device,
-    Digits,
-    Dtype,
     Files,
     Json,
     KeepGoing,
-    Kernel,
-    Kernels,
-    Matmul,
     MaxEdges,
-    MaxMemory,
     Model,
     note,
     print_json,
@@ -28,6 +22,7 @@ from mlanet.cli.output import (
     refused_part,
     report_refused,
 )
+from mlanet.execution import Execution
 
 if TYPE_CHECKING:
     from mlanet.potential import Potential
@@ -37,6 +32,7 @@ COLUMNS = ("structure", "formula", "atoms>", "energy eV>", "eV/atom>", "max|F| e
 STRESS_COLUMNS = ("structure", "xx>", "yy>", "zz>", "yz>", "xz>", "xy>")
 
 
+@computing(*BATCHES)
 def predict(
     files: Files,
     model: Model,
@@ -52,11 +48,8 @@ def predict(
     json: Json = False,
     rows: Annotated[int, typer.Option(help="Lines of the printed table.", min=1)] = 20,
     max_edges: MaxEdges = 20_000,
-    max_memory: MaxMemory = None,
-    dtype: Dtype = None,
-    device: Device = "cpu",
-    kernels: Kernels = Kernel.auto,
-    matmul: Matmul = Digits.float32,
+    *,
+    execution: Execution,
 ) -> None:
     """Predict energy, forces and stress of every structure in FILES.
 
@@ -78,8 +71,8 @@ def predict(
     files = structure_files(files, refused)
     partial = [partial_name(path) for path in (output, csv) if path is not None]
     refuse_overwriting((output, csv, picture, *partial), [*files, model_path(model)])
-    potential = open_model(model, dtype and dtype.value, device, kernels.value, matmul.value, tell=note)
-    found = predict_files(potential, files, max_edges=max_edges, max_memory=max_memory, refused=refused)
+    potential = open_model(model, execution, tell=note)
+    found = predict_files(potential, files, max_edges=max_edges, max_memory=execution.max_memory, refused=refused)
     shown: list[Row] = []
     drawn: list[Predicted] = []
     count = 0

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlanet.cli.output import Json, Precision, note, print_json, print_pairs, print_table, progress
+from mlanet.cli.computing import Precision
+from mlanet.cli.output import Json, note, print_json, print_pairs, print_table, progress
 
 if TYPE_CHECKING:
     from ase import Atoms

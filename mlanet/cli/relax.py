@@ -9,20 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.output import (
-    Capture,
-    Compiled,
-    Device,
-    Digits,
-    Dtype,
     Files,
     Json,
     KeepGoing,
-    Kernel,
-    Kernels,
-    Matmul,
     Model,
-    Precision,
     note,
     print_json,
     print_pairs,
@@ -31,6 +23,7 @@ from mlanet.cli.output import (
     refused_part,
     report_refused,
 )
+from mlanet.execution import Execution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -57,6 +50,7 @@ class Method(enum.StrEnum):
     bfgs = "bfgs"
 
 
+@computing(*STEPS, dtype="float64")
 def relax(
     files: Files,
     model: Model,
@@ -76,12 +70,8 @@ def relax(
     index: Annotated[str, typer.Option(help="Frames of each file, as in ASE: -1 the last, : all.")] = "-1",
     keep_going: KeepGoing = False,
     json: Json = False,
-    dtype: Dtype = Precision.float64,
-    device: Device = "cpu",
-    kernels: Kernels = Kernel.auto,
-    capture: Capture = False,
-    compiled: Compiled = False,
-    matmul: Matmul = Digits.float32,
+    *,
+    execution: Execution,
 ) -> None:
     """Relax the last frame of each of FILES: atoms, and with --cell also the cell.
 
@@ -101,15 +91,7 @@ def relax(
     planned = plan(files, output, wanted, refused)
     for remark in planned.remarks:
         note(remark)
-    calculator = MLANetCalculator(
-        model,
-        dtype=dtype and dtype.value,
-        device=device,
-        kernels=kernels.value,
-        capture=capture,
-        compiled=compiled,
-        matmul=matmul.value,
-    )
+    calculator = MLANetCalculator(model, **execution.of_steps())
     told = _Told(said=not json)
     watch = told if planned.one else Means._field_defaults["watch"]
     means = Means(calculator, calculator.potential.cutoff, watch, _per_length, note)

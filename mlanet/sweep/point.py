@@ -24,6 +24,7 @@ from mlanet.checkpoint import load_state
 from mlanet.data.dataset import load_samples
 from mlanet.data.loader import Loader
 from mlanet.errors import ConfigError, MLANetError
+from mlanet.execution import Execution
 from mlanet.ownership import owned
 from mlanet.profiling.measurement import commit
 from mlanet.sweep.config import SweepConfig
@@ -91,7 +92,7 @@ def _row(config: SweepConfig, point: Point, folder: Path, device: torch.device) 
     if result.reason == "terminated":
         return None
     test = folder / PARTS / "test.extxyz"
-    potential = open_model(str(result.model), device=str(device))
+    potential = open_model(str(result.model), Execution(device=str(device)))
     evaluation, _ = collect(evaluate_files(potential, [test], config.data.labels, max_edges=config.budget.max_edges))
     errors: dict[str, Any] = {}
     for name, unit in _COLUMNS.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ase.data import covalent_radii
 from mlanet.data.formats import structure_files
 from mlanet.data.read import read_frames
 from mlanet.errors import DataError
+from mlanet.execution import Execution
 from mlanet.laws import LAWS, LawResult, run_laws
 from mlanet.workflows.model import open_model
 
@@ -22,7 +24,7 @@ MAX_ATOMS = 200
 def check_model(
     model: str,
     structures: Sequence[Path] = (),
-    device: str = "cpu",
+    execution: Execution | None = None,
     progress: Callable[[str], None] = lambda law: None,
 ) -> list[LawResult]:
     """Every law on the first frame of each file, or on a molecule, a slab and a crystal of the model's elements.
@@ -30,13 +32,13 @@ def check_model(
     Args:
         model: name of a packaged model, or a path.
         structures: files; of each, the first frame.
-        device: where the model runs; it is taken to float64.
+        execution: how the model computes; in float64 whatever it says.
         progress: told the law that is being measured.
     Raises:
         DataError: a structure too large for finite differences.
         UnsupportedElementError: a structure with an element the model does not know.
     """
-    potential = open_model(model, "float64", device)
+    potential = open_model(model, dataclasses.replace(execution or Execution(), dtype="float64"))
     systems = {str(path): next(iter(read_frames(path, index="0"))).atoms for path in structure_files(structures)}
     for name, atoms in systems.items():
         if len(atoms) > MAX_ATOMS:
