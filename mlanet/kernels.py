@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import warnings
 
@@ -10,7 +11,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from mlanet.agreement import TOLERANCE, disagreement, smallest_gradient
+from mlanet.agreement import TOLERANCE, disagreement, excess, smallest_gradient
 from mlanet.ambient import usual_torch
 from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError, KernelError, MLANetError
@@ -80,7 +81,12 @@ def _compare(potential: Potential, kernels: str) -> None:
     potential.with_kernels(kernels)
     least = smallest_gradient([one for name, one in plain if name != "energy"])
     pairs = [(name, other, one) for (name, one), (_, other) in zip(plain, fast, strict=True)]
-    if found := disagreement(pairs, TOLERANCE[potential.dtype], least):
+    tolerance = TOLERANCE[potential.dtype]
+    found = disagreement(pairs, tolerance, least)
+    if found and potential.dtype != torch.float64:
+        exact = _answers(copy.deepcopy(potential).to(dtype=torch.float64).with_kernels("plain"))
+        found = excess(pairs, [one for _, one in exact], tolerance, least)
+    if found:
         raise ConfigError(
             f"kernels: {kernels} gives other numbers than plain: {found}. Please report this, and use plain"
         )

@@ -14,9 +14,10 @@ from compilers import COMPILER, quick_compiler
 from systems import SPECIES, triclinic
 from torch import Tensor
 
+from mlanet.agreement import disagreement
 from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError, KernelError
-from mlanet.kernels import use_kernels
+from mlanet.kernels import _answers, use_kernels
 from mlanet.ops.cpp import library
 from mlanet.ops.message.cpu import NativeMessage
 from mlanet.potential import Potential
@@ -66,12 +67,27 @@ def test_kernels_that_say_something_else_are_refused(monkeypatch: pytest.MonkeyP
         return right(self, tensors) * 1.001
 
     monkeypatch.setattr(NativeMessage, "value", wrong)
+    with pytest.raises(ConfigError, match="other numbers"):
+        use_kernels(small().float(), "fused")
     potential = small()
     with pytest.raises(ConfigError, match="fused gives other numbers than plain: .* differs"):
         use_kernels(potential, "fused")
     assert potential.model.kernels == "plain"
     with pytest.warns(UserWarning, match="slower, plain kernels: .*other numbers"):
         assert use_kernels(small(), "auto").model.kernels == "plain"
+
+
+def test_what_float32_cannot_know_is_no_difference() -> None:
+    """Weights with which sums cancel: plain torch in float32 is as wrong as the kernels, measured by float64."""
+    torch.manual_seed(0)
+    config = configuration("mlanet_l1:irreps=8x0e+8x1o,layers=2,heads=2")
+    potential = Potential.build(config, Statistics.unit(SPECIES, 40.0))
+    with torch.no_grad():
+        for weight in potential.parameters():
+            weight.mul_(4.0)
+    fast, plain = (_answers(potential.with_kernels(kernels)) for kernels in ("fused", "plain"))
+    assert disagreement([(name, one, other) for (name, one), (_, other) in zip(fast, plain, strict=True)], 1e-4)
+    assert use_kernels(potential, "fused").model.kernels == "fused"
 
 
 @pytest.mark.parametrize(
