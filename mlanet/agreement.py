@@ -55,7 +55,7 @@ def disagreement(pairs: Sequence[tuple[str, Tensor, Tensor]], tolerance: float, 
 def excess(
     found: Sequence[tuple[str, Tensor, Tensor]], exact: Sequence[Tensor], tolerance: float, least: float = 1e-6
 ) -> str:
-    """As `disagreement`, judged by the same in float64: what is `MARGIN` times as wrong as the expected one may be.
+    """As `disagreement`, judged by the same in float64: nothing may be `MARGIN` times as wrong as the worst expected one.
 
     Large sums that cancel, as of atoms where no model was trained, lose the digits of either way to compute.
 
@@ -63,11 +63,10 @@ def excess(
     >>> excess([("energy", one, other)], [exact], 1e-4)
     ''
     """
-    for (name, one, other), right in zip(found, exact, strict=True):
-        allowed = max(tolerance, MARGIN * difference([(name, other.double(), right)], least)[1])
-        if wrong := disagreement([(name, one.double(), right)], allowed, least):
-            return wrong
-    return ""
+    right = [one.double() for one in exact]
+    fair = difference([(name, other.double(), one) for (name, _, other), one in zip(found, right, strict=True)], least)
+    pairs = [(name, one.double(), other) for (name, one, _), other in zip(found, right, strict=True)]
+    return disagreement(pairs, max(tolerance, MARGIN * fair[1]), least)
 
 
 def smallest_gradient(expected: Sequence[Tensor]) -> float:
