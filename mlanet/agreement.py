@@ -55,7 +55,7 @@ def disagreement(pairs: Sequence[tuple[str, Tensor, Tensor]], tolerance: float, 
 def excess(
     found: Sequence[tuple[str, Tensor, Tensor]], exact: Sequence[Tensor], tolerance: float, least: float = 1e-6
 ) -> str:
-    """As `disagreement`, judged by the same in float64: nothing may be `MARGIN` times as wrong as the worst expected one.
+    """As `disagreement`, judged by the same in float64: nothing may be `MARGIN` times as wrong as the worst of these.
 
     Large sums that cancel, as of atoms where no model was trained, lose the digits of either way to compute.
 
