@@ -86,7 +86,7 @@ def md(
     }
     settings = parse(words, DynamicsSettings, "mlanet md")
     with _telling_what_was_kept(output):
-        summary = _run(_start(structure, repeat), model, settings, output, resume, execution, not json)
+        summary = _run(_start(structure, repeat), str(structure), model, settings, output, resume, execution, not json)
     if json:
         print_json({"model": model, "folder": output, **summary})
     else:
@@ -121,6 +121,7 @@ def _what_was_kept(folder: Path) -> str:
 
 def _run(
     atoms: Atoms,
+    where: str,
     model: str,
     settings: DynamicsSettings,
     folder: Path,
@@ -134,6 +135,7 @@ def _run(
 
     from mlanet.calculator import MLANetCalculator
     from mlanet.checkpoint import model_path
+    from mlanet.data.atoms import to_graph
     from mlanet.dynamics.approach import Guard
     from mlanet.dynamics.plots import course
     from mlanet.dynamics.run import simulate, throughput
@@ -143,6 +145,7 @@ def _run(
         warnings.simplefilter("ignore")  # what a direct head cannot do is said below
         calculator = MLANetCalculator(model, **execution.of_steps())
     conservative = calculator.potential.conservative
+    to_graph(atoms, calculator.potential.cutoff, where=where)  # an error names the file
     atoms.calc = calculator
     if not conservative and settings.ensemble != "nve":
         note(
