@@ -155,7 +155,7 @@ CHECKS: tuple[Check, ...] = (
         39,
         "Fast kernels against the reference, second derivatives included",
         "1e-11, 1e-5",
-        tests("ops/test_fused.py", "ops/test_cueq.py", "test_kernels.py"),
+        tests("ops/test_fused.py", "test_kernels.py"),
         long=True,
     ),
     # Training
