@@ -198,7 +198,7 @@ CHECKS: tuple[Check, ...] = (
         "SIGTERM and SIGUSR1 save and end as told",
         "exact resume",
         tests(
-            "training/test_resume.py::test_a_queue_system_ends_a_real_process",
+            "training/test_resume.py::test_a_queue_system_ends_a_process",
             "training/test_resume.py::test_sigusr1_saves_and_goes_on",
         ),
     ),
