@@ -31,7 +31,7 @@ from mlanet.training.state import REMOVED
 from mlanet.workflows.relax import relaxation
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = {"ids": lambda page: str(page.relative_to(ROOT))}
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
