@@ -6,6 +6,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from _pytest.doctest import DoctestModule
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
@@ -17,6 +18,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file(file_path: Path) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
-    """Tests have no examples."""
+    """Tests have no examples. Sought there nevertheless, they would hide that a file of tests cannot be imported."""
     found = yield
-    return [one for one in found if isinstance(one, pytest.Module) or not file_path.name.startswith(("test_", "conf"))]
+    tests = file_path.name.startswith(("test_", "conftest"))
+    return [one for one in found if not (tests and isinstance(one, DoctestModule))]

@@ -13,7 +13,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "add_a_model.md").read_text(encoding="utf-8")
-TESTS = ("systems.py", "conftest.py", "test_laws.py", "models/test_mlanet.py", "cli/conftest.py", "cli/test_info.py")
+TESTS = (
+    "systems.py",
+    "forked.py",
+    "conftest.py",
+    "test_laws.py",
+    "models/test_mlanet.py",
+    "cli/conftest.py",
+    "cli/test_info.py",
+)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from mlanet.data.work import Array, Pairs
 
 MIN_FRAMES = 8
 """Frames with neighbours that it takes to accuse."""
-SURE = 10.0
+SURE = 14.0
 """Nats (22,000 to one) by which a reading must be better than the labels as they are."""
 CLOSE_CALL = 4.0
 """Nats within which two readings fit equally well."""

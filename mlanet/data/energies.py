@@ -112,7 +112,9 @@ def _off_the_compositions(samples: Sequence[Sample]) -> set[int]:
         left = np.abs(target - shares @ found)
         kept = left <= max(np.quantile(left, 0.9), 1e-9)
     usual = float(np.quantile(left, 0.9))
-    return {rows[k] for k in np.flatnonzero(left > max(APART * usual, OUTLYING))}
+    # Energies of elements that few other frames have are not known from compositions.
+    known = ((shares > 0) <= ((shares[kept] > 0).sum(0) >= MIN_FRAMES)).all(axis=1)
+    return {rows[k] for k in np.flatnonzero(known & (left > max(APART * usual, OUTLYING)))}
 
 
 def per_atom_evidence(samples: Sequence[Sample]) -> tuple[float, int]:

@@ -29,6 +29,8 @@ CLEARLY = 0.5
 MIN_ATOMS = 10
 MIN_SHARE = 0.1
 """Frames of a set that must profit from an exchange before it is named."""
+MOST_SHARE = 0.25
+"""Frames of a set that must be impossible where no exchange mends them: crystals under pressure may look so."""
 
 
 def swapped_species(samples: Sequence[Sample]) -> str | None:
@@ -63,7 +65,7 @@ def swapped_species(samples: Sequence[Sample]) -> str | None:
             f"{len(chosen)} frames looked at: {mended} atoms have more bonds, or shorter ones, than chemistry allows, "
             "and none after the exchange"
         )
-    if scrambled >= max(2, MIN_SHARE * len(chosen)) and worst >= MIN_ATOMS:
+    if scrambled >= max(2, MOST_SHARE * len(chosen)) and worst >= MIN_ATOMS:
         return (
             f"the species do not fit the positions in {scrambled} of {len(chosen)} frames looked at: {worst} atoms "
             "have more bonds, or shorter ones, than chemistry allows: swapped species, or atoms in another order"
