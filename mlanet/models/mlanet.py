@@ -35,7 +35,7 @@ from mlanet.statistics import Statistics
 from mlanet.units import MAX_CUTOFF
 
 MOST_CHANNELS = 4096
-MOST = {"layers": 64, "heads": 1024, "key_dim": 1024, "radial_functions": 512, "bond_functions": 512}
+MOST: dict[str, float] = {"layers": 64, "heads": 1024, "key_dim": 1024, "radial_functions": 512, "bond_functions": 512}
 MOST |= {"hidden": 8192, "cutoff": MAX_CUTOFF}
 """Largest supported values, so that no network is begun that cannot be built."""
 

@@ -60,7 +60,7 @@ class Muon(torch.optim.Optimizer):
 
     W ← (1 − ηλ) W − η 0.2 √max(A, B) O(g + μm), m ← μm + g, for W (A, B) or (L, A, B), O the nearest orthogonal
     matrix. A step moves every direction of the feature space alike, where Adam's is ruled by a few. Nesterov's form;
-    the size is that of Adam's steps (arXiv 2502.16982). Source: K. Jordan et al. (2024), kellerjordan.github.io/posts/muon.
+    the size is that of Adam's steps. Source: K. Jordan et al. (2024); arXiv 2502.16982.
 
     Args:
         named: weights with their names.
