@@ -59,6 +59,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "mlanet atomic charges": MLANET | {"charge": "atomic"},
     "mlanet dispersion": MLANET | {"long_range": "dispersion", "smearing": 0.8},
     "mlanet coulomb": MLANET | {"long_range": "coulomb", "charge_sum": "total", "smearing": 0.8},
+    "mlanet periodic elements, bonds": MLANET | {"elements": "periodic", "bond_functions": 3},
     "mlanet crowded": MLANET | {"repulsion": "zbl"},
     "leignn": LEIGNN,
     "leignn raw bias, repulsion": LEIGNN | {"filter_bias": "raw", "repulsion": "zbl"},

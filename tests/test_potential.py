@@ -43,6 +43,7 @@ PARAMETERS = {
     "leignn_paper": 17266689,
     "leignn_paper_nmu": 10181121,
     "leignn_paper_vanilla": 10181121,
+    "mlanet_elements": 192229,
     "mlanet_l1": 204005,
     "mlanet_l1_paper": 216775,
     "mlanet_l2": 283117,

@@ -21,20 +21,22 @@ from mlanet.models.contract import Model, ModelSettings
 from mlanet.nn.bonded import BondedShift
 from mlanet.nn.dual_path import AttentionShape, DualPathAttention, InteractionLayer, is_one_operation
 from mlanet.nn.edges import Edges
+from mlanet.nn.elements import embedding
 from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
 from mlanet.nn.equivariant import natural_irreps
 from mlanet.nn.floor import distance_floor
 from mlanet.nn.heads import DirectForces, DirectStress
 from mlanet.nn.long_range import LongRange, LongRangeSettings
 from mlanet.nn.pooling import Structures, build_pooling
-from mlanet.nn.radial import BesselBasis, polynomial_envelope
+from mlanet.nn.radial import BesselBasis, BondBasis, polynomial_envelope
 from mlanet.nn.repulsion import WALL_LAWS, ScreenedRepulsion
 from mlanet.ops import dispatch
 from mlanet.statistics import Statistics
 from mlanet.units import MAX_CUTOFF
 
 MOST_CHANNELS = 4096
-MOST = {"layers": 64, "heads": 1024, "key_dim": 1024, "radial_functions": 512, "hidden": 8192, "cutoff": MAX_CUTOFF}
+MOST: dict[str, float] = {"layers": 64, "heads": 1024, "key_dim": 1024, "radial_functions": 512, "bond_functions": 512}
+MOST |= {"hidden": 8192, "cutoff": MAX_CUTOFF}
 """Largest supported values, so that no network is begun that cannot be built."""
 
 
@@ -64,6 +66,11 @@ class MLANetConfig(
     """Keys per head d_k; E-cost of the logits is H d_k (l_max + 1)²."""
     radial_functions: int = 8
     """Bessel functions B."""
+    bond_functions: int = 0
+    """Gaussians of r/(R_i + R_j) beside them, with a trainable radius for each element: for many elements, some 6."""
+    elements: Literal["learned", "periodic"] = "learned"
+    """`learned`: a free row for each element. `periodic`: beside it, a part that the periodic table gives, which
+    similar elements share: for many elements (mlanet/nn/elements.py)."""
     radial_hidden: tuple[int, ...] = ()
     """Hidden widths of the radial networks; none: filters linear in the basis, the cheapest, at no cost in accuracy."""
     hidden: int = 64
@@ -111,6 +118,8 @@ class MLANetConfig(
         for name in ("layers", "heads", "key_dim", "radial_functions", "hidden", "gate_channels", "cutoff"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        if self.bond_functions < 0:
+            raise ValueError(f"bond_functions must not be negative, got {self.bond_functions}")
         require_at_most(self, MOST)
         if self.pooling_bound is not None and not 0 < self.pooling_bound < math.inf:
             raise ValueError(f"pooling_bound must be positive and finite, or null, got {self.pooling_bound}")
@@ -199,11 +208,13 @@ class MLANet(Model):
         index[list(species)] = torch.arange(len(species))
         self.register_buffer("species_index", index, persistent=False)
         self.n_species = len(species)
-        self.embedding = nn.Embedding(len(species), config.channels)
-        self.sender = nn.Embedding(len(species), config.channels)
+        self.embedding = embedding(config.elements, species, config.channels)
+        self.sender = embedding(config.elements, species, config.channels)
         self.charge = None if config.charge == "none" else ChargeEmbedding(config.channels, config)
         self.radial = BesselBasis(config.radial_functions, config.cutoff)
-        self.directions = EdgeDegreeEmbedding(irreps, config.radial_functions, config.radial_hidden, mean_neighbors)
+        self.bonds = BondBasis(config.bond_functions, species) if config.bond_functions else None
+        functions = config.radial_functions + config.bond_functions
+        self.directions = EdgeDegreeEmbedding(irreps, functions, config.radial_hidden, mean_neighbors)
         self.layers = nn.ModuleList(_layers(config, irreps, mean_neighbors))
         self.pooling = build_pooling(config.pooling, config.channels, mean_neighbors, config.pooling_bound)
         self.repulsion = ScreenedRepulsion(statistics) if config.repulsion == "zbl" else None
@@ -245,7 +256,7 @@ class MLANet(Model):
         species = torch.cat([self.species_index[graph.numbers], ghosts])
         vectors = graph.edge_vectors()
         seen, crowded = (vectors, None) if self.floor is None else self.floor(graph, vectors)
-        edges = self._edges(graph, seen, n + self.n_species)
+        edges = self._edges(graph, seen, species)
         features = self._embed(graph, species, edges)
         for layer in self.layers:
             features = layer(features, edges)
@@ -275,9 +286,9 @@ class MLANet(Model):
         far, charges = self.long_range(scalars[:n], lone, baseline, graph)
         return far if baseline is None else baseline + far, charges
 
-    def _edges(self, graph: AtomicGraph, vectors: Tensor, n_nodes: int) -> Edges:
+    def _edges(self, graph: AtomicGraph, vectors: Tensor, species: Tensor) -> Edges:
         """Lengths and directions of all pairs, and what all layers derive from them."""
-        layout = dispatch.pairs(self.kernels, graph.center, graph.neighbor, n_nodes, vectors)
+        layout = dispatch.pairs(self.kernels, graph.center, graph.neighbor, len(species), vectors)
         vectors = layout.arrange(vectors, vectors.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))
         envelope = polynomial_envelope(distance, self.cutoff)
@@ -286,6 +297,9 @@ class MLANet(Model):
         )
         coordination = layout.around.sum(envelope)
         radial = self.radial(distance, envelope)
+        if self.bonds is not None:
+            kinds = species[layout.around.center], species[layout.neighbor]
+            radial = torch.cat([radial, self.bonds(distance, envelope, *kinds)], dim=1)
         return Edges(layout.around, layout.neighbor, envelope, radial, harmonics, coordination, layout.rows)
 
     def _embed(self, graph: AtomicGraph, species: Tensor, edges: Edges) -> Tensor:
@@ -318,7 +332,7 @@ def _layers(config: MLANetConfig, irreps: o3.Irreps, mean_neighbors: float) -> l
     shape = AttentionShape(
         heads=config.heads,
         key_dim=config.key_dim,
-        radial_functions=config.radial_functions,
+        radial_functions=config.radial_functions + config.bond_functions,
         radial_hidden=config.radial_hidden,
         hidden=config.hidden,
         mean_neighbors=mean_neighbors,

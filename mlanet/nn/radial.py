@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
+from ase.data import covalent_radii
 from torch import Tensor, nn
 
 from mlanet.ops.degrees import radial_network
 
+BONDS = (0.7, 1.9)
+"""Range of `BondBasis`, in sums of the radii of two atoms."""
 TAIL = -40.0
 """Exponent below which a Gaussian is 0."""
 
@@ -45,6 +49,34 @@ class BesselBasis(nn.Module):
         """(E,) Å and (E,) u(r) -> (E, B)."""
         waves = torch.sin(distance[:, None] * self.wave_numbers)
         return waves * (0.5 * self.cutoff * envelope / distance)[:, None]
+
+
+class BondBasis(nn.Module):
+    """G_k(r) = 3/2 u(r) exp(−½ ((r/(R_i + R_j) − μ_k)/Δ)²): the distance in units of the bond that two elements make.
+
+    Bonds of different elements differ in length and resemble each other in these units, so what is learnt of one pair
+    serves the others. R_Z are trainable radii, first the covalent ones; μ_k from 0.7 to 1.9, Δ their distance.
+
+    - distance (E,) Å, envelope (E,) u(r), species of both atoms (E,) -> (E, K)
+    """
+
+    centers: Tensor
+
+    def __init__(self, functions: int, species: Sequence[int]) -> None:
+        super().__init__()
+        radii = torch.tensor([covalent_radii[z] for z in species], dtype=torch.float64)
+        self.log_radius = nn.Parameter(radii.log().to(torch.get_default_dtype()))
+        centers = torch.linspace(*BONDS, functions, dtype=torch.float64)
+        self.register_buffer("centers", centers, persistent=False)
+        self.spread = (BONDS[1] - BONDS[0]) / max(1, functions - 1)
+
+    def forward(self, distance: Tensor, envelope: Tensor, center: Tensor, neighbor: Tensor) -> Tensor:
+        """(E,) Å, (E,) u(r), (E,) and (E,) rows of the radii -> (E, K)."""
+        radius = self.log_radius.exp()
+        lengths = distance / (radius.index_select(0, center) + radius.index_select(0, neighbor))
+        offset = (lengths[:, None] - self.centers.to(distance.dtype)) / self.spread
+        exponent = (-0.5 * offset * offset).clamp(min=TAIL)
+        return 1.5 * (torch.exp(exponent) - math.exp(TAIL)) * envelope[:, None]
 
 
 class RadialMLP(nn.Module):

@@ -77,14 +77,17 @@ class LossConfig(_Strict, frozen=True):
 
 
 class OptimizerConfig(_Strict, frozen=True):
-    """AdamW with gradient clipping and an exponential moving average of the weights."""
+    """The optimiser, with gradient clipping and an exponential moving average of the weights."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """`muon`: steps of orthogonal matrices for the layers' weights, AdamW for the rest (mlanet/training/optimizer.py);
+    for long trainings, some tenths fewer steps."""
     lr: Positive = 2e-3
     """Highest learning rate."""
     weight_decay: NotNegative = 0.0
     """Decoupled weight decay."""
     amsgrad: bool = True
-    """The AMSGrad variant; steadier with L1 losses."""
+    """The AMSGrad variant of AdamW; steadier with L1 losses."""
     clip: Positive = 10.0
     """Largest norm of the gradient."""
     ema: Share = 0.99
@@ -174,7 +177,7 @@ class TrainConfig(_Strict, frozen=True):
     loss: LossConfig = LossConfig()
     """Weights and form of the loss."""
     optimizer: OptimizerConfig = OptimizerConfig()
-    """AdamW."""
+    """AdamW or Muon."""
     schedule: ScheduleConfig = ScheduleConfig()
     """Learning rate over time."""
     start_from: str | None = None

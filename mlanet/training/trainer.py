@@ -28,6 +28,7 @@ from mlanet.potential import Potential
 from mlanet.precision import MatmulCost, require_matmul, use_matmul
 from mlanet.training.config import TrainConfig
 from mlanet.training.folder import MODEL, STATE, owned_by_first, require_free
+from mlanet.training.optimizer import build_optimizer
 from mlanet.training.processes import Processes
 from mlanet.training.report import Report, errors_text, progress_bar, surroundings
 from mlanet.training.sets import fingerprint, load_split, require_known
@@ -121,10 +122,7 @@ class _Run:
         self.parameters = [one for one in self.potential.parameters() if one.requires_grad]
         self.gradient = Gradient(self.potential, self.parameters, config.loss, processes, compiled=config.run.compiled)
         self.averaged = Averaged(self.potential, config.optimizer.ema)
-        settings = config.optimizer
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, amsgrad=settings.amsgrad
-        )
+        self.optimizer = build_optimizer(config.optimizer, self.potential)
         self.loader = _loader(config, self.training, self.potential)
         self.report = Report(self.folder, writes=processes.first, tensorboard=config.run.tensorboard, shown=self.shown)
         self.origin = Origin(fingerprint(self.training, self.validation), processes.world)
