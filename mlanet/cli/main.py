@@ -22,6 +22,7 @@ from mlanet.cli import (
     predict,
     presets,
     profile,
+    properties,
     relax,
     sweep,
     train,
@@ -62,6 +63,9 @@ app.command("evaluate", rich_help_panel="Use a model")(evaluate.evaluate)
 app.command("relax", rich_help_panel="Use a model")(relax.relax)
 app.command("md", rich_help_panel="Use a model")(md.md)
 app.command("trajectory", rich_help_panel="Use a model")(trajectory.trajectory)
+app.command("eos", rich_help_panel="Use a model")(properties.eos)
+app.command("elastic", rich_help_panel="Use a model")(properties.elastic)
+app.command("phonon", rich_help_panel="Use a model")(properties.phonon)
 app.command("exfoliate", rich_help_panel="Use a model")(exfoliate.exfoliate)
 app.command("check", rich_help_panel="Use a model")(check.check)
 app.command("info", rich_help_panel="Use a model")(info.info)
