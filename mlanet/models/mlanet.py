@@ -11,12 +11,12 @@ from typing import ClassVar, Literal, Self
 
 import msgspec
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
 from mlanet.config import require_at_most
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
+from mlanet.irreps import o3
 from mlanet.models.contract import Model, ModelSettings
 from mlanet.nn.bonded import BondedShift
 from mlanet.nn.dual_path import AttentionShape, DualPathAttention, InteractionLayer, is_one_operation

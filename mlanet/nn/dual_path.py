@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
+from mlanet.irreps import o3
 from mlanet.nn.edges import Edges
 from mlanet.nn.equivariant import EquivariantRMSNorm, GatedMLP, Linear, NodeProduct, natural_irreps
 from mlanet.nn.radial import RadialMLP

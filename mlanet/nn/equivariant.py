@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
+from mlanet.irreps import o3
 from mlanet.ops.dispatch import node_product
 from mlanet.ops.node_product.reference import product_paths
 
