@@ -2,26 +2,23 @@
 
 `import e3nn.o3` brings torch's compiler and sympy along, which take longer to load than a small cell to answer: one
 helper is decorated with `torch.compiler.disable`, and `o3` gathers all its modules, those that write their polynomials
-by sympy too. Here the three modules that are used are loaded by themselves, and `o3` is told to load the rest when
-something else of it is asked for. To everybody else in the process it is e3nn as ever.
+by sympy too. Here the three modules that are used are loaded by themselves, and the rest when something else of `o3`
+is asked for. To everybody else in the process it is e3nn as ever.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.util
+import importlib
 import sys
-import threading
-import types
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec
 from typing import Any
 
 import torch
 
-_NAME = "e3nn.o3"
+from mlanet.lazily import deferred
+
 _WANTED = {"_irreps": ("Irrep", "Irreps"), "_spherical_harmonics": ("spherical_harmonics",), "_wigner": ("wigner_3j",)}
-_lock = threading.RLock()
 
 
 def _out_of_the_compiler(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,51 +34,21 @@ def _out_of_the_compiler(function: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
-class _Deferred(types.ModuleType):
-    """A package whose `__init__` runs when something is asked for that is not there yet."""
-
-    def __getattr__(self, name: str) -> Any:
-        # Names with an underscore are its submodules, which the import system asks for before it loads them.
-        if name.startswith("_"):
-            raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
-        with _lock:
-            if type(self) is _Deferred:
-                self.__class__ = types.ModuleType
-                assert self.__spec__ is not None and self.__spec__.loader is not None
-                self.__spec__.loader.exec_module(self)
-        return getattr(self, name)
-
-
-def _opened(spec: ModuleSpec) -> types.ModuleType:
-    """e3nn's `o3` with what is wanted in it, and the rest deferred."""
-    package = importlib.util.module_from_spec(spec)
-    package.__class__ = _Deferred
-    before = torch.compiler.disable
-    sys.modules[_NAME] = package
+def _opened() -> Any:
+    """e3nn's `o3`; as it is, where somebody has loaded it already, or where its modules are not those known here."""
+    if "e3nn.o3" in sys.modules:
+        return sys.modules["e3nn.o3"]
+    package, before = deferred("e3nn.o3"), torch.compiler.disable
     torch.compiler.disable = _out_of_the_compiler  # type: ignore[assignment]
     try:
         for place, names in _WANTED.items():
-            module = importlib.import_module(f"{_NAME}.{place}")
-            for name in names:
-                setattr(package, name, getattr(module, name))
-    except Exception:
-        del sys.modules[_NAME]
-        raise
+            module = importlib.import_module(f"e3nn.o3.{place}")
+            vars(package).update({name: getattr(module, name) for name in names})
+    except (ImportError, AttributeError):
+        return package
     finally:
         torch.compiler.disable = before
-    sys.modules["e3nn"].o3 = package  # type: ignore[attr-defined]
     return package
 
 
-def _door() -> Any:
-    """e3nn's `o3`, as it is where somebody has loaded it already or its modules are not those known here."""
-    spec = None if _NAME in sys.modules else importlib.util.find_spec(_NAME)
-    if spec is not None:
-        try:
-            return _opened(spec)
-        except (ImportError, AttributeError):
-            pass
-    return importlib.import_module(_NAME)
-
-
-o3 = _door()
+o3 = _opened()
