@@ -224,7 +224,11 @@ def constants(module: nn.Module) -> Iterator[None]:
 def deformed(graph: AtomicGraph, strain: Tensor) -> AtomicGraph:
     """R -> R (1 + ε), cell -> cell (1 + ε), with the symmetric part ε of `strain` (S, 3, 3)."""
     symmetric = 0.5 * (strain + strain.transpose(1, 2))
-    positions = graph.positions + torch.einsum("na,nab->nb", graph.positions, symmetric[graph.structure])
+    if graph.n_structures == 1:
+        moved = graph.positions @ symmetric[0]
+    else:
+        moved = torch.einsum("na,nab->nb", graph.positions, symmetric[graph.structure])
+    positions = graph.positions + moved
     return dataclasses.replace(graph, positions=positions, cell=graph.cell + graph.cell @ symmetric)
 
 

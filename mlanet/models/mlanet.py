@@ -31,6 +31,7 @@ from mlanet.nn.pooling import Structures, build_pooling
 from mlanet.nn.radial import BesselBasis, polynomial_envelope
 from mlanet.nn.repulsion import WALL_LAWS, ScreenedRepulsion
 from mlanet.ops import dispatch
+from mlanet.ops.harmonics import harmonics
 from mlanet.statistics import Statistics
 from mlanet.units import MAX_CUTOFF
 
@@ -283,12 +284,10 @@ class MLANet(Model):
         vectors = layout.arrange(vectors, vectors.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))
         envelope = polynomial_envelope(distance, self.cutoff)
-        harmonics = o3.spherical_harmonics(
-            list(range(self.config.l_max + 1)), vectors / distance[:, None], normalize=False, normalization="component"
-        )
+        directed = harmonics(vectors / distance[:, None], self.config.l_max)
         coordination = layout.around.sum(envelope)
         radial = self.radial(distance, envelope)
-        return Edges(layout.around, layout.neighbor, envelope, radial, harmonics, coordination, layout.rows)
+        return Edges(layout.around, layout.neighbor, envelope, radial, directed, coordination, layout.rows)
 
     def _embed(self, graph: AtomicGraph, species: Tensor, edges: Edges) -> Tensor:
         """h⁰: element and charge in the scalars, one look at the directions around in l > 0."""
