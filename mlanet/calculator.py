@@ -280,8 +280,14 @@ class _SkinList:
         )
 
 
+_NESTING = ("data", "key_value_pairs")
+"""Entries of `atoms.info` that hold entries themselves, in structures from databases."""
+
+
 def _charges(atoms: Atoms) -> tuple[float, NDArray[np.float64] | None]:
     """Total and per-atom charges that a graph of `atoms` would get, in e."""
+    if not any("charge" in str(key).lower() or key in _NESTING for key in (*atoms.info, *atoms.arrays)):
+        return 0.0, None
     bare = atoms if atoms.calc is None else atoms.copy()  # results of a calculator are answers, not inputs
     return find_charge(bare, LabelKeys(), "structure"), find_atomic_charges(bare, LabelKeys(), "structure")
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 
 from mlanet.errors import DataError
 from mlanet.graph import AtomicGraph, Size
@@ -117,6 +116,8 @@ class Forecast:
 
     def _measured(self, tabled: bool, degree: int) -> Law:
         """Least squares over three graphs, no term negative, every graph weighing alike."""
+        from scipy.optimize import nnls
+
         small, large = (max(atoms, degree + 1) for atoms in PROBES)
         large = max(large, 2 * small)
         share = 1.0 if tabled or self.potential.device.type != "cpu" else CROWDED

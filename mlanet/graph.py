@@ -72,8 +72,13 @@ class AtomicGraph:
 
     def edge_vectors(self) -> Tensor:
         """r_ij = R_j + shift · cell − R_i, (E, 3) Å in `dtype`, differentiable in positions and cell."""
-        image = torch.einsum("ea,eab->eb", self.shift.to(self.cell.dtype), self.cell[self.structure[self.center]])
-        return (self.positions[self.neighbor] + image - self.positions[self.center]).to(self.dtype)
+        shift = self.shift.to(self.cell.dtype)
+        if self.n_structures == 1:
+            image = shift @ self.cell[0]
+        else:
+            image = torch.einsum("ea,eab->eb", shift, self.cell[self.structure[self.center]])
+        there, here = (self.positions.index_select(0, one) for one in (self.neighbor, self.center))
+        return (there + image - here).to(self.dtype)
 
     def atoms_per_structure(self) -> Tensor:
         """(S,) int64, how many atoms each structure has."""

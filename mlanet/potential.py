@@ -188,7 +188,7 @@ class Potential(nn.Module):
             scale = self.scale.mean().to(output.forces.dtype)
             stress = torch.full_like(graph.cell, torch.nan, dtype=graph.dtype)
             if output.stress is not None:
-                stress = _only_where_periodic(output.stress * self.statistics.stress_scale, graph)
+                stress = _where(has_stress(graph), output.stress * self.statistics.stress_scale)
         return Prediction(energy, output.forces * scale, stress, atomic)
 
     def _restore_constants(self) -> None:
@@ -224,25 +224,34 @@ def constants(module: nn.Module) -> Iterator[None]:
 def deformed(graph: AtomicGraph, strain: Tensor) -> AtomicGraph:
     """R -> R (1 + ε), cell -> cell (1 + ε), with the symmetric part ε of `strain` (S, 3, 3)."""
     symmetric = 0.5 * (strain + strain.transpose(1, 2))
-    positions = graph.positions + torch.einsum("na,nab->nb", graph.positions, symmetric[graph.structure])
+    if graph.n_structures == 1:
+        moved = graph.positions @ symmetric[0]
+    else:
+        moved = torch.einsum("na,nab->nb", graph.positions, symmetric[graph.structure])
+    positions = graph.positions + moved
     return dataclasses.replace(graph, positions=positions, cell=graph.cell + graph.cell @ symmetric)
 
 
 def stress_from_virial(virial: Tensor, graph: AtomicGraph) -> Tensor:
     """σ = (1/V) ∂E/∂ε, (S, 3, 3) eV/Å³, with V of the cell as given; NaN without a periodic direction or a volume."""
     volume = graph.volume()
+    defined = _has_stress(graph, volume)
     safe = torch.where(volume > 0, volume, torch.ones_like(volume))
-    return _only_where_periodic(virial / safe[:, None, None], graph)
+    return _where(defined, virial / safe[:, None, None])
 
 
 def has_stress(graph: AtomicGraph) -> Tensor:
     """(S,) bool: whether stress has a meaning, with a periodic direction and a volume."""
-    return graph.pbc.any(dim=1) & (graph.volume() > 0)
+    return _has_stress(graph, graph.volume())
 
 
-def _only_where_periodic(stress: Tensor, graph: AtomicGraph) -> Tensor:
+def _has_stress(graph: AtomicGraph, volume: Tensor) -> Tensor:
+    return graph.pbc.any(dim=1) & (volume > 0)
+
+
+def _where(defined: Tensor, stress: Tensor) -> Tensor:
     """NaN for structures in which stress has no meaning."""
-    return torch.where(has_stress(graph)[:, None, None], stress, torch.full_like(stress, torch.nan))
+    return torch.where(defined[:, None, None], stress, torch.nan)
 
 
 def unsound(weights: Mapping[str, Tensor]) -> str:

@@ -146,11 +146,12 @@ class _Told:
 def _per_length(atoms: Atoms) -> dict[str, object]:
     """Of a sheet also the stress that does not depend on the height of its cell."""
     from mlanet.data.write import true_results
-    from mlanet.layered import sheet_stress
 
     said = true_results(atoms)
     if atoms.pbc.sum() != 2 or "stress" not in said:
         return {}
+    from mlanet.layered import sheet_stress
+
     return {"sheet_stress_N_per_m": sheet_stress(atoms, said["stress"]).tolist()}
 
 

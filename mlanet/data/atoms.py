@@ -241,8 +241,7 @@ def _require_apart(graph: AtomicGraph, where: str) -> None:
     """Refuse atoms of one structure that overlap, and name the nearest pair."""
     if not graph.n_edges:
         return
-    vectors = graph.positions[graph.neighbor] - graph.positions[graph.center] + graph.shift.double() @ graph.cell[0]
-    squared, nearest = vectors.square().sum(1).min(0)
+    squared, nearest = graph.edge_vectors().square().sum(1).min(0)
     if float(squared) < MIN_DISTANCE**2:
         i, j, shift = int(graph.center[nearest]), int(graph.neighbor[nearest]), graph.shift[nearest].tolist()
         image = f" (image {shift})" if any(shift) else ""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mlanet.config import require_at_most
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.models.contract import Model, ModelSettings
+from mlanet.nn.alone import Alone
 from mlanet.nn.edges import nearest
 from mlanet.nn.embedding import ChargeEmbedding
 from mlanet.nn.floor import distance_floor
@@ -186,21 +187,24 @@ class LEIGNN(Model):
         graph = self._capped(graph)
         n = graph.n_atoms
         # One lone atom of each species rides along, each a structure of its own; its energy is subtracted.
-        ghosts = torch.arange(self.n_species if self.config.isolated_atom == "zero" else 0, device=graph.numbers.device)
-        species = torch.cat([self.species_index[graph.numbers], ghosts])
-        structures = _structures(graph, ghosts)
+        species = self.species_index[graph.numbers]
+        alone = (
+            Alone.of(species, self.n_species) if self.config.isolated_atom == "zero" else Alone(species[:0], species)
+        )
+        species = torch.cat([species, alone.species])
+        structures = _structures(graph, len(alone.species))
         pairs = graph.edge_vectors()
         seen, crowded = (pairs, None) if self.floor is None else self.floor(graph, pairs)
         edges = self._edges(graph, seen, species.shape[0])
         scalars, vectors = self._features(self._embedded(graph, species), edges, structures)
         site = self.readout(scalars)[:, 0]
-        if len(ghosts):
-            site = site[:n] - site[n:][species[:n]]
-        baseline, charges = self._baseline(graph, pairs, crowded, scalars, species)
+        if len(alone.species):
+            site = site[:n] - site[n:][alone.row]
+        baseline, charges = self._baseline(graph, pairs, crowded, scalars, alone)
         if self.direct_forces is None:
             return ModelOutput(site, baseline=baseline, charges=charges)
         assert vectors is not None
-        real = _structures(graph, ghosts[:0])
+        real = _structures(graph, 0)
         forces = self.direct_forces(vectors[:n], graph.positions, graph.pbc, real)
         stress = (
             None
@@ -210,7 +214,7 @@ class LEIGNN(Model):
         return ModelOutput(site, forces, stress, baseline)
 
     def _baseline(
-        self, graph: AtomicGraph, vectors: Tensor, crowded: Tensor | None, scalars: Tensor, species: Tensor
+        self, graph: AtomicGraph, vectors: Tensor, crowded: Tensor | None, scalars: Tensor, alone: Alone
     ) -> tuple[Tensor | None, ...]:
         """Energies (N,) eV of what is not learnt or acts beyond the cutoff, and latent charges (N,) e."""
         baseline = None if self.repulsion is None else self.repulsion(graph, vectors)
@@ -219,7 +223,7 @@ class LEIGNN(Model):
         if self.long_range is None:
             return baseline, None
         n = graph.n_atoms
-        lone = scalars[n:][species[:n]] if scalars.shape[0] > n else None
+        lone = scalars[n:][alone.row] if scalars.shape[0] > n else None
         far, charges = self.long_range(scalars[:n], lone, baseline, graph)
         return far if baseline is None else baseline + far, charges
 
@@ -352,12 +356,12 @@ def basis_size(config: LEIGNNConfig) -> int:
     return config.radial_functions + (config.filter_bias != "none")
 
 
-def _structures(graph: AtomicGraph, ghosts: Tensor) -> Structures:
-    """Which atoms belong together; every ghost stands alone."""
+def _structures(graph: AtomicGraph, n_alone: int) -> Structures:
+    """Which atoms belong together; each of those that ride along stands alone."""
     counts = graph.atoms_per_structure().to(graph.dtype)
-    index = torch.cat([graph.structure, graph.n_structures + ghosts])
-    n_structures = graph.n_structures + len(ghosts)
-    return Structures(index, torch.cat([counts, counts.new_ones(len(ghosts))]), n_structures)
+    n_structures = graph.n_structures + n_alone
+    index = torch.cat([graph.structure, torch.arange(graph.n_structures, n_structures, device=counts.device)])
+    return Structures(index, torch.cat([counts, counts.new_ones(n_alone)]), n_structures)
 
 
 def _chosen(graph: AtomicGraph, kept: Tensor) -> AtomicGraph:

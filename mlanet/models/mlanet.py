@@ -11,13 +11,14 @@ from typing import ClassVar, Literal, Self
 
 import msgspec
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
 from mlanet.config import require_at_most
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
+from mlanet.irreps import o3
 from mlanet.models.contract import Model, ModelSettings
+from mlanet.nn.alone import Alone
 from mlanet.nn.bonded import BondedShift
 from mlanet.nn.dual_path import AttentionShape, DualPathAttention, InteractionLayer, is_one_operation
 from mlanet.nn.edges import Edges
@@ -31,6 +32,7 @@ from mlanet.nn.pooling import Structures, build_pooling
 from mlanet.nn.radial import BesselBasis, BondBasis, polynomial_envelope
 from mlanet.nn.repulsion import WALL_LAWS, ScreenedRepulsion
 from mlanet.ops import dispatch
+from mlanet.ops.harmonics import harmonics
 from mlanet.statistics import Statistics
 from mlanet.units import MAX_CUTOFF
 
@@ -252,8 +254,9 @@ class MLANet(Model):
         """Site energies (N,), network units, without references."""
         n = graph.n_atoms
         # One lone atom of each species rides along: its energy is subtracted, at no further pass.
-        ghosts = torch.arange(self.n_species, device=graph.numbers.device)
-        species = torch.cat([self.species_index[graph.numbers], ghosts])
+        species = self.species_index[graph.numbers]
+        alone = Alone.of(species, self.n_species)
+        species = torch.cat([species, alone.species])
         vectors = graph.edge_vectors()
         seen, crowded = (vectors, None) if self.floor is None else self.floor(graph, vectors)
         edges = self._edges(graph, seen, species)
@@ -261,8 +264,8 @@ class MLANet(Model):
         for layer in self.layers:
             features = layer(features, edges)
         structures = self._structures(graph)
-        site = self._site_energies(features[:, 0], species, edges, structures, n)
-        baseline, charges = self._baseline(graph, vectors, crowded, features[:, 0], species)
+        site = self._site_energies(features[:, 0], alone, edges, structures, n)
+        baseline, charges = self._baseline(graph, vectors, crowded, features[:, 0], alone)
         if self.bonded is not None:
             shift = self.bonded(species[:n], edges.coordination[:n])
             baseline = shift if baseline is None else baseline + shift
@@ -273,7 +276,7 @@ class MLANet(Model):
         return ModelOutput(site, forces, self.direct_stress(real, structures), baseline)
 
     def _baseline(
-        self, graph: AtomicGraph, vectors: Tensor, crowded: Tensor | None, scalars: Tensor, species: Tensor
+        self, graph: AtomicGraph, vectors: Tensor, crowded: Tensor | None, scalars: Tensor, alone: Alone
     ) -> tuple[Tensor | None, ...]:
         """Energies (N,) eV of what is not learnt or acts beyond the cutoff, and latent charges (N,) e."""
         baseline = None if self.repulsion is None else self.repulsion(graph, vectors)
@@ -282,7 +285,7 @@ class MLANet(Model):
         if self.long_range is None:
             return baseline, None
         n = graph.n_atoms
-        lone = scalars[n:][species[:n]] if self.config.isolated_atom == "zero" else None
+        lone = scalars[n:][alone.row] if self.config.isolated_atom == "zero" else None
         far, charges = self.long_range(scalars[:n], lone, baseline, graph)
         return far if baseline is None else baseline + far, charges
 
@@ -292,21 +295,19 @@ class MLANet(Model):
         vectors = layout.arrange(vectors, vectors.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))
         envelope = polynomial_envelope(distance, self.cutoff)
-        harmonics = o3.spherical_harmonics(
-            list(range(self.config.l_max + 1)), vectors / distance[:, None], normalize=False, normalization="component"
-        )
+        directed = harmonics(vectors / distance[:, None], self.config.l_max)
         coordination = layout.around.sum(envelope)
         radial = self.radial(distance, envelope)
         if self.bonds is not None:
             kinds = species[layout.around.center], species[layout.neighbor]
             radial = torch.cat([radial, self.bonds(distance, envelope, *kinds)], dim=1)
-        return Edges(layout.around, layout.neighbor, envelope, radial, harmonics, coordination, layout.rows)
+        return Edges(layout.around, layout.neighbor, envelope, radial, directed, coordination, layout.rows)
 
     def _embed(self, graph: AtomicGraph, species: Tensor, edges: Edges) -> Tensor:
         """h⁰: element and charge in the scalars, one look at the directions around in l > 0."""
         scalars = self.embedding(species)
         if self.charge is not None:
-            scalars = scalars + nn.functional.pad(self.charge(graph), (0, 0, 0, self.n_species))
+            scalars = scalars + nn.functional.pad(self.charge(graph), (0, 0, 0, len(species) - graph.n_atoms))
         directions = self.directions(self.sender(species), edges)
         return torch.cat([scalars[:, None], directions], dim=1)
 
@@ -315,12 +316,12 @@ class MLANet(Model):
         counts = graph.atoms_per_structure().to(graph.dtype)
         return Structures(graph.structure, counts, graph.n_structures)
 
-    def _site_energies(self, scalars: Tensor, species: Tensor, edges: Edges, structures: Structures, n: int) -> Tensor:
+    def _site_energies(self, scalars: Tensor, alone: Alone, edges: Edges, structures: Structures, n: int) -> Tensor:
         """Pooled energies per atom, less those of the lone atoms."""
         if not self.pooling.per_atom:
             return self.pooling(scalars[:n], edges, structures)
         site = self.pooling(scalars, edges, structures)
-        return site[:n] - site[n:][species[:n]] if self.config.isolated_atom == "zero" else site[:n]
+        return site[:n] - site[n:][alone.row] if self.config.isolated_atom == "zero" else site[:n]
 
     def extra_repr(self) -> str:
         """The representation is part of the type."""

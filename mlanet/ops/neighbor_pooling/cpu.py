@@ -69,11 +69,11 @@ class NativeViews:
         return len(self.rows.start) - 1
 
     def _inputs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        return [self._wide(tensors[0]), tensors[1].detach().contiguous()]
+        return [self._wide(tensors[0]), tensors[1].contiguous()]
 
     def _wide(self, one: Tensor) -> Tensor:
         lanes = library.load(self.l_max, one.dtype).mlanet_lanes()
-        return wider(one.detach(), rounded_up(one.shape[-1], lanes)).contiguous()
+        return wider(one, rounded_up(one.shape[-1], lanes)).contiguous()
 
     def _call(self, name: str, features: Tensor, *arguments: object) -> None:
         found = library.load(self.l_max, features.dtype)
