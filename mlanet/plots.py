@@ -18,6 +18,7 @@ from mlanet.data.write import true_results
 from mlanet.errors import OutputError
 from mlanet.files import write_whole
 from mlanet.plain import literal
+from mlanet.quantities import QUANTITIES
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 if TYPE_CHECKING:
@@ -43,9 +44,7 @@ MOST_STRUCTURES = 6
 
 _ERROR_PANELS = {
     "loss": "loss",
-    "energy": "energy error, eV/atom",
-    "forces": "force error, eV/Å",
-    "stress": "stress error, eV/Å³",
+    **{one.name: f"{one.singular} error, {one.unit}{'/atom' if one.of_each_atom else ''}" for one in QUANTITIES},
 }
 
 
@@ -99,8 +98,8 @@ def parity(path: str | os.PathLike[str], reference: ArrayLike, predicted: ArrayL
 def learning_curve(path: str | os.PathLike[str], rows: Sequence[Mapping[str, float | None]], x: str = "step") -> None:
     """Loss and errors in the course of a training, on logarithmic axes, one panel per quantity.
 
-    Columns with "loss", "energy", "forces" or "stress" in their names are drawn (errors in eV/atom, eV/Å and eV/Å³),
-    all others left out; so are values that are missing, not finite or not positive.
+    Columns with "loss" or the name of a quantity in their names are drawn (errors in units of `mlanet.quantities`, the
+    energy per atom), all others left out; so are values that are missing, not finite or not positive.
 
     Args:
         path: written whole or not at all.

@@ -31,12 +31,11 @@ PICTURES = {
 }
 
 _COLUMNS = {
-    "forces_mae_meV_per_A": "force MAE, meV/Å",
-    "forces_rmse_meV_per_A": "force RMSE, meV/Å",
-    "energy_mae_meV_per_atom": "energy MAE, meV/atom",
-    "energy_rmse_meV_per_atom": "energy RMSE, meV/atom",
-    "stress_mae_GPa": "stress MAE, GPa",
-    "stress_rmse_GPa": "stress RMSE, GPa",
+    **{
+        column.replace("_mae_", f"_{kind}_"): f"{name.replace('MAE', kind.upper())}, {unit}"
+        for column, (name, unit) in ERROR_COLUMNS.items()
+        for kind in ("mae", "rmse")
+    },
     "parameters": "parameters",
     "steps": "steps",
     "epochs": "epochs",

@@ -12,6 +12,7 @@ from mlanet.config import parse, read_yaml, to_data, with_overrides
 from mlanet.data.labels import LabelKeys
 from mlanet.errors import ConfigError
 from mlanet.models import ModelConfig, ModelSettings, read_model_config
+from mlanet.quantities import NAMES, Name
 
 DEFAULT_MODEL = "mlanet_l2"
 
@@ -43,7 +44,7 @@ class DataConfig(_Strict, frozen=True):
     """Use only so many training structures, drawn by `seed`: for learning curves."""
     labels: LabelKeys = LabelKeys()
     """Names of labels in the files; empty = found by themselves, and the audit says which."""
-    require: tuple[Literal["energy", "forces", "stress"], ...] = ("energy", "forces")
+    require: tuple[Name, ...] = ("energy", "forces")
     """Labels that must be there; training stops with an error if one is in no frame."""
     cache: str | None = None
     """Folder for ready neighbour lists, keyed by content and cutoff."""
@@ -58,7 +59,7 @@ class DataConfig(_Strict, frozen=True):
 
 
 class LossConfig(_Strict, frozen=True):
-    """L = λ_E |ΔE|/N + λ_F mean|ΔF| + λ_S mean|Δσ|, each over the labelled entries of a batch."""
+    """L = λ_E |ΔE|/N + λ_F mean|ΔF| + λ_S mean|Δσ| + …, each over the labelled entries of a batch."""
 
     energy: NotNegative = 1.0
     """λ_E, per eV/atom."""
@@ -66,13 +67,17 @@ class LossConfig(_Strict, frozen=True):
     """λ_F, per eV/Å."""
     stress: NotNegative = 20.0
     """λ_S, per eV/Å³; the labels are some hundred times smaller than forces."""
+    dipole: NotNegative = 1.0
+    """λ_μ, per e Å; of models with `outputs: [dipole]`."""
+    polarizability: NotNegative = 0.1
+    """λ_α, per Å³; of models with `outputs: [polarizability]`."""
     kind: Literal["l1", "huber", "mse"] = "l1"
     """`huber` is quadratic below 0.01 of the unit, `mse` everywhere."""
     late_energy_factor: Positive = 5.0
     """Multiplies λ_E in the last fifth of the budget, when the forces have settled; 1 = never."""
 
     def __post_init__(self) -> None:
-        if self.energy == self.forces == self.stress == 0:
+        if all(getattr(self, name) == 0 for name in NAMES):
             raise ValueError("all weights are 0, there is nothing to learn from")
 
 

@@ -26,6 +26,7 @@ from mlanet.kernels import use_kernels
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
 from mlanet.precision import MatmulCost, require_matmul, use_matmul
+from mlanet.quantities import NAMES
 from mlanet.training.config import TrainConfig
 from mlanet.training.folder import MODEL, STATE, owned_by_first, require_free
 from mlanet.training.processes import Processes
@@ -265,12 +266,7 @@ class _Run:
 
     def _score(self, row: Mapping[str, float]) -> float:
         """What the best model is chosen by: its validation errors, weighed as in the loss."""
-        weights = {
-            "energy": self.config.loss.energy,
-            "forces": self.config.loss.forces,
-            "stress": self.config.loss.stress,
-        }
-        return sum(weight * row.get(f"valid_{name}_mae", 0.0) for name, weight in weights.items())
+        return sum(getattr(self.config.loss, name) * row.get(f"valid_{name}_mae", 0.0) for name in NAMES)
 
     def _complete(self) -> None:
         """The model that a run was about to write when it was killed, from the averaged weights of the checkpoint."""
