@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mlanet.graph import AtomicGraph, Labels, Prediction
 from mlanet.potential import defined
-from mlanet.quantities import FORCES, NAMES, QUANTITIES
+from mlanet.quantities import ALWAYS, FORCES, NAMES, QUANTITIES
 from mlanet.units import MAX_ATOMIC_NUMBER
 
 
@@ -65,7 +65,7 @@ class Errors:
                 self._sums.index_add_(0, len(QUANTITIES) + numbers, _moments(difference[known]))
 
     def mae(self) -> dict[str, float]:
-        """Mean absolute errors of the quantities that were labelled, energy per atom, in units of `mlanet.quantities`."""
+        """Mean absolute errors of what was labelled, in units of `mlanet.quantities`, of the energy per atom."""
         return {name: mae for name, (mae, _, count) in self._quantities().items() if count}
 
     def rmse(self) -> dict[str, float]:
@@ -81,8 +81,8 @@ class Errors:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many numbers were compared for each quantity."""
-        return {name: count for name, (_, _, count) in self._quantities().items()}
+        """How many numbers were compared of each quantity, of those that are optional only where there were any."""
+        return {name: one.components for name, one in self._quantities().items() if one.components or name in ALWAYS}
 
     def tensor(self) -> Tensor:
         """All sums as one flat float64 tensor; those of several processes may be added. A copy."""

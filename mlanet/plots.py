@@ -42,7 +42,7 @@ SMALLEST_VIEW = 4.0
 MOST_STRUCTURES = 6
 """On one page."""
 
-_ERROR_PANELS = {
+_ERROR_PANELS: dict[str, str] = {
     "loss": "loss",
     **{one.name: f"{one.singular} error, {one.unit}{'/atom' if one.of_each_atom else ''}" for one in QUANTITIES},
 }
@@ -117,8 +117,7 @@ def learning_curve(path: str | os.PathLike[str], rows: Sequence[Mapping[str, flo
     if not curves:
         raise ValueError(f"no column of losses or errors with a positive value; columns: {', '.join(names) or 'none'}")
     columns = min(2, len(curves))
-    lines = -(-len(curves) // columns)
-    figure = new_figure(4.6 * columns, 3.4 * lines)
+    figure = new_figure(4.6 * columns, 3.4 * (lines := -(-len(curves) // columns)))
     for index, (key, group) in enumerate(curves.items()):
         axes = figure.add_subplot(lines, columns, index + 1)
         style(axes)
@@ -191,8 +190,7 @@ def _draw_structure(axes: Axes, atoms: Atoms, forces: ArrayLike | None) -> None:
     axes.set_axis_off()
     _show(axes, np.zeros((0, 2)))
     for patch in axes.patches:
-        patch.set_linewidth(0.6)
-        patch.set_edgecolor(INK)
+        patch.set(linewidth=0.6, edgecolor=INK)
     if forces is not None:
         _draw_arrows(axes, view.to_image_plane_positions, atoms, np.asarray(forces, dtype=np.float64))
     _element_legend(axes, atoms)
@@ -304,10 +302,13 @@ def _numbers(atoms: Atoms, title: str) -> _Numbers:
         lines.append(("stress yz xz xy", _row(stress[3:]) + " GPa"))
     else:
         lines.append(("stress", "not defined (not periodic)"))
-    atoms_word = "atom" if len(atoms) == 1 else "atoms"
-    heading = f"{atoms.get_chemical_formula('metal')}, {len(atoms)} {atoms_word}"
-    source = literal(title if len(title) <= 40 else f"…{title[-39:]}")
-    return _Numbers(heading, [("from", source), *lines] if title else lines)
+    if "dipole" in said:
+        lines.append(("dipole x y z", _row(said["dipole"]) + " e Å"))
+    if "polarizability" in said:
+        lines.append(("mean polarizability", f"{_short(said['polarizability'].trace() / 3)} Å³"))
+    heading = f"{atoms.get_chemical_formula('metal')}, {len(atoms)} atom{'s' if len(atoms) > 1 else ''}"
+    source = [("from", literal(title if len(title) <= 40 else f"…{title[-39:]}"))] if title else []
+    return _Numbers(heading, [*source, *lines])
 
 
 def _row(numbers: NDArray[np.float64]) -> str:

@@ -1,7 +1,7 @@
 """What models predict and are trained on, one row each: all that reading, training, scoring and printing ask of it.
 
-A further quantity is a row here, a field of `Labels` and of `Prediction`, a weight in `LossConfig`, a key in `LabelKeys`,
-a word in `Name`, and a head that gives it. The tests hold these together.
+A further quantity is a row here, a field of `Labels` and of `Prediction`, a weight in `LossConfig`, a key in
+`LabelKeys`, a word in `Name`, and a head that gives it. The tests hold these together.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Quantity:
 
     - name: of the field, key and column · singular: in "force error" · symbol: in one line of text
     - unit: of labels, predictions and the loss · shape: of one value, of each atom if `per_atom`, else of a structure
-    - where: "any" structure has it, only one with a "periodic" direction and a volume, or only one that is "open" in all
+    - where: "any" structure has it, one with a "periodic" direction and a volume, or one that is "open" in all three
     - compared: the unit of errors for people, `factor` of them to one `unit`, with so many `digits` in one line;
-      `column`: that unit in the name of a column · of_each_atom: totals are compared, and learnt, over the number of atoms
+      `column`: that unit in the name of a column · of_each_atom: compared, and learnt, over the number of atoms
     - reference, results, aliases: names in files, in lower case, in the order of the search: data written on purpose,
       what ASE's readers put into a calculator's results, what other packages write · words: that speak of it in a key
     - same_below: two entries of a file are the same below this, in `unit`
@@ -167,7 +167,7 @@ POLARIZABILITY = Quantity(
 )
 
 QUANTITIES = (ENERGY, FORCES, STRESS, DIPOLE, POLARIZABILITY)
-NAMES = tuple(one.name for one in QUANTITIES)
-BY_NAME = {one.name: one for one in QUANTITIES}
-ALWAYS = tuple(one.name for one in QUANTITIES if not one.optional)
+NAMES: tuple[str, ...] = tuple(one.name for one in QUANTITIES)
+BY_NAME: dict[str, Quantity] = {one.name: one for one in QUANTITIES}
+ALWAYS: tuple[str, ...] = tuple(one.name for one in QUANTITIES if not one.optional)
 """What every model gives."""

@@ -114,10 +114,11 @@ def _require_labels(
             continue
         if any(bool(getattr(sample.labels, name).isfinite().any()) for sample in samples):
             continue
-        sought = f"under '{key}'" if key is not None else "by search"
+        sought = f"under '{key}')" if key is not None else "by search)"
+        sought += _hint(quantity, samples)
         shown = ", ".join(sorted(names)) or "nothing"
         raise MissingLabelError(
-            f"{', '.join(map(str, files))}: no frame has a label for {name} (sought {sought}){_hint(quantity, samples)}. "
+            f"{', '.join(map(str, files))}: no frame has a label for {name} (sought {sought}. "
             f"What the files hold: {shown}. Name the right one, e.g. {name}: <key>, or do not ask for {name}"
         )
 

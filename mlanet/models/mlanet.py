@@ -229,11 +229,9 @@ class MLANet(Model):
         self.long_range = None if config.long_range == "none" else LongRange(config, statistics, config.channels)
         self.direct_forces = DirectForces(irreps) if config.forces == "direct" else None
         self.direct_stress = DirectStress(irreps) if config.forces == "direct" else None
-        wants = config.outputs
-        self.dipole = AtomicDipoles(config.channels) if "dipole" in wants else None
-        self.polarizability = (
-            AtomicPolarizabilities(config.channels, len(species)) if "polarizability" in wants else None
-        )
+        channels, wants = config.channels, config.outputs
+        self.dipole = AtomicDipoles(channels) if "dipole" in wants else None
+        self.polarizability = AtomicPolarizabilities(channels, len(species)) if "polarizability" in wants else None
 
     def without_kernels(self) -> str:
         """Why this model, wherever it is, is computed in plain torch only; empty if it may have kernels."""

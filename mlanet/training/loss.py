@@ -23,7 +23,8 @@ class Residuals:
 
     def __init__(self, prediction: Prediction, labels: Labels, graph: AtomicGraph) -> None:
         self.quantities = tuple(one for one in QUANTITIES if getattr(prediction, one.name) is not None)
-        self._known, self._values = [], {}
+        self._known: list[Tensor] = []
+        self._values: dict[str, Tensor] = {}
         for one in self.quantities:
             predicted, label = getattr(prediction, one.name), getattr(labels, one.name)
             known = label.isfinite()

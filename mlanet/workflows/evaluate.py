@@ -111,17 +111,15 @@ def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Eva
             "name them with --key, e.g. --key energy=dft_energy"
         )
     evaluation = Evaluation(frames, _quantities(errors), _elements(errors))
-    return evaluation, {name: _joined(pairs) for name, pairs in kept.items() if counts[name] and keep_pairs}
+    return evaluation, {name: _joined(pairs) for name, pairs in kept.items() if counts.get(name) and keep_pairs}
 
 
 def _quantities(errors: Errors) -> dict[str, QuantityErrors]:
     mae, rmse, counts = errors.mae(), errors.rmse(), errors.counts
     return {
-        one.name: QuantityErrors(
-            one.compared, mae[one.name] * one.factor, rmse[one.name] * one.factor, counts[one.name]
-        )
-        for one in QUANTITIES
-        if one.name in mae
+        name: QuantityErrors(one.compared, mae[name] * one.factor, rmse[name] * one.factor, counts[name])
+        for name, one in BY_NAME.items()
+        if name in mae
     }
 
 
@@ -135,7 +133,7 @@ def _elements(errors: Errors) -> dict[str, QuantityErrors]:
 
 def _pairs(one: Compared) -> dict[str, Pairs]:
     """The labelled numbers of one structure: energy in eV/atom, forces in eV/Å, stress in GPa, and so on."""
-    pairs = {}
+    pairs: dict[str, Pairs] = {}
     for each in QUANTITIES:
         if (answer := getattr(one.prediction, each.name)) is None:
             continue
