@@ -90,7 +90,7 @@ def started(name: str, structures: Sequence[Atoms], settings: Settings) -> Remot
 
 def _start(name: str, plan: Plan, fleet: dict[str, Remote]) -> list[Measurement]:
     """Build a model and load every system; rows to be filled, or rows that say why not."""
-    facts = provenance() | {"dtype": plan.settings.dtype}
+    facts = provenance() | {"dtype": plan.settings.execution.dtype}
     try:
         remote = started(name, list(plan.systems.values()), plan.settings)
     except WorkerError as error:

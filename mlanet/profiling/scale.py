@@ -55,7 +55,7 @@ def scale(
     import torch
 
     if settings.limit_gib is None:
-        free = free_bytes(torch.device(settings.device))
+        free = free_bytes(torch.device(settings.execution.device))
         settings = replace(settings, limit_gib=SHARE_OF_MACHINE * free / 2**30)
     rows: list[Measurement] = []
     growths = []
@@ -88,7 +88,7 @@ def _grow(
     """One model in one mode, in a process of its own."""
     rows: list[Measurement] = []
     first = system(f"{kind}:{sizes[0]}")
-    facts = provenance() | {"dtype": settings.dtype}
+    facts = provenance() | {"dtype": settings.execution.dtype}
     try:
         remote = started(name, [first], settings)
     except WorkerError as error:

@@ -24,6 +24,7 @@ import torch
 from ase import Atoms
 
 from mlanet import memory
+from mlanet.execution import Execution
 from mlanet.profiling.clock import Stopwatch
 from mlanet.profiling.steps import Steps, slope_error
 from mlanet.profiling.subject import Own, Request, Subject, own
@@ -48,7 +49,8 @@ class Worker:
     ) -> dict[str, Any]:
         """Make the model; everything that is measured later is above what the process holds now."""
         torch.set_num_threads(threads)
-        wanted = Request(**{**request, "species": tuple(request["species"])})
+        execution = Execution(**request["execution"])
+        wanted = Request(tuple(request["species"]), request["neighbours"], execution)
         self.device = torch.device(wanted.device)
         self.watch = Stopwatch(self.device)
         self.subject = adapted(model, Path(adapter), wanted) if adapter else own(model, wanted)

@@ -11,6 +11,7 @@ import msgspec
 from mlanet.config import parse, read_yaml, to_data, with_overrides
 from mlanet.data.labels import LabelKeys
 from mlanet.errors import ConfigError
+from mlanet.execution import Execution
 from mlanet.models import ModelConfig, ModelSettings, read_model_config
 from mlanet.quantities import NAMES, Name
 
@@ -199,6 +200,13 @@ class TrainConfig(_Strict, frozen=True):
     freeze: tuple[str, ...] = ()
     """Beginnings of names of weights that are not trained, e.g. `embedding`, `layers.0`."""
 
+    def execution(self, device: object) -> Execution:
+        """How a step is computed, on the device that `run.device` stands for."""
+        run = self.run
+        return Execution(
+            run.dtype, str(device), run.kernels, run.matmul, run.compiled, max_memory=self.budget.max_memory
+        )
+
 
 def read_train_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> TrainConfig:
     """A training's YAML with `key=value` words; words below `model.` change the preset that the YAML names.
@@ -212,7 +220,7 @@ def read_train_config(path: str | os.PathLike[str], overrides: Iterable[str] = (
     preset = data.get("model") or (None if data.get("start_from") else DEFAULT_MODEL)
     if inside and isinstance(preset, str):
         data["model"] = to_data(read_model_config(preset))
-    return parse(with_overrides(data, inside), TrainConfig, str(path))
+    return parse(with_overrides(data, inside), TrainConfig, str(path), {"model.": ModelConfig})
 
 
 def model_config(config: TrainConfig, base: ModelSettings | None = None) -> ModelSettings:
@@ -222,8 +230,8 @@ def model_config(config: TrainConfig, base: ModelSettings | None = None) -> Mode
     if isinstance(config.model, str):
         return read_model_config(config.model)
     if "model" in config.model:
-        return parse(config.model, ModelConfig, "model")
+        return parse(config.model, ModelConfig, "model", {"": TrainConfig})
     if base is None:
         raise ConfigError("model: the key 'model' (e.g. 'model: mlanet') is missing, or give a preset's name")
     words = [f"{key}={msgspec.json.encode(value).decode()}" for key, value in config.model.items()]
-    return parse(with_overrides(to_data(base), words), ModelConfig, "model")
+    return parse(with_overrides(to_data(base), words), ModelConfig, "model", {"": TrainConfig})

@@ -22,7 +22,6 @@ from mlanet.errors import CheckpointError, DivergedError
 from mlanet.forecast import Forecast, MemoryLimit
 from mlanet.graph import AtomicGraph, Labels, batch_graphs
 from mlanet.interruption import Signals
-from mlanet.kernels import use_kernels
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
 from mlanet.precision import MatmulCost, require_matmul, use_matmul
@@ -117,10 +116,11 @@ class _Run:
         self.training += replayed(config, potential)
         remarks += freeze(potential, config.freeze)
         require_known(self.validation, potential.species)
-        self.potential: Potential = use_kernels(potential.to(device=processes.device), config.run.kernels)
-        require_matmul(config.run.matmul, self.potential.dtype, processes.device)
+        execution = config.execution(processes.device)
+        self.potential: Potential = execution.placed(potential)
+        require_matmul(execution.matmul, self.potential.dtype, processes.device)
         self.parameters = [one for one in self.potential.parameters() if one.requires_grad]
-        self.gradient = Gradient(self.potential, self.parameters, config.loss, processes, compiled=config.run.compiled)
+        self.gradient = Gradient(self.potential, self.parameters, config.loss, processes, compiled=execution.compiled)
         self.averaged = Averaged(self.potential, config.optimizer.ema)
         settings = config.optimizer
         self.optimizer = torch.optim.AdamW(
@@ -136,7 +136,7 @@ class _Run:
                 self.folder / STATE, config, self.potential, self.averaged, self.optimizer, self.origin
             )
         self._announce(remarks, resume)
-        use_matmul(self.potential, config.run.matmul, self._announce_cost)
+        use_matmul(self.potential, execution.matmul, self._announce_cost)
         processes.wait()
         if resume:
             self._complete()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mlanet.errors import ConfigError
+from mlanet.execution import Execution
 from mlanet.profiling.clock import Clocks
 from mlanet.profiling.compare import Plan, compare, memory, phases, started
 from mlanet.profiling.fleet import Remote, Settings, WorkerError, as_data, require_known
@@ -222,7 +223,7 @@ def test_names_that_do_not_exist_are_refused_before_anything_starts(adapters: Pa
     with pytest.raises(ConfigError, match="no such file"):
         require_known(["leignn"], Settings(peers=adapters.with_name("no.py")))
     with pytest.raises(ConfigError, match="cuda"):
-        require_known(["leignn"], Settings(device="cuda:99"))
+        require_known(["leignn"], Settings(Execution(device="cuda:99")))
 
 
 @pytest.mark.usefixtures("forks")
@@ -271,7 +272,7 @@ def test_lines_and_fronts_of_pictures() -> None:
 def test_compiled_steps_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """`+compile`: the same answer and the same gradient by traced programs, and these are what a step calls."""
     monkeypatch.setattr("mlanet.compiled._machine_code", lambda traced: traced)
-    request = Request((14,), 20.0, dtype="float64")
+    request = Request((14,), 20.0, Execution("float64"))
     plain, compiled = own(f"{SMALL}@fused", request), own(f"{SMALL}@fused+compile", request)
     slopes = []
     for subject in (plain, compiled):
