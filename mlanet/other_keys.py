@@ -51,7 +51,7 @@ OTHER_KEYS: dict[str, tuple[str, str]] = {
     "max_num_epochs": (MACE, "budget.epochs"),
     "mean": (MACE, "found from the training data"),
     "model_dtype": (NEQUIP, "run.dtype"),
-    "model_type": (MACE, "model: a preset, or model.model: mlanet or leignn"),
+    "model_type": (MACE, "model: a preset's name, or the keys of a model"),
     "monitored_metric": (NEQUIP, "loss.energy, loss.forces and so on, which choose the best model too"),
     "multiheads_finetuning": (MACE, "replay: files of the old model's data"),
     "n_train": (NEQUIP, "data.train_limit"),

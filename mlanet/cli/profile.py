@@ -245,7 +245,7 @@ def trace(
         remote.ask("load", key=system, structures=[as_data(atoms)])
         path = (output / "trace.json").resolve()
         found = remote.ask("trace", key=system, mode=_modes([mode])[0], path=str(path))
-        found["surroundings"] = remote.facts["surroundings"] | provenance() | {"dtype": execution.dtype}
+        found["machine"] = remote.facts["machine"] | provenance() | {"dtype": execution.dtype}
     finally:
         remote.close()
     trace_report(output / "trace.html", model, system, mode, found)

@@ -145,7 +145,7 @@ class LEIGNN(Model):
 
     Args:
         config: shape and switches.
-        statistics: species it will know, and what the training set says of their surroundings.
+        statistics: species it will know, and what the training set says of their environments.
     """
 
     config: LEIGNNConfig

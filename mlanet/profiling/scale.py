@@ -92,13 +92,13 @@ def _grow(
     try:
         remote = started(name, [first], settings)
     except WorkerError as error:
-        return [Measurement(name, f"{kind}:{sizes[0]}", mode, failure=f"{error.kind}: {error}", surroundings=facts)]
-    facts = remote.facts["surroundings"] | facts | {"limit_GiB": round(settings.limit_gib or 0.0, 2)}
+        return [Measurement(name, f"{kind}:{sizes[0]}", mode, failure=f"{error.kind}: {error}", machine=facts)]
+    facts = remote.facts["machine"] | facts | {"limit_GiB": round(settings.limit_gib or 0.0, 2)}
     try:
         for size in sizes:
             watch(f"{name}, {mode}, {size} atoms")
             row = _one(remote, f"{kind}:{size}", mode)
-            row.surroundings = facts
+            row.machine = facts
             rows.append(row)
             if row.failure or (row.ms or 0) > 1e3 * seconds:
                 break

@@ -58,7 +58,7 @@ class Worker:
             limit_memory(limit_gib, self.device)
         parameters = sum(one.numel() for one in self.subject.module.parameters())
         found = {"cutoff_A": self.subject.cutoff, "parameters": parameters, "l_max": degree_of(self.subject, model)}
-        return {**found, "surroundings": surroundings(self.device)}
+        return {**found, "machine": machine(self.device)}
 
     def load(self, key: str, structures: list[dict[str, Any]]) -> dict[str, Any]:
         """Inputs of a batch of structures, neighbour list included."""
@@ -155,7 +155,7 @@ def adapter_table(path: Path) -> dict[str, Any]:
     return table
 
 
-def surroundings(device: torch.device) -> dict[str, Any]:
+def machine(device: torch.device) -> dict[str, Any]:
     """What a figure depends on besides the model."""
     found: dict[str, Any] = {"device": _device_name(device), "torch": torch.__version__}
     found["python"] = ".".join(map(str, sys.version_info[:3]))

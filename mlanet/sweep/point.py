@@ -36,7 +36,7 @@ from mlanet.sweep.plan import PARTS, Point, train_config
 from mlanet.sweep.table import DONE, Result, Row, failed
 from mlanet.training.config import TrainConfig
 from mlanet.training.processes import Processes
-from mlanet.training.report import surroundings
+from mlanet.training.report import machine
 from mlanet.training.sets import load_split
 from mlanet.training.start import starting_cutoff
 from mlanet.training.trainer import STATE, TrainResult, train
@@ -73,7 +73,7 @@ def run_point(folder: Path, name: str) -> int:
             row = failed(point, _reason(error)[:_LONGEST_REMARK])
         if row is None:
             return TERMINATED
-        facts = {key: value if isinstance(value, int) else str(value) for key, value in surroundings(device).items()}
+        facts = {key: value if isinstance(value, int) else str(value) for key, value in machine(device).items()}
         write_result(folder, Result(row, facts | {"dtype": started.used.run.dtype, "commit": commit()}))
     return 0
 

@@ -55,13 +55,13 @@ def write_report(folder: Path, started: Started, results: Sequence[Result]) -> t
     """
     rows = [result.row for result in results]
     advice = recommend(rows)
-    facts = surroundings(results)
+    facts = machine(results)
     document = {
         "settings": to_data(started.used),
         "training_structures_available": started.available,
         "points": len(started.plan.points),
         "remarks": started.plan.remarks,
-        "surroundings": facts,
+        "machine": facts,
         "recommendation": advice,
         "rows": rows,
     }
@@ -76,11 +76,11 @@ def write_report(folder: Path, started: Started, results: Sequence[Result]) -> t
     return (*files, folder / "report.html")
 
 
-def surroundings(results: Sequence[Result]) -> dict[str, Any]:
+def machine(results: Sequence[Result]) -> dict[str, Any]:
     """What the points were computed on; where they differ, every value once."""
     found: dict[str, list[Any]] = {}
     for result in results:
-        for key, value in result.surroundings.items():
+        for key, value in result.machine.items():
             if value not in found.setdefault(key, []):
                 found[key].append(value)
     return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
@@ -138,7 +138,7 @@ def _page(
         "Errors of the test part. Click a column's name to sort.",
     )
     page.data("table", msgspec.to_builtins(rows))
-    page.heading("Settings and surroundings")
+    page.heading("Settings and machine")
     for remark in started.plan.remarks:
         page.text(remark)
     page.facts([*_settings(started, rows), *((key, _text(value)) for key, value in facts.items())])

@@ -58,7 +58,8 @@ class Result(msgspec.Struct, frozen=True):
     """`result.json` of a point: its row and what it was computed on."""
 
     row: Row
-    surroundings: dict[str, str | int]
+    machine: dict[str, str | int] = {}
+    """Empty of results from before the key had this name."""
 
 
 class Group(NamedTuple):

@@ -112,7 +112,7 @@ def errors_text(row: Mapping[str, float]) -> str:
     return "".join(f" · {word}" for word in words)
 
 
-def surroundings(device: torch.device) -> dict[str, str | int]:
+def machine(device: torch.device) -> dict[str, str | int]:
     """Versions and hardware, for the log."""
     import ase
     import e3nn

@@ -29,7 +29,7 @@ from mlanet.quantities import NAMES
 from mlanet.training.config import TrainConfig
 from mlanet.training.folder import MODEL, STATE, owned_by_first, require_free
 from mlanet.training.processes import Processes
-from mlanet.training.report import Report, errors_text, progress_bar, surroundings
+from mlanet.training.report import Report, errors_text, machine, progress_bar
 from mlanet.training.sets import fingerprint, load_split, require_known
 from mlanet.training.start import starting_cutoff, starting_potential
 from mlanet.training.state import Averaged, Origin, Progress, learning_rate, read_state, write_state
@@ -295,11 +295,11 @@ class _Run:
         self.processes.wait()
 
     def _announce(self, remarks: list[str], resumed: bool) -> None:
-        """Settings, surroundings, audit and fit, in the log and in files."""
+        """Settings, machine, audit and fit, in the log and in files."""
         if not self.processes.first:
             return
         facts = {"settings": to_data(self.config), "processes": self.processes.world}
-        facts |= {"surroundings": surroundings(self.processes.device), "remarks": remarks}
+        facts |= {"machine": machine(self.processes.device), "remarks": remarks}
         facts |= {"training": len(self.training), "validation": len(self.validation)}
         if not resumed:
             checked = audit(self.training)
