@@ -39,6 +39,8 @@ class MLANetCalculator(Calculator):
       `PropertyNotImplementedError` for a structure without a periodic direction or a volume
 
     - charges (N,) e, only of models with a Coulomb term: latent, learnt from energies and forces alone
+    - dipole (3,) e Å from the origin, where no direction is periodic, and polarizability (3, 3) Å³, of models with
+      such `outputs`
 
     The total charge is read from `atoms.info` (`total_charge` or `charge`, in e), and changing it there makes a new
     calculation. Structures are not changed. Copies and pickles are independent of the original; one calculator may be
@@ -88,6 +90,7 @@ class MLANetCalculator(Calculator):
         execution = Execution(dtype, device, kernels, matmul, compiled, capture, tabulated, skin)
         # Weights without gradients: derivatives are taken of positions and strain only.
         self.potential = execution.resolve(model, trained=False)
+        self.implemented_properties = [*self.implemented_properties, *self.potential.model.config.outputs]
         self.parameters.update(
             model=type(self.potential.model).__name__ if isinstance(model, Potential) else os.fspath(model),
             dtype=str(self.potential.dtype).removeprefix("torch."),
@@ -152,6 +155,8 @@ class MLANetCalculator(Calculator):
             self.results = {}
             if list(properties) == ["stress"] and not _has_stress(self.atoms):
                 raise PropertyNotImplementedError("stress needs a periodic direction and a cell with a volume")
+            if list(properties) == ["dipole"] and self.atoms.pbc.any():
+                raise PropertyNotImplementedError("a dipole has a meaning only where no direction is periodic")
             self.potential.mention_ignored_charge(_charges(self.atoms)[0])
             self.results = self._results(self._predicted(self.atoms))
 

@@ -218,8 +218,8 @@ def peak(potential: Potential, graph: AtomicGraph, training: bool) -> int:
     def run() -> None:
         found = potential(graph)
         if training:
-            loss = found.energy.abs().mean() + found.forces.abs().mean() + found.stress.nan_to_num().abs().mean()
-            loss.backward()
+            values = [getattr(found, one.name).nan_to_num().abs().mean() for one in potential.quantities]
+            torch.stack([one.double() for one in values]).sum().backward()
         potential.zero_grad(set_to_none=True)
 
     was_training = potential.training

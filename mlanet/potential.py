@@ -18,9 +18,11 @@ from mlanet.ambient import usual_torch
 from mlanet.errors import GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, ModelOutput, Prediction
 from mlanet.models import MOST_NUMBERS, Model, ModelSettings, build_model
+from mlanet.nn.electric import dipole_moment, polarizability
 from mlanet.ops.digits import matrix_products
 from mlanet.ops.dispatch import kernels_called
 from mlanet.ops.long_range.fourier_sum import require_room
+from mlanet.quantities import ALWAYS, BY_NAME, Quantity
 from mlanet.statistics import Statistics
 
 
@@ -72,6 +74,12 @@ class Potential(nn.Module):
     def conservative(self) -> bool:
         """Whether forces are the gradient of the energy (needed by NVE, relaxation, phonons)."""
         return self.model.conservative
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """What it predicts, in the order of `mlanet.quantities`."""
+        given = {*ALWAYS, *self.model.config.outputs}
+        return tuple(one for name, one in BY_NAME.items() if name in given)
 
     @property
     def species(self) -> tuple[int, ...]:
@@ -175,8 +183,10 @@ class Potential(nn.Module):
             gradient, virial = torch.autograd.grad(
                 energy.sum(), (positions, strain), create_graph=self.training, materialize_grads=True
             )
+            dipole, tensor = _response(output, strained)
         stress = stress_from_virial(virial, graph)
-        return Prediction(energy, -gradient.to(graph.dtype), stress.to(graph.dtype), atomic, output.charges)
+        forces = -gradient.to(graph.dtype)
+        return Prediction(energy, forces, stress.to(graph.dtype), atomic, output.charges, dipole, tensor)
 
     def _direct(self, graph: AtomicGraph) -> Prediction:
         """Forces and stress from the model's own heads."""
@@ -189,7 +199,8 @@ class Potential(nn.Module):
             stress = torch.full_like(graph.cell, torch.nan, dtype=graph.dtype)
             if output.stress is not None:
                 stress = _where(has_stress(graph), output.stress * self.statistics.stress_scale)
-        return Prediction(energy, output.forces * scale, stress, atomic)
+            dipole, tensor = _response(output, graph)
+        return Prediction(energy, output.forces * scale, stress, atomic, None, dipole, tensor)
 
     def _restore_constants(self) -> None:
         """References and scales in full float64 from the statistics, whatever type the weights have."""
@@ -247,6 +258,21 @@ def has_stress(graph: AtomicGraph) -> Tensor:
 
 def _has_stress(graph: AtomicGraph, volume: Tensor) -> Tensor:
     return graph.pbc.any(dim=1) & (volume > 0)
+
+
+def _response(output: ModelOutput, graph: AtomicGraph) -> tuple[Tensor | None, Tensor | None]:
+    """Dipole (S, 3) e Å and polarizability (S, 3, 3) Å³ of structures, where the model gives those of atoms."""
+    dipole = None if output.dipoles is None else dipole_moment(output.dipoles, output.charges, graph)
+    return dipole, None if output.polarizabilities is None else polarizability(output.polarizabilities, graph)
+
+
+def defined(quantity: Quantity, graph: AtomicGraph) -> Tensor:
+    """(S,) bool: whether a quantity has a meaning for a structure."""
+    if quantity.where == "periodic":
+        return has_stress(graph)
+    if quantity.where == "open":
+        return ~graph.pbc.any(dim=1)
+    return torch.ones_like(graph.pbc[:, 0])
 
 
 def _where(defined: Tensor, stress: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def predict(
     shown: list[Row] = []
     drawn: list[Predicted] = []
     count = 0
-    with kept(output, csv, note) as keep:
+    with kept(output, csv, note, potential.model.config.outputs) as keep:
         for predicted in progress(found, "predicting"):
             keep(predicted)
             count += 1
@@ -113,6 +113,13 @@ def _print(shown: Sequence[Row], count: int) -> None:
     stressed = [(name, *(_fixed(value, 3) for value in one.stress_GPa)) for name, one in pairs if one.stress_GPa]
     if stressed:
         print_table("stress in GPa, tension positive", STRESS_COLUMNS, stressed)
+    dipoles = [(name, *(_fixed(value, 4) for value in one.dipole_e_A)) for name, one in pairs if one.dipole_e_A]
+    if dipoles:
+        print_table("dipole in e Å", ("structure", "x>", "y>", "z>"), dipoles)
+    tensors = [(name, one.polarizability_A3) for name, one in pairs if one.polarizability_A3]
+    if tensors:
+        rows = [(name, *(_fixed(value, 3) for value in values)) for name, values in tensors]
+        print_table("polarizability in Å³", STRESS_COLUMNS, rows)
 
 
 def _cells(name: str, one: Row) -> tuple[str, ...]:

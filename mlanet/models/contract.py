@@ -13,6 +13,7 @@ from torch import nn
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.ops.dispatch import PLAIN, Kernels
+from mlanet.quantities import Output
 from mlanet.statistics import Statistics
 
 
@@ -36,6 +37,11 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def conservative(self) -> bool:
         """False where forces are a direct head; a configuration without a key `forces` has their gradient."""
         return getattr(self, "forces", "gradient") == "gradient"
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What it predicts beside energy, forces and stress; a field of configurations that may have more."""
+        return ()
 
     @property
     def beyond_cutoff(self) -> bool:

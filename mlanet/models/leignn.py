@@ -20,6 +20,7 @@ from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.models.contract import Model, ModelSettings
 from mlanet.nn.alone import Alone
 from mlanet.nn.edges import nearest
+from mlanet.nn.electric import AtomicDipoles
 from mlanet.nn.embedding import ChargeEmbedding
 from mlanet.nn.floor import distance_floor
 from mlanet.nn.heads import EdgeStress, VectorForces
@@ -31,6 +32,7 @@ from mlanet.nn.scalar_vector import Aggregate, Distribute, GatedUpdate, GlobalNo
 from mlanet.nn.spline import coefficients, rows_and_weights
 from mlanet.ops import dispatch
 from mlanet.ops.filtered_sum.reference import FilterEdges
+from mlanet.quantities import Output
 from mlanet.statistics import Statistics
 from mlanet.units import MAX_CUTOFF
 
@@ -87,6 +89,9 @@ class LEIGNNConfig(
     """`zbl` adds the screened nuclear repulsion nearer than any training data, where nothing says that atoms repel."""
     isolated_atom: Literal["zero", "free"] = "zero"
     """`zero`: a lone atom has exactly its reference energy E₀."""
+    outputs: tuple[Output, ...] = ()
+    """`dipole`, of structures that are periodic in no direction, beside energy, forces and stress. The last layer then
+    keeps its vectors."""
 
     def __post_init__(self) -> None:
         self.long_range_errors()
@@ -98,6 +103,11 @@ class LEIGNNConfig(
             raise ValueError(f"channels must be even, got {self.channels}")
         if self.radial_functions < 2:
             raise ValueError(f"radial_functions must be at least 2, got {self.radial_functions}")
+        if set(self.outputs) - {"dipole"} or len(self.outputs) > 1:
+            raise ValueError(
+                f"outputs: {', '.join(self.outputs)}: LEIGNN has scalars and vectors only, and gives a dipole, named "
+                "once; a polarizability is read from features of degree 2, which MLANet with l_max 2 or 3 has"
+            )
         if self.neighbor_cap is not None and self.neighbor_cap < 1:
             raise ValueError(f"neighbor_cap must be at least 1 or left out, got {self.neighbor_cap}")
 
@@ -136,7 +146,7 @@ class LEIGNN(Model):
 
     Args:
         config: shape and switches.
-        statistics: species it will know, and what the training set says of their surroundings.
+        statistics: species it will know, and what the training set says of their environments.
     """
 
     config: LEIGNNConfig
@@ -168,6 +178,7 @@ class LEIGNN(Model):
         self.repulsion = ScreenedRepulsion(statistics) if config.repulsion == "zbl" else None
         self.floor = distance_floor(statistics, config.cutoff) if config.repulsion == "zbl" else None
         self.long_range = None if config.long_range == "none" else LongRange(config, statistics, channels)
+        self.dipole = AtomicDipoles(channels) if config.outputs else None
 
     def without_kernels(self) -> str:
         """Nothing: every configuration may have kernels."""
@@ -201,8 +212,9 @@ class LEIGNN(Model):
         if len(alone.species):
             site = site[:n] - site[n:][alone.row]
         baseline, charges = self._baseline(graph, pairs, crowded, scalars, alone)
+        dipoles = None if self.dipole is None or vectors is None else self.dipole(vectors[:n], scalars[:n])
         if self.direct_forces is None:
-            return ModelOutput(site, baseline=baseline, charges=charges)
+            return ModelOutput(site, baseline=baseline, charges=charges, dipoles=dipoles)
         assert vectors is not None
         real = _structures(graph, 0)
         forces = self.direct_forces(vectors[:n], graph.positions, graph.pbc, real)
@@ -211,7 +223,7 @@ class LEIGNN(Model):
             if self.direct_stress is None
             else self.direct_stress(scalars, edges, graph.volume().to(graph.dtype), real)
         )
-        return ModelOutput(site, forces, stress, baseline)
+        return ModelOutput(site, forces, stress, baseline, dipoles=dipoles)
 
     def _baseline(
         self, graph: AtomicGraph, vectors: Tensor, crowded: Tensor | None, scalars: Tensor, alone: Alone
@@ -329,9 +341,10 @@ class ScalarVectorLayer(nn.Module):
         super().__init__()
         channels = config.channels
         update = GatedUpdate if config.update == "nmu" else PaiNNUpdate
+        reads_vectors = config.forces == "direct" or bool(config.outputs)
         self.distribute = Distribute(channels, first=first) if config.global_node else None
         self.message = Message(channels, basis_size(config), first=first, scaled=config.scaling == "published")
-        self.update = update(channels, invariant=config.invariant, scalars_only=last and config.forces == "gradient")
+        self.update = update(channels, invariant=config.invariant, scalars_only=last and not reads_vectors)
         self.aggregate = Aggregate(channels) if config.global_node and not last else None
 
     def forward(

@@ -22,6 +22,7 @@ from mlanet.nn.alone import Alone
 from mlanet.nn.bonded import BondedShift
 from mlanet.nn.dual_path import AttentionShape, DualPathAttention, InteractionLayer, is_one_operation
 from mlanet.nn.edges import Edges
+from mlanet.nn.electric import AtomicDipoles, AtomicPolarizabilities
 from mlanet.nn.elements import embedding
 from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
 from mlanet.nn.equivariant import natural_irreps
@@ -33,6 +34,7 @@ from mlanet.nn.radial import BesselBasis, BondBasis, polynomial_envelope
 from mlanet.nn.repulsion import WALL_LAWS, ScreenedRepulsion
 from mlanet.ops import dispatch
 from mlanet.ops.harmonics import harmonics
+from mlanet.quantities import DEGREE_READ, Output
 from mlanet.statistics import Statistics
 from mlanet.units import MAX_CUTOFF
 
@@ -105,6 +107,9 @@ class MLANetConfig(
     """`gradient`: F = −∂E/∂R and stress from strain. `direct`: heads, about twice as fast, not conservative."""
     repulsion: Literal["none", "zbl"] = "zbl"
     """`zbl` adds the screened nuclear repulsion nearer than any training data, where nothing says that atoms repel."""
+    outputs: tuple[Output, ...] = ()
+    """`dipole`, of structures that are periodic in no direction, and `polarizability`, which needs l_max 2 or 3: beside
+    energy, forces and stress. The last layer then keeps degrees up to 1 or 2, at up to a third of its cost more."""
 
     def __post_init__(self) -> None:
         self.long_range_errors()
@@ -125,6 +130,13 @@ class MLANetConfig(
         require_at_most(self, MOST)
         if self.pooling_bound is not None and not 0 < self.pooling_bound < math.inf:
             raise ValueError(f"pooling_bound must be positive and finite, or null, got {self.pooling_bound}")
+        if len(set(self.outputs)) < len(self.outputs):
+            raise ValueError(f"outputs: {', '.join(self.outputs)} names one twice")
+        if self.response_degree > l_max:
+            raise ValueError(
+                f"outputs: polarizability is read from features of degree 2 and needs l_max 2 or 3; irreps "
+                f"'{self.irreps}' have l_max {l_max}"
+            )
         if any(not 0 < width <= MOST["hidden"] for width in self.radial_hidden) or len(self.radial_hidden) > 8:
             raise ValueError(
                 f"radial_hidden: at most 8 widths, which must be positive and at most {MOST['hidden']}, "
@@ -159,6 +171,11 @@ class MLANetConfig(
     def l_max(self) -> int:
         """Highest degree of the features."""
         return _parsed(self.irreps).lmax
+
+    @property
+    def response_degree(self) -> int:
+        """Highest degree that `outputs` are read from; 0 without any."""
+        return max((DEGREE_READ[name] for name in self.outputs), default=0)
 
     @property
     def channels(self) -> int:
@@ -196,7 +213,7 @@ class MLANet(Model):
 
     Args:
         config: shape and switches.
-        statistics: species it will know, and what the training set says of their surroundings.
+        statistics: species it will know, and what the training set says of their environments.
     """
 
     config: MLANetConfig
@@ -225,6 +242,9 @@ class MLANet(Model):
         self.long_range = None if config.long_range == "none" else LongRange(config, statistics, config.channels)
         self.direct_forces = DirectForces(irreps) if config.forces == "direct" else None
         self.direct_stress = DirectStress(irreps) if config.forces == "direct" else None
+        channels, wants = config.channels, config.outputs
+        self.dipole = AtomicDipoles(channels) if "dipole" in wants else None
+        self.polarizability = AtomicPolarizabilities(channels, len(species)) if "polarizability" in wants else None
 
     def without_kernels(self) -> str:
         """Why this model, wherever it is, is computed in plain torch only; empty if it may have kernels."""
@@ -269,11 +289,14 @@ class MLANet(Model):
         if self.bonded is not None:
             shift = self.bonded(species[:n], edges.coordination[:n])
             baseline = shift if baseline is None else baseline + shift
-        if self.direct_forces is None or self.direct_stress is None:
-            return ModelOutput(site, baseline=baseline, charges=charges)
         real = features[:n]
+        dipoles = None if self.dipole is None else self.dipole(real[:, 1:4], real[:, 0])
+        tensors = None if self.polarizability is None else self.polarizability(real, species[:n])
+        if self.direct_forces is None or self.direct_stress is None:
+            return ModelOutput(site, baseline=baseline, charges=charges, dipoles=dipoles, polarizabilities=tensors)
         forces = self.direct_forces(real, graph.positions, graph.pbc, structures)
-        return ModelOutput(site, forces, self.direct_stress(real, structures), baseline)
+        stress = self.direct_stress(real, structures)
+        return ModelOutput(site, forces, stress, baseline, dipoles=dipoles, polarizabilities=tensors)
 
     def _baseline(
         self, graph: AtomicGraph, vectors: Tensor, crowded: Tensor | None, scalars: Tensor, alone: Alone
@@ -329,7 +352,7 @@ class MLANet(Model):
 
 
 def _layers(config: MLANetConfig, irreps: o3.Irreps, mean_neighbors: float) -> list[InteractionLayer]:
-    """T layers; the last one of a gradient model returns scalars only."""
+    """T layers; the last one of a gradient model returns scalars, and what `outputs` are read from."""
     shape = AttentionShape(
         heads=config.heads,
         key_dim=config.key_dim,
@@ -345,7 +368,7 @@ def _layers(config: MLANetConfig, irreps: o3.Irreps, mean_neighbors: float) -> l
     layers = []
     for index in range(config.layers):
         last = index + 1 == config.layers and config.forces == "gradient"
-        out = natural_irreps(config.channels, 0 if last else config.l_max)
+        out = natural_irreps(config.channels, config.response_degree if last else config.l_max)
         layers.append(
             InteractionLayer(irreps, out, shape, product=config.node_product == "uuu", normalised=config.norm == "rms")
         )

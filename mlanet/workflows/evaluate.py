@@ -16,18 +16,8 @@ from mlanet.errors import MissingLabelError
 from mlanet.graph import AtomicGraph, Labels, Prediction
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
-from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
+from mlanet.quantities import BY_NAME, FORCES, NAMES, QUANTITIES
 from mlanet.workflows.answers import answers, frames_of
-
-UNITS = {
-    "energy": ("meV/atom", 1000.0),
-    "forces": ("meV/Å", 1000.0),
-    "stress": ("GPa", EV_PER_CUBIC_ANGSTROM_IN_GPA),
-}
-"""Quantity -> unit in reports and what eV/atom, eV/Å and eV/Å³ are multiplied by."""
-
-PLOT_LABELS = {"energy": "energy, eV/atom", "forces": "forces, eV/Å", "stress": "stress, GPa"}
-"""What stands at the axes of parity plots."""
 
 
 class QuantityErrors(msgspec.Struct, frozen=True):
@@ -44,7 +34,7 @@ class Evaluation(msgspec.Struct, frozen=True):
 
     frames: int
     quantities: dict[str, QuantityErrors]
-    """energy per atom, force components, the nine stress components; only what is labelled."""
+    """energy per atom, force components, the nine stress components and so on; only what is predicted and labelled."""
     elements: dict[str, QuantityErrors]
     """Force errors of each element."""
 
@@ -107,7 +97,7 @@ def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Eva
         MissingLabelError: no frame has any label.
     """
     errors, frames = Errors(), 0
-    kept: dict[str, list[Pairs]] = {name: [] for name in UNITS}
+    kept: dict[str, list[Pairs]] = {name: [] for name in NAMES}
     for one in compared:
         frames += 1
         errors.add(one.prediction, one.labels, one.graph)
@@ -121,20 +111,20 @@ def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Eva
             "name them with --key, e.g. --key energy=dft_energy"
         )
     evaluation = Evaluation(frames, _quantities(errors), _elements(errors))
-    return evaluation, {name: _joined(pairs) for name, pairs in kept.items() if counts[name] and keep_pairs}
+    return evaluation, {name: _joined(pairs) for name, pairs in kept.items() if counts.get(name) and keep_pairs}
 
 
 def _quantities(errors: Errors) -> dict[str, QuantityErrors]:
     mae, rmse, counts = errors.mae(), errors.rmse(), errors.counts
     return {
-        name: QuantityErrors(unit, mae[name] * factor, rmse[name] * factor, counts[name])
-        for name, (unit, factor) in UNITS.items()
+        name: QuantityErrors(one.compared, mae[name] * one.factor, rmse[name] * one.factor, counts[name])
+        for name, one in BY_NAME.items()
         if name in mae
     }
 
 
 def _elements(errors: Errors) -> dict[str, QuantityErrors]:
-    unit, factor = UNITS["forces"]
+    unit, factor = FORCES.compared, FORCES.factor
     return {
         symbol: QuantityErrors(unit, mae * factor, rmse * factor, count)
         for symbol, (mae, rmse, count) in errors.by_element().items()
@@ -142,14 +132,16 @@ def _elements(errors: Errors) -> dict[str, QuantityErrors]:
 
 
 def _pairs(one: Compared) -> dict[str, Pairs]:
-    """The labelled numbers of one structure: energy in eV/atom, forces in eV/Å, stress in GPa."""
-    scale = {"energy": 1 / one.graph.n_atoms, "forces": 1.0, "stress": EV_PER_CUBIC_ANGSTROM_IN_GPA}
-    pairs = {}
-    for name, factor in scale.items():
-        reference = getattr(one.labels, name).double().numpy().ravel() * factor
-        predicted = getattr(one.prediction, name).double().numpy().ravel() * factor
+    """The labelled numbers of one structure: energy in eV/atom, forces in eV/Å, stress in GPa, and so on."""
+    pairs: dict[str, Pairs] = {}
+    for each in QUANTITIES:
+        if (answer := getattr(one.prediction, each.name)) is None:
+            continue
+        factor = each.drawn_factor / (one.graph.n_atoms if each.of_each_atom else 1)
+        reference = getattr(one.labels, each.name).double().numpy().ravel() * factor
+        predicted = answer.double().numpy().ravel() * factor
         known = np.isfinite(reference) & np.isfinite(predicted)  # a stress may be undefined
-        pairs[name] = Pairs(reference[known], predicted[known])
+        pairs[each.name] = Pairs(reference[known], predicted[known])
     return pairs
 
 
@@ -164,6 +156,6 @@ def draw(folder: Path, pairs: dict[str, Pairs]) -> list[Path]:
     places = []
     for name, one in pairs.items():
         place = folder / f"parity_{name}.png"
-        parity(place, one.reference, one.predicted, PLOT_LABELS[name])
+        parity(place, one.reference, one.predicted, BY_NAME[name].label)
         places.append(place)
     return places
