@@ -198,13 +198,16 @@ class MLANetCalculator(Calculator):
         if isinstance(self.potential.model.config, ModelConfig):
             weights = self.potential.state_dict()
             state["potential"] = (self.potential.model.config, self.potential.statistics, weights)
+            state["domain"] = self.potential.domain
         return state
 
     @usual_torch()
     def __setstate__(self, state: dict[str, Any]) -> None:
+        domain = state.pop("domain", None)
         self.__dict__.update(state)
         if isinstance(self.potential, tuple):
             self.potential = rebuilt(*self.potential).requires_grad_(False)
+            self.potential.domain = domain
             if self.parameters["tabulated"]:
                 self.potential.tabulated()
             use_kernels(self.potential, self.parameters["kernels"])

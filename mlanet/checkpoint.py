@@ -26,6 +26,7 @@ from torch import Tensor
 from mlanet.ambient import usual_torch
 from mlanet.config import parse, preset_names, suggestion, to_data
 from mlanet.devices import DEVICES, device_called
+from mlanet.domain import Domain
 from mlanet.errors import CheckpointError, ConfigError
 from mlanet.files import write_whole
 from mlanet.models import MOST_NUMBERS, ModelConfig, as_written
@@ -132,7 +133,8 @@ def save_model(potential: Potential, path: str | os.PathLike[str], card: Mapping
         card=dict(card or {}),
         parameters=sum(parameter.numel() for parameter in potential.parameters()),
     )
-    _write(path, MODEL, json.dumps(msgspec.to_builtins(text)), potential.state_dict())
+    tensors = potential.state_dict() | Domain.tensors_of(potential.domain)
+    _write(path, MODEL, json.dumps(msgspec.to_builtins(text)), tensors)
 
 
 @usual_torch()
@@ -151,13 +153,14 @@ def load_model(
     """
     file = _read(path, MODEL)
     header = _model_header(file, path)
-    weights = _tensors(file, path)
+    weights, domain = Domain.parted(_tensors(file, path))
     if problem := unsound(weights):
         raise CheckpointError(f"{path}: {problem}; the model cannot be used")
     try:
         # What the header asks for is built only if the file holds as much: seven hundred bytes could ask for 80 GB.
         most = 2 * sum(one.numel() for one in weights.values()) + BESIDE_WEIGHTS
         potential = rebuilt(header.config, header.statistics, weights, most)
+        potential.domain = Domain.of_tensors(domain, len(header.statistics.species))
     except (RuntimeError, ValueError, TypeError, LookupError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: weights and configuration do not belong together: {reason}") from None
@@ -249,6 +252,7 @@ def copied(potential: Potential) -> Potential:
     if not isinstance(potential.model.config, ModelConfig):
         return copy.deepcopy(potential).eval()
     found = rebuilt(potential.model.config, potential.statistics, potential.state_dict())
+    found.domain = potential.domain
     return found.with_kernels(potential.model.kernels)
 
 

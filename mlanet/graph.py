@@ -128,6 +128,8 @@ class Prediction:
     - stress (S, 3, 3) eV/Å³, σ = (1/V) ∂E/∂ε, tension positive, V of the given cell; NaN where no direction is
       periodic or the cell has no volume · atomic_energies (N,) eV, float64, summing to `energy`
     - charges (N,) e, the latent charges of a model with a Coulomb term, or None
+    - features (N, C), what the network makes of each atom before its last linear layer, less the same of a lone atom;
+      only of potentials that are watched (`Potential.domain`)
     """
 
     energy: Tensor
@@ -135,6 +137,7 @@ class Prediction:
     stress: Tensor
     atomic_energies: Tensor
     charges: Tensor | None = None
+    features: Tensor | None = None
 
     def detach(self) -> Prediction:
         """The same numbers without their history."""

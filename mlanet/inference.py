@@ -66,9 +66,13 @@ def split(prediction: Prediction, graph: AtomicGraph) -> list[Prediction]:
     counts = graph.atoms_per_structure().tolist()
     forces = prediction.forces.split(counts)
     atomic = prediction.atomic_energies.split(counts)
-    charges = [None] * len(counts) if prediction.charges is None else prediction.charges.split(counts)
+    none = [None] * len(counts)
+    charges = none if prediction.charges is None else prediction.charges.split(counts)
+    features = none if prediction.features is None else prediction.features.split(counts)
     return [
-        Prediction(prediction.energy[i : i + 1], forces[i], prediction.stress[i : i + 1], atomic[i], charges[i])
+        Prediction(
+            prediction.energy[i : i + 1], forces[i], prediction.stress[i : i + 1], atomic[i], charges[i], features[i]
+        )
         for i in range(graph.n_structures)
     ]
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mlanet.ambient import usual_torch
+from mlanet.domain import Domain
 from mlanet.errors import GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, ModelOutput, Prediction
 from mlanet.models import MOST_NUMBERS, Model, ModelSettings, build_model
@@ -38,6 +39,10 @@ class Potential(nn.Module):
     Args:
         model: a `Model`: graph -> site energies, and what it says of itself.
         statistics: references, scales and the species that the model knows.
+
+    Attributes:
+        domain: what is known of where it can be trusted, or None; saved with the weights (`mlanet.limits`).
+        watched: whether predictions carry `features` even without a domain.
     """
 
     references: Tensor
@@ -49,6 +54,8 @@ class Potential(nn.Module):
         self.model = model
         self.statistics = statistics
         self.matmul = "float32"
+        self.domain: Domain | None = None
+        self.watched = False
         self._spoke_of_charge = False
         index = torch.full((256,), -1, dtype=torch.int64)
         index[list(statistics.species)] = torch.arange(len(statistics.species))
@@ -170,18 +177,19 @@ class Potential(nn.Module):
             positions = graph.positions.detach().requires_grad_()
             strain = torch.zeros_like(graph.cell).requires_grad_()
             strained = deformed(dataclasses.replace(graph, positions=positions), strain)
-            output = self.model(strained)
+            output, features = self._asked(strained)
             energy, atomic = self._energies(graph, output)
             gradient, virial = torch.autograd.grad(
                 energy.sum(), (positions, strain), create_graph=self.training, materialize_grads=True
             )
         stress = stress_from_virial(virial, graph)
-        return Prediction(energy, -gradient.to(graph.dtype), stress.to(graph.dtype), atomic, output.charges)
+        forces = -gradient.to(graph.dtype)
+        return Prediction(energy, forces, stress.to(graph.dtype), atomic, output.charges, features)
 
     def _direct(self, graph: AtomicGraph) -> Prediction:
         """Forces and stress from the model's own heads."""
         with torch.set_grad_enabled(self.training):
-            output = self.model(graph)
+            output, features = self._asked(graph)
             energy, atomic = self._energies(graph, output)
             assert output.forces is not None
             # One factor for all elements: the head has taken out net force and torque already.
@@ -189,7 +197,23 @@ class Potential(nn.Module):
             stress = torch.full_like(graph.cell, torch.nan, dtype=graph.dtype)
             if output.stress is not None:
                 stress = _only_where_periodic(output.stress * self.statistics.stress_scale, graph)
-        return Prediction(energy, output.forces * scale, stress, atomic)
+        return Prediction(energy, output.forces * scale, stress, atomic, features=features)
+
+    def _asked(self, graph: AtomicGraph) -> tuple[ModelOutput, Tensor | None]:
+        """What the model answers, and where it is watched, what its last linear layer saw of each atom (N, C)."""
+        last = self.model.last_linear() if self.domain is not None or self.watched else None
+        if last is None:
+            return self.model(graph), None
+        seen: list[Tensor] = []
+        hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+        try:
+            output = self.model(graph)
+        finally:
+            hook.remove()
+        features, n = seen[-1], graph.n_atoms
+        if features.shape[0] == n + len(self.species):
+            return output, features[:n] - features[n:][self.species_index[graph.numbers]]
+        return output, features[:n]
 
     def _restore_constants(self) -> None:
         """References and scales in full float64 from the statistics, whatever type the weights have."""

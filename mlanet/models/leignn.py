@@ -176,6 +176,10 @@ class LEIGNN(Model):
         """Why kernels do not serve this model where it is and in its precision; empty if they do."""
         return dispatch.obstacle(self.embedding.weight)
 
+    def last_linear(self) -> nn.Linear | None:
+        """The end of the read-out of each atom."""
+        return self.readout[-1]
+
     @property
     def conservative(self) -> bool:
         """Whether forces are the gradient of the energy."""

@@ -1,0 +1,60 @@
+"""Standard errors, from what is measured of an atom or structure; fitted to errors on data held back.
+
+    ln s = g · θ,      θ = argmin Σ_k n_k (ln s_k + e_k² / 2 s_k²) + λ |θ − θ₀|²
+
+the likelihood of Gaussian errors e_k (mean square over n_k components), which is convex in θ and makes errors as large
+as predicted in the mean along every column of g.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+RIDGE = 1.0
+"""λ: in components of errors. A coefficient that fewer speak of stays near where it began."""
+STEPS = 60
+"""Newton's, at most."""
+SMALLEST = 1e-6
+"""Errors are no smaller than this fraction of their root mean square."""
+
+
+def fitted(columns: Tensor, squared: Tensor, counts: Tensor, prior: Tensor, ridge: Tensor) -> Tensor:
+    """θ (K,), by Newton's method with halved steps.
+
+    - columns (M, K) · squared (M,) mean squares of errors · counts (M,) components in each · prior θ₀ (K,)
+    - ridge (K,): λ of each coefficient
+    """
+    mean = float((squared * counts).sum() / counts.sum())
+    squared = squared.clamp(min=SMALLEST**2 * mean + 1e-300)
+    theta = prior.clone()
+
+    def loss(at: Tensor) -> Tensor:
+        log = columns @ at
+        return (counts * (log + 0.5 * squared * torch.exp(-2 * log))).sum() + (ridge * (at - prior).square()).sum()
+
+    now = loss(theta)
+    for _ in range(STEPS):
+        ratio = squared * torch.exp(-2 * (columns @ theta))
+        slope = columns.T @ (counts * (1 - ratio)) + 2 * ridge * (theta - prior)
+        # The expected curvature keeps a step finite where errors are far larger than predicted.
+        curve = columns.T @ (columns * (counts * (1 + ratio.clamp(max=10.0)))[:, None]) + 2 * torch.diag(ridge)
+        step = torch.linalg.solve(curve, slope)
+        size = 1.0
+        while size > 1e-6 and not bool(loss(theta - size * step) < now):
+            size *= 0.5
+        if size <= 1e-6:
+            break
+        theta = theta - size * step
+        before, now = now, loss(theta)
+        if float(before - now) < 1e-9 * (1 + abs(float(now))):
+            break
+    return theta
+
+
+def scale_of(squared: Tensor, counts: Tensor, away: Tensor) -> Tensor:
+    """(2,): ln α and b of s = α q^b, for `away` = ln q; b near 1, as far as few data say nothing else."""
+    columns = torch.stack([torch.ones_like(away), away], dim=1)
+    start = 0.5 * torch.log((squared * torch.exp(-2 * away) * counts).sum() / counts.sum() + 1e-300)
+    prior = torch.stack([start, torch.ones_like(start)])
+    return fitted(columns, squared, counts, prior, torch.tensor([1e-6, 10.0], dtype=torch.float64))
