@@ -26,7 +26,7 @@ from torch import Tensor
 from mlanet.ambient import usual_torch
 from mlanet.config import parse, preset_names, suggestion, to_data
 from mlanet.devices import DEVICES, device_called
-from mlanet.domain import Domain
+from mlanet.domain import Domain, parted, tensors_of
 from mlanet.errors import CheckpointError, ConfigError
 from mlanet.files import write_whole
 from mlanet.models import MOST_NUMBERS, ModelConfig, as_written
@@ -133,8 +133,7 @@ def save_model(potential: Potential, path: str | os.PathLike[str], card: Mapping
         card=dict(card or {}),
         parameters=sum(parameter.numel() for parameter in potential.parameters()),
     )
-    tensors = potential.state_dict() | Domain.tensors_of(potential.domain)
-    _write(path, MODEL, json.dumps(msgspec.to_builtins(text)), tensors)
+    _write(path, MODEL, json.dumps(msgspec.to_builtins(text)), potential.state_dict() | tensors_of(potential.domain))
 
 
 @usual_torch()
@@ -151,9 +150,8 @@ def load_model(
         CheckpointError: no such file, damaged, of another kind, of a later mlanet, or with weights that are not finite.
         ConfigError: a device that this machine does not have.
     """
-    file = _read(path, MODEL)
-    header = _model_header(file, path)
-    weights, domain = Domain.parted(_tensors(file, path))
+    header = _model_header(file := _read(path, MODEL), path)
+    weights, domain = parted(_tensors(file, path))
     if problem := unsound(weights):
         raise CheckpointError(f"{path}: {problem}; the model cannot be used")
     try:

@@ -19,8 +19,8 @@ class Domain:
 
     Z species in the order of `Statistics.species`, C features of an atom (`Prediction.features`).
 
-    - mean (Z, C) · whiten (Z or 1, C, C): y = (x − mean) whiten has unit covariance over the training atoms of a species
-      (of all species where there are many, to keep the file small)
+    - mean (Z, C) · whiten (Z or 1, C, C): y = (x − mean) whiten has unit covariance over the training atoms of a
+      species (of all species where there are many, to keep the file small)
     - reach (Z,): |y| / √C of the farthest atom, a little widened · coordination (Z, 2): least and most
     - rigidity (C, C): inverse of the second moment of the structures' mean features, with a small ridge
     - energy (2,), forces (K,), stress (2,): coefficients of the logarithm of a standard error (`mlanet.limits.errors`);
@@ -42,7 +42,7 @@ class Domain:
         if self.mean.dim() != 2 or len(self.mean) != n_species:
             return f"limits.mean has the shape {tuple(self.mean.shape)}, expected {n_species} rows"
         width = self.mean.shape[1]
-        expected = {
+        expected: dict[str, list[tuple[int, ...]]] = {
             "reach": [(n_species,)],
             "coordination": [(n_species, 2)],
             "rigidity": [(width, width)],
@@ -58,21 +58,6 @@ class Domain:
             if not bool(torch.isfinite(one).all()):
                 return f"limits.{name} holds NaN or infinity"
         return ""
-
-    @staticmethod
-    def tensors_of(domain: Domain | None) -> dict[str, Tensor]:
-        """As they stand in a model file, the large ones in float32; nothing where there is no domain."""
-        if domain is None:
-            return {}
-        large = ("mean", "whiten")
-        named = {one.name: getattr(domain, one.name) for one in dataclasses.fields(domain)}
-        return {PREFIX + name: one.to(torch.float32) if name in large else one for name, one in named.items()}
-
-    @staticmethod
-    def parted(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Those of a model file as weights, and as parts of a domain."""
-        weights = {name: one for name, one in tensors.items() if not name.startswith(PREFIX)}
-        return weights, {name: one for name, one in tensors.items() if name.startswith(PREFIX)}
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor], n_species: int) -> Domain | None:
@@ -91,3 +76,18 @@ class Domain:
         if problem := domain.problem(n_species):
             raise ValueError(problem)
         return domain
+
+
+def tensors_of(domain: Domain | None) -> dict[str, Tensor]:
+    """As they stand in a model file, the large ones in float32; nothing where there is no domain."""
+    if domain is None:
+        return {}
+    large = ("mean", "whiten")
+    named = {one.name: getattr(domain, one.name) for one in dataclasses.fields(domain)}
+    return {PREFIX + name: one.to(torch.float32) if name in large else one for name, one in named.items()}
+
+
+def parted(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Those of a model file as weights, and as parts of a domain."""
+    weights = {name: one for name, one in tensors.items() if not name.startswith(PREFIX)}
+    return weights, {name: one for name, one in tensors.items() if name.startswith(PREFIX)}

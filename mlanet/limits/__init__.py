@@ -2,6 +2,9 @@
 
 from mlanet.limits.assess import EDGE, INSIDE, OUTSIDE, UNKNOWN, Assessment, assess, of_batch, worse
 from mlanet.limits.fit import fit_domain
+from mlanet.limits.of_file import find_limits
+from mlanet.limits.told import assessed_results, with_assessment
+from mlanet.limits.watch import Watch
 
 __all__ = [
     "EDGE",
@@ -9,8 +12,12 @@ __all__ = [
     "OUTSIDE",
     "UNKNOWN",
     "Assessment",
+    "Watch",
     "assess",
+    "assessed_results",
+    "find_limits",
     "fit_domain",
     "of_batch",
+    "with_assessment",
     "worse",
 ]

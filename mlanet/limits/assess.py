@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlanet.domain import Domain
-from mlanet.graph import AtomicGraph, Prediction
+from mlanet.graph import AtomicGraph, Prediction, batch_graphs
 from mlanet.limits.facts import Around, Reason, around, facts, named
 from mlanet.limits.measure import TINY, distances, force_columns, rigidity, structure_features
+from mlanet.potential import has_stress
 from mlanet.statistics import Statistics
 
 INSIDE, EDGE, OUTSIDE, UNKNOWN = "inside", "edge", "outside", "unknown"
@@ -24,6 +25,8 @@ FAR = 1.5
 """Of the reach of the training set: outside from here on."""
 MOST_GROWTH = 1e3
 """Of a standard error, far outside."""
+MOST_LOGARITHM = 50.0
+"""So that no number overflows."""
 
 
 @dataclass(frozen=True)
@@ -53,39 +56,54 @@ class Assessment:
 
 
 class Measured(NamedTuple):
-    """What standard errors are computed from, of one structure; tensors of one entry or of one per atom."""
+    """What standard errors are computed from, of a batch on the CPU: tensors with an entry per atom or per structure.
+
+    - away, white: `distances` · energies (N,), energy (S,): rigidities · species (N,) · force (N,) eV/Å, sizes
+    """
 
     away: Tensor
     white: Tensor
-    energy: Tensor
     energies: Tensor
+    energy: Tensor
     species: Tensor
     force: Tensor
 
 
 def assess(domain: Domain | None, statistics: Statistics, graph: AtomicGraph, prediction: Prediction) -> Assessment:
-    """Judge what a potential said of one structure.
-
-    Args:
-        domain: `Potential.domain` · statistics: of the potential
-        graph: of one structure, with every pair within the cutoff (more do no harm)
-        prediction: with `features`
-    """
-    if domain is None or prediction.features is None:
-        return Assessment(UNKNOWN)
-    with torch.no_grad():
-        where = around(graph, statistics)
-        found = measured(domain, statistics, where.graph, where.species, prediction.map(Tensor.cpu))
-        score = found.away / domain.reach[where.species]
-        reasons = sorted([*facts(domain, statistics, where), *_far(where, score)], key=lambda one: -one.grade)
-        return _errors(domain, where, found, score, reasons, prediction)
+    """Judge what a potential said of one structure; see `of_batch`."""
+    (found,) = of_batch(domain, statistics, [graph], [prediction])
+    return found
 
 
 def of_batch(
-    domain: Domain | None, statistics: Statistics, graphs: Iterable[AtomicGraph], predictions: Iterable[Prediction]
+    domain: Domain | None, statistics: Statistics, graphs: Sequence[AtomicGraph], predictions: Sequence[Prediction]
 ) -> list[Assessment]:
-    """Of several structures, each by itself."""
-    return [assess(domain, statistics, *one) for one in zip(graphs, predictions, strict=True)]
+    """Judge what a potential said of some structures, each by itself but all at once.
+
+    Args:
+        domain: `Potential.domain` · statistics: of the potential
+        graphs: of one structure each, with every pair within the cutoff
+        predictions: with `features`
+    """
+    features = [one.features for one in predictions]
+    if domain is None or not features or any(one is None for one in features):
+        return [Assessment(UNKNOWN) for _ in graphs]
+    with torch.no_grad():
+        graph = batch_graphs([one.to("cpu") for one in graphs])
+        where = around(graph, statistics)
+        joined = [torch.cat([one.cpu() for one in features if one is not None])]
+        joined.append(torch.cat([one.forces.cpu() for one in predictions]))
+        found = measured(domain, statistics, where, *joined)
+        score = found.away / domain.reach[where.species]
+        reasons: list[list[Reason]] = [[] for _ in graphs]
+        if [*facts(domain, statistics, where), *_far(where, score)]:
+            # Rarely: then one by one, since reasons belong to structures.
+            parts = score.split(graph.atoms_per_structure().tolist())
+            for index, one in enumerate(graphs):
+                alone = around(one.to("cpu"), statistics)
+                reasons[index] = [*facts(domain, statistics, alone), *_far(alone, parts[index])]
+        defined = torch.stack([torch.isfinite(one.stress).all().cpu() for one in predictions])
+        return _together(reasons, score, graph, _errors(domain, where, found, score, defined))
 
 
 def worse(one: str, other: str) -> bool:
@@ -98,31 +116,39 @@ def worse(one: str, other: str) -> bool:
     return order.index(one) > order.index(other)
 
 
-def measured(
-    domain: Domain, statistics: Statistics, graph: AtomicGraph, species: Tensor, prediction: Prediction
-) -> Measured:
-    """Distances and rigidities of a structure on the CPU."""
-    assert prediction.features is not None
-    scale = torch.tensor(statistics.scale, dtype=torch.float64)[species]
-    away, white = distances(domain, prediction.features, species)
-    whole = structure_features(prediction.features, scale, graph)
-    one = torch.ones(1, dtype=torch.float64)
+def measured(domain: Domain, statistics: Statistics, where: Around, features: Tensor, forces: Tensor) -> Measured:
+    """Distances and rigidities, from features (N, C) and forces (N, 3) eV/Å."""
+    scale = torch.tensor(statistics.scale, dtype=torch.float64)[where.species]
+    away, white = distances(domain, features, where.species)
+    whole = structure_features(features, scale, where.graph)
     return Measured(
         away,
         white,
-        rigidity(domain, whole, one.expand(len(whole))),
-        rigidity(domain, prediction.features, scale),
-        species,
-        prediction.forces.double().square().sum(dim=1).sqrt(),
+        rigidity(domain, features, scale),
+        rigidity(domain, whole, torch.ones(len(whole), dtype=torch.float64)),
+        where.species,
+        forces.double().square().sum(dim=1).sqrt(),
     )
 
 
-def stress_measure(force_std: Tensor, graph: AtomicGraph) -> Tensor | None:
-    """√⟨s²⟩ (N/V)^{2/3}, eV/Å³: what the errors of forces would do to the stress; None without a volume."""
-    volume = graph.volume()
-    if not bool(graph.pbc.any()) or not float(volume) > 0:
-        return None
-    return force_std.square().mean().sqrt() * (graph.n_atoms / volume[0]) ** (2 / 3)
+def stress_measure(per_force: Tensor, graph: AtomicGraph) -> Tensor:
+    """√⟨s²⟩ (N/V)^{2/3}, (S,) eV/Å³: what the errors of forces would do to the stress; NaN without a volume."""
+    counts, volume = graph.atoms_per_structure(), graph.volume()
+    total = torch.zeros(graph.n_structures, dtype=torch.float64).index_add(0, graph.structure, per_force.square())
+    dense = torch.where(has_stress(graph), counts / volume.clamp(min=TINY), torch.nan)
+    return (total / counts).sqrt() * dense ** (2 / 3)
+
+
+def force_std(domain: Domain, found: Measured, score: Tensor) -> Tensor:
+    """(N,) eV/Å, standard error of each component of the force; it grows with the distance beyond the border."""
+    columns = force_columns(domain, found.species, found.force, found.away, found.white)
+    growth = score.clamp(min=1.0, max=MOST_GROWTH)
+    return torch.exp((columns @ domain.forces).clamp(max=MOST_LOGARITHM)) * growth
+
+
+def scaled(coefficients: Tensor, measure: Tensor) -> Tensor:
+    """α q^b, of `mlanet.limits.errors.scale_of`."""
+    return torch.exp(coefficients[0] + coefficients[1] * torch.log(measure + TINY))
 
 
 def _far(where: Around, score: Tensor) -> list[Reason]:
@@ -136,39 +162,50 @@ def _far(where: Around, score: Tensor) -> list[Reason]:
     return [Reason(2 if most > FAR else 1, f"{text} ({named(where.graph, far)})", far.tolist())]
 
 
-def _errors(
-    domain: Domain, where: Around, found: Measured, score: Tensor, reasons: list[Reason], prediction: Prediction
-) -> Assessment:
-    """Standard errors, and all of it together."""
-    grade = reasons[0].grade if reasons else 0
-    atoms = tuple(dict.fromkeys(one for reason in reasons for one in reason.atoms))
-    words = tuple(reason.text for reason in reasons)
-    known = Assessment(WORDS[grade], words, atoms, distance=score.numpy())
-    if not len(domain.forces) and not len(domain.energy):
-        return known
-    n = where.graph.n_atoms
+class _Errors(NamedTuple):
+    """Standard errors of a batch, in the shapes of its quantities; None where unknown."""
+
+    energy: Tensor | None
+    energies: Tensor | None
+    forces: Tensor | None
+    stress: Tensor | None
+
+
+def _errors(domain: Domain, where: Around, found: Measured, score: Tensor, defined: Tensor) -> _Errors:
+    """Of whatever was calibrated; stress is NaN where the model has `defined` none."""
     energy = energies = forces = stress = None
     if len(domain.energy):
-        per_atom = scaled(domain.energy, found.energy)
-        energies = scaled(domain.energy, found.energies).numpy()
-        energy = float(per_atom[0]) * n
+        energy = scaled(domain.energy, found.energy) * where.graph.atoms_per_structure()
+        energies = scaled(domain.energy, found.energies)
     if len(domain.forces):
-        per_force = force_std(domain, found, score)
-        forces = per_force.numpy()
-        measure = stress_measure(per_force, where.graph)
-        defined = bool(torch.isfinite(prediction.stress).all())
-        if measure is not None and len(domain.stress) and defined:
-            stress = float(scaled(domain.stress, measure))
-    return Assessment(WORDS[grade], words, atoms, energy, energies, forces, stress, score.numpy())
+        forces = force_std(domain, found, score)
+        if len(domain.stress):
+            stress = scaled(domain.stress, stress_measure(forces, where.graph))
+            stress = torch.where(defined, stress, torch.nan)
+    return _Errors(energy, energies, forces, stress)
 
 
-def force_std(domain: Domain, found: Measured, score: Tensor) -> Tensor:
-    """(N,) eV/Å, standard error of each component of the force; it grows with the distance beyond the border."""
-    columns = force_columns(domain, found.species, found.force, found.away, found.white)
-    growth = score.clamp(min=1.0, max=MOST_GROWTH)
-    return torch.exp((columns @ domain.forces).clamp(max=50.0)) * growth
+def _together(reasons: list[list[Reason]], score: Tensor, graph: AtomicGraph, errors: _Errors) -> list[Assessment]:
+    """One for each structure."""
+    counts = graph.atoms_per_structure().tolist()
 
+    def split(values: Tensor | None) -> list[NDArray[np.float64] | None]:
+        return [None] * len(counts) if values is None else [one.numpy() for one in values.split(counts)]
 
-def scaled(coefficients: Tensor, measure: Tensor) -> Tensor:
-    """α q^b, of `mlanet.limits.errors.scale_of`."""
-    return torch.exp(coefficients[0] + coefficients[1] * torch.log(measure + TINY))
+    scores, atomic, forces = split(score), split(errors.energies), split(errors.forces)
+    found = []
+    for index, unsorted in enumerate(reasons):
+        ordered = sorted(unsorted, key=lambda one: -one.grade)
+        found.append(
+            Assessment(
+                WORDS[ordered[0].grade if ordered else 0],
+                tuple(one.text for one in ordered),
+                tuple(dict.fromkeys(atom for one in ordered for atom in one.atoms)),
+                None if errors.energy is None else float(errors.energy[index]),
+                atomic[index],
+                forces[index],
+                None if errors.stress is None or bool(errors.stress[index].isnan()) else float(errors.stress[index]),
+                scores[index],
+            )
+        )
+    return found

@@ -16,7 +16,7 @@ from mlanet.limits.measure import coordination
 from mlanet.statistics import Statistics
 
 CLOSE = (0.95, 0.9)
-"""Of the closest distance in training: at the edge, and outside. Thermal motion beyond the training set's reaches 0.95."""
+"""Of the closest distance in training: at the edge, and outside; thermal motion of the same kind reaches 0.95."""
 CROWDED = (0.97, 0.93)
 """Of the scale of lengths at which an atom is as crowded as the most crowded one in training."""
 BARE = (0.9, 0.7)
@@ -109,17 +109,19 @@ def _coordinated(domain: Domain, around: Around) -> Iterator[Reason]:
     known = torch.isfinite(least) & (most > 0)
     for low, factors, word in ((True, BARE, "fewer"), (False, FULL, "more")):
         limit = least if low else most
-        grades = [known & ((found < one * limit - 1e-9) if low else (found > one * limit + 1e-9)) for one in factors]
-        if not bool(grades[0].any()):
+        edge, outside = (
+            known & ((found < one * limit - 1e-9) if low else (found > one * limit + 1e-9)) for one in factors
+        )
+        if not bool(edge.any()):
             continue
         far = (found - limit).abs() / limit.clamp(min=1e-9)
-        worst = int(torch.where(grades[0], far, -1.0).argmax())
+        worst = int(torch.where(edge, far, -1.0).argmax())
         symbol = chemical_symbols[int(graph.numbers[worst])]
         text = (
             f"{word} neighbours than any {symbol} in training: {float(found[worst]):.2f}, "
             f"{'at least' if low else 'at most'} {float(limit[worst]):.2f} there, counted by distance"
         )
-        yield from _beyond(graph, *grades, text)
+        yield from _beyond(graph, edge, outside, text)
 
 
 def _beyond(graph: AtomicGraph, edge: Tensor, outside: Tensor, text: str) -> Iterator[Reason]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,12 +12,12 @@ from torch import Tensor
 
 from mlanet.data.samples import Sample
 from mlanet.domain import Domain
-from mlanet.graph import Prediction
+from mlanet.graph import Prediction, batch_graphs, batch_labels
 from mlanet.inference import predict
 from mlanet.limits.assess import force_std, measured, stress_measure
 from mlanet.limits.errors import fitted, scale_of
 from mlanet.limits.facts import around
-from mlanet.limits.measure import coordination, distances, force_columns, structure_features
+from mlanet.limits.measure import TINY, coordination, distances, force_columns, structure_features
 from mlanet.potential import Potential
 
 MOST_STRUCTURES = 2000
@@ -42,7 +43,9 @@ class Seen(NamedTuple):
     prediction: Prediction
 
 
-def fit_domain(potential: Potential, training: Sequence[Sample], held: Sequence[Sample], seed: int = 0) -> Domain | None:
+def fit_domain(
+    potential: Potential, training: Sequence[Sample], held: Sequence[Sample], seed: int = 0
+) -> Domain | None:
     """Where a potential can be trusted, from its training set and from labelled structures held back.
 
     Costs a prediction of each. Without structures held back (`FEWEST`) the errors stay unknown.
@@ -150,44 +153,39 @@ def _reaching(domain: Domain, potential: Potential, seen: Sequence[Seen], kept: 
         most = most.scatter_reduce(0, where.species, count, "amax")
     least = torch.where(torch.isfinite(least), least, 0.0)
     reach = torch.where(reach > 0, reach, 1.0)
-    return domain.__class__(
-        **{**vars(domain), "reach": MARGIN * reach, "coordination": torch.stack([least, most], dim=1)}
-    )
+    return dataclasses.replace(domain, reach=MARGIN * reach, coordination=torch.stack([least, most], dim=1))
 
 
 def _with_errors(domain: Domain, potential: Potential, kept: Sequence[Seen]) -> Domain:
     """Coefficients of the standard errors, of whatever is labelled."""
-    statistics = potential.statistics
-    energy, columns, stress = [], [], []
-    for one in kept:
-        graph, labels, prediction = one.sample.graph, one.sample.labels, one.prediction
-        where = around(graph, statistics)
-        found = measured(domain, statistics, graph, where.species, prediction)
-        if bool(torch.isfinite(labels.energy).all()):
-            wrong = float(prediction.energy[0] - labels.energy[0]) / graph.n_atoms
-            energy.append((torch.log(found.energy + 1e-9), wrong**2))
-        wrongs = (prediction.forces.double() - labels.forces.double()).square().mean(dim=1)
-        known = torch.isfinite(wrongs)
-        row = force_columns(domain, found.species, found.force, found.away, found.white)
-        columns.append((row[known], wrongs[known]))
-        if bool(torch.isfinite(labels.stress).all()) and bool(torch.isfinite(prediction.stress).all()):
-            stress.append((where, found, float((prediction.stress - labels.stress).square().mean())))
-    changes: dict[str, Tensor] = {}
-    if len(energy) >= FEWEST:
-        away = torch.cat([one for one, _ in energy])
-        squared = torch.tensor([wrong for _, wrong in energy], dtype=torch.float64)
-        changes["energy"] = scale_of(squared, torch.ones_like(squared), away)
-    table, squared = torch.cat([one for one, _ in columns]), torch.cat([one for _, one in columns])
-    if len(squared) >= FEWEST:
-        changes["forces"] = _force_coefficients(table, squared, len(potential.species))
-    domain = Domain(**{**vars(domain), **changes})
-    if len(stress) >= FEWEST and len(domain.forces):
-        ones = torch.ones(1, dtype=torch.float64)
-        measures = [stress_measure(force_std(domain, found, ones), where.graph) for where, found, _ in stress]
-        away = torch.stack([torch.log(one + 1e-9) for one in measures if one is not None])
-        squared = torch.tensor([wrong for _, _, wrong in stress], dtype=torch.float64)
-        domain = Domain(**{**vars(domain), "stress": scale_of(squared, torch.ones_like(squared), away)})
-    return domain
+    graph = batch_graphs([one.sample.graph for one in kept])
+    labels = batch_labels([one.sample.labels for one in kept])
+    features, _ = _rows(potential, kept)
+    forces = torch.cat([one.prediction.forces for one in kept]).double()
+    where = around(graph, potential.statistics)
+    found = measured(domain, potential.statistics, where, features, forces)
+    energy = torch.cat([one.prediction.energy for one in kept])
+    wrong = ((energy - labels.energy) / graph.atoms_per_structure()).square()
+    changes: dict[str, Tensor] = {"energy": _calibrated(found.energy, wrong)}
+    wrong = (forces - labels.forces).square().mean(dim=1)
+    known = torch.isfinite(wrong)
+    if int(known.sum()) < FEWEST:
+        return dataclasses.replace(domain, **changes)
+    columns = force_columns(domain, found.species, found.force, found.away, found.white)
+    changes["forces"] = _force_coefficients(columns[known], wrong[known], len(potential.species))
+    domain = dataclasses.replace(domain, **changes)
+    measure = stress_measure(force_std(domain, found, torch.ones_like(found.away)), graph)
+    stress = torch.cat([one.prediction.stress for one in kept]).double()
+    wrong = (stress - labels.stress).square().mean(dim=(1, 2))
+    return dataclasses.replace(domain, stress=_calibrated(measure, wrong))
+
+
+def _calibrated(measure: Tensor, wrong: Tensor) -> Tensor:
+    """(2,) of `scale_of` where enough is labelled, else empty."""
+    known = torch.isfinite(wrong) & torch.isfinite(measure)
+    if int(known.sum()) < FEWEST:
+        return torch.zeros(0, dtype=torch.float64)
+    return scale_of(wrong[known], torch.ones_like(wrong[known]), torch.log(measure[known] + TINY))
 
 
 def _force_coefficients(columns: Tensor, squared: Tensor, n_species: int) -> Tensor:

@@ -97,7 +97,7 @@ class Model(nn.Module):
         return True
 
     def last_linear(self) -> nn.Linear | None:
-        """The layer whose output is the site energies: it sees what the network makes of each atom, (N, C) or more rows.
+        """The layer whose output is the site energies; it sees what the network makes of each atom, (N, C).
 
         Rows beyond the N atoms are lone atoms of each species. None: nothing of the kind (`mlanet.limits`).
         """

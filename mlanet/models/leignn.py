@@ -178,7 +178,8 @@ class LEIGNN(Model):
 
     def last_linear(self) -> nn.Linear | None:
         """The end of the read-out of each atom."""
-        return self.readout[-1]
+        last = self.readout[-1]
+        return last if isinstance(last, nn.Linear) else None
 
     @property
     def conservative(self) -> bool:

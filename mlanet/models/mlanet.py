@@ -234,7 +234,8 @@ class MLANet(Model):
 
     def last_linear(self) -> nn.Linear | None:
         """The end of the read-out of each atom; none where atoms are pooled into one."""
-        return self.pooling.readout[-1] if isinstance(self.pooling, SumPooling | LocalPooling) else None
+        last = self.pooling.readout[-1] if isinstance(self.pooling, SumPooling | LocalPooling) else None
+        return last if isinstance(last, nn.Linear) else None
 
     @property
     def conservative(self) -> bool:

@@ -14,6 +14,8 @@ from mlanet.data.atoms import LabelKeys, to_labels
 from mlanet.data.formats import Refused
 from mlanet.errors import MissingLabelError
 from mlanet.graph import AtomicGraph, Labels, Prediction
+from mlanet.limits import UNKNOWN, Assessment
+from mlanet.limits.calibration import Calibrating, LimitsReport
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
@@ -47,6 +49,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     """energy per atom, force components, the nine stress components; only what is labelled."""
     elements: dict[str, QuantityErrors]
     """Force errors of each element."""
+    limits: LimitsReport | None = None
+    """Predicted against real errors, of a model that knows its limits."""
 
 
 class Pairs(NamedTuple):
@@ -62,6 +66,7 @@ class Compared(NamedTuple):
     graph: AtomicGraph
     labels: Labels
     prediction: Prediction
+    assessment: Assessment = Assessment(UNKNOWN)
 
 
 def evaluate_files(
@@ -95,9 +100,9 @@ def evaluate_files(
         labels_of=lambda frame: to_labels(frame.atoms, keys, frame.where),
         refused=refused,
     )
-    for question, prediction in found:
+    for question, prediction, assessment in found:
         if question.labels is not None:
-            yield Compared(question.graph, question.labels, prediction)
+            yield Compared(question.graph, question.labels, prediction, assessment)
 
 
 def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Evaluation, dict[str, Pairs]]:
@@ -106,11 +111,12 @@ def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Eva
     Raises:
         MissingLabelError: no frame has any label.
     """
-    errors, frames = Errors(), 0
+    errors, limits, frames = Errors(), Calibrating(), 0
     kept: dict[str, list[Pairs]] = {name: [] for name in UNITS}
     for one in compared:
         frames += 1
         errors.add(one.prediction, one.labels, one.graph)
+        limits.add(one.graph, one.labels, one.prediction, one.assessment)
         if keep_pairs:
             for name, pairs in _pairs(one).items():
                 kept[name].append(pairs)
@@ -120,7 +126,7 @@ def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Eva
             f"none of the {frames} frames has an energy, forces or stress to compare with; "
             "name them with --key, e.g. --key energy=dft_energy"
         )
-    evaluation = Evaluation(frames, _quantities(errors), _elements(errors))
+    evaluation = Evaluation(frames, _quantities(errors), _elements(errors), limits.report())
     return evaluation, {name: _joined(pairs) for name, pairs in kept.items() if counts[name] and keep_pairs}
 
 
@@ -157,8 +163,9 @@ def _joined(pairs: list[Pairs]) -> Pairs:
     return Pairs(*(np.concatenate(column) for column in zip(*pairs, strict=True)))
 
 
-def draw(folder: Path, pairs: dict[str, Pairs]) -> list[Path]:
-    """One parity plot per quantity, as PNG, into `folder`."""
+def draw(folder: Path, pairs: dict[str, Pairs], limits: LimitsReport | None = None) -> list[Path]:
+    """One parity plot per quantity, and predicted against real errors where known, as PNG, into `folder`."""
+    from mlanet.limits.plots import calibration_picture
     from mlanet.plots import parity
 
     places = []
@@ -166,4 +173,7 @@ def draw(folder: Path, pairs: dict[str, Pairs]) -> list[Path]:
         place = folder / f"parity_{name}.png"
         parity(place, one.reference, one.predicted, PLOT_LABELS[name])
         places.append(place)
+    if limits is not None and limits.quantities:
+        places.append(folder / "calibration.png")
+        calibration_picture(places[-1], limits)
     return places
