@@ -23,7 +23,7 @@ class Domain:
       species (of all species where there are many, to keep the file small)
     - reach (Z,): |y| / √C of the farthest atom, a little widened · coordination (Z, 2): least and most
     - rigidity (C, C): inverse of the second moment of the structures' mean features, with a small ridge
-    - energy (2,), forces (K,), stress (2,): coefficients of the logarithm of a standard error (`mlanet.limits.errors`);
+    - energy (3,), forces (K,), stress (3,): coefficients of the logarithm of a standard error (`mlanet.limits.errors`);
       empty where no data were held back
     """
 
@@ -47,8 +47,8 @@ class Domain:
             "coordination": [(n_species, 2)],
             "rigidity": [(width, width)],
             "whiten": [(n_species, width, width), (1, width, width)],
-            "energy": [(0,), (2,)],
-            "stress": [(0,), (2,)],
+            "energy": [(0,), (3,)],
+            "stress": [(0,), (3,)],
             "forces": [(0,), (n_species + 2 + width,)],
         }
         for name, shapes in expected.items():

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mlanet.domain import Domain
 from mlanet.graph import AtomicGraph, Prediction, batch_graphs
+from mlanet.limits.errors import structure_columns
 from mlanet.limits.facts import Around, Reason, around, facts, named
 from mlanet.limits.measure import TINY, distances, force_columns, rigidity, structure_features
 from mlanet.potential import has_stress
@@ -133,10 +134,9 @@ def measured(domain: Domain, statistics: Statistics, where: Around, features: Te
 
 def stress_measure(per_force: Tensor, graph: AtomicGraph) -> Tensor:
     """√⟨s²⟩ (N/V)^{2/3}, (S,) eV/Å³: what the errors of forces would do to the stress; NaN without a volume."""
-    counts, volume = graph.atoms_per_structure(), graph.volume()
-    total = torch.zeros(graph.n_structures, dtype=torch.float64).index_add(0, graph.structure, per_force.square())
-    dense = torch.where(has_stress(graph), counts / volume.clamp(min=TINY), torch.nan)
-    return (total / counts).sqrt() * dense ** (2 / 3)
+    volume = graph.volume().clamp(min=TINY)
+    dense = torch.where(has_stress(graph), graph.atoms_per_structure() / volume, torch.nan)
+    return spread_of_forces(per_force, graph) * dense ** (2 / 3)
 
 
 def force_std(domain: Domain, found: Measured, score: Tensor) -> Tensor:
@@ -146,9 +146,17 @@ def force_std(domain: Domain, found: Measured, score: Tensor) -> Tensor:
     return torch.exp((columns @ domain.forces).clamp(max=MOST_LOGARITHM)) * growth
 
 
-def scaled(coefficients: Tensor, measure: Tensor) -> Tensor:
-    """α q^b, of `mlanet.limits.errors.scale_of`."""
-    return torch.exp(coefficients[0] + coefficients[1] * torch.log(measure + TINY))
+def scaled(coefficients: Tensor, rigid: Tensor, spread: Tensor) -> Tensor:
+    """α q^b p^c, of `mlanet.limits.errors.scale_of`."""
+    return torch.exp((structure_columns(rigid, spread) @ coefficients).clamp(max=MOST_LOGARITHM))
+
+
+def spread_of_forces(per_force: Tensor | None, graph: AtomicGraph) -> Tensor:
+    """√⟨s²⟩, (S,) eV/Å, over the atoms of each structure; ones where nothing is known of forces."""
+    if per_force is None:
+        return torch.ones(graph.n_structures, dtype=torch.float64)
+    total = torch.zeros(graph.n_structures, dtype=torch.float64).index_add(0, graph.structure, per_force.square())
+    return (total / graph.atoms_per_structure()).sqrt()
 
 
 def _far(where: Around, score: Tensor) -> list[Reason]:
@@ -174,14 +182,15 @@ class _Errors(NamedTuple):
 def _errors(domain: Domain, where: Around, found: Measured, score: Tensor, defined: Tensor) -> _Errors:
     """Of whatever was calibrated; stress is NaN where the model has `defined` none."""
     energy = energies = forces = stress = None
-    if len(domain.energy):
-        energy = scaled(domain.energy, found.energy) * where.graph.atoms_per_structure()
-        energies = scaled(domain.energy, found.energies)
+    graph = where.graph
     if len(domain.forces):
         forces = force_std(domain, found, score)
         if len(domain.stress):
-            stress = scaled(domain.stress, stress_measure(forces, where.graph))
+            stress = scaled(domain.stress, found.energy, stress_measure(forces, graph))
             stress = torch.where(defined, stress, torch.nan)
+    if len(domain.energy):
+        energy = scaled(domain.energy, found.energy, spread_of_forces(forces, graph)) * graph.atoms_per_structure()
+        energies = scaled(domain.energy, found.energies, torch.ones_like(score) if forces is None else forces)
     return _Errors(energy, energies, forces, stress)
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-RIDGE = 1.0
+from mlanet.limits.measure import TINY
+
+RIDGE = 2.0
 """λ: in components of errors. A coefficient that fewer speak of stays near where it began."""
 STEPS = 60
 """Newton's, at most."""
@@ -52,9 +54,19 @@ def fitted(columns: Tensor, squared: Tensor, counts: Tensor, prior: Tensor, ridg
     return theta
 
 
-def scale_of(squared: Tensor, counts: Tensor, away: Tensor) -> Tensor:
-    """(2,): ln α and b of s = α q^b, for `away` = ln q; b near 1, as far as few data say nothing else."""
-    columns = torch.stack([torch.ones_like(away), away], dim=1)
-    start = 0.5 * torch.log((squared * torch.exp(-2 * away) * counts).sum() / counts.sum() + 1e-300)
-    prior = torch.stack([start, torch.ones_like(start)])
-    return fitted(columns, squared, counts, prior, torch.tensor([1e-6, 10.0], dtype=torch.float64))
+def scale_of(squared: Tensor, rigid: Tensor, spread: Tensor, prior: tuple[float, float]) -> Tensor:
+    """(3,): ln α, b and c of s = α q^b p^c, of structures; b and c near `prior`, as far as few data say nothing else.
+
+    - squared (M,): squares of errors · rigid (M,): q · spread (M,): p, of `spread_of_forces` or `stress_measure`
+    """
+    columns = structure_columns(rigid, spread)
+    guess = columns[:, 1:] @ torch.tensor(prior, dtype=torch.float64)
+    start = 0.5 * float(torch.log((squared * torch.exp(-2 * guess)).mean() + 1e-300))
+    begin = torch.tensor([start, *prior], dtype=torch.float64)
+    ridge = torch.tensor([1e-6, RIDGE, RIDGE], dtype=torch.float64)
+    return fitted(columns, squared, torch.ones_like(squared), begin, ridge)
+
+
+def structure_columns(rigid: Tensor, spread: Tensor) -> Tensor:
+    """(M, 3) what the logarithm of a structure's standard error is linear in."""
+    return torch.stack([torch.ones_like(rigid), torch.log(rigid + TINY), torch.log(spread + TINY)], dim=1)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from mlanet.data.samples import Sample
 from mlanet.domain import Domain
-from mlanet.graph import Prediction, batch_graphs, batch_labels
+from mlanet.graph import AtomicGraph, Prediction, batch_graphs, batch_labels
 from mlanet.inference import predict
-from mlanet.limits.assess import force_std, measured, stress_measure
+from mlanet.limits.assess import force_std, measured, spread_of_forces, stress_measure
 from mlanet.limits.errors import fitted, scale_of
 from mlanet.limits.facts import around
-from mlanet.limits.measure import TINY, coordination, distances, force_columns, structure_features
+from mlanet.limits.measure import coordination, distances, force_columns, structure_features
 from mlanet.potential import Potential
 
 MOST_STRUCTURES = 2000
@@ -32,6 +32,10 @@ OWN_SPREAD = 16
 """Species, up to so many of which each has a covariance of its own."""
 FEWEST = 5
 """Structures held back, below which no error is fitted."""
+OF_ENERGY = (0.5, 0.5)
+"""Powers of rigidity and of the forces' standard error, that of an energy is thought to follow before data speak."""
+OF_STRESS = (0.0, 1.0)
+"""The same of a stress."""
 DIRECTION_RIDGE = 10.0
 """λ of where an atom lies in feature space, in components of forces; of other columns 1."""
 
@@ -44,7 +48,7 @@ class Seen(NamedTuple):
 
 
 def fit_domain(
-    potential: Potential, training: Sequence[Sample], held: Sequence[Sample], seed: int = 0
+    potential: Potential, training: Sequence[Sample], held: Sequence[Sample], seed: int = 0, max_edges: int = 20_000
 ) -> Domain | None:
     """Where a potential can be trusted, from its training set and from labelled structures held back.
 
@@ -53,13 +57,13 @@ def fit_domain(
     Args:
         potential: trained; answers in evaluation mode, and is left as it was.
         training: samples it was trained on · held: samples it was not.
-        seed: of the choice where there are more than `MOST_STRUCTURES`.
+        seed: of the choice where there are more than `MOST_STRUCTURES` · max_edges: bounds a batch
     Returns:
         None for a model that shows no features of its atoms (`Model.last_linear`), or without training data.
     """
     chosen = _chosen(training, seed)
-    seen = _watched(potential, chosen)
-    kept = _watched(potential, _chosen(held, seed))
+    seen = _watched(potential, chosen, max_edges)
+    kept = _watched(potential, _chosen(held, seed), max_edges)
     if not seen or seen[0].prediction.features is None:
         return None
     domain = _spread(potential, seen)
@@ -75,11 +79,11 @@ def _chosen(samples: Sequence[Sample], seed: int) -> list[Sample]:
     return [samples[index] for index in sorted(order.tolist())]
 
 
-def _watched(potential: Potential, samples: Sequence[Sample]) -> list[Seen]:
+def _watched(potential: Potential, samples: Sequence[Sample], max_edges: int) -> list[Seen]:
     """What the potential says, features included."""
     before, potential.watched = potential.watched, True
     try:
-        found = predict(potential, [sample.graph for sample in samples])
+        found = predict(potential, [sample.graph for sample in samples], max_edges=max_edges)
         return [Seen(*one) for one in zip(samples, found, strict=True)]
     finally:
         potential.watched = before
@@ -158,34 +162,41 @@ def _reaching(domain: Domain, potential: Potential, seen: Sequence[Seen], kept: 
 
 def _with_errors(domain: Domain, potential: Potential, kept: Sequence[Seen]) -> Domain:
     """Coefficients of the standard errors, of whatever is labelled."""
-    graph = batch_graphs([one.sample.graph for one in kept])
+    graph = batch_graphs([_without_pairs(one.sample.graph) for one in kept])
     labels = batch_labels([one.sample.labels for one in kept])
     features, _ = _rows(potential, kept)
     forces = torch.cat([one.prediction.forces for one in kept]).double()
     where = around(graph, potential.statistics)
     found = measured(domain, potential.statistics, where, features, forces)
     energy = torch.cat([one.prediction.energy for one in kept])
-    wrong = ((energy - labels.energy) / graph.atoms_per_structure()).square()
-    changes: dict[str, Tensor] = {"energy": _calibrated(found.energy, wrong)}
+    wrong_energy = ((energy - labels.energy) / graph.atoms_per_structure()).square()
     wrong = (forces - labels.forces).square().mean(dim=1)
     known = torch.isfinite(wrong)
-    if int(known.sum()) < FEWEST:
-        return dataclasses.replace(domain, **changes)
-    columns = force_columns(domain, found.species, found.force, found.away, found.white)
-    changes["forces"] = _force_coefficients(columns[known], wrong[known], len(potential.species))
-    domain = dataclasses.replace(domain, **changes)
-    measure = stress_measure(force_std(domain, found, torch.ones_like(found.away)), graph)
-    stress = torch.cat([one.prediction.stress for one in kept]).double()
-    wrong = (stress - labels.stress).square().mean(dim=(1, 2))
-    return dataclasses.replace(domain, stress=_calibrated(measure, wrong))
+    per_force = None
+    if int(known.sum()) >= FEWEST:
+        columns = force_columns(domain, found.species, found.force, found.away, found.white)
+        coefficients = _force_coefficients(columns[known], wrong[known], len(potential.species))
+        domain = dataclasses.replace(domain, forces=coefficients)
+        per_force = force_std(domain, found, torch.ones_like(found.away))
+        stress = torch.cat([one.prediction.stress for one in kept]).double()
+        wrong = (stress - labels.stress).square().mean(dim=(1, 2))
+        measure = stress_measure(per_force, graph)
+        domain = dataclasses.replace(domain, stress=_calibrated(wrong, found.energy, measure, OF_STRESS))
+    spread = spread_of_forces(per_force, graph)
+    return dataclasses.replace(domain, energy=_calibrated(wrong_energy, found.energy, spread, OF_ENERGY))
 
 
-def _calibrated(measure: Tensor, wrong: Tensor) -> Tensor:
-    """(2,) of `scale_of` where enough is labelled, else empty."""
-    known = torch.isfinite(wrong) & torch.isfinite(measure)
+def _without_pairs(graph: AtomicGraph) -> AtomicGraph:
+    """The atoms alone: all that errors are fitted to, in a fraction of the memory."""
+    return dataclasses.replace(graph, center=graph.center[:0], neighbor=graph.neighbor[:0], shift=graph.shift[:0])
+
+
+def _calibrated(wrong: Tensor, rigid: Tensor, spread: Tensor, prior: tuple[float, float]) -> Tensor:
+    """(3,) of `scale_of` where enough is labelled, else empty."""
+    known = torch.isfinite(wrong) & torch.isfinite(spread)
     if int(known.sum()) < FEWEST:
         return torch.zeros(0, dtype=torch.float64)
-    return scale_of(wrong[known], torch.ones_like(wrong[known]), torch.log(measure[known] + TINY))
+    return scale_of(wrong[known], rigid[known], spread[known], prior)
 
 
 def _force_coefficients(columns: Tensor, squared: Tensor, n_species: int) -> Tensor:

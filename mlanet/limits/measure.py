@@ -14,7 +14,7 @@ from mlanet.graph import AtomicGraph
 
 TINY = 1e-9
 """Below any distance or force that matters, so that logarithms exist."""
-SMALL_FORCE = 0.1
+SMALL_FORCE = 0.03
 """eV/Å; how well a force is known does not follow its size below this."""
 
 
