@@ -14,7 +14,7 @@ from torch import Tensor
 from mlanet.domain import Domain
 from mlanet.graph import AtomicGraph, Prediction, batch_graphs
 from mlanet.limits.errors import structure_columns
-from mlanet.limits.facts import Around, Reason, around, facts, named
+from mlanet.limits.facts import Around, Reason, around, facts, named, tables
 from mlanet.limits.measure import TINY, distances, force_columns, rigidity, structure_features
 from mlanet.potential import has_stress
 from mlanet.statistics import Statistics
@@ -90,8 +90,9 @@ def of_batch(
     if domain is None or not features or any(one is None for one in features):
         return [Assessment(UNKNOWN) for _ in graphs]
     with torch.no_grad():
-        graph = batch_graphs([one.to("cpu") for one in graphs])
+        graph = graphs[0] if len(graphs) == 1 else batch_graphs([one.to("cpu") for one in graphs])
         where = around(graph, statistics)
+        graph = where.graph
         joined = [torch.cat([one.cpu() for one in features if one is not None])]
         joined.append(torch.cat([one.forces.cpu() for one in predictions]))
         found = measured(domain, statistics, where, *joined)
@@ -119,7 +120,7 @@ def worse(one: str, other: str) -> bool:
 
 def measured(domain: Domain, statistics: Statistics, where: Around, features: Tensor, forces: Tensor) -> Measured:
     """Distances and rigidities, from features (N, C) and forces (N, 3) eV/Å."""
-    scale = torch.tensor(statistics.scale, dtype=torch.float64)[where.species]
+    scale = tables(statistics).scale[where.species]
     away, white = distances(domain, features, where.species)
     whole = structure_features(features, scale, where.graph)
     return Measured(
@@ -140,10 +141,14 @@ def stress_measure(per_force: Tensor, graph: AtomicGraph) -> Tensor:
 
 
 def force_std(domain: Domain, found: Measured, score: Tensor) -> Tensor:
-    """(N,) eV/Å, standard error of each component of the force; it grows with the distance beyond the border."""
+    """(N,) eV/Å, standard error of each component of the force; beyond the border it grows as the root of distance."""
     columns = force_columns(domain, found.species, found.force, found.away, found.white)
-    growth = score.clamp(min=1.0, max=MOST_GROWTH)
-    return torch.exp((columns @ domain.forces).clamp(max=MOST_LOGARITHM)) * growth
+    return torch.exp((columns @ domain.forces).clamp(max=MOST_LOGARITHM)) * _growth(score).sqrt()
+
+
+def _growth(score: Tensor) -> Tensor:
+    """By which errors grow beyond the border, where none were measured."""
+    return score.clamp(min=1.0, max=MOST_GROWTH)
 
 
 def scaled(coefficients: Tensor, rigid: Tensor, spread: Tensor) -> Tensor:
@@ -189,8 +194,12 @@ def _errors(domain: Domain, where: Around, found: Measured, score: Tensor, defin
             stress = scaled(domain.stress, found.energy, stress_measure(forces, graph))
             stress = torch.where(defined, stress, torch.nan)
     if len(domain.energy):
-        energy = scaled(domain.energy, found.energy, spread_of_forces(forces, graph)) * graph.atoms_per_structure()
+        # Of the atoms together: beyond the border their errors share a sign and do not average out.
+        growth = spread_of_forces(_growth(score), graph)
+        each = scaled(domain.energy, found.energy, spread_of_forces(forces, graph))
+        energy = each * growth * graph.atoms_per_structure()
         energies = scaled(domain.energy, found.energies, torch.ones_like(score) if forces is None else forces)
+        energies = energies * _growth(score)
     return _Errors(energy, energies, forces, stress)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -35,14 +36,28 @@ class Reason(NamedTuple):
     atoms: list[int]
 
 
+class Tables(NamedTuple):
+    """The statistics as tensors.
+
+    - row (256,): of each atomic number, −1 if unknown · scale (Z,) · closest, wall (Z²,) Å; empty where unknown
+    """
+
+    row: Tensor
+    scale: Tensor
+    closest: Tensor
+    wall: Tensor
+
+
 class Around(NamedTuple):
     """What all facts are drawn from.
 
-    - graph: of one structure · species (N,) rows of the statistics · distance (E,) Å · vectors (E, 3) Å
+    - graph: on the CPU · species (N,) rows of the statistics · kind (E,) entry of a pair in `Tables.closest`
+    - vectors (E, 3) Å · distance (E,) Å
     """
 
     graph: AtomicGraph
     species: Tensor
+    kind: Tensor
     vectors: Tensor
     distance: Tensor
 
@@ -65,10 +80,12 @@ def named(graph: AtomicGraph, atoms: Tensor) -> str:
 
 def _pairs(statistics: Statistics, around: Around) -> Iterator[Reason]:
     """Two elements never seen as neighbours; pairs nearer than the closest one seen."""
-    graph, n = around.graph, len(statistics.species)
-    kind = around.species[graph.center] * n + around.species[graph.neighbor]
-    closest = torch.tensor(statistics.closest, dtype=torch.float64).flatten()
-    unseen = closest[kind] == 0
+    graph, kind, n = around.graph, around.kind, len(statistics.species)
+    closest = tables(statistics).closest[kind]
+    ratio = around.distance / closest  # infinite where there was none
+    if not bool((ratio < CLOSE[0]).any()) and bool((closest > 0).all()):
+        return
+    unseen = closest == 0
     for one in kind[unseen].unique().tolist():
         a, b = divmod(one, n)
         if a <= b:
@@ -76,26 +93,25 @@ def _pairs(statistics: Statistics, around: Around) -> Iterator[Reason]:
             pair = "-".join(chemical_symbols[statistics.species[each]] for each in (a, b))
             text = f"{pair}: the training set has no such neighbours within {graph.cutoff:g} Å ({named(graph, atoms)})"
             yield Reason(2, text, atoms.tolist())
-    ratio = torch.where(unseen, torch.inf, around.distance / closest[kind].clamp(min=1e-9))
     near = ratio < CLOSE[0]
     if bool(near.any()):
         worst = int(ratio.argmin())
         atoms = torch.cat([graph.center[worst : worst + 1], graph.center[near].unique()])
         pair = "-".join(chemical_symbols[int(graph.numbers[one[worst]])] for one in (graph.center, graph.neighbor))
         grade = 2 if float(ratio[worst]) < CLOSE[1] else 1
-        known = float(closest[kind[worst]])
+        known = float(closest[worst])
         text = f"{pair} {float(around.distance[worst]):.2f} Å apart; the closest in training was {known:.2f} Å"
         yield Reason(grade, f"{text} ({named(graph, graph.center[near].unique())})", atoms.unique().tolist())
 
 
 def _crowded(statistics: Statistics, around: Around) -> Iterator[Reason]:
     """Atoms that all their neighbours together press more than any atom in training."""
-    graph, n = around.graph, len(statistics.species)
-    wall = torch.tensor(statistics.wall, dtype=torch.float64).flatten()
-    kind = around.species[graph.center] * n + around.species[graph.neighbor]
-    rho = crowding(around.vectors, wall[kind], graph.center, graph.n_atoms, graph.cutoff)
+    graph, wall = around.graph, tables(statistics).wall[around.kind]
+    rho = crowding(around.vectors, wall, graph.center, graph.n_atoms, graph.cutoff)
     most = max(statistics.crowding)
     if most <= 0:
+        return
+    if not bool((rho > most * CROWDED[0] ** (-2 * HALF_POWER)).any()):
         return
     stretch = (rho / most).clamp(min=1e-12) ** (-1 / (2 * HALF_POWER))
     yield from _beyond(graph, stretch < CROWDED[0], stretch < CROWDED[1], "more crowded than any in training")
@@ -106,7 +122,9 @@ def _coordinated(domain: Domain, around: Around) -> Iterator[Reason]:
     graph = around.graph
     found = coordination(graph, around.distance)
     least, most = domain.coordination[around.species].unbind(1)
-    known = torch.isfinite(least) & (most > 0)
+    if not bool(((found < BARE[0] * least - 1e-9) | (found > FULL[0] * most + 1e-9)).any()):
+        return
+    known = most > 0
     for low, factors, word in ((True, BARE, "fewer"), (False, FULL, "more")):
         limit = least if low else most
         edge, outside = (
@@ -132,9 +150,18 @@ def _beyond(graph: AtomicGraph, edge: Tensor, outside: Tensor, text: str) -> Ite
 
 
 def around(graph: AtomicGraph, statistics: Statistics) -> Around:
-    """Distances and species of a structure, on the CPU in float64."""
+    """Distances and species of some structures, on the CPU in float64."""
+    graph = graph.to("cpu", torch.float64)
+    species = tables(statistics).row[graph.numbers]
+    vectors = graph.edge_vectors()
+    kind = species[graph.center] * len(statistics.species) + species[graph.neighbor]
+    return Around(graph, species, kind, vectors, vectors.square().sum(dim=1).sqrt())
+
+
+@functools.lru_cache(maxsize=16)
+def tables(statistics: Statistics) -> Tables:
+    """Made once for each model."""
     index = torch.full((256,), -1, dtype=torch.int64)
     index[list(statistics.species)] = torch.arange(len(statistics.species))
-    graph = graph.to("cpu", torch.float64)
-    vectors = graph.edge_vectors()
-    return Around(graph, index[graph.numbers], vectors, vectors.square().sum(dim=1).sqrt())
+    closest, wall = (torch.tensor(one, dtype=torch.float64).flatten() for one in (statistics.closest, statistics.wall))
+    return Tables(index, torch.tensor(statistics.scale, dtype=torch.float64), closest, wall)

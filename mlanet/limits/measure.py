@@ -24,11 +24,12 @@ def distances(domain: Domain, features: Tensor, species: Tensor) -> tuple[Tensor
     - features (N, C), any type · species (N,) int64, rows of `Domain`
     """
     centred = features.double() - domain.mean[species]
-    if len(domain.whiten) == 1:
-        white = centred @ domain.whiten[0]
+    there = [0] if len(domain.whiten) == 1 else species.unique().tolist()
+    if len(there) == 1:
+        white = centred @ domain.whiten[there[0]]
     else:
         white = torch.empty_like(centred)
-        for row in species.unique().tolist():  # a matrix product each, far cheaper than a matrix per atom
+        for row in there:  # a matrix product each, far cheaper than a matrix per atom
             chosen = species == row
             white[chosen] = centred[chosen] @ domain.whiten[row]
     return white.square().mean(dim=1).sqrt(), white
@@ -37,7 +38,7 @@ def distances(domain: Domain, features: Tensor, species: Tensor) -> tuple[Tensor
 def rigidity(domain: Domain, features: Tensor, scale: Tensor) -> Tensor:
     """√(fᵀ (FᵀF + ς²)⁻¹ f) of each row, f = scale · features, eV per unit of the weights' spread: (N,), float64."""
     f = features.double() * scale[:, None]
-    return torch.einsum("nc,cd,nd->n", f, domain.rigidity, f).clamp(min=0).sqrt()
+    return ((f @ domain.rigidity) * f).sum(dim=1).clamp(min=0).sqrt()
 
 
 def structure_features(features: Tensor, scale: Tensor, graph: AtomicGraph) -> Tensor:
@@ -58,7 +59,7 @@ def force_columns(domain: Domain, species: Tensor, force: Tensor, distance: Tens
 
     - force (N,) eV/Å, sizes · distance (N,) and white (N, C), of `distances`
     """
-    element = torch.nn.functional.one_hot(species, len(domain.reach)).double()
+    element = torch.eye(len(domain.reach), dtype=torch.float64)[species]
     size = torch.log(force.double() + SMALL_FORCE)
     away = torch.log(distance + TINY)
     return torch.cat([element, size[:, None], away[:, None], torch.tanh(0.5 * white)], dim=1)

@@ -33,9 +33,8 @@ SOME = 200
 
 
 class Candidate(NamedTuple):
-    """One structure of a pool: its place among all frames, where from, its uncertainty, and where it lies (D,)."""
+    """One structure of a pool: where from, its uncertainty, and where it lies (D,)."""
 
-    index: int
     where: str
     uncertainty: float
     place: NDArray[np.float64]
@@ -71,7 +70,7 @@ def select_files(
     found = structure_files(files, refused)
     refuse_overwriting([output], found)
     asked = answers(potential, frames_of(found, refused), max_edges=max_edges, refused=refused)
-    pool = [_candidate(potential, potential.domain, index, one) for index, one in enumerate(watch(asked))]
+    pool = [_candidate(potential, potential.domain, one) for one in watch(asked)]
     if not pool:
         raise DataError(f"{', '.join(map(str, files))}: no structures to choose from")
     chosen = choose(pool, budget)
@@ -111,7 +110,7 @@ def choose(pool: Sequence[Candidate], budget: int) -> list[Candidate]:
     return [pool[index] for index in taken]
 
 
-def _candidate(potential: Potential, domain: Domain, index: int, answer: Answer) -> Candidate:
+def _candidate(potential: Potential, domain: Domain, answer: Answer) -> Candidate:
     """Uncertainty: the root mean square over atoms of the forces' errors, or of distances where these are unknown."""
     question, prediction, assessment = answer
     species = potential.species_index.cpu()[question.graph.numbers]
@@ -122,4 +121,4 @@ def _candidate(potential: Potential, domain: Domain, index: int, answer: Answer)
     share = torch.bincount(species, minlength=len(domain.reach)).double() / len(species)
     place = torch.cat([torch.tanh(0.25 * white).T @ weight, ELEMENT * share]).numpy()
     uncertainty = float(np.sqrt(np.mean(errors**2)))
-    return Candidate(index, question.frame.where, uncertainty, place, assessment.extrapolation)
+    return Candidate(question.frame.where, uncertainty, place, assessment.extrapolation)
