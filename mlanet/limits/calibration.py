@@ -19,6 +19,8 @@ BINS = 5
 MIDDLE = (0.05, 0.95)
 WORST = 0.9
 """Quantile of real errors from which on they are the worst."""
+FORBIDDEN = 0.01
+"""Of the root mean square: smaller errors are those of forces that vanish by symmetry."""
 FEWEST = 20
 """Errors, below which no bin is drawn."""
 
@@ -36,8 +38,9 @@ class Calibration(msgspec.Struct, frozen=True):
 
     @property
     def largest_factor(self) -> float | None:
-        """By which a bin is off at most, either way."""
-        return max((max(a / b, b / a) for a, b in self.bins if a > 0 and b > 0), default=None)
+        """By which a bin is off at most, either way, but for bins where symmetry forbids errors."""
+        least = FORBIDDEN * self.real
+        return max((max(a / b, b / a) for a, b in self.bins if a > 0 and b > least), default=None)
 
 
 class LimitsReport(msgspec.Struct, frozen=True):
