@@ -140,6 +140,8 @@ class Prediction:
     - charges (N,) e, the latent charges of a model with a Coulomb term, or None
     - dipole (S, 3) e Å, from the origin of the positions, NaN where any direction is periodic, and polarizability
       (S, 3, 3) Å³, symmetric: of models with such `outputs`, else None
+    - features (N, C), what the network makes of each atom before its last linear layer, less the same of a lone atom;
+      only of potentials that are watched (`Potential.domain`)
     """
 
     energy: Tensor
@@ -149,6 +151,7 @@ class Prediction:
     charges: Tensor | None = None
     dipole: Tensor | None = None
     polarizability: Tensor | None = None
+    features: Tensor | None = None
 
     def detach(self) -> Prediction:
         """The same numbers without their history."""

@@ -13,7 +13,7 @@ from mlanet.graph import AtomicGraph, Prediction, Size, batch_graphs
 from mlanet.potential import Potential, defined, has_stress
 from mlanet.quantities import QUANTITIES
 
-OF_ATOMS = {"atomic_energies", "charges", *(one.name for one in QUANTITIES if one.per_atom)}
+OF_ATOMS = {"atomic_energies", "charges", "features", *(one.name for one in QUANTITIES if one.per_atom)}
 """Fields of a prediction with an entry for each atom; the others have one for each structure."""
 
 

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from mlanet.ambient import usual_torch
+from mlanet.domain import Domain
 from mlanet.errors import GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, ModelOutput, Prediction
 from mlanet.models import MOST_NUMBERS, Model, ModelSettings, build_model
+from mlanet.nn.alone import Alone
 from mlanet.nn.electric import dipole_moment, polarizability
 from mlanet.ops.digits import matrix_products
 from mlanet.ops.dispatch import kernels_called
@@ -40,6 +42,10 @@ class Potential(nn.Module):
     Args:
         model: a `Model`: graph -> site energies, and what it says of itself.
         statistics: references, scales and the species that the model knows.
+
+    Attributes:
+        domain: what is known of where it can be trusted, or None; saved with the weights (`mlanet.limits`).
+        watched: whether predictions carry `features` even without a domain.
     """
 
     references: Tensor
@@ -51,6 +57,8 @@ class Potential(nn.Module):
         self.model = model
         self.statistics = statistics
         self.matmul = "float32"
+        self.domain: Domain | None = None
+        self.watched = False
         self._spoke_of_charge = False
         index = torch.full((256,), -1, dtype=torch.int64)
         index[list(statistics.species)] = torch.arange(len(statistics.species))
@@ -178,7 +186,7 @@ class Potential(nn.Module):
             positions = graph.positions.detach().requires_grad_()
             strain = torch.zeros_like(graph.cell).requires_grad_()
             strained = deformed(dataclasses.replace(graph, positions=positions), strain)
-            output = self.model(strained)
+            output, features = self._asked(strained)
             energy, atomic = self._energies(graph, output)
             gradient, virial = torch.autograd.grad(
                 energy.sum(), (positions, strain), create_graph=self.training, materialize_grads=True
@@ -186,12 +194,12 @@ class Potential(nn.Module):
             dipole, tensor = _response(output, strained)
         stress = stress_from_virial(virial, graph)
         forces = -gradient.to(graph.dtype)
-        return Prediction(energy, forces, stress.to(graph.dtype), atomic, output.charges, dipole, tensor)
+        return Prediction(energy, forces, stress.to(graph.dtype), atomic, output.charges, dipole, tensor, features)
 
     def _direct(self, graph: AtomicGraph) -> Prediction:
         """Forces and stress from the model's own heads."""
         with torch.set_grad_enabled(self.training):
-            output = self.model(graph)
+            output, features = self._asked(graph)
             energy, atomic = self._energies(graph, output)
             assert output.forces is not None
             # One factor for all elements: the head has taken out net force and torque already.
@@ -200,7 +208,24 @@ class Potential(nn.Module):
             if output.stress is not None:
                 stress = _where(has_stress(graph), output.stress * self.statistics.stress_scale)
             dipole, tensor = _response(output, graph)
-        return Prediction(energy, output.forces * scale, stress, atomic, None, dipole, tensor)
+        return Prediction(energy, output.forces * scale, stress, atomic, None, dipole, tensor, features)
+
+    def _asked(self, graph: AtomicGraph) -> tuple[ModelOutput, Tensor | None]:
+        """What the model answers, and where it is watched, what its last linear layer saw of each atom (N, C)."""
+        last = self.model.last_linear() if self.domain is not None or self.watched else None
+        if last is None:
+            return self.model(graph), None
+        seen: list[Tensor] = []
+        hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+        try:
+            output = self.model(graph)
+        finally:
+            hook.remove()
+        features, n = seen[-1], graph.n_atoms
+        alone = Alone.of(self.species_index[graph.numbers], len(self.species))
+        if features.shape[0] == n + len(alone.species):
+            return output, features[:n] - features[n:][alone.row]
+        return output, features[:n]
 
     def _restore_constants(self) -> None:
         """References and scales in full float64 from the statistics, whatever type the weights have."""

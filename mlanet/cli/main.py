@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mlanet.cli import (
+    calibrate,
     check,
     data,
     distill,
@@ -24,6 +25,7 @@ from mlanet.cli import (
     profile,
     properties,
     relax,
+    select,
     sweep,
     train,
     trajectory,
@@ -71,6 +73,8 @@ app.command("check", rich_help_panel="Use a model")(check.check)
 app.command("info", rich_help_panel="Use a model")(info.info)
 app.command("train", rich_help_panel="Make a model")(train.train)
 app.command("finetune", rich_help_panel="Make a model")(finetune.finetune)
+app.command("calibrate", rich_help_panel="Make a model")(calibrate.calibrate)
+app.command("select", rich_help_panel="Make a model")(select.select)
 app.command("distill", rich_help_panel="Make a model")(distill.distill)
 app.command("sweep", rich_help_panel="Make a model")(sweep.sweep)
 app.add_typer(data.app, name="data", rich_help_panel="Make a model")

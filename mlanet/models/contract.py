@@ -102,6 +102,13 @@ class Model(nn.Module):
         """False where forces are a direct head."""
         return True
 
+    def last_linear(self) -> nn.Linear | None:
+        """The layer whose output is the site energies; it sees what the network makes of each atom, (N, C).
+
+        Rows beyond the N atoms are lone atoms of each species. None: nothing of the kind (`mlanet.limits`).
+        """
+        return None
+
     def use_kernels(self, kernels: Kernels) -> None:
         """Choose how messages are computed; the numbers stay the same but for rounding.
 

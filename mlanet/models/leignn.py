@@ -188,6 +188,11 @@ class LEIGNN(Model):
         """Why kernels do not serve this model where it is and in its precision; empty if they do."""
         return dispatch.obstacle(self.embedding.weight)
 
+    def last_linear(self) -> nn.Linear | None:
+        """The end of the read-out of each atom."""
+        last = self.readout[-1]
+        return last if isinstance(last, nn.Linear) else None
+
     @property
     def conservative(self) -> bool:
         """Whether forces are the gradient of the energy."""

@@ -29,7 +29,7 @@ from mlanet.nn.equivariant import natural_irreps
 from mlanet.nn.floor import distance_floor
 from mlanet.nn.heads import DirectForces, DirectStress
 from mlanet.nn.long_range import LongRange, LongRangeSettings
-from mlanet.nn.pooling import Structures, build_pooling
+from mlanet.nn.pooling import LocalPooling, Structures, SumPooling, build_pooling
 from mlanet.nn.radial import BesselBasis, BondBasis, polynomial_envelope
 from mlanet.nn.repulsion import WALL_LAWS, ScreenedRepulsion
 from mlanet.ops import dispatch
@@ -264,6 +264,11 @@ class MLANet(Model):
     def tabulate(self) -> Model:
         """Refused: filters depend on more than the distance."""
         raise ConfigError("only LEIGNN's radial filters can be tabulated; MLANet's depend on more than the distance")
+
+    def last_linear(self) -> nn.Linear | None:
+        """The end of the read-out of each atom; none where atoms are pooled into one."""
+        last = self.pooling.readout[-1] if isinstance(self.pooling, SumPooling | LocalPooling) else None
+        return last if isinstance(last, nn.Linear) else None
 
     @property
     def conservative(self) -> bool:

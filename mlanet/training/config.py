@@ -164,6 +164,9 @@ class RunConfig(_Strict, frozen=True):
     """Refuse operations without a deterministic form (a CPU run repeats to the bit in any case)."""
     tensorboard: bool = False
     """Also write TensorBoard events (extra `tensorboard`)."""
+    limits: bool = True
+    """When training ends, measure where the model can be trusted, on the training and the validation set, and write it
+    into the model file (docs/uncertainty.md); costs about a validation on each."""
     checkpoint_every: Count = 500
     """Steps between checkpoints, beside those at every validation."""
 

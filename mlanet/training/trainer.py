@@ -22,6 +22,7 @@ from mlanet.errors import CheckpointError, DivergedError
 from mlanet.forecast import Forecast, MemoryLimit
 from mlanet.graph import AtomicGraph, Labels, batch_graphs
 from mlanet.interruption import Signals
+from mlanet.limits import find_limits
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
 from mlanet.precision import MatmulCost, require_matmul, use_matmul
@@ -37,6 +38,8 @@ from mlanet.training.state import Averaged, Origin, Progress, learning_rate, rea
 from mlanet.training.step import Gradient
 from mlanet.training.tune import freeze, replayed
 
+FINISHED = ("budget spent", "no progress")
+"""Reasons for which a run ends by itself."""
 LATE = 0.8
 """Fraction of the budget after which the energy weighs more."""
 
@@ -350,6 +353,10 @@ class _Run:
         """Picture, last line of the log, and the result."""
         if not (self.folder / MODEL).exists() and self.processes.first:
             self._save_model({})
+        if self.config.run.limits and reason in FINISHED and self.processes.first:
+            sets = (self.training, self.validation)
+            most = self.config.budget.max_edges
+            self.report.tell(find_limits(self.folder / MODEL, *sets, self.processes.device, max_edges=most))
         self.report.picture(self.progress.rows)
         self.report.log("finished", reason=reason, step=self.progress.step)
         self.report.close()

@@ -14,6 +14,8 @@ from mlanet.data.atoms import LabelKeys, to_labels
 from mlanet.data.formats import Refused
 from mlanet.errors import MissingLabelError
 from mlanet.graph import AtomicGraph, Labels, Prediction
+from mlanet.limits import UNKNOWN, Assessment
+from mlanet.limits.calibration import Calibrating, LimitsReport
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
 from mlanet.quantities import BY_NAME, FORCES, NAMES, QUANTITIES
@@ -37,6 +39,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     """energy per atom, force components, the nine stress components and so on; only what is predicted and labelled."""
     elements: dict[str, QuantityErrors]
     """Force errors of each element."""
+    limits: LimitsReport | None = None
+    """Predicted against real errors, of a model that knows its limits."""
 
 
 class Pairs(NamedTuple):
@@ -52,6 +56,7 @@ class Compared(NamedTuple):
     graph: AtomicGraph
     labels: Labels
     prediction: Prediction
+    assessment: Assessment = Assessment(UNKNOWN)
 
 
 def evaluate_files(
@@ -85,9 +90,9 @@ def evaluate_files(
         labels_of=lambda frame: to_labels(frame.atoms, keys, frame.where),
         refused=refused,
     )
-    for question, prediction in found:
+    for question, prediction, assessment in found:
         if question.labels is not None:
-            yield Compared(question.graph, question.labels, prediction)
+            yield Compared(question.graph, question.labels, prediction, assessment)
 
 
 def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Evaluation, dict[str, Pairs]]:
@@ -96,11 +101,12 @@ def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Eva
     Raises:
         MissingLabelError: no frame has any label.
     """
-    errors, frames = Errors(), 0
+    errors, limits, frames = Errors(), Calibrating(), 0
     kept: dict[str, list[Pairs]] = {name: [] for name in NAMES}
     for one in compared:
         frames += 1
         errors.add(one.prediction, one.labels, one.graph)
+        limits.add(one.graph, one.labels, one.prediction, one.assessment)
         if keep_pairs:
             for name, pairs in _pairs(one).items():
                 kept[name].append(pairs)
@@ -110,7 +116,7 @@ def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Eva
             f"none of the {frames} frames has an energy, forces or stress to compare with; "
             "name them with --key, e.g. --key energy=dft_energy"
         )
-    evaluation = Evaluation(frames, _quantities(errors), _elements(errors))
+    evaluation = Evaluation(frames, _quantities(errors), _elements(errors), limits.report())
     return evaluation, {name: _joined(pairs) for name, pairs in kept.items() if counts.get(name) and keep_pairs}
 
 
@@ -149,8 +155,9 @@ def _joined(pairs: list[Pairs]) -> Pairs:
     return Pairs(*(np.concatenate(column) for column in zip(*pairs, strict=True)))
 
 
-def draw(folder: Path, pairs: dict[str, Pairs]) -> list[Path]:
-    """One parity plot per quantity, as PNG, into `folder`."""
+def draw(folder: Path, pairs: dict[str, Pairs], limits: LimitsReport | None = None) -> list[Path]:
+    """One parity plot per quantity, and predicted against real errors where known, as PNG, into `folder`."""
+    from mlanet.limits.plots import calibration_picture
     from mlanet.plots import parity
 
     places = []
@@ -158,4 +165,7 @@ def draw(folder: Path, pairs: dict[str, Pairs]) -> list[Path]:
         place = folder / f"parity_{name}.png"
         parity(place, one.reference, one.predicted, BY_NAME[name].label)
         places.append(place)
+    if limits is not None and limits.quantities:
+        places.append(folder / "calibration.png")
+        calibration_picture(places[-1], limits)
     return places

@@ -8,7 +8,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ from mlanet.data.formats import Refused, written_format
 from mlanet.data.read import Frame
 from mlanet.data.write import frame_text, true_results
 from mlanet.errors import OutputError
+from mlanet.limits import UNKNOWN, Assessment, with_assessment
 from mlanet.plots import FORMATS, prediction_picture
 from mlanet.potential import Potential, lone_atoms
 from mlanet.quantities import QUANTITIES
@@ -32,10 +33,12 @@ class Predicted(NamedTuple):
 
     - atoms: the input with a calculator that holds energy (eV), forces (eV/Å), stress (eV/Å³, Voigt) where defined
       · where: file and frame
+    - assessment: how far it can be believed; also in `info` and `arrays` of the atoms
     """
 
     atoms: Atoms
     where: str
+    assessment: Assessment = Assessment(UNKNOWN)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -57,6 +60,20 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """x, y, z from the origin; left out, as the next, where the model gives none or it is not defined."""
     polarizability_A3: list[float] | None = None
     """xx, yy, zz, yz, xz, xy."""
+    extrapolation: str = UNKNOWN
+    """`inside`, `edge` or `outside` of the training set; `unknown` where the model file does not say."""
+    reasons: tuple[str, ...] = ()
+    """Why it is not inside."""
+    atoms_beyond: tuple[int, ...] = ()
+    """Whom the reasons are about."""
+    energy_std_eV: float | None = None
+    """Standard errors, where the model was calibrated on data held back (docs/uncertainty.md)."""
+    energy_std_per_atom_eV: float | None = None
+    max_force_std_eV_per_A: float | None = None
+    """Of a component, of the atom where it is largest."""
+    stress_std_GPa: float | None = None
+    forces_std_eV_per_A: list[float] | None = None
+    """Of each component, by atom."""
 
 
 def predict_files(
@@ -95,12 +112,14 @@ def predict_frames(
     """Predict structures as they come; the arguments are those of `predict_files`."""
     found = answers(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused)
     told = False
-    for question, prediction in found:
+    for question, prediction, assessment in found:
         frame = question.frame
         if not told and (remark := lone_atoms(question.graph, potential.statistics)) is not None:
             told = True
             warnings.warn(f"{frame.where}: {remark}", stacklevel=2)
-        yield Predicted(with_prediction(_keeping_labels(frame.atoms), prediction), frame.where)
+        atoms = with_prediction(_keeping_labels(frame.atoms), prediction)
+        with_assessment(atoms, assessment)
+        yield Predicted(atoms, frame.where, assessment)
 
 
 def _keeping_labels(atoms: Atoms) -> Atoms:
@@ -148,7 +167,23 @@ def row(predicted: Predicted) -> Row:
         forces_eV_per_A=forces.tolist(),
         dipole_e_A=None if "dipole" not in said else said["dipole"].tolist(),
         polarizability_A3=None if "polarizability" not in said else said["polarizability"][VOIGT].tolist(),
+        **_limits(predicted.assessment, len(atoms)),
     )
+
+
+def _limits(assessment: Assessment, n_atoms: int) -> dict[str, Any]:
+    """The part of a row that says how far it can be believed."""
+    one, errors = assessment, assessment.forces_std
+    return {
+        "extrapolation": one.extrapolation,
+        "reasons": one.reasons,
+        "atoms_beyond": one.atoms,
+        "energy_std_eV": one.energy_std,
+        "energy_std_per_atom_eV": None if one.energy_std is None else one.energy_std / n_atoms,
+        "max_force_std_eV_per_A": None if errors is None else float(errors.max()),
+        "stress_std_GPa": None if one.stress_std is None else one.stress_std * EV_PER_CUBIC_ANGSTROM_IN_GPA,
+        "forces_std_eV_per_A": None if errors is None else errors.tolist(),
+    }
 
 
 @contextlib.contextmanager
@@ -193,6 +228,11 @@ CSV_COLUMNS: Sequence[str] = (
     "max_force_eV_per_A",
     "pressure_GPa",
     *(f"stress_{place}_GPa" for place in ("xx", "yy", "zz", "yz", "xz", "xy")),
+    "extrapolation",
+    "energy_std_eV",
+    "max_force_std_eV_per_A",
+    "stress_std_GPa",
+    "reasons",
 )
 _MORE: dict[str, list[str]] = {
     "dipole": [f"dipole_{axis}_e_A" for axis in "xyz"],
@@ -210,4 +250,6 @@ def _csv_row(one: Row, outputs: Sequence[str] = ()) -> list[object]:
     more: list[object] = []
     for name in outputs:
         more += given[name] or [""] * len(_MORE[name])
-    return [*fixed, pressure, *stress, *more]
+    errors = [one.energy_std_eV, one.max_force_std_eV_per_A, one.stress_std_GPa]
+    limits = [one.extrapolation, *("" if it is None else it for it in errors), "; ".join(one.reasons)]
+    return [*fixed, pressure, *stress, *limits, *more]
