@@ -24,7 +24,7 @@ class _Deferred(types.ModuleType):
             if type(self) is _Deferred:
                 if importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
                     return importlib.import_module(f"{self.__name__}.{name}")  # by itself
-                self.__class__ = types.ModuleType
+                self.__class__ = types.ModuleType  # type: ignore[assignment]
                 assert self.__spec__ is not None and self.__spec__.loader is not None
                 self.__spec__.loader.exec_module(self)
         return getattr(self, name)
