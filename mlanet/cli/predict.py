@@ -79,11 +79,11 @@ def predict(
     partial = [partial_name(path) for path in (output, csv) if path is not None]
     refuse_overwriting((output, csv, picture, *partial), [*files, model_path(model)])
     potential = open_model(model, execution, tell=note)
-    found = predict_files(potential, files, max_edges=max_edges, max_memory=execution.max_memory, refused=refused)
     shown: list[Row] = []
     drawn: list[Predicted] = []
     count = 0
     with kept(output, csv, note, potential.model.config.outputs) as keep:
+        found = predict_files(potential, files, max_edges=max_edges, max_memory=execution.max_memory, refused=refused)
         for predicted in progress(found, "predicting"):
             keep(predicted)
             count += 1
