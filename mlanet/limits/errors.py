@@ -15,6 +15,8 @@ from mlanet.limits.measure import TINY
 
 RIDGE = 2.0
 """λ: in components of errors. A coefficient that fewer speak of stays near where it began."""
+RIGID_RIDGE = 20.0
+"""λ of the power of rigidity, which theory knows, and which alone tells a new composition."""
 STEPS = 60
 """Newton's, at most."""
 SMALLEST = 1e-6
@@ -63,7 +65,7 @@ def scale_of(squared: Tensor, rigid: Tensor, spread: Tensor, prior: tuple[float,
     guess = columns[:, 1:] @ torch.tensor(prior, dtype=torch.float64)
     start = 0.5 * float(torch.log((squared * torch.exp(-2 * guess)).mean() + 1e-300))
     begin = torch.tensor([start, *prior], dtype=torch.float64)
-    ridge = torch.tensor([1e-6, RIDGE, RIDGE], dtype=torch.float64)
+    ridge = torch.tensor([1e-6, RIGID_RIDGE, RIDGE], dtype=torch.float64)
     return fitted(columns, squared, torch.ones_like(squared), begin, ridge)
 
 

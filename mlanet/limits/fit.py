@@ -32,7 +32,7 @@ OWN_SPREAD = 16
 """Species, up to so many of which each has a covariance of its own."""
 FEWEST = 5
 """Structures held back, below which no error is fitted."""
-OF_ENERGY = (0.5, 0.5)
+OF_ENERGY = (1.0, 0.3)
 """Powers of rigidity and of the forces' standard error, that of an energy is thought to follow before data speak."""
 OF_STRESS = (0.0, 1.0)
 """The same of a stress."""

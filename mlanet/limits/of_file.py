@@ -21,17 +21,21 @@ def find_limits(
     device: torch.device | str = "cpu",
     output: Path | None = None,
     max_edges: int = 20_000,
+    again: bool = True,
 ) -> str:
     """Fit a model file's `Domain` and write it into the file, whose weights stay; what was found, in a line.
 
     Args:
         path: of the model · training: samples it learnt from · held: samples it did not
         device: to compute on · output: another file to write; `path` if None · max_edges: bounds a batch
+        again: also where the file has limits already
     Raises:
         CheckpointError: no such model, or a place that cannot be written.
     """
     card = read_model_header(path).card
     potential = load_model(path, device=device)
+    if potential.domain is not None and not again:
+        return f"limits: those in {path.name} are kept"
     domain = fit_domain(potential, training, held, max_edges=max_edges)
     if domain is None:
         return "limits: this model shows no features of its atoms, so where it can be trusted stays unknown"

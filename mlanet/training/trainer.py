@@ -354,9 +354,8 @@ class _Run:
         if not (self.folder / MODEL).exists() and self.processes.first:
             self._save_model({})
         if self.config.run.limits and reason in FINISHED and self.processes.first:
-            sets = (self.training, self.validation)
-            most = self.config.budget.max_edges
-            self.report.tell(find_limits(self.folder / MODEL, *sets, self.processes.device, max_edges=most))
+            known = (self.folder / MODEL, self.training, self.validation, self.processes.device)
+            self.report.tell(find_limits(*known, max_edges=self.config.budget.max_edges, again=False))
         self.report.picture(self.progress.rows)
         self.report.log("finished", reason=reason, step=self.progress.step)
         self.report.close()
