@@ -40,16 +40,24 @@ def python_blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
+WALKED = {"quickstart", "tutorial_predict", "tutorial_relax", "tutorial_md", "tutorial_finetune"}
+"""Pages whose commands run too, in order, on nothing but what the page makes."""
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], **NAMES)
-def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a reader copies from a page works, block after block, in one session."""
-    (tmp_path / "mlanet").symlink_to(ROOT / "mlanet")
+def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a reader copies from a page works, block after block, in one session and one folder."""
     monkeypatch.chdir(tmp_path)
-    if "out.extxyz" in page.read_text(encoding="utf-8"):
-        assert main(["predict", "mlanet/examples/si.cif", "--model", "elemental", "--output", "out.extxyz"]) == 0
     session = {"__name__": page.stem}
-    for block in python_blocks(page):
-        exec(compile(block, page.name, "exec"), session)
+    for language, block in re.findall(r"^```(python|sh|yaml)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        if language == "python":
+            exec(compile(block, page.name, "exec"), session)
+        elif page.stem in WALKED and (name := re.match(r"# (\w+\.yaml)\n", block)):
+            Path(name[1]).write_text(block, encoding="utf-8")
+        elif page.stem in WALKED and language == "sh":
+            for line in block.replace("\\\n", " ").splitlines():
+                _program, *words = shlex.split(line.split(" #")[0])
+                assert main(words) == 0, line
 
 
 @pytest.mark.parametrize("page", PAGES, **NAMES)
