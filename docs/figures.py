@@ -1,4 +1,4 @@
-"""Draws the pictures of the pages from rows in benchmarks/results: `python docs/figures.py` writes docs/figures/peers.png.
+"""Draws docs/figures/peers.png from rows in benchmarks/results: `python docs/figures.py`.
 
 The pictures of single pages were written by the commands that these pages name.
 """

@@ -1,12 +1,13 @@
 """References made from the code: every command with its options, every configuration with its keys, as Markdown.
 
-A page asks for one with a line `<!-- generated: commands -->` or `<!-- generated: mlanet.training.config.TrainConfig -->`.
+A page asks for one with a line `<!-- generated: commands -->`, or with the full name of a configuration in its place.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -80,8 +81,8 @@ def _sections(struct: type[msgspec.Struct], place: str) -> Iterator[str]:
         inner = _struct(hints[field.name])
         if inner is not None:
             sections.append((inner, f"{place}.{field.name}" if place else field.name))
-        default = _value(field)
-        yield f"| `{field.name}` | {_type(hints[field.name])} | {default} | {_cell(meanings.get(field.name, ''))} |"
+        meaning = meanings.get(field.name) or (inspect.getdoc(inner) if inner else "") or ""
+        yield f"| `{field.name}` | {_type(hints[field.name])} | {_value(field)} | {_cell(meaning)} |"
     yield ""
     for inner, where in sections:
         yield from _sections(inner, where)
@@ -94,7 +95,7 @@ def _meanings(struct: type) -> dict[str, str]:
         if not one.__module__.startswith("mlanet"):
             continue
         body = ast.parse(inspect.cleandoc("\n" + inspect.getsource(one))).body[0].body  # type: ignore[attr-defined]
-        for line, below in zip(body, body[1:], strict=False):
+        for line, below in itertools.pairwise(body):
             if isinstance(line, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(line.target, ast.Name):
                 found[line.target.id] = str(ast.literal_eval(below.value))
     return found
@@ -120,10 +121,7 @@ def _type(hint: Any) -> str:
 def _value(field: Any) -> str:
     if field.required:
         return "required"
-    if field.default_factory is not msgspec.NODEFAULT:
-        value = field.default_factory()
-    else:
-        value = field.default
+    value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
     if isinstance(value, msgspec.Struct):
         return ""
     return f"`{msgspec.json.encode(value).decode()}`"
