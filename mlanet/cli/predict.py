@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import BATCHES, computing
 from mlanet.cli.output import (
     Files,
@@ -35,7 +36,7 @@ STRESS_COLUMNS = ("structure", "xx>", "yy>", "zz>", "yz>", "xz>", "xy>")
 @computing(*BATCHES)
 def predict(
     files: Files,
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write structures with energy, forces and stress as extxyz, for ASE."),
