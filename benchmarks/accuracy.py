@@ -154,7 +154,7 @@ def _one(options: argparse.Namespace, files: dict[str, Path], l_max: int, fracti
     units = {"energy": "meV_per_atom", "forces": "meV_per_A", "stress": "GPa"}
     for kind, values in (("mae", errors.mae()), ("rmse", errors.rmse())):
         row |= {f"{q}_{kind}_{units[q]}": round(values[q] * factors[q], 4) if q in values else "" for q in units}
-    return row | surroundings()
+    return row | machine()
 
 
 def _settings(words: list[str]) -> dict[str, Any]:
@@ -162,10 +162,10 @@ def _settings(words: list[str]) -> dict[str, Any]:
     return {key: yaml.safe_load(value) for key, value in (word.split("=") for word in words)}
 
 
-def surroundings() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     """Commit, hardware, date and versions of a row."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return {"dtype": "float32", **worker.surroundings(device), **provenance()}
+    return {"dtype": "float32", **worker.machine(device), **provenance()}
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import demo_frames, surroundings
+from accuracy import demo_frames, machine
 from trainable import PeerConfig
 from zoo import configuration, potential
 
@@ -93,7 +93,7 @@ def main() -> None:
         if home := next((stage.home for stage in stages if isinstance(stage, PeerConfig) and stage.home), None):
             _elsewhere(home, name)
             continue
-        rows.append(key | one(stages, frames, parts, options) | surroundings())
+        rows.append(key | one(stages, frames, parts, options) | machine())
         with table.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[-1]), extrasaction="ignore")
             writer.writeheader()

@@ -76,21 +76,21 @@ def floors(name: str, where: str, atoms: Atoms, settings: Settings, best: Ceilin
         name: as in `mlanet profile`; a model with light messages.
         where: name of the system.
     """
-    request = Request(species_of([atoms]), neighbours_of([atoms]), settings.device, settings.dtype)
+    request = Request(species_of([atoms]), neighbours_of([atoms]), settings.execution)
     torch.set_num_threads(settings.threads)
     subject = own(name, request)
     graph = subject.prepare([atoms])
     layers = {key: one for key, one in subject.module.named_modules() if isinstance(one, DualPathAttention)}
     for _ in range(WARM_UP):
         subject.evaluate(graph, False)
-    times = _times(lambda: subject.evaluate(graph, False), layers, torch.device(settings.device))
+    times = _times(lambda: subject.evaluate(graph, False), layers, torch.device(settings.execution.device))
     found = []
     for key, layer in layers.items():
         least = cost(layer, graph.n_atoms, graph.n_edges, subject.module.dtype.itemsize)
         ms, floor = Sample(times[key]).quantile(0.5), least.floor_ms(best)
         figures = {"ms": ms, "floor_ms": floor, "of_floor": ms / floor}
         figures |= {"GB_per_s": 1e-6 * least.bytes / ms, "GFLOP_per_s": 1e-6 * least.flops / ms}
-        if settings.device.startswith("cuda") and subject.module.model.kernels != PLAIN:
+        if settings.execution.device.startswith("cuda") and subject.module.model.kernels != PLAIN:
             figures |= {"GFLOP_per_s_in_kernels": 1e-6 * flops_in_triton(layer, graph.n_edges) / ms}
         sizes = {"atoms": graph.n_atoms, "edges": graph.n_edges}
         row = {"model": name, "system": where, "layer": key, **sizes}

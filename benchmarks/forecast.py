@@ -24,6 +24,7 @@ from ase import Atoms
 from mlanet.data.atoms import to_graph
 from mlanet.data.loader import Loader
 from mlanet.data.samples import Sample
+from mlanet.execution import Execution
 from mlanet.forecast import MARGIN, Forecast, MemoryLimit, peak
 from mlanet.graph import AtomicGraph, Labels, batch_graphs
 from mlanet.potential import Potential
@@ -80,7 +81,7 @@ def law(rng: random.Random, device: str) -> dict[str, Any]:
     """One configuration: forecast and count."""
     name, cost = configuration(rng)
     dtype, training = rng.choice(["float32", "float64"]), rng.random() < 0.5
-    potential = own(name, Request(SPECIES, 40.0, device, dtype)).module
+    potential = own(name, Request(SPECIES, 40.0, Execution(dtype, device))).module
     atoms = rng.choice([216, 343, 512, 1000]) if cost < 150 else 216
     graph = crystal(potential, atoms, rng.choice([15.0, 30.0, 60.0]))
     if rng.random() < 1 / 3:  # atoms with very different numbers of neighbours
@@ -108,7 +109,7 @@ def batches(rng: random.Random, device: str) -> dict[str, Any]:
     name, _ = configuration(rng)
     name = name.replace("=64", "=16").replace("=32", "=16").replace("64x", "16x").replace("32x", "16x")
     training = rng.random() < 0.5
-    potential = own(name, Request(SPECIES, 40.0, device, "float32")).module
+    potential = own(name, Request(SPECIES, 40.0, Execution("float32", device))).module
     structures = [crystal(potential, rng.randint(1, 90), rng.uniform(4, 60)) for _ in range(12)]
     expected = Forecast(potential, training)
     limit = rng.uniform(1.05, 3.0) * max(MARGIN * expected.bytes(graph.size()) for graph in structures)

@@ -35,6 +35,7 @@ from peers import PEERS
 
 from mlanet.cli.output import note, print_table, progress
 from mlanet.errors import ConfigError, MLANetError
+from mlanet.execution import Execution
 from mlanet.memory import free_bytes, is_out_of_memory
 from mlanet.page import Page
 from mlanet.profiling.ceilings import measure_ceilings
@@ -66,8 +67,9 @@ class Run:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.folder = options, Path(options.output)
         limit = options.memory or SHARE_OF_MACHINE * free_bytes(torch.device(options.device)) / 2**30
+        execution = Execution("float32", options.device)
         self.settings = Settings(
-            options.device, threads=options.threads, limit_gib=limit, peers=ADAPTERS, limit_s=options.seconds
+            execution, threads=options.threads, limit_gib=limit, peers=ADAPTERS, limit_s=options.seconds
         )
         self.on_gpu = options.device.startswith("cuda")
         sizes = Sizes(options.channels, options.layers)
@@ -163,7 +165,7 @@ def main() -> int:
     options = _options()
     torch.set_num_threads(options.threads)
     try:
-        require_known([], Settings(device=options.device))
+        require_known([], Settings(Execution("float32", options.device)))
         return _run(Run(options))
     except MLANetError as error:
         note(f"cannot run: {error}")

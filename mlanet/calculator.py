@@ -27,6 +27,7 @@ from mlanet.errors import ConfigError, DataError, NotFiniteError
 from mlanet.execution import Execution
 from mlanet.graph import AtomicGraph, Prediction
 from mlanet.kernels import use_kernels
+from mlanet.limits import UNKNOWN, Assessment, assess, assessed_results
 from mlanet.models import ModelConfig
 from mlanet.potential import Potential, lone_atoms, require_species
 from mlanet.precision import MatmulCost, use_matmul
@@ -40,6 +41,11 @@ class MLANetCalculator(Calculator):
       `PropertyNotImplementedError` for a structure without a periodic direction or a volume
 
     - charges (N,) e, only of models with a Coulomb term: latent, learnt from energies and forces alone
+    - dipole (3,) e Å from the origin, where no direction is periodic, and polarizability (3, 3) Å³, of models with
+      such `outputs`
+    - in `results` beside these, of models that know their limits: extrapolation (`inside`, `edge` or `outside` of the
+      training set), and standard errors energy_std eV, forces_std (N,) eV/Å of each component, stress_std eV/Å³;
+      `assessment` holds the reasons (docs/uncertainty.md)
 
     The total charge is read from `atoms.info` (`total_charge` or `charge`, in e), and changing it there makes a new
     calculation. Structures are not changed. Copies and pickles are independent of the original; one calculator may be
@@ -67,6 +73,8 @@ class MLANetCalculator(Calculator):
 
     name = "mlanet"
     matmul_cost: MatmulCost | None = None
+    assessment: Assessment = Assessment(UNKNOWN)
+    """Of the last calculation, with the reasons."""
     _compiled: CompiledPotential | None
     _replay: Replay | None
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "charges"]  # noqa: RUF012 - as in ASE
@@ -89,6 +97,7 @@ class MLANetCalculator(Calculator):
         execution = Execution(dtype, device, kernels, matmul, compiled, capture, tabulated, skin)
         # Weights without gradients: derivatives are taken of positions and strain only.
         self.potential = execution.resolve(model, trained=False)
+        self.implemented_properties = [*self.implemented_properties, *self.potential.model.config.outputs]
         self.parameters.update(
             model=type(self.potential.model).__name__ if isinstance(model, Potential) else os.fspath(model),
             dtype=str(self.potential.dtype).removeprefix("torch."),
@@ -153,27 +162,31 @@ class MLANetCalculator(Calculator):
             self.results = {}
             if list(properties) == ["stress"] and not _has_stress(self.atoms):
                 raise PropertyNotImplementedError("stress needs a periodic direction and a cell with a volume")
+            if list(properties) == ["dipole"] and self.atoms.pbc.any():
+                raise PropertyNotImplementedError("a dipole has a meaning only where no direction is periodic")
             self.potential.mention_ignored_charge(_charges(self.atoms)[0])
-            self.results = self._results(self._predicted(self.atoms))
+            graph, prediction = self._predicted(self.atoms)
+            self.results = self._results(prediction)
+            self.assessment = assess(self.potential.domain, self.potential.statistics, graph, prediction)
+            self.results |= assessed_results(self.assessment)
 
-    def _predicted(self, atoms: Atoms) -> Prediction:
+    def _predicted(self, atoms: Atoms) -> tuple[AtomicGraph, Prediction]:
         """What the model says: by replay where steps are captured (molecules have no images to pad their lists with),
         by a compiled program where there is one."""
         if self._replay is not None and atoms.cell.array.any():
             try:
-                return self._replay(self._skin_list.wide(atoms))
+                return self._skin_list.graph(atoms), self._replay(self._skin_list.wide(atoms))
             except CaptureError as error:
                 self._replay = None
                 warnings.warn(f"{error}; steps are computed one by one", stacklevel=2)
         graph = self._skin_list.graph(atoms)
         if self._compiled is not None:
             try:
-                return self._compiled(graph)
+                return graph, self._compiled(graph)
             except CompileError as error:
                 self._compiled = None
                 warnings.warn(f"{error}; steps are computed as they are", stacklevel=2)
-        prediction: Prediction = self.potential(graph)
-        return prediction
+        return graph, self.potential(graph)
 
     def _prepare_steps(self) -> None:
         """What computes steps, and how."""
@@ -199,13 +212,16 @@ class MLANetCalculator(Calculator):
         if isinstance(self.potential.model.config, ModelConfig):
             weights = self.potential.state_dict()
             state["potential"] = (self.potential.model.config, self.potential.statistics, weights)
+            state["domain"] = self.potential.domain
         return state
 
     @usual_torch()
     def __setstate__(self, state: dict[str, Any]) -> None:
+        domain = state.pop("domain", None)
         self.__dict__.update(state)
         if isinstance(self.potential, tuple):
             self.potential = rebuilt(*self.potential).requires_grad_(False)
+            self.potential.domain = domain
             if self.parameters["tabulated"]:
                 self.potential.tabulated()
             use_kernels(self.potential, self.parameters["kernels"])
@@ -281,8 +297,14 @@ class _SkinList:
         )
 
 
+_NESTING = ("data", "key_value_pairs")
+"""Entries of `atoms.info` that hold entries themselves, in structures from databases."""
+
+
 def _charges(atoms: Atoms) -> tuple[float, NDArray[np.float64] | None]:
     """Total and per-atom charges that a graph of `atoms` would get, in e."""
+    if not any("charge" in str(key).lower() or key in _NESTING for key in (*atoms.info, *atoms.arrays)):
+        return 0.0, None
     bare = atoms if atoms.calc is None else atoms.copy()  # results of a calculator are answers, not inputs
     return find_charge(bare, LabelKeys(), "structure"), find_atomic_charges(bare, LabelKeys(), "structure")
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from mlanet.ambient import usual_torch
 from mlanet.config import parse, preset_names, suggestion, to_data
 from mlanet.devices import DEVICES, device_called
+from mlanet.domain import Domain, parted, tensors_of
 from mlanet.errors import CheckpointError, ConfigError
 from mlanet.files import write_whole
 from mlanet.models import MOST_NUMBERS, ModelConfig, as_written
@@ -132,7 +133,7 @@ def save_model(potential: Potential, path: str | os.PathLike[str], card: Mapping
         card=dict(card or {}),
         parameters=sum(parameter.numel() for parameter in potential.parameters()),
     )
-    _write(path, MODEL, json.dumps(msgspec.to_builtins(text)), potential.state_dict())
+    _write(path, MODEL, json.dumps(msgspec.to_builtins(text)), potential.state_dict() | tensors_of(potential.domain))
 
 
 @usual_torch()
@@ -149,15 +150,15 @@ def load_model(
         CheckpointError: no such file, damaged, of another kind, of a later mlanet, or with weights that are not finite.
         ConfigError: a device that this machine does not have.
     """
-    file = _read(path, MODEL)
-    header = _model_header(file, path)
-    weights = _tensors(file, path)
+    header = _model_header(file := _read(path, MODEL), path)
+    weights, domain = parted(_tensors(file, path))
     if problem := unsound(weights):
         raise CheckpointError(f"{path}: {problem}; the model cannot be used")
     try:
         # What the header asks for is built only if the file holds as much: seven hundred bytes could ask for 80 GB.
         most = 2 * sum(one.numel() for one in weights.values()) + BESIDE_WEIGHTS
         potential = rebuilt(header.config, header.statistics, weights, most)
+        potential.domain = Domain.of_tensors(domain, len(header.statistics.species))
     except (RuntimeError, ValueError, TypeError, LookupError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: weights and configuration do not belong together: {reason}") from None
@@ -249,6 +250,7 @@ def copied(potential: Potential) -> Potential:
     if not isinstance(potential.model.config, ModelConfig):
         return copy.deepcopy(potential).eval()
     found = rebuilt(potential.model.config, potential.statistics, potential.state_dict())
+    found.domain = potential.domain
     return found.with_kernels(potential.model.kernels)
 
 

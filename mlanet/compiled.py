@@ -219,9 +219,9 @@ class CompiledPotential:
 
         def step(*tensors: Tensor) -> list[Tensor]:
             answer = self.potential.answer(fields.give(tensors))
-            named = {one.name: getattr(answer, one.name) for one in dataclasses.fields(answer)}
-            self._outputs = [name for name, value in named.items() if value is not None]
-            return [value for value in named.values() if value is not None]
+            named = answer.tensors()
+            self._outputs = list(named)
+            return list(named.values())
 
         def check(tensors: Sequence[Tensor], found: Sequence[Tensor]) -> None:
             expected = self.potential.answer(fields.give(tensors))

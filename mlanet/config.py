@@ -22,6 +22,8 @@ from mlanet.other_keys import ours_for
 from mlanet.yaml_text import MOST_BYTES, value_of
 
 T = TypeVar("T")
+Beside = Mapping[str, Any]
+NOTHING: Beside = types.MappingProxyType({})
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -52,21 +54,23 @@ def read_yaml_text(text: str, source: str) -> dict[str, Any]:
 
 
 @overload
-def parse(data: Mapping[str, Any], into: type[T], source: str) -> T: ...
+def parse(data: Mapping[str, Any], into: type[T], source: str, beside: Beside = ...) -> T: ...
 @overload
-def parse(data: Mapping[str, Any], into: types.UnionType, source: str) -> Any: ...
-def parse(data: Mapping[str, Any], into: Any, source: str) -> Any:
+def parse(data: Mapping[str, Any], into: types.UnionType, source: str, beside: Beside = ...) -> Any: ...
+def parse(data: Mapping[str, Any], into: Any, source: str, beside: Beside = NOTHING) -> Any:
     """Plain data to a Struct, strictly.
 
     Args:
         data: what a YAML or JSON file holds.
         into: a Struct, or a union of tagged Structs.
         source: named in errors, usually the file.
+        beside: other types, by the dotted place of their keys in the same document: where a key that is unknown here
+            may belong.
     Raises:
         ConfigError: unknown key (with a suggestion), wrong type, impossible value, a number that is not finite.
     """
     _require_finite(data, source, "")
-    _check_keys(data, into, source, "", into)
+    _check_keys(data, into, source, "", {"": into, **beside})
     try:
         return msgspec.convert(data, into, strict=True)
     except (msgspec.ValidationError, OverflowError) as error:
@@ -172,7 +176,7 @@ def _require_finite(data: Any, source: str, place: str) -> None:
         raise ConfigError(f"{source}: '{place}' is {data:.3g}, not a number that can be used")
 
 
-def _check_keys(data: Any, into: Any, source: str, place: str, whole: Any) -> None:
+def _check_keys(data: Any, into: Any, source: str, place: str, whole: Beside) -> None:
     """Walk data and type together and report the first unknown key with its path, and what was meant."""
     struct = _struct_for(data, into, source, place)
     if struct is None or not isinstance(data, Mapping):
@@ -200,14 +204,18 @@ def _check_choice(value: Any, hint: Any, source: str, path: str) -> None:
         raise ConfigError(f"{source}: '{path}' is {value!r}{near}; there is {', '.join(map(str, words))}")
 
 
-def _elsewhere(key: str, whole: Any) -> str:
+def _elsewhere(key: str, whole: Beside) -> str:
     """`"; did you mean 'run.seed'?"` where the key belongs to another section, or nothing."""
-    found = [place for place in _places(whole) if place.rpartition(".")[2] == key]
+    places = [place for start, one in whole.items() for place in _places(one, start)]
+    found = [place for place in dict.fromkeys(places) if place.rpartition(".")[2] == key]
     return f"; did you mean {' or '.join(repr(place) for place in found)}?" if found else ""
 
 
 def _places(struct: Any, place: str = "") -> Iterable[str]:
-    """Dotted names of all keys of a Struct and of the Structs in it."""
+    """Dotted names of all keys of a Struct, or of any Struct of a union, and of the Structs in it."""
+    if get_origin(struct) in (Union, types.UnionType):
+        for option in get_args(struct):
+            yield from _places(option, place)
     if not (isinstance(struct, type) and issubclass(struct, msgspec.Struct)):
         return
     hints = get_type_hints(struct)

@@ -68,18 +68,27 @@ class Execution:
                 recorded step without a GPU.
             KernelError: kernels that cannot be made on this machine.
         """
-        import torch
-
-        from mlanet.checkpoint import copied, load_model, model_path, moved
+        from mlanet.checkpoint import copied, load_model, model_path
         from mlanet.devices import device_called
-        from mlanet.kernels import use_kernels
         from mlanet.potential import Potential
 
         if self.capture and device_called(str(self.device)).type != "cuda":
             raise ConfigError(f"capture is for NVIDIA GPUs; device '{self.device}' is none")
         potential = copied(model) if isinstance(model, Potential) else load_model(model_path(model))
-        dtype = None if self.dtype is None else getattr(torch, self.dtype)
-        potential = moved(potential, dtype, self.device).eval()
         if not trained:
             potential.requires_grad_(False)
+        return self.placed(potential.eval())
+
+    def placed(self, potential: Potential) -> Potential:
+        """The potential itself, in the mode that it is in: moved, in this precision, with these tables and kernels.
+
+        Raises:
+            ConfigError, KernelError: as `resolve`.
+        """
+        import torch
+
+        from mlanet.checkpoint import moved
+        from mlanet.kernels import use_kernels
+
+        potential = moved(potential, None if self.dtype is None else getattr(torch, self.dtype), self.device)
         return use_kernels(potential.tabulated() if self.tabulated else potential, self.kernels)

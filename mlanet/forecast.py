@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 
 from mlanet.errors import DataError
 from mlanet.graph import AtomicGraph, Size
@@ -117,6 +116,8 @@ class Forecast:
 
     def _measured(self, tabled: bool, degree: int) -> Law:
         """Least squares over three graphs, no term negative, every graph weighing alike."""
+        from scipy.optimize import nnls
+
         small, large = (max(atoms, degree + 1) for atoms in PROBES)
         large = max(large, 2 * small)
         share = 1.0 if tabled or self.potential.device.type != "cpu" else CROWDED
@@ -217,8 +218,8 @@ def peak(potential: Potential, graph: AtomicGraph, training: bool) -> int:
     def run() -> None:
         found = potential(graph)
         if training:
-            loss = found.energy.abs().mean() + found.forces.abs().mean() + found.stress.nan_to_num().abs().mean()
-            loss.backward()
+            values = [getattr(found, one.name).nan_to_num().abs().mean() for one in potential.quantities]
+            torch.stack([one.double() for one in values]).sum().backward()
         potential.zero_grad(set_to_none=True)
 
     was_training = potential.training

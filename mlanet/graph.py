@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from mlanet.quantities import QUANTITIES
+
 T = TypeVar("T", "AtomicGraph", "Labels")
 
 
@@ -72,8 +74,13 @@ class AtomicGraph:
 
     def edge_vectors(self) -> Tensor:
         """r_ij = R_j + shift · cell − R_i, (E, 3) Å in `dtype`, differentiable in positions and cell."""
-        image = torch.einsum("ea,eab->eb", self.shift.to(self.cell.dtype), self.cell[self.structure[self.center]])
-        return (self.positions[self.neighbor] + image - self.positions[self.center]).to(self.dtype)
+        shift = self.shift.to(self.cell.dtype)
+        if self.n_structures == 1:
+            image = shift @ self.cell[0]
+        else:
+            image = torch.einsum("ea,eab->eb", shift, self.cell[self.structure[self.center]])
+        there, here = (self.positions.index_select(0, one) for one in (self.neighbor, self.center))
+        return (there + image - here).to(self.dtype)
 
     def atoms_per_structure(self) -> Tensor:
         """(S,) int64, how many atoms each structure has."""
@@ -111,6 +118,7 @@ class ModelOutput(NamedTuple):
     - atomic_energies (N,) network units, without per-element references · forces (N, 3) network units or None
     - stress (S, 3, 3) network units or None · baseline (N,) eV, physics that is not scaled, or None
     - charges (N,) e, latent charges of a Coulomb term, or None
+    - dipoles (N, 3) e Å, polarizabilities (N, 3, 3) Å³: parts of atoms, or None where there is no such head
     """
 
     atomic_energies: Tensor
@@ -118,6 +126,8 @@ class ModelOutput(NamedTuple):
     stress: Tensor | None = None
     baseline: Tensor | None = None
     charges: Tensor | None = None
+    dipoles: Tensor | None = None
+    polarizabilities: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +138,10 @@ class Prediction:
     - stress (S, 3, 3) eV/Å³, σ = (1/V) ∂E/∂ε, tension positive, V of the given cell; NaN where no direction is
       periodic or the cell has no volume · atomic_energies (N,) eV, float64, summing to `energy`
     - charges (N,) e, the latent charges of a model with a Coulomb term, or None
+    - dipole (S, 3) e Å, from the origin of the positions, NaN where any direction is periodic, and polarizability
+      (S, 3, 3) Å³, symmetric: of models with such `outputs`, else None
+    - features (N, C), what the network makes of each atom before its last linear layer, less the same of a lone atom;
+      only of potentials that are watched (`Potential.domain`)
     """
 
     energy: Tensor
@@ -135,6 +149,9 @@ class Prediction:
     stress: Tensor
     atomic_energies: Tensor
     charges: Tensor | None = None
+    dipole: Tensor | None = None
+    polarizability: Tensor | None = None
+    features: Tensor | None = None
 
     def detach(self) -> Prediction:
         """The same numbers without their history."""
@@ -142,9 +159,13 @@ class Prediction:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Prediction:
         """Every tensor changed by a function."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        changed: dict[str, Any] = {name: None if value is None else change(value) for name, value in values.items()}
+        changed: dict[str, Any] = {name: change(value) for name, value in self.tensors().items()}
         return Prediction(**changed)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is said, by name."""
+        named = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -152,11 +173,20 @@ class Labels:
     """Reference values of a batch; NaN means *not labelled* and is left out by selection, never by masking.
 
     - energy (S,) eV, float64 · forces (N, 3) eV/Å · stress (S, 3, 3) eV/Å³, ASE's sign
+    - dipole (S, 3) e Å · polarizability (S, 3, 3) Å³; not labelled where they are not given
     """
 
     energy: Tensor
     forces: Tensor
     stress: Tensor
+    dipole: Tensor = None  # type: ignore[assignment]
+    polarizability: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        for one in QUANTITIES:
+            if getattr(self, one.name) is None:
+                nothing = self.forces.new_full((len(self.energy), *one.shape), torch.nan)
+                object.__setattr__(self, one.name, nothing)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Labels:
         """The same labels elsewhere; `energy` stays float64, since totals can be −10⁵ eV."""
@@ -187,11 +217,7 @@ def batch_graphs(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
 
 def batch_labels(labels: Sequence[Labels]) -> Labels:
     """Join labels in the order of their graphs."""
-    return Labels(
-        energy=torch.cat([one.energy for one in labels]),
-        forces=torch.cat([one.forces for one in labels]),
-        stress=torch.cat([one.stress for one in labels]),
-    )
+    return Labels(**{each.name: torch.cat([getattr(one, each.name) for one in labels]) for each in QUANTITIES})
 
 
 def _joined_atomic_charges(graphs: Sequence[AtomicGraph]) -> Tensor | None:

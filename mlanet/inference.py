@@ -10,7 +10,11 @@ from torch import Tensor
 
 from mlanet.errors import NotFiniteError
 from mlanet.graph import AtomicGraph, Prediction, Size, batch_graphs
-from mlanet.potential import Potential, has_stress
+from mlanet.potential import Potential, defined, has_stress
+from mlanet.quantities import QUANTITIES
+
+OF_ATOMS = {"atomic_energies", "charges", "features", *(one.name for one in QUANTITIES if one.per_atom)}
+"""Fields of a prediction with an entry for each atom; the others have one for each structure."""
 
 
 def predict(
@@ -64,17 +68,13 @@ def split(prediction: Prediction, graph: AtomicGraph) -> list[Prediction]:
     - prediction: of S structures with N atoms together · graph: the batch it was made for
     """
     counts = graph.atoms_per_structure().tolist()
-    forces = prediction.forces.split(counts)
-    atomic = prediction.atomic_energies.split(counts)
-    charges = [None] * len(counts) if prediction.charges is None else prediction.charges.split(counts)
-    return [
-        Prediction(prediction.energy[i : i + 1], forces[i], prediction.stress[i : i + 1], atomic[i], charges[i])
-        for i in range(graph.n_structures)
-    ]
+    named = prediction.tensors()
+    parts = {name: value.split(counts if name in OF_ATOMS else 1) for name, value in named.items()}
+    return [Prediction(**{name: part[i] for name, part in parts.items()}) for i in range(graph.n_structures)]
 
 
 def require_finite(prediction: Prediction, graph: AtomicGraph, where: str) -> None:
-    """Raise `NotFiniteError`, naming `where` and the atom, unless energy, forces, stress and charges are numbers.
+    """Raise `NotFiniteError`, naming `where` and the atom, unless all that is said are numbers.
 
     Stress may be NaN where it is not defined, and where a model has none.
     """
@@ -89,9 +89,14 @@ def require_finite(prediction: Prediction, graph: AtomicGraph, where: str) -> No
             raise NotFiniteError(f"{where}, atom {atom}: the model gives {name} of {found}, which are not finite")
     if not bool(torch.isfinite(prediction.energy).all()):
         raise NotFiniteError(f"{where}: the model gives an energy of {prediction.energy.tolist()}, which is not finite")
-    defined = prediction.stress[has_stress(graph).to(prediction.stress.device)]
-    if not (bool(torch.isfinite(defined).all()) or bool(defined.isnan().all())):
-        raise NotFiniteError(f"{where}: the model gives a stress that is not finite: {defined.tolist()}")
+    stress = prediction.stress[has_stress(graph).to(prediction.stress.device)]
+    if not (bool(torch.isfinite(stress).all()) or bool(stress.isnan().all())):
+        raise NotFiniteError(f"{where}: the model gives a stress that is not finite: {stress.tolist()}")
+    for quantity in (one for one in QUANTITIES if one.optional):
+        if (value := getattr(prediction, quantity.name)) is not None:
+            value = value[defined(quantity, graph).to(value.device)]
+            if not bool(torch.isfinite(value).all()):
+                raise NotFiniteError(f"{where}: the model gives a {quantity.name} that is not finite: {value.tolist()}")
 
 
 def _answer(potential: Potential, graphs: list[AtomicGraph]) -> list[Prediction]:

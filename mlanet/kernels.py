@@ -107,13 +107,15 @@ def _answers(potential: Potential) -> list[tuple[str, Tensor]]:
             references = potential.references[potential.species_index[graph.numbers]]
             energy = found.energy - segment_sum(references, graph.structure, graph.n_structures)
             stress = found.stress.nan_to_num()
+            more = [(one.name, getattr(found, one.name).nan_to_num()) for one in potential.quantities if one.optional]
             loss = energy.sum() + _some_of(found.forces) + _some_of(stress)
+            loss = sum((_some_of(one) for _, one in more), loss)
             named = [(name, one) for name, one in potential.named_parameters() if one.requires_grad]
             weights = [one for _, one in named]
             slopes = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True) if weights else ()
     finally:
         potential.train(was_training)
-    results = [("energy", energy), ("forces", found.forces), ("stress", stress)]
+    results = [("energy", energy), ("forces", found.forces), ("stress", stress), *more]
     gradients = [(f"the gradient of {name}", slope) for (name, _), slope in zip(named, slopes, strict=True)]
     return [(name, one.detach()) for name, one in [*results, *gradients]]
 

@@ -15,7 +15,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class LiveBytes(TorchDispatchMode):
+class _Watching(TorchDispatchMode):
+    """Sees every operation inside its `with` block, in Python: torch wraps others of its kind so that its compiler
+    passes them by, and loads that compiler, two seconds, at the first operation."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class LiveBytes(_Watching):
     """Counts the bytes of all tensors that are alive at once, as they come and go inside the `with` block.
 
     Every operation, those of the backward passes included, passes through `__torch_dispatch__`; a new storage adds its
@@ -58,7 +67,7 @@ class LiveBytes(TorchDispatchMode):
         self.peak = max(self.peak, self.live)
 
 
-class Allowance(TorchDispatchMode):
+class Allowance(_Watching):
     """Lets tensors be made inside the `with` block until they hold so many numbers together, and no more.
 
     A tensor is counted by the size that is asked for, before it is made.

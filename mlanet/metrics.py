@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from mlanet.graph import AtomicGraph, Labels, Prediction
+from mlanet.potential import defined
+from mlanet.quantities import ALWAYS, FORCES, NAMES, QUANTITIES
 from mlanet.units import MAX_ATOMIC_NUMBER
-
-QUANTITIES = ("energy", "forces", "stress")
-"""eV/atom, eV/Å per component, eV/Å³ per component."""
 
 
 class Deviation(NamedTuple):
@@ -23,11 +22,10 @@ class Deviation(NamedTuple):
 
 
 class Errors:
-    """Mean absolute and root-mean-square errors of energy, forces and stress.
+    """Mean absolute and root-mean-square errors of every row of `mlanet.quantities` that is predicted and labelled.
 
     - energy: (E_predicted − E_label) / N_atoms, one per structure, eV/atom
-    - forces: every Cartesian component, eV/Å, also by element
-    - stress: all nine components, eV/Å³, where stress is defined (a periodic direction and a volume)
+    - all others: every component, where the quantity is defined, in its unit; forces also by element
 
     Labels that are NaN are left out by selection. Sums are float64, so the order of batches does not matter
     beyond the 15th digit, and `tensor()` of several processes may be added (all-reduce).
@@ -37,7 +35,7 @@ class Errors:
     """
 
     def __init__(self) -> None:
-        # Rows: the three quantities, then one per atomic number. Columns: count, Σ|d|, Σd².
+        # Rows: the quantities, then one per atomic number. Columns: count, Σ|d|, Σd².
         self._sums = torch.zeros(len(QUANTITIES) + MAX_ATOMIC_NUMBER + 1, 3, dtype=torch.float64)
 
     def add(self, prediction: Prediction, labels: Labels, graph: AtomicGraph) -> None:
@@ -47,20 +45,27 @@ class Errors:
         - graph: sizes, elements, periodicity
         """
         graph, labels = graph.to("cpu"), labels.to("cpu")
-        energy = _difference(prediction.energy, labels.energy) / graph.atoms_per_structure()
-        forces = _difference(prediction.forces, labels.forces)
-        stress = _difference(prediction.stress, labels.stress)
-        # A model without a stress says NaN for all of it; a number that is not finite beside finite ones is an error.
-        defined = graph.pbc.any(dim=1) & (graph.volume() > 0) & ~_without_stress(prediction)
-        has_force = torch.isfinite(labels.forces)
-        self._sums[0] += _moments(energy[torch.isfinite(labels.energy)]).sum(dim=0)
-        self._sums[1] += _moments(forces[has_force]).sum(dim=0)
-        self._sums[2] += _moments(stress[torch.isfinite(labels.stress) & defined[:, None, None]]).sum(dim=0)
-        numbers = graph.numbers[:, None].expand_as(has_force)[has_force]
-        self._sums.index_add_(0, len(QUANTITIES) + numbers, _moments(forces[has_force]))
+        for row, one in enumerate(QUANTITIES):
+            predicted, label = getattr(prediction, one.name), getattr(labels, one.name)
+            if predicted is None:
+                continue
+            difference, known = _difference(predicted, label), torch.isfinite(label)
+            if one.of_each_atom:
+                difference = difference / graph.atoms_per_structure()
+            if one.where != "any":
+                has = defined(one, graph)
+                if one.where == "periodic":
+                    # A model without a stress says NaN for all of it; a number that is not finite beside finite ones
+                    # is an error.
+                    has = has & ~_without_stress(prediction)
+                known = known & has.view(-1, *[1] * len(one.shape))
+            self._sums[row] += _moments(difference[known]).sum(dim=0)
+            if one is FORCES:
+                numbers = graph.numbers[:, None].expand_as(known)[known]
+                self._sums.index_add_(0, len(QUANTITIES) + numbers, _moments(difference[known]))
 
     def mae(self) -> dict[str, float]:
-        """Mean absolute errors of the quantities that were labelled: energy eV/atom, forces eV/Å, stress eV/Å³."""
+        """Mean absolute errors of what was labelled, in units of `mlanet.quantities`, of the energy per atom."""
         return {name: mae for name, (mae, _, count) in self._quantities().items() if count}
 
     def rmse(self) -> dict[str, float]:
@@ -76,8 +81,8 @@ class Errors:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many numbers were compared for each quantity."""
-        return {name: count for name, (_, _, count) in self._quantities().items()}
+        """How many numbers were compared of each quantity, of those that are optional only where there were any."""
+        return {name: one.components for name, one in self._quantities().items() if one.components or name in ALWAYS}
 
     def tensor(self) -> Tensor:
         """All sums as one flat float64 tensor; those of several processes may be added. A copy."""
@@ -90,7 +95,7 @@ class Errors:
         self._sums = sums.detach().to("cpu", torch.float64).reshape(self._sums.shape).clone()
 
     def _quantities(self) -> dict[str, Deviation]:
-        return {name: _errors(row) for name, row in zip(QUANTITIES, self._sums, strict=False)}
+        return {name: _errors(row) for name, row in zip(NAMES, self._sums, strict=False)}
 
 
 def _without_stress(prediction: Prediction) -> Tensor:

@@ -18,6 +18,7 @@ from mlanet.data.write import true_results
 from mlanet.errors import OutputError
 from mlanet.files import write_whole
 from mlanet.plain import literal
+from mlanet.quantities import QUANTITIES
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 if TYPE_CHECKING:
@@ -41,11 +42,9 @@ SMALLEST_VIEW = 4.0
 MOST_STRUCTURES = 6
 """On one page."""
 
-_ERROR_PANELS = {
+_ERROR_PANELS: dict[str, str] = {
     "loss": "loss",
-    "energy": "energy error, eV/atom",
-    "forces": "force error, eV/Å",
-    "stress": "stress error, eV/Å³",
+    **{one.name: f"{one.singular} error, {one.unit}{'/atom' if one.of_each_atom else ''}" for one in QUANTITIES},
 }
 
 
@@ -99,8 +98,8 @@ def parity(path: str | os.PathLike[str], reference: ArrayLike, predicted: ArrayL
 def learning_curve(path: str | os.PathLike[str], rows: Sequence[Mapping[str, float | None]], x: str = "step") -> None:
     """Loss and errors in the course of a training, on logarithmic axes, one panel per quantity.
 
-    Columns with "loss", "energy", "forces" or "stress" in their names are drawn (errors in eV/atom, eV/Å and eV/Å³),
-    all others left out; so are values that are missing, not finite or not positive.
+    Columns with "loss" or the name of a quantity in their names are drawn (errors in units of `mlanet.quantities`, the
+    energy per atom), all others left out; so are values that are missing, not finite or not positive.
 
     Args:
         path: written whole or not at all.
@@ -118,8 +117,7 @@ def learning_curve(path: str | os.PathLike[str], rows: Sequence[Mapping[str, flo
     if not curves:
         raise ValueError(f"no column of losses or errors with a positive value; columns: {', '.join(names) or 'none'}")
     columns = min(2, len(curves))
-    lines = -(-len(curves) // columns)
-    figure = new_figure(4.6 * columns, 3.4 * lines)
+    figure = new_figure(4.6 * columns, 3.4 * (lines := -(-len(curves) // columns)))
     for index, (key, group) in enumerate(curves.items()):
         axes = figure.add_subplot(lines, columns, index + 1)
         style(axes)
@@ -192,8 +190,7 @@ def _draw_structure(axes: Axes, atoms: Atoms, forces: ArrayLike | None) -> None:
     axes.set_axis_off()
     _show(axes, np.zeros((0, 2)))
     for patch in axes.patches:
-        patch.set_linewidth(0.6)
-        patch.set_edgecolor(INK)
+        patch.set(linewidth=0.6, edgecolor=INK)
     if forces is not None:
         _draw_arrows(axes, view.to_image_plane_positions, atoms, np.asarray(forces, dtype=np.float64))
     _element_legend(axes, atoms)
@@ -305,10 +302,13 @@ def _numbers(atoms: Atoms, title: str) -> _Numbers:
         lines.append(("stress yz xz xy", _row(stress[3:]) + " GPa"))
     else:
         lines.append(("stress", "not defined (not periodic)"))
-    atoms_word = "atom" if len(atoms) == 1 else "atoms"
-    heading = f"{atoms.get_chemical_formula('metal')}, {len(atoms)} {atoms_word}"
-    source = literal(title if len(title) <= 40 else f"…{title[-39:]}")
-    return _Numbers(heading, [("from", source), *lines] if title else lines)
+    if "dipole" in said:
+        lines.append(("dipole x y z", _row(said["dipole"]) + " e Å"))
+    if "polarizability" in said:
+        lines.append(("mean polarizability", f"{_short(said['polarizability'].trace() / 3)} Å³"))
+    heading = f"{atoms.get_chemical_formula('metal')}, {len(atoms)} atom{'s' if len(atoms) > 1 else ''}"
+    source = [("from", literal(title if len(title) <= 40 else f"…{title[-39:]}"))] if title else []
+    return _Numbers(heading, [*source, *lines])
 
 
 def _row(numbers: NDArray[np.float64]) -> str:

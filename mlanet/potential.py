@@ -15,12 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from mlanet.ambient import usual_torch
+from mlanet.domain import Domain
 from mlanet.errors import GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, ModelOutput, Prediction
 from mlanet.models import MOST_NUMBERS, Model, ModelSettings, build_model
+from mlanet.nn.alone import Alone
+from mlanet.nn.electric import dipole_moment, polarizability
 from mlanet.ops.digits import matrix_products
 from mlanet.ops.dispatch import kernels_called
 from mlanet.ops.long_range.fourier_sum import require_room
+from mlanet.quantities import ALWAYS, BY_NAME, Quantity
 from mlanet.statistics import Statistics
 
 
@@ -38,6 +42,10 @@ class Potential(nn.Module):
     Args:
         model: a `Model`: graph -> site energies, and what it says of itself.
         statistics: references, scales and the species that the model knows.
+
+    Attributes:
+        domain: what is known of where it can be trusted, or None; saved with the weights (`mlanet.limits`).
+        watched: whether predictions carry `features` even without a domain.
     """
 
     references: Tensor
@@ -49,6 +57,8 @@ class Potential(nn.Module):
         self.model = model
         self.statistics = statistics
         self.matmul = "float32"
+        self.domain: Domain | None = None
+        self.watched = False
         self._spoke_of_charge = False
         index = torch.full((256,), -1, dtype=torch.int64)
         index[list(statistics.species)] = torch.arange(len(statistics.species))
@@ -72,6 +82,12 @@ class Potential(nn.Module):
     def conservative(self) -> bool:
         """Whether forces are the gradient of the energy (needed by NVE, relaxation, phonons)."""
         return self.model.conservative
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """What it predicts, in the order of `mlanet.quantities`."""
+        given = {*ALWAYS, *self.model.config.outputs}
+        return tuple(one for name, one in BY_NAME.items() if name in given)
 
     @property
     def species(self) -> tuple[int, ...]:
@@ -170,26 +186,46 @@ class Potential(nn.Module):
             positions = graph.positions.detach().requires_grad_()
             strain = torch.zeros_like(graph.cell).requires_grad_()
             strained = deformed(dataclasses.replace(graph, positions=positions), strain)
-            output = self.model(strained)
+            output, features = self._asked(strained)
             energy, atomic = self._energies(graph, output)
             gradient, virial = torch.autograd.grad(
                 energy.sum(), (positions, strain), create_graph=self.training, materialize_grads=True
             )
+            dipole, tensor = _response(output, strained)
         stress = stress_from_virial(virial, graph)
-        return Prediction(energy, -gradient.to(graph.dtype), stress.to(graph.dtype), atomic, output.charges)
+        forces = -gradient.to(graph.dtype)
+        return Prediction(energy, forces, stress.to(graph.dtype), atomic, output.charges, dipole, tensor, features)
 
     def _direct(self, graph: AtomicGraph) -> Prediction:
         """Forces and stress from the model's own heads."""
         with torch.set_grad_enabled(self.training):
-            output = self.model(graph)
+            output, features = self._asked(graph)
             energy, atomic = self._energies(graph, output)
             assert output.forces is not None
             # One factor for all elements: the head has taken out net force and torque already.
             scale = self.scale.mean().to(output.forces.dtype)
             stress = torch.full_like(graph.cell, torch.nan, dtype=graph.dtype)
             if output.stress is not None:
-                stress = _only_where_periodic(output.stress * self.statistics.stress_scale, graph)
-        return Prediction(energy, output.forces * scale, stress, atomic)
+                stress = _where(has_stress(graph), output.stress * self.statistics.stress_scale)
+            dipole, tensor = _response(output, graph)
+        return Prediction(energy, output.forces * scale, stress, atomic, None, dipole, tensor, features)
+
+    def _asked(self, graph: AtomicGraph) -> tuple[ModelOutput, Tensor | None]:
+        """What the model answers, and where it is watched, what its last linear layer saw of each atom (N, C)."""
+        last = self.model.last_linear() if self.domain is not None or self.watched else None
+        if last is None:
+            return self.model(graph), None
+        seen: list[Tensor] = []
+        hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+        try:
+            output = self.model(graph)
+        finally:
+            hook.remove()
+        features, n = seen[-1], graph.n_atoms
+        alone = Alone.of(self.species_index[graph.numbers], len(self.species))
+        if features.shape[0] == n + len(alone.species):
+            return output, features[:n] - features[n:][alone.row]
+        return output, features[:n]
 
     def _restore_constants(self) -> None:
         """References and scales in full float64 from the statistics, whatever type the weights have."""
@@ -224,25 +260,49 @@ def constants(module: nn.Module) -> Iterator[None]:
 def deformed(graph: AtomicGraph, strain: Tensor) -> AtomicGraph:
     """R -> R (1 + ε), cell -> cell (1 + ε), with the symmetric part ε of `strain` (S, 3, 3)."""
     symmetric = 0.5 * (strain + strain.transpose(1, 2))
-    positions = graph.positions + torch.einsum("na,nab->nb", graph.positions, symmetric[graph.structure])
+    if graph.n_structures == 1:
+        moved = graph.positions @ symmetric[0]
+    else:
+        moved = torch.einsum("na,nab->nb", graph.positions, symmetric[graph.structure])
+    positions = graph.positions + moved
     return dataclasses.replace(graph, positions=positions, cell=graph.cell + graph.cell @ symmetric)
 
 
 def stress_from_virial(virial: Tensor, graph: AtomicGraph) -> Tensor:
     """σ = (1/V) ∂E/∂ε, (S, 3, 3) eV/Å³, with V of the cell as given; NaN without a periodic direction or a volume."""
     volume = graph.volume()
+    defined = _has_stress(graph, volume)
     safe = torch.where(volume > 0, volume, torch.ones_like(volume))
-    return _only_where_periodic(virial / safe[:, None, None], graph)
+    return _where(defined, virial / safe[:, None, None])
 
 
 def has_stress(graph: AtomicGraph) -> Tensor:
     """(S,) bool: whether stress has a meaning, with a periodic direction and a volume."""
-    return graph.pbc.any(dim=1) & (graph.volume() > 0)
+    return _has_stress(graph, graph.volume())
 
 
-def _only_where_periodic(stress: Tensor, graph: AtomicGraph) -> Tensor:
+def _has_stress(graph: AtomicGraph, volume: Tensor) -> Tensor:
+    return graph.pbc.any(dim=1) & (volume > 0)
+
+
+def _response(output: ModelOutput, graph: AtomicGraph) -> tuple[Tensor | None, Tensor | None]:
+    """Dipole (S, 3) e Å and polarizability (S, 3, 3) Å³ of structures, where the model gives those of atoms."""
+    dipole = None if output.dipoles is None else dipole_moment(output.dipoles, output.charges, graph)
+    return dipole, None if output.polarizabilities is None else polarizability(output.polarizabilities, graph)
+
+
+def defined(quantity: Quantity, graph: AtomicGraph) -> Tensor:
+    """(S,) bool: whether a quantity has a meaning for a structure."""
+    if quantity.where == "periodic":
+        return has_stress(graph)
+    if quantity.where == "open":
+        return ~graph.pbc.any(dim=1)
+    return torch.ones_like(graph.pbc[:, 0])
+
+
+def _where(defined: Tensor, stress: Tensor) -> Tensor:
     """NaN for structures in which stress has no meaning."""
-    return torch.where(has_stress(graph)[:, None, None], stress, torch.full_like(stress, torch.nan))
+    return torch.where(defined[:, None, None], stress, torch.nan)
 
 
 def unsound(weights: Mapping[str, Tensor]) -> str:

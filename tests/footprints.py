@@ -21,8 +21,8 @@ from mlanet.ops.filtered_sum.gpu_launch import FilterSizes
 from mlanet.ops.message.gpu.launch import KERNELS, WARPS
 from mlanet.ops.message.gpu.sizes import Sizes
 from mlanet.ops.message.gpu.tiles import Inputs, Weights
-from mlanet.ops.neighbor_pooling import gpu_kernels as view_kernels
-from mlanet.ops.neighbor_pooling.gpu import ViewSizes
+from mlanet.ops.neighbor_pooling import gpu_kernels as pooling_kernels
+from mlanet.ops.neighbor_pooling.gpu import PoolingSizes
 from mlanet.ops.node_product import gpu_launch as product_launch
 from mlanet.ops.node_product.gpu_kernels import Lists
 from mlanet.ops.node_product.gpu_launch import ProductSizes
@@ -140,16 +140,16 @@ KERNELS_OF_SUMS = {
         direction_kernels.last_gradient,
         direction_kernels.first_gradient,
     ),
-    ViewSizes: (view_kernels.surroundings, view_kernels.envelope_gradient, view_kernels.feature_gradient),
+    PoolingSizes: (pooling_kernels.pool, pooling_kernels.envelope_gradient, pooling_kernels.feature_gradient),
 }
 """By what they are compiled for."""
 
 
-def _source_of_sums(kernel: Any, sizes: DirectionSizes | ViewSizes, dual: bool, dtype: torch.dtype) -> ASTSource:
+def _source_of_sums(kernel: Any, sizes: DirectionSizes | PoolingSizes, dual: bool, dtype: torch.dtype) -> ASTSource:
     """One kernel with the types of a launch."""
     pointer = {torch.float32: "*fp32", torch.float64: "*fp64"}[dtype]
     number = (pointer,) * (2 if dual else 1)
-    types: dict[str, Any] = {"n_centers": "i32", "views": number, "S": "constexpr"}
+    types: dict[str, Any] = {"n_centers": "i32", "pooled": number, "S": "constexpr"}
     types |= dict.fromkeys(("neighbor", "start", "order", "center", "sent_start"), "*i64")
     types |= {"DEGREE": "constexpr"}
     constants: dict[str, Any] = {"S": sizes}
@@ -158,14 +158,14 @@ def _source_of_sums(kernel: Any, sizes: DirectionSizes | ViewSizes, dual: bool, 
         types |= {"to": direction_kernels.Inputs(*[pointer] * 4)}
         constants |= {"DEGREE": sizes.l_max}  # the longest
     else:
-        types |= {"x": view_kernels.Inputs(number, number)}
+        types |= {"x": pooling_kernels.Inputs(number, number)}
     signature = {one: types.get(one, pointer) for one in kernel.arg_names}
     given = {(kernel.arg_names.index(one),): value for one, value in constants.items() if one in kernel.arg_names}
     return ASTSource(kernel, signature, given, pointers_aligned(signature))
 
 
 def footprints(
-    sizes: DirectionSizes | ViewSizes, dual: bool, capability: int, dtype: torch.dtype = torch.float32
+    sizes: DirectionSizes | PoolingSizes, dual: bool, capability: int, dtype: torch.dtype = torch.float32
 ) -> list[Footprint]:
     """Compile all kernels of these sizes and ask the assembler."""
     warps = WARPS_OF_PRODUCTS if isinstance(sizes, DirectionSizes) and sizes.hidden else 1
@@ -180,9 +180,9 @@ def footprints(
     return found
 
 
-def usual(l_max: int, hidden: int, dtype: torch.dtype) -> tuple[DirectionSizes | ViewSizes, ...]:
-    """64 channels and eight radial functions, as people train with; those of views only without a hidden layer."""
+def usual(l_max: int, hidden: int, dtype: torch.dtype) -> tuple[DirectionSizes | PoolingSizes, ...]:
+    """64 channels and eight radial functions, as people train with; those of pooling only without hidden layers."""
     sender, functions = torch.empty(0, 64, dtype=dtype), torch.empty(8, hidden or 64 * l_max)
     layers = (functions, torch.empty(hidden, 64 * l_max)) if hidden else (functions,)
     found = DirectionSizes.of(l_max, 0.1, sender, layers)
-    return (found,) if hidden else (found, ViewSizes.of(sender))
+    return (found,) if hidden else (found, PoolingSizes.of(sender))

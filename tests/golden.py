@@ -61,6 +61,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "mlanet coulomb": MLANET | {"long_range": "coulomb", "charge_sum": "total", "smearing": 0.8},
     "mlanet periodic elements, bonds": MLANET | {"elements": "periodic", "bond_functions": 3},
     "mlanet crowded": MLANET | {"repulsion": "zbl"},
+    "mlanet dipole and polarizability": MLANET | {"outputs": ["dipole", "polarizability"]},
+    "mlanet dipole of charges": MLANET | {"outputs": ["dipole"], "long_range": "coulomb", "smearing": 0.8},
     "leignn": LEIGNN,
     "leignn raw bias, repulsion": LEIGNN | {"filter_bias": "raw", "repulsion": "zbl"},
     "leignn no bias, gaussian": LEIGNN | {"filter_bias": "none", "radial_basis": "gaussian"},
@@ -74,6 +76,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "leignn whole charge": LEIGNN | {"charge": "total", "total_charge": "whole"},
     "leignn total charge": LEIGNN | {"charge": "total"},
     "leignn crowded": LEIGNN | {"repulsion": "zbl"},
+    "leignn dipole": LEIGNN | {"outputs": ["dipole"]},
     "leignn both": LEIGNN | {"long_range": "both", "c6": "learned", "smearing": 0.8},
 }
 """What every value of every switch is in, each in as few models as can be."""
@@ -108,9 +111,11 @@ def structures(potential: Potential) -> AtomicGraph:
 
 
 def numbers(potential: Potential) -> dict[str, list[float]]:
-    """Energies eV, forces eV/Å and the crystal's stress eV/Å³, flat; NaN, where there is none, as 0."""
+    """Energies eV, forces eV/Å, the crystal's stress eV/Å³, dipoles e Å, polarizabilities Å³, flat; NaN as 0."""
     answer = potential(structures(potential))
     found = {"energy": answer.energy, "forces": answer.forces, "stress": answer.stress[0].nan_to_num()}
+    more = {"dipole": answer.dipole, "polarizability": answer.polarizability}
+    found |= {key: value.nan_to_num() for key, value in more.items() if value is not None}
     return {key: value.flatten().tolist() for key, value in found.items()}
 
 

@@ -202,3 +202,28 @@ def test_suggestions_are_near_or_none() -> None:
     """A wild guess helps nobody."""
     assert suggestion("cutof", ["cutoff", "heads"]) == "; did you mean 'cutoff'?"
     assert suggestion("banana", ["cutoff", "heads"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("layers: 2", "model.layers"),
+        ("run: {folder: b, cutoff: 5.0}", "model.cutoff"),
+        ("channels: 8", "model.channels"),
+        ("lr: 0.01", "optimizer.lr"),
+        ("model: {model: mlanet, irreps: 8x0e+8x1o, lr: 0.01}", "optimizer.lr"),
+        ("model: {model: leignn, max_structures: 4}", "budget.max_structures"),
+    ],
+)
+def test_a_key_at_the_wrong_level_is_told_its_place(text: str, place: str, tmp_path: Path) -> None:
+    """Whether it belongs to the training or to the model."""
+    lines = ["data: {train: [a]}", "budget: {steps: 1}", "run: {folder: b}"]
+    path = tmp_path / "train.yaml"
+    path.write_text("\n".join([*(line for line in lines if line.split(":")[0] != text.split(":")[0]), text]))
+    assert place in _message(path).partition("(known here")[0]
+
+
+def _message(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        model_config(read_train_config(path))
+    return str(caught.value)

@@ -283,7 +283,7 @@ def test_printed_configurations_are_understood(page: Path) -> None:
         data, problems = yaml.safe_load(block), []
         for kind in (TrainConfig, SweepConfig, DistillConfig, ModelConfig):
             try:
-                check_keys(data, kind, "", "", kind)
+                check_keys(data, kind, "", "", {"": kind})
                 break
             except ConfigError as error:
                 problems.append(str(error))

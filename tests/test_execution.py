@@ -10,11 +10,13 @@ import typer
 from typer.testing import CliRunner
 
 from mlanet.cli.computing import BATCHES, ONCE, OPTIONS, STEPS, computing
+from mlanet.config import parse
 from mlanet.errors import ConfigError
 from mlanet.execution import Execution
 from mlanet.potential import Potential
 from mlanet.profiling.subject import configuration
 from mlanet.statistics import Statistics
+from mlanet.training.config import RunConfig, TrainConfig
 
 
 def said(*words: str, names: tuple[str, ...] = tuple(OPTIONS), **defaults: object) -> Execution:
@@ -74,3 +76,13 @@ def test_a_potential_computes_so() -> None:
     assert Execution().resolve(original).model.kernels == "fused"
     with pytest.raises(ConfigError, match="none of plain, fused"):
         Execution(kernels="blocks").resolve(original)
+
+
+def test_a_training_computes_as_its_keys_say() -> None:
+    """Every key of `run` and `budget` that says how is in its `Execution`, under the same name."""
+    words = {"kernels": "plain", "matmul": "tf32", "compiled": True, "dtype": "float64"}
+    config = {"data": {"train": ["a"]}, "budget": {"steps": 1, "max_memory": 2.0}, "run": {"folder": "b", **words}}
+    execution = parse(config, TrainConfig, "test").execution("cpu")
+    assert execution == Execution(device="cpu", max_memory=2.0, **words)  # type: ignore[arg-type]
+    shared = {field.name for field in dataclasses.fields(Execution)} & {*RunConfig.__struct_fields__}
+    assert shared == {*words, "device"}

@@ -38,6 +38,8 @@ EXTRA: dict[str, dict[str, Any]] = {
     "charged": {"charge": "total"},
     "direct": {"forces": "direct", "pooling": "local"},
     "zbl": {"repulsion": "zbl"},
+    "electric": {"outputs": ["dipole", "polarizability"]},
+    "electric_charges": {"outputs": ["dipole"], "charge": "total", "long_range": "coulomb", "smearing": 1.0},
     "both": {"long_range": "both", "c6": "learned", "charge_sum": "total", "charge": "total", "smearing": 1.0},
 }
 """Switches that no preset turns, on a small l_max 2 model."""
@@ -52,6 +54,7 @@ EXTRA_LEIGNN: dict[str, dict[str, Any]] = {
     "leignn_capped": {"neighbor_cap": 4},
     "leignn_no_repulsion": {"repulsion": "none"},
     "leignn_free_atom": {"isolated_atom": "free"},
+    "leignn_dipole": {"outputs": ["dipole"]},
     "leignn_both": {"long_range": "both", "c6": "learned"},
     "leignn_direct_raw": {"forces": "direct", "remove_net_force": False, "direct_stress": "none"},
     "leignn_paper_gradient": {"filter_bias": "raw", "invariant": "norm", "global_node": True, "forces": "gradient"},

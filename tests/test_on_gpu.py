@@ -11,6 +11,7 @@ from mlanet.calculator import MLANetCalculator
 from mlanet.config import preset_names
 from mlanet.data.atoms import to_graph
 from mlanet.errors import KernelError
+from mlanet.execution import Execution
 from mlanet.graph import AtomicGraph, Prediction, batch_graphs
 from mlanet.kernels import use_kernels
 from mlanet.laws import run_laws
@@ -109,7 +110,7 @@ def test_memory_grows_with_atoms_and_not_with_edges(name: str) -> None:
     dense.set_cell(wide.cell * 2 ** (-1 / 3), scale_atoms=True)
     needed, edges = [], []
     for atoms in (wide, dense):
-        subject = own(f"{name}@fused", Request((3, 8, 27), 75.0, "cuda", "float32"))
+        subject = own(f"{name}@fused", Request((3, 8, 27), 75.0, Execution("float32", "cuda")))
         graph = subject.prepare([atoms])
         subject.evaluate(graph, False)
         needed.append(allocated_bytes(lambda: subject.evaluate(graph, False), GPU)[0])  # noqa: B023

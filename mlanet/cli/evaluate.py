@@ -25,8 +25,10 @@ from mlanet.cli.output import (
 )
 from mlanet.errors import MissingLabelError
 from mlanet.execution import Execution
+from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 if TYPE_CHECKING:
+    from mlanet.limits.calibration import LimitsReport
     from mlanet.workflows.evaluate import Evaluation, QuantityErrors
 
 
@@ -64,7 +66,7 @@ def evaluate(
             refused(error)
             report_refused(refused)
         raise
-    pictures = [] if plots is None else draw(plots, pairs)
+    pictures = [] if plots is None else draw(plots, pairs, evaluation.limits)
     if json:
         print_json(
             {"model": model, "files": [str(path) for path in files], "errors": evaluation, **refused_part(refused)}
@@ -80,6 +82,29 @@ def _print(evaluation: Evaluation) -> None:
     rows = [_cells(name, one) for name, one in evaluation.quantities.items()]
     rows += [_cells(f"forces on {symbol}", one) for symbol, one in evaluation.elements.items()]
     print_table(f"{evaluation.frames} frames", ("quantity", "MAE>", "RMSE>", "unit", "numbers>"), rows)
+    if evaluation.limits is not None:
+        _print_limits(evaluation.limits)
+
+
+def _print_limits(limits: LimitsReport) -> None:
+    """Predicted against real errors, and how many structures stand where."""
+    units = {"energy": ("meV/atom", 1e3), "forces": ("meV/Å", 1e3), "stress": ("GPa", EV_PER_CUBIC_ANGSTROM_IN_GPA)}
+    curves = [(name, one, *units[name]) for name, one in limits.quantities.items()]
+    curves += [(f"forces on {symbol}", one, *units["forces"]) for symbol, one in limits.elements.items()]
+    words = ", ".join(f"{count} {word}" for word, count in limits.extrapolation.items())
+    rows = [
+        (
+            name,
+            f"{one.predicted * factor:.4g}",
+            f"{one.real * factor:.4g}",
+            unit,
+            "-" if one.largest_factor is None else f"{one.largest_factor:.2f}",
+            "-" if one.finds_worst is None else f"{one.finds_worst:.2f}",
+        )
+        for name, one, unit, factor in curves
+    ]
+    columns = ("quantity", "predicted RMSE>", "real>", "unit", "off by, at most>", "finds worst tenth>")
+    print_table(f"of the training set: {words}", columns, rows)
 
 
 def _cells(name: str, one: QuantityErrors) -> tuple[str, ...]:

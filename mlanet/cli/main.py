@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mlanet.cli import (
+    calibrate,
     check,
     data,
     distill,
@@ -22,7 +23,9 @@ from mlanet.cli import (
     predict,
     presets,
     profile,
+    properties,
     relax,
+    select,
     sweep,
     train,
     trajectory,
@@ -62,11 +65,16 @@ app.command("evaluate", rich_help_panel="Use a model")(evaluate.evaluate)
 app.command("relax", rich_help_panel="Use a model")(relax.relax)
 app.command("md", rich_help_panel="Use a model")(md.md)
 app.command("trajectory", rich_help_panel="Use a model")(trajectory.trajectory)
+app.command("eos", rich_help_panel="Use a model")(properties.eos)
+app.command("elastic", rich_help_panel="Use a model")(properties.elastic)
+app.command("phonon", rich_help_panel="Use a model")(properties.phonon)
 app.command("exfoliate", rich_help_panel="Use a model")(exfoliate.exfoliate)
 app.command("check", rich_help_panel="Use a model")(check.check)
 app.command("info", rich_help_panel="Use a model")(info.info)
 app.command("train", rich_help_panel="Make a model")(train.train)
 app.command("finetune", rich_help_panel="Make a model")(finetune.finetune)
+app.command("calibrate", rich_help_panel="Make a model")(calibrate.calibrate)
+app.command("select", rich_help_panel="Make a model")(select.select)
 app.command("distill", rich_help_panel="Make a model")(distill.distill)
 app.command("sweep", rich_help_panel="Make a model")(sweep.sweep)
 app.add_typer(data.app, name="data", rich_help_panel="Make a model")

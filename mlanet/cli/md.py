@@ -55,6 +55,9 @@ def md(
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 200,
     seed: Annotated[int, typer.Option(help="Of velocities and thermostat.")] = 0,
     keep_velocities: Annotated[bool, typer.Option("--keep-velocities", help="Those of the file.")] = False,
+    stop_outside: Annotated[
+        bool, typer.Option("--stop-outside", help="End at the first frame outside the training set; status 1.")
+    ] = False,
     json: Json = False,
     *,
     execution: Execution,
@@ -87,11 +90,15 @@ def md(
     }
     settings = parse(words, DynamicsSettings, "mlanet md")
     with _telling_what_was_kept(output):
-        summary = _run(_start(structure, repeat), str(structure), model, settings, output, resume, execution, not json)
+        start = _start(structure, repeat)
+        summary = _run(start, str(structure), model, settings, output, resume, execution, not json, stop_outside)
     if json:
         print_json({"model": model, "folder": output, **summary})
     else:
         _print(summary, output)
+    if stop_outside and summary.get("extrapolation") == "outside":
+        note(f"stopped outside the training set; the frame is the last of {output}/trajectory.extxyz")
+        raise typer.Exit(1)
 
 
 def _print(summary: dict[str, Any], folder: Path) -> None:
@@ -129,6 +136,7 @@ def _run(
     resume: bool,
     execution: Execution,
     shown: bool,
+    stop_outside: bool,
 ) -> dict[str, object]:
     """Simulate with a bar, then summarise."""
     import time
@@ -141,6 +149,7 @@ def _run(
     from mlanet.dynamics.plots import course
     from mlanet.dynamics.run import simulate, throughput
     from mlanet.dynamics.summary import read_log, summarize
+    from mlanet.limits import Watch
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a direct head cannot do is said below
@@ -156,17 +165,21 @@ def _run(
         atoms, settings, folder, potential=str(model_path(model)), resume=resume, conservative=conservative
     )
     started, first, last = time.monotonic(), None, 0
-    guard = Guard(calculator.potential.statistics)
-    with _bar(shown) as bar:
+    guard, watch = Guard(calculator.potential.statistics), Watch()
+    with contextlib.closing(moments), _bar(shown) as bar:
         task = bar.add_task("", total=settings.steps)
         for moment in moments:
             first = moment.step if first is None else first
             last = moment.step
             if guard.alarmed_by(atoms):
                 note(f"warning: {moment.time:.3f} ps: {guard.nearest}; energies there are guesses")
+            if text := watch.sees(calculator.assessment, f"{moment.time:.3f} ps"):
+                note(f"warning: {text}")
             ms, ns = throughput(started, last - first, settings.timestep)
             text = f"{moment.time:.3f} ps · {moment.temperature:.0f} K · {moment.potential / len(atoms):.4f} eV/atom"
             bar.update(task, completed=last, description=text + (f" · {ms:.1f} ms/step" if last > first else ""))
+            if stop_outside and watch.outside:
+                break
     if calculator.matmul_cost is not None:
         note(str(calculator.matmul_cost))
     log = read_log(folder)
@@ -177,7 +190,7 @@ def _run(
     if first is not None and last > first:
         ms, ns = throughput(started, last - first, settings.timestep)
         result |= {"ms_per_step": ms, "ns_per_day": ns}
-    return result | guard.numbers() | {"neighbor_lists": calculator.neighbor_lists_built}
+    return result | guard.numbers() | watch.numbers() | {"neighbor_lists": calculator.neighbor_lists_built}
 
 
 def _start(structure: Path, repeat: str) -> Atoms:

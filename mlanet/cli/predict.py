@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     from mlanet.workflows.predict import Predicted, Row
 
 COLUMNS = ("structure", "formula", "atoms>", "energy eV>", "eV/atom>", "max|F| eV/Å>", "pressure GPa>")
+LIMITS_COLUMNS = ("± eV/atom>", "± F eV/Å>", "training set")
+"""Of models that know their limits."""
 STRESS_COLUMNS = ("structure", "xx>", "yy>", "zz>", "yz>", "xz>", "xy>")
+
+
+MOST_WARNINGS = 5
 
 
 @computing(*BATCHES)
@@ -56,6 +61,8 @@ def predict(
 
     Any number of frames: they are read, computed in batches and written as a stream.
     Stress xx yy zz yz xz xy, tension positive; pressure = -tr(stress)/3.
+    Models that know their limits also say where each structure stands (inside, edge or outside of the training set, and
+    why), and standard errors (docs/uncertainty.md).
     Output files appear when they are complete, and never over an input; until then, and after an error, what was
     computed is in OUTPUT.partial.extxyz.
     """
@@ -73,11 +80,11 @@ def predict(
     partial = [partial_name(path) for path in (output, csv) if path is not None]
     refuse_overwriting((output, csv, picture, *partial), [*files, model_path(model)])
     potential = open_model(model, execution, tell=note)
-    found = predict_files(potential, files, max_edges=max_edges, max_memory=execution.max_memory, refused=refused)
     shown: list[Row] = []
     drawn: list[Predicted] = []
     count = 0
-    with kept(output, csv, note) as keep:
+    with kept(output, csv, note, potential.model.config.outputs) as keep:
+        found = predict_files(potential, files, max_edges=max_edges, max_memory=execution.max_memory, refused=refused)
         for predicted in progress(found, "predicting"):
             keep(predicted)
             count += 1
@@ -93,8 +100,18 @@ def predict(
         )
     else:
         _print(shown, count)
+        _warn(shown)
         _notes(potential, [path for path in (output, csv, picture) if path is not None and count])
     report_refused(refused)
+
+
+def _warn(shown: Sequence[Row]) -> None:
+    """Of the structures shown, why some are beyond the training set."""
+    beyond = [one for one in shown if one.reasons]
+    for one in beyond[:MOST_WARNINGS]:
+        note(f"{one.extrapolation}: {one.where}: {'; '.join(one.reasons)}")
+    if len(beyond) > MOST_WARNINGS:
+        note(f"and {len(beyond) - MOST_WARNINGS} more beyond the training set; --csv and --json give every reason")
 
 
 def _notes(potential: Potential, written: Sequence[Path]) -> None:
@@ -110,10 +127,19 @@ def _print(shown: Sequence[Row], count: int) -> None:
     more = f"and {count - len(shown)} more; --output, --csv or --json give all" if count > len(shown) else ""
     names = _names([one.where for one in shown])
     pairs = list(zip(names, shown, strict=True))
-    print_table("", COLUMNS, (_cells(name, one) for name, one in pairs), more)
+    known = any(one.extrapolation != "unknown" for one in shown)
+    cells = ((*_cells(name, one), *(_limits(one) if known else ())) for name, one in pairs)
+    print_table("", (*COLUMNS, *(LIMITS_COLUMNS if known else ())), cells, more)
     stressed = [(name, *(_fixed(value, 3) for value in one.stress_GPa)) for name, one in pairs if one.stress_GPa]
     if stressed:
         print_table("stress in GPa, tension positive", STRESS_COLUMNS, stressed)
+    dipoles = [(name, *(_fixed(value, 4) for value in one.dipole_e_A)) for name, one in pairs if one.dipole_e_A]
+    if dipoles:
+        print_table("dipole in e Å", ("structure", "x>", "y>", "z>"), dipoles)
+    tensors = [(name, one.polarizability_A3) for name, one in pairs if one.polarizability_A3]
+    if tensors:
+        rows = [(name, *(_fixed(value, 3) for value in values)) for name, values in tensors]
+        print_table("polarizability in Å³", STRESS_COLUMNS, rows)
 
 
 def _cells(name: str, one: Row) -> tuple[str, ...]:
@@ -126,6 +152,12 @@ def _cells(name: str, one: Row) -> tuple[str, ...]:
         _fixed(one.max_force_eV_per_A, 4),
         "-" if one.pressure_GPa is None else _fixed(one.pressure_GPa, 3),
     )
+
+
+def _limits(one: Row) -> tuple[str, ...]:
+    """Standard errors, and where it stands."""
+    errors = (one.energy_std_per_atom_eV, one.max_force_std_eV_per_A)
+    return *("-" if it is None else f"{it:.2g}" for it in errors), one.extrapolation
 
 
 def _fixed(value: float, digits: int) -> str:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlanet.cli.computing import Precision
+from mlanet.cli.computing import computing
 from mlanet.cli.output import Json, note, print_json, print_pairs, print_table, progress
+from mlanet.execution import Execution
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -34,8 +35,6 @@ Systems = Annotated[
 ]
 Rounds = Annotated[int, typer.Option(help="Interleaved rounds that count.", min=1)]
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder for CSV, JSON and the HTML report.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.", rich_help_panel="Computing")]
-Dtype = Annotated[Precision, typer.Option(help="Precision.", rich_help_panel="Computing")]
 Threads = Annotated[int, typer.Option(help="Threads of each model's process.", min=1, rich_help_panel="Computing")]
 Peers = Annotated[
     Path | None,
@@ -47,6 +46,7 @@ Limit = Annotated[
 
 
 @app.command("compare")
+@computing("dtype", "device", dtype="float32")
 def compare(
     models: Models,
     system: Systems = ["LiCoO2:96"],  # noqa: B006  (typer copies it)
@@ -58,11 +58,11 @@ def compare(
     error_column: Annotated[str, typer.Option(help="Column of --errors.")] = "forces_mae_meV_per_A",
     output: Folder = Path("profile"),
     json: Json = False,
-    device: Device = "cpu",
-    dtype: Dtype = Precision.float32,
     threads: Threads = 1,
     peers: Peers = None,
     limit: Limit = None,
+    *,
+    execution: Execution,
 ) -> None:
     """Time and memory of MODELS on the same systems, in interleaved rounds."""
     from mlanet.profiling.compare import Plan
@@ -70,7 +70,7 @@ def compare(
     from mlanet.profiling.measurement import write_rows
     from mlanet.profiling.report import compare_report
 
-    settings = _settings(models, device, dtype, threads, limit, peers)
+    settings = _settings(models, execution, threads, limit, peers)
     known = _errors(errors, error_column)
     plan = Plan(models, _systems(system), _modes(mode), rounds, settings)
 
@@ -89,23 +89,24 @@ def compare(
 
 
 @app.command("speed")
+@computing("dtype", "device", dtype="float32")
 def speed(
     models: Models,
     system: Systems = ["LiCoO2:96"],  # noqa: B006
     rounds: Rounds = 7,
     output: Folder = Path("profile"),
     json: Json = False,
-    device: Device = "cpu",
-    dtype: Dtype = Precision.float32,
     threads: Threads = 1,
     peers: Peers = None,
+    *,
+    execution: Execution,
 ) -> None:
     """Neighbour list, forward, backward, double backward and optimiser apart."""
     from mlanet.profiling.compare import Plan, phases
     from mlanet.profiling.measurement import write_rows
     from mlanet.profiling.report import PART_ORDER, speed_report
 
-    settings = _settings(models, device, dtype, threads, None, peers)
+    settings = _settings(models, execution, threads, None, peers)
     rows = phases(Plan(models, _systems(system), ["infer"], rounds, settings), progress)
     files = write_rows(rows, output, "speed", {"rounds": rounds})
     speed_report(output / "speed.html", rows)
@@ -119,15 +120,16 @@ def speed(
 
 
 @app.command("memory")
+@computing("dtype", "device", dtype="float32")
 def memory(
     models: Models,
     system: Systems = ["LiCoO2:96"],  # noqa: B006
     mode: Annotated[list[str], typer.Option(help="infer, train.")] = ["infer", "train"],  # noqa: B006
     output: Folder = Path("profile"),
     json: Json = False,
-    device: Device = "cpu",
-    dtype: Dtype = Precision.float32,
     peers: Peers = None,
+    *,
+    execution: Execution,
 ) -> None:
     """Peaks of tensors and of the process or GPU, and what each module keeps for the backward pass."""
     from mlanet.profiling.compare import Plan
@@ -135,7 +137,7 @@ def memory(
     from mlanet.profiling.measurement import write_rows
     from mlanet.profiling.report import memory_report
 
-    settings = _settings(models, device, dtype, 1, None, peers)
+    settings = _settings(models, execution, 1, None, peers)
     rows, saved = run(Plan(models, _systems(system), _modes(mode), 1, settings), progress)
     files = write_rows([row.flat() for row in rows], output, "memory", {"saved_bytes": saved})
     memory_report(output / "memory.html", rows, saved)
@@ -143,6 +145,7 @@ def memory(
 
 
 @app.command("scale")
+@computing("dtype", "device", dtype="float32")
 def scale(
     models: Models,
     crystal: Annotated[str, typer.Option(help="Si, Cu, NaCl, LiCoO2, bilayer or CO2.")] = "LiCoO2",
@@ -151,11 +154,11 @@ def scale(
     max_seconds: Annotated[float, typer.Option(help="Stop growing when one call takes longer.", min=0.01)] = 20.0,
     output: Folder = Path("profile"),
     json: Json = False,
-    device: Device = "cpu",
-    dtype: Dtype = Precision.float32,
     threads: Threads = 1,
     peers: Peers = None,
     limit: Limit = None,
+    *,
+    execution: Execution,
 ) -> None:
     """Ever larger crystals until memory ends: time and memory against atoms, with fitted exponents."""
     from mlanet.profiling.measurement import write_rows
@@ -163,7 +166,7 @@ def scale(
     from mlanet.profiling.scale import growth_rows, sizes_up_to
     from mlanet.profiling.scale import scale as run
 
-    settings = _settings(models, device, dtype, threads, limit, peers)
+    settings = _settings(models, execution, threads, limit, peers)
     rows, growths = run(models, crystal, _modes(mode), settings, sizes_up_to(max_atoms), max_seconds, note)
     files = write_rows([row.flat() for row in rows], output, "scale", {"growth": growth_rows(growths)})
     scale_report(output / "scale.html", rows, growths)
@@ -177,6 +180,7 @@ def scale(
 
 
 @app.command("predict")
+@computing("dtype", "device", dtype="float32")
 def predict(
     models: Models,
     atoms: Annotated[int, typer.Option(help="Atoms of the cell asked about.", min=1)] = 1000,
@@ -185,9 +189,9 @@ def predict(
         float | None, typer.Option(help="GiB of the card or machine; what is free here if not given.", min=0.01)
     ] = None,
     json: Json = False,
-    device: Device = "cpu",
-    dtype: Dtype = Precision.float32,
     threads: Threads = 1,
+    *,
+    execution: Execution,
 ) -> None:
     """Memory and time of a cell that is not computed, and the largest cell that fits; this package's models only."""
     import torch
@@ -196,12 +200,12 @@ def predict(
     from mlanet.profiling.predict import predict as run
     from mlanet.profiling.subject import Request, own
 
-    _settings(models, device, dtype, threads, None, None)
+    _settings(models, execution, threads, None, None)
     torch.set_num_threads(threads)
-    limit = limit_of(torch.device(device), memory)
+    limit = limit_of(torch.device(execution.device), memory)
     rows = []
     for name in progress(models, "measuring small crystals", len(models)):
-        subject = own(name, Request((6,), neighbors, device, dtype.value))
+        subject = own(name, Request((6,), neighbors, execution))
         rows += run(name, subject.module, atoms, neighbors, limit)
     if json:
         print_json({"predictions": [row.__dict__ for row in rows]})
@@ -217,16 +221,17 @@ def predict(
 
 
 @app.command("trace")
+@computing("dtype", "device", dtype="float32")
 def trace(
     model: Annotated[str, typer.Argument(help="As in `compare`.", metavar="MODEL")],
     system: Annotated[str, typer.Option("--system", "-s", help="As in `compare`.")] = "LiCoO2:96",
     mode: Annotated[str, typer.Option(help="infer or train.")] = "train",
     output: Folder = Path("profile"),
     json: Json = False,
-    device: Device = "cpu",
-    dtype: Dtype = Precision.float32,
     threads: Threads = 1,
     peers: Peers = None,
+    *,
+    execution: Execution,
 ) -> None:
     """Time by layer, operation and kernel, beside what this machine can do; a trace for Perfetto."""
     from mlanet.profiling.compare import started
@@ -235,12 +240,12 @@ def trace(
     from mlanet.profiling.report import trace_report
 
     atoms = _systems([system])[system]
-    remote = started(model, [atoms], _settings([model], device, dtype, threads, None, peers))
+    remote = started(model, [atoms], _settings([model], execution, threads, None, peers))
     try:
         remote.ask("load", key=system, structures=[as_data(atoms)])
         path = (output / "trace.json").resolve()
         found = remote.ask("trace", key=system, mode=_modes([mode])[0], path=str(path))
-        found["surroundings"] = remote.facts["surroundings"] | provenance() | {"dtype": dtype.value}
+        found["machine"] = remote.facts["machine"] | provenance() | {"dtype": execution.dtype}
     finally:
         remote.close()
     trace_report(output / "trace.html", model, system, mode, found)
@@ -259,12 +264,12 @@ def trace(
 
 
 def _settings(
-    models: list[str], device: str, dtype: Precision, threads: int, limit: float | None, peers: Path | None
+    models: list[str], execution: Execution, threads: int, limit: float | None, peers: Path | None
 ) -> Settings:
     """Check every name before anything runs."""
     from mlanet.profiling.fleet import Settings, require_known
 
-    settings = Settings(device, dtype.value, threads, limit, peers)
+    settings = Settings(execution, threads, limit, peers)
     require_known(models, settings)
     return settings
 

@@ -69,6 +69,9 @@ def relax(
         typer.Option("--output", "-o", help="All that is relaxed; NAME_relaxed.extxyz beside each file if not given."),
     ] = None,
     index: Annotated[str, typer.Option(help="Frames of each file, as in ASE: -1 the last, : all.")] = "-1",
+    stop_outside: Annotated[
+        bool, typer.Option("--stop-outside", help="End at the first step outside the training set; status 1.")
+    ] = False,
     keep_going: KeepGoing = False,
     json: Json = False,
     *,
@@ -88,14 +91,14 @@ def relax(
     from mlanet.workflows.relax_files import Means, Wanted, plan, relax_files
 
     refused = Refusals() if keep_going else None
-    wanted = Wanted(cell.value, pressure, fmax, steps, method.value, index)
+    wanted = Wanted(cell.value, pressure, fmax, steps, method.value, index, stop_outside)
     planned = plan(files, output, wanted, refused)
     for remark in planned.remarks:
         note(remark)
     calculator = MLANetCalculator(model, **execution.of_steps())
     told = _Told(said=not json)
     watch = told if planned.one else Means._field_defaults["watch"]
-    means = Means(calculator, calculator.potential.cutoff, watch, _per_length, note)
+    means = Means(calculator, calculator.potential.cutoff, watch, _per_length, note, lambda: calculator.assessment)
     courses = relax_files(planned, means, wanted, refused)
     done = list(courses if planned.one else progress(courses, "relaxing", planned.files))
     if calculator.matmul_cost is not None:
@@ -147,11 +150,12 @@ class _Told:
 def _per_length(atoms: Atoms) -> dict[str, object]:
     """Of a sheet also the stress that does not depend on the height of its cell."""
     from mlanet.data.write import true_results
-    from mlanet.layered import sheet_stress
 
     said = true_results(atoms)
     if atoms.pbc.sum() != 2 or "stress" not in said:
         return {}
+    from mlanet.layered import sheet_stress
+
     return {"sheet_stress_N_per_m": sheet_stress(atoms, said["stress"]).tolist()}
 
 

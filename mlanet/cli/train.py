@@ -76,12 +76,8 @@ def _pairs(summary: dict[str, object]) -> list[tuple[str, str]]:
 
 def _readable(best: dict[str, float]) -> str:
     """The validation errors of the saved model with their units."""
-    from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
+    from mlanet.quantities import QUANTITIES
 
-    units = {"energy": (1e3, "meV/atom"), "forces": (1e3, "meV/Å"), "stress": (EV_PER_CUBIC_ANGSTROM_IN_GPA, "GPa")}
-    found = [
-        f"{name} MAE {best[f'valid_{name}_mae'] * factor:.4g} {unit}"
-        for name, (factor, unit) in units.items()
-        if f"valid_{name}_mae" in best
-    ]
+    errors = [(one, best[name]) for one in QUANTITIES if (name := f"valid_{one.name}_mae") in best]
+    found = [f"{one.name} MAE {error * one.factor:.4g} {one.compared}" for one, error in errors]
     return ", ".join(found) or "no validation set"

@@ -16,6 +16,7 @@ from mlanet.data.labels import FoundLabels, LabelKeys, find_atomic_charges, find
 from mlanet.data.neighbors_there import neighbor_tensors
 from mlanet.errors import DataError, GeometryError, UnsupportedElementError
 from mlanet.graph import AtomicGraph, Labels, Prediction
+from mlanet.quantities import QUANTITIES
 from mlanet.units import MAX_ATOMIC_NUMBER, VOIGT
 
 if TYPE_CHECKING:
@@ -98,8 +99,9 @@ def to_graph(
 def to_labels(atoms: Atoms, keys: LabelKeys = LabelKeys(), where: str = "structure") -> Labels:  # noqa: B008 - frozen
     """Reference values of one structure, float64, NaN where it has none.
 
-    Energy eV, forces (N, 3) eV/Å, stress (3, 3) eV/Å³ with tension positive. Stress is not labelled where it has no
-    meaning (no periodic direction, or a cell without volume). See `LabelKeys` for where values are looked for.
+    Energy eV, forces (N, 3) eV/Å, stress (3, 3) eV/Å³ with tension positive, dipole (3,) e Å, polarizability (3, 3) Å³.
+    Stress is not labelled where it has no meaning (no periodic direction, or a cell without volume), a dipole not
+    where any direction is periodic. See `LabelKeys` for where values are looked for.
 
     Raises:
         DataError: a value that is no number (a Fortran `-1.5D0`), infinite, or of the wrong shape.
@@ -109,11 +111,8 @@ def to_labels(atoms: Atoms, keys: LabelKeys = LabelKeys(), where: str = "structu
 
 def as_labels(found: FoundLabels) -> Labels:
     """Reference values as tensors of one structure."""
-    return Labels(
-        energy=torch.tensor([found.energy], dtype=torch.float64),
-        forces=torch.tensor(found.forces, dtype=torch.float64),
-        stress=torch.tensor(found.stress[None], dtype=torch.float64),
-    )
+    values = {one.name: torch.tensor(getattr(found, one.name), dtype=torch.float64) for one in QUANTITIES}
+    return Labels(**{one.name: values[one.name] if one.per_atom else values[one.name][None] for one in QUANTITIES})
 
 
 def with_prediction(atoms: Atoms, prediction: Prediction) -> Atoms:
@@ -123,15 +122,18 @@ def with_prediction(atoms: Atoms, prediction: Prediction) -> Atoms:
             f"a prediction of {prediction.energy.shape[0]} structure(s) with {prediction.forces.shape[0]} atoms "
             f"does not belong to one structure with {len(atoms)} atoms"
         )
-    copy = atoms.copy()
-    copy.calc = SinglePointCalculator(copy, **ase_results(prediction))
+    copy, results = atoms.copy(), ase_results(prediction)
+    if "polarizability" in results:  # which is none of the properties that ASE's single-point calculators hold
+        copy.info["polarizability"] = results.pop("polarizability")
+    copy.calc = SinglePointCalculator(copy, **results)
     return copy
 
 
 def ase_results(prediction: Prediction) -> dict[str, Any]:
     """A prediction for one structure in ASE's words, units, signs and order.
 
-    energy, free_energy (equal to energy), energies, forces, and where there are some stress (`VOIGT`) and charges.
+    energy, free_energy (equal to energy), energies, forces, and where there are some stress (`VOIGT`), charges,
+    dipole (3,) and polarizability (3, 3).
     """
     energy = float(prediction.energy[0])
     results: dict[str, Any] = {
@@ -145,6 +147,10 @@ def ase_results(prediction: Prediction) -> dict[str, Any]:
     stress = _numpy(prediction.stress[0])
     if np.isfinite(stress).all():
         results["stress"] = stress[VOIGT]
+    for quantity in QUANTITIES:
+        value = getattr(prediction, quantity.name)
+        if quantity.optional and value is not None and bool(value[0].isfinite().all()):
+            results[quantity.name] = _numpy(value[0])
     return results
 
 
@@ -241,8 +247,7 @@ def _require_apart(graph: AtomicGraph, where: str) -> None:
     """Refuse atoms of one structure that overlap, and name the nearest pair."""
     if not graph.n_edges:
         return
-    vectors = graph.positions[graph.neighbor] - graph.positions[graph.center] + graph.shift.double() @ graph.cell[0]
-    squared, nearest = vectors.square().sum(1).min(0)
+    squared, nearest = graph.edge_vectors().square().sum(1).min(0)
     if float(squared) < MIN_DISTANCE**2:
         i, j, shift = int(graph.center[nearest]), int(graph.neighbor[nearest]), graph.shift[nearest].tolist()
         image = f" (image {shift})" if any(shift) else ""

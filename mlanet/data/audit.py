@@ -19,6 +19,7 @@ from mlanet.data.samples import Sample
 from mlanet.data.sources import sources_of
 from mlanet.data.suspicions import suspicions
 from mlanet.errors import DataError
+from mlanet.quantities import DIPOLE, POLARIZABILITY
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 _HEADER = ("quantity", "labelled", "min", "mean", "max", "unit")
@@ -188,7 +189,7 @@ def _numbers(samples: Sequence[Sample]) -> list[int]:
 
 
 def _ranges(samples: Sequence[Sample]) -> tuple[Range, ...]:
-    """The table's rows: energy, forces and stress first, in this order."""
+    """The table's rows: energy, forces and stress first, in this order; what else is labelled last."""
     sizes = np.array([sample.graph.n_atoms for sample in samples])
     energy = np.array([float(sample.labels.energy[0]) for sample in samples]) / sizes
     forces = [np.linalg.norm(sample.labels.forces.numpy(), axis=1) for sample in samples]
@@ -197,6 +198,13 @@ def _ranges(samples: Sequence[Sample]) -> tuple[Range, ...]:
     could_force = sum(int(n > 1 or has) for n, has in zip(sizes, with_force, strict=True))
     stress = np.array([np.trace(sample.labels.stress[0].numpy()) / 3 for sample in samples])
     could_stress = sum(bool(s.graph.pbc.any()) and float(s.graph.volume()[0]) > 0 for s in samples)
+    dipole = [sample.labels.dipole[0].norm().item() for sample in samples]
+    could_dipole = sum(not bool(sample.graph.pbc.any()) for sample in samples)
+    tensor = [sample.labels.polarizability[0].trace().item() / 3 for sample in samples]
+    more = (
+        _range("dipole moment", np.array(dipole), could_dipole, DIPOLE.unit),
+        _range("mean polarizability", np.array(tensor), len(samples), POLARIZABILITY.unit),
+    )
     distances = np.array([shortest(sample.graph) for sample in samples])
     neighbours = np.array([sample.graph.n_edges for sample in samples]) / sizes
     return (
@@ -206,6 +214,7 @@ def _ranges(samples: Sequence[Sample]) -> tuple[Range, ...]:
         _range("atoms", sizes.astype(np.float64), len(samples), "per frame"),
         _range("neighbours", neighbours, len(samples), "per atom"),
         _range("shortest distance", distances, len(samples), "Å"),
+        *(one for one in more if one.labelled),
     )
 
 
@@ -221,7 +230,7 @@ def _range(name: str, values: NDArray[np.float64], total: int, unit: str, labell
 def _missing(ranges: tuple[Range, ...]) -> list[str]:
     """Labels that some or all frames lack; a set without any stress is common and not worth a warning."""
     found = []
-    for r in ranges[:3]:
+    for r in (*ranges[:3], *ranges[6:]):
         if r.labelled == 0 and r.total and r.quantity != "mean stress":
             found.append(f"{r.quantity}: no frame is labelled")
         elif 0 < r.labelled < r.total:

@@ -17,8 +17,9 @@ from mlanet.data.samples import Sample
 from mlanet.errors import OutputError
 from mlanet.files import write_whole
 from mlanet.graph import AtomicGraph, Labels, batch_graphs, batch_labels
+from mlanet.quantities import NAMES, QUANTITIES
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Raised whenever the meaning of a cached file changes; older ones are then ignored."""
 
 _INTEGERS = ("numbers", "center", "neighbor", "shift")
@@ -114,7 +115,7 @@ def _packed(content: CachedFile, source: Path) -> tuple[dict[str, Tensor], dict[
     labels = batch_labels([sample.labels for sample in samples])
     tensors = {name: getattr(graph, name).to(torch.int32) for name in _INTEGERS}
     tensors |= {name: getattr(graph, name) for name in ("positions", "cell", "pbc", "charge")}
-    tensors |= {name: getattr(labels, name) for name in ("energy", "forces", "stress")}
+    tensors |= {name: getattr(labels, name) for name in NAMES}
     tensors["atoms"] = torch.tensor([sample.graph.n_atoms for sample in samples])
     tensors["edges"] = torch.tensor([sample.graph.n_edges for sample in samples])
     given = [sample.graph.atomic_charges for sample in samples if sample.graph.atomic_charges is not None]
@@ -133,7 +134,8 @@ def _packed(content: CachedFile, source: Path) -> tuple[dict[str, Tensor], dict[
 def _unpacked(tensors: dict[str, Tensor], header: dict[str, Any], source: Path) -> CachedFile:
     """The samples of `_packed`, exactly."""
     counts, edges = tensors["atoms"].tolist(), tensors["edges"].tolist()
-    atoms_of = {name: tensors[name].split(counts) for name in ("numbers", "positions", "forces")}
+    atoms_of = {name: tensors[name].split(counts) for name in ("numbers", "positions")}
+    labels_of = {one.name: tensors[one.name].split(counts if one.per_atom else 1) for one in QUANTITIES}
     edges_of = {name: tensors[name].split(edges) for name in ("center", "neighbor", "shift")}
     starts = torch.tensor([0, *counts]).cumsum(0).tolist()
     has_charges = tensors["has_atomic_charges"].tolist()
@@ -155,11 +157,7 @@ def _unpacked(tensors: dict[str, Tensor], header: dict[str, Any], source: Path) 
             charge=tensors["charge"][k : k + 1].clone(),
             atomic_charges=next(charged).clone() if has_charges[k] else None,
         )
-        labels = Labels(
-            energy=tensors["energy"][k : k + 1].clone(),
-            forces=atoms_of["forces"][k].clone(),
-            stress=tensors["stress"][k : k + 1].clone(),
-        )
+        labels = Labels(**{name: parts[k].clone() for name, parts in labels_of.items()})
         group = f"{source}{group}" if _prefixed(group) else group
         samples.append(Sample(graph, labels, f"{source}{where}", group, sources[k]))
     return CachedFile(samples, set(header["names"]))

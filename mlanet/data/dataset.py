@@ -9,11 +9,12 @@ from pathlib import Path
 from mlanet.data.atoms import as_labels, to_graph
 from mlanet.data.cache import CachedFile, file_key, read_cache, write_cache
 from mlanet.data.formats import structure_files
-from mlanet.data.labels import QUANTITIES, LabelKeys, find_labels, label_names
+from mlanet.data.labels import LabelKeys, find_labels, label_names
 from mlanet.data.read import Frame, read_frames
 from mlanet.data.samples import Sample
 from mlanet.data.sources import force_consistent
 from mlanet.errors import ConfigError, DataError, MissingLabelError
+from mlanet.quantities import NAMES, QUANTITIES, Quantity
 
 _GROUP_KEYS = ("traj", "trajectory", "group", "config_type")
 
@@ -41,7 +42,7 @@ def load_samples(
         paths: one or more files of any format that ASE reads, or folders of them.
         cutoff: Å.
         keys: where labels stand; the default searches.
-        require: labels that must be somewhere in the files ("energy", "forces", "stress").
+        require: labels that must be somewhere in the files, of `mlanet.quantities`.
         cache: folder for cached graphs, or None.
         progress: show a progress bar on standard error.
     Raises:
@@ -52,8 +53,8 @@ def load_samples(
     files = structure_files([paths] if isinstance(paths, str | os.PathLike) else paths)
     if not files:
         raise DataError("no data files given")
-    if unknown := [name for name in require if name not in QUANTITIES]:
-        raise ConfigError(f"cannot require label '{unknown[0]}'; labels are {', '.join(QUANTITIES)}")
+    if unknown := [name for name in require if name not in NAMES]:
+        raise ConfigError(f"cannot require label '{unknown[0]}'; labels are {', '.join(NAMES)}")
     samples: list[Sample] = []
     names: set[str] = set()
     for path in files:
@@ -108,20 +109,28 @@ def _require_labels(
 ) -> None:
     """Every required or named label must be finite somewhere."""
     for quantity in QUANTITIES:
-        key = getattr(keys, quantity)
-        if quantity not in require and key is None:
+        name, key = quantity.name, getattr(keys, quantity.name)
+        if name not in require and key is None:
             continue
-        if any(bool(getattr(sample.labels, quantity).isfinite().any()) for sample in samples):
+        if any(bool(getattr(sample.labels, name).isfinite().any()) for sample in samples):
             continue
-        sought = f"under '{key}'" if key is not None else "by search"
+        sought = f"under '{key}')" if key is not None else "by search)"
+        sought += _hint(quantity, samples)
         shown = ", ".join(sorted(names)) or "nothing"
-        hint = ""
-        if quantity == "stress" and not any(bool(sample.graph.pbc.any()) for sample in samples):
-            hint = "; no frame is periodic, and stress has no meaning then"
         raise MissingLabelError(
-            f"{', '.join(map(str, files))}: no frame has a label for {quantity} (sought {sought}){hint}. "
-            f"What the files hold: {shown}. Name the right one, e.g. {quantity}: <key>, or do not ask for {quantity}"
+            f"{', '.join(map(str, files))}: no frame has a label for {name} (sought {sought}. "
+            f"What the files hold: {shown}. Name the right one, e.g. {name}: <key>, or do not ask for {name}"
         )
+
+
+def _hint(quantity: Quantity, samples: Sequence[Sample]) -> str:
+    """Where a quantity has no meaning in any of the structures, that."""
+    periodic = [bool(sample.graph.pbc.any()) for sample in samples]
+    if quantity.where == "periodic" and not any(periodic):
+        return f"; no frame is periodic, and {quantity.name} has no meaning then"
+    if quantity.where == "open" and all(periodic):
+        return f"; every frame is periodic, and a {quantity.name} has no meaning then"
+    return ""
 
 
 def _watched(frames: Iterable[Frame], path: Path, progress: bool) -> Iterable[Frame]:

@@ -1,4 +1,4 @@
-"""What a model must know of its training set: references E₀, scales and the surroundings of atoms."""
+"""What a model must know of its training set: references E₀, scales and the environments of atoms."""
 
 from __future__ import annotations
 

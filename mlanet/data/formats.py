@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ase.io.bundletrajectory import BundleTrajectory
-
 from mlanet.errors import DataError, MLANetError, OutputError
 
 COMPRESSED = (".xz", ".gz", ".bz2")
@@ -113,7 +111,11 @@ def structure_files(paths: Iterable[str | os.PathLike[str]], refused: Refused | 
 
 def is_folder(path: Path) -> bool:
     """Whether a path is a folder of files; ASE's bundle trajectories are folders that are one file each."""
-    return path.is_dir() and not BundleTrajectory.is_bundle(str(path))
+    if not path.is_dir():
+        return False
+    from ase.io.bundletrajectory import BundleTrajectory
+
+    return not BundleTrajectory.is_bundle(str(path))
 
 
 def _files_in(folder: Path) -> list[Path]:

@@ -14,22 +14,9 @@ from numpy.typing import NDArray
 
 from mlanet.data.projected import without_projected
 from mlanet.errors import DataError
+from mlanet.quantities import QUANTITIES, Quantity
 
-QUANTITIES = ("energy", "forces", "stress")
-"""The labels a model can be trained on."""
-
-# Searched in this order when the user names no key: reference data written on purpose, what ASE's readers put into
-# calc.results, and names that other packages write. Compared in lower case.
-_SEARCH = {
-    "energy": (("ref_energy",), ("energy", "free_energy"), ("y_energy", "dft_energy", "total_energy", "energy")),
-    "forces": (("ref_forces", "ref_force"), ("forces",), ("y_force", "y_forces", "dft_forces", "forces", "force")),
-    "stress": (
-        ("ref_stress", "ref_virial", "ref_virials"),
-        ("stress",),
-        ("dft_stress", "stress", "virial", "virials", "dft_virial", "dft_virials"),
-    ),
-}
-_WORDS = {"energy": ("energy",), "forces": ("force",), "stress": ("stress", "virial")}
+_WORDS = tuple(word for quantity in QUANTITIES for word in quantity.words)
 _FORTRAN = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[dD][-+]?\d+$")
 _NOT_LABELS = {"numbers", "positions", "tags", "momenta", "masses", "initial_magmoms", "initial_charges"}
 
@@ -37,9 +24,10 @@ _NOT_LABELS = {"numbers", "positions", "tags", "momenta", "masses", "initial_mag
 class LabelKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The names under which labels stand in the files; None (the default) means: search.
 
-    The search takes `REF_energy`, `REF_forces`, `REF_stress`, `REF_virial(s)` (any case) first, then the calculator's
-    results, where ASE's readers put `energy`, `forces` and `stress`, then common aliases. A key may name an entry of
-    info, of the per-atom arrays, of the calculator's results, or of an ASE database row's data.
+    The search takes `REF_energy`, `REF_forces`, `REF_stress`, `REF_virial(s)` and so on (any case) first, then the
+    calculator's results, where ASE's readers put `energy`, `forces` and `stress`, then common aliases, all as in the
+    rows of `mlanet.quantities`. A key may name an entry of info, of the per-atom arrays, of the calculator's results,
+    or of an ASE database row's data.
 
     Stress is in eV/Å³ with tension positive, as 3 × 3, 9 numbers, or 6 in ASE's order xx yy zz yz xz xy. A key with
     "virial" in its name holds W in eV and becomes σ = −W / V.
@@ -51,6 +39,10 @@ class LabelKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Forces, eV/Å."""
     stress: str | None = None
     """Stress, eV/Å³, tension positive; or a virial, eV, when the name says so."""
+    dipole: str | None = None
+    """Dipole moment of a structure that is periodic in no direction, e Å, from the origin of the positions."""
+    polarizability: str | None = None
+    """Polarizability, Å³, as 3 × 3, 9 numbers, or 6: xx yy zz yz xz xy."""
     charge: str | None = None
     """Total charge, e (an input of the model); searched under total_charge and charge."""
     atomic_charges: str | None = None
@@ -80,11 +72,13 @@ class Source(NamedTuple):
 
 
 class FoundLabels(NamedTuple):
-    """Reference values of one structure: eV, (N, 3) eV/Å, (3, 3) eV/Å³; NaN = not labelled."""
+    """Reference values of one structure, in units and shapes of `mlanet.quantities`; NaN = not labelled."""
 
     energy: float
     forces: NDArray[np.float64]
     stress: NDArray[np.float64]
+    dipole: NDArray[np.float64]
+    polarizability: NDArray[np.float64]
     sources: tuple[Source, ...] = ()
     """One for each label that was found."""
 
@@ -92,43 +86,53 @@ class FoundLabels(NamedTuple):
 def find_labels(atoms: Atoms, keys: LabelKeys, where: str) -> FoundLabels:
     """All labels of one structure, and where they came from; see `mlanet.data.atoms.to_labels`."""
     entries = _Entries(atoms, where)
-    values = {
-        "energy": np.full(1, np.nan),
-        "forces": np.full((len(atoms), 3), np.nan),
-        "stress": np.full((3, 3), np.nan),
-    }
+    values: dict[str, Any] = {}
     sources = []
     for quantity in QUANTITIES:
-        if (name := entries.name_of(quantity, getattr(keys, quantity))) is None:
+        values[quantity.name] = np.full((len(atoms), *quantity.shape) if quantity.per_atom else quantity.shape, np.nan)
+        key = getattr(keys, quantity.name)
+        if (name := entries.name_of(quantity, key)) is None:
             continue
-        values[quantity] = _value(quantity, entries.numbers(name, _sizes(quantity, atoms)), name.key, atoms)
-        if quantity == "forces":
-            values[quantity] = without_projected(values[quantity], atoms, where)
-        if np.isfinite(values[quantity]).any():
-            sources.append(_source(quantity, name, values[quantity], entries, atoms))
-    return FoundLabels(float(values["energy"][0]), values["forces"], values["stress"], tuple(sources))
+        try:
+            numbers = entries.numbers(name, _sizes(quantity, atoms))
+        except DataError:
+            if quantity.optional and key is None:
+                continue  # such as the size of a dipole moment: nobody has asked for it as a label
+            raise
+        value = values[quantity.name] = _value(quantity, numbers, name.key, atoms)
+        if quantity.name == "forces":
+            value = values["forces"] = without_projected(value, atoms, where)
+        if np.isfinite(value).any():
+            sources.append(_source(quantity, name, value, entries, atoms))
+    return FoundLabels(**values | {"energy": float(values["energy"])}, sources=tuple(sources))
 
 
-def _sizes(quantity: str, atoms: Atoms) -> tuple[int, ...]:
+def _sizes(quantity: Quantity, atoms: Atoms) -> tuple[int, ...]:
     """How many numbers a label may have."""
-    return {"energy": (1,), "forces": (3 * len(atoms),), "stress": (6, 9)}[quantity]
+    if quantity.symmetric:
+        return 6, 9
+    return (quantity.components * (len(atoms) if quantity.per_atom else 1),)
 
 
-def _value(quantity: str, numbers: NDArray[np.float64], key: str, atoms: Atoms) -> NDArray[np.float64]:
-    """Numbers of an entry as the label they mean: (1,), (N, 3) or (3, 3)."""
-    if quantity == "stress":
+def _value(quantity: Quantity, numbers: NDArray[np.float64], key: str, atoms: Atoms) -> NDArray[np.float64]:
+    """Numbers of an entry as the label they mean: (), (3,), (3, 3), or one of these per atom."""
+    if quantity.name == "stress":
         return _stress(numbers, key, atoms)
-    return numbers.reshape(-1, 3) if quantity == "forces" else numbers
+    if quantity.symmetric:
+        return _symmetric(numbers)
+    if quantity.where == "open" and atoms.pbc.any():
+        return np.full(quantity.shape, np.nan)
+    return numbers.reshape((-1, *quantity.shape) if quantity.per_atom else quantity.shape)
 
 
-def _source(quantity: str, read: _Name, value: NDArray[np.float64], entries: _Entries, atoms: Atoms) -> Source:
+def _source(quantity: Quantity, read: _Name, value: NDArray[np.float64], entries: _Entries, atoms: Atoms) -> Source:
     """The entry that was read, its rivals, and what else speaks of the quantity."""
-    known = {name for names in _SEARCH[quantity] for name in names}
+    known = {*quantity.reference, *quantity.results, *quantity.aliases}
     rivals, aside = [], []
     for name in entries.values:
         lower = name.key.lower()
-        speaks = lower in known or any(word in lower for word in _WORDS[quantity])
-        if name == read or not speaks or (name.place == "arrays" and quantity != "forces"):
+        speaks = lower in known or any(word in lower for word in quantity.words)
+        if name == read or not speaks or (name.place == "arrays" and not quantity.per_atom):
             continue
         try:
             numbers = entries.numbers(name, _sizes(quantity, atoms))
@@ -141,7 +145,7 @@ def _source(quantity: str, read: _Name, value: NDArray[np.float64], entries: _En
         apart = np.nan_to_num(np.abs(other - value)).ravel()
         most = int(apart.argmax())
         rivals.append(Rival(name.key, float(value.ravel()[most]), float(other.ravel()[most])))
-    return Source(quantity, read.key, tuple(rivals), tuple(aside))
+    return Source(quantity.name, read.key, tuple(rivals), tuple(aside))
 
 
 def label_names(atoms: Atoms) -> set[str]:
@@ -213,15 +217,14 @@ class _Entries:
         if any(name.place == "results" for name in self.values):
             _require_current(atoms, where)
 
-    def name_of(self, quantity: str, key: str | None) -> _Name | None:
+    def name_of(self, quantity: Quantity, key: str | None) -> _Name | None:
         """The entry that holds a quantity: under the user's key, or by search."""
         if key is not None:
             return self.named(key)
-        references, results, aliases = _SEARCH[quantity]
         searches = (
-            (references, ("info", "arrays", "data")),
-            (results, ("results",)),
-            (aliases, ("info", "arrays", "data")),
+            (quantity.reference, ("info", "arrays", "data")),
+            (quantity.results, ("results",)),
+            (quantity.aliases, ("info", "arrays", "data")),
         )
         for candidates, places in searches:
             for candidate in candidates:
@@ -290,14 +293,19 @@ def _stress(numbers: NDArray[np.float64], key: str, atoms: Atoms) -> NDArray[np.
     volume = abs(np.linalg.det(atoms.cell.array))
     if not (atoms.pbc.any() and volume > 0):
         return np.full((3, 3), np.nan)
-    full = numbers[[0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(3, 3) if numbers.size == 6 else numbers.reshape(3, 3)
-    full = 0.5 * (full + full.T)
+    full = _symmetric(numbers)
     return -full / volume if "virial" in key.lower() else full
+
+
+def _symmetric(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """xx yy zz yz xz xy, or 9 numbers -> symmetric (3, 3)."""
+    full = numbers[[0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(3, 3) if numbers.size == 6 else numbers.reshape(3, 3)
+    return 0.5 * (full + full.T)
 
 
 def _speaks_of_a_label(key: str) -> bool:
     """Whether a key names something that must be a number."""
-    return any(word in key.lower() for word in ("energy", "force", "stress", "virial", "charge"))
+    return any(word in key.lower() for word in (*_WORDS, "charge"))
 
 
 def _finite(value: float, key: str, where: str) -> float:

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy import spatial
 
 
 def pairs_by_tree(
@@ -35,7 +35,7 @@ def pairs_by_tree(
         images.append(np.broadcast_to(np.array(one, dtype=np.float64), (len(near), len(axes))))
     owner, image = np.concatenate(owners), np.concatenate(images)
     ghosts = inside[owner] + image @ box[axes]
-    found = cKDTree(inside).sparse_distance_matrix(cKDTree(ghosts), cutoff, output_type="ndarray")
+    found = spatial.cKDTree(inside).sparse_distance_matrix(spatial.cKDTree(ghosts), cutoff, output_type="ndarray")
     center, ghost = found["i"].astype(np.int64), found["j"].astype(np.int64)
     neighbor = owner[ghost]
     kept = (found["v"] < cutoff) & ~((center == neighbor) & (image[ghost] == 0).all(axis=1))

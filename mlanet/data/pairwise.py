@@ -130,7 +130,7 @@ def design_of(sample: Sample, elements: list[int], numbers: NDArray[np.int64] | 
 
 
 def forces_allowed(sample: Sample) -> NDArray[np.bool_]:
-    """(N,) whether the surroundings of an atom leave it free to have a force: pair forces need not cancel."""
+    """(N,) whether the environment of an atom leaves it free to have a force: pair forces need not cancel."""
     if not sample.graph.n_edges:
         return np.zeros(sample.graph.n_atoms, dtype=bool)
     forces, _ = _columns(sample, _pair_kinds([]))

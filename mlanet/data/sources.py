@@ -9,14 +9,12 @@ from typing import NamedTuple
 
 import torch
 
-from mlanet.data.labels import QUANTITIES, Rival, Source
+from mlanet.data.labels import Rival, Source
 from mlanet.data.likelihood import explained
 from mlanet.data.samples import Sample
 from mlanet.data.work import neighbouring_pairs
+from mlanet.quantities import BY_NAME, ENERGY, NAMES
 
-AGREE = {"energy": 1e-5, "forces": 1e-4, "stress": 1e-5}
-"""Two entries are the same below this: eV per atom, eV/Å, eV/Å³."""
-_UNITS = {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
 DECISIVE = 4.6
 """Difference of log-likelihoods (a hundred to one) from which one of two energies is chosen over the other."""
 
@@ -36,7 +34,7 @@ def sources_of(samples: Sequence[Sample]) -> SourceReport:
     read: dict[str, dict[str, int]] = {}
     aside: dict[str, dict[str, int]] = {}
     warnings = []
-    for quantity in QUANTITIES:
+    for quantity in NAMES:
         found = [(sample, one) for sample in samples for one in sample.sources if one.quantity == quantity]
         if not found:
             continue
@@ -66,10 +64,10 @@ def _conflicts(quantity: str, found: list[tuple[Sample, Source]], reason: str) -
         for rival in one.rivals:
             if one.key.lower().startswith("ref_") and rival.key == quantity:
                 continue
-            size = sample.graph.n_atoms if quantity == "energy" else 1
-            if abs(rival.read - rival.other) > AGREE[quantity] * size + 1e-9 * abs(rival.read):
+            size = sample.graph.n_atoms if BY_NAME[quantity].of_each_atom else 1
+            if abs(rival.read - rival.other) > BY_NAME[quantity].same_below * size + 1e-9 * abs(rival.read):
                 differing.setdefault((one.key, rival.key), []).append((sample, rival))
-    unit = _UNITS[quantity]
+    unit = BY_NAME[quantity].unit
     return [
         f"{quantity}: '{key}' is used, '{other}' says something else in {len(cases)} frame(s), e.g. "
         f"{cases[0][1].read:.6g} against {cases[0][1].other:.6g} {unit} in {cases[0][0].where}; the other way: "
@@ -127,7 +125,7 @@ def _free_energy(sample: Sample) -> Rival | None:
     for one in sample.sources:
         if one.quantity == "energy" and one.key == "energy":
             for rival in one.rivals:
-                if rival.key == "free_energy" and abs(rival.read - rival.other) > AGREE["energy"]:
+                if rival.key == "free_energy" and abs(rival.read - rival.other) > ENERGY.same_below:
                     return rival
     return None
 

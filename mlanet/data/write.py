@@ -28,7 +28,8 @@ def true_results(atoms: Atoms) -> dict[str, Any]:
     stress: right for moving atoms, wrong for whatever is stored or compared.
 
     Returns:
-        energy eV · forces (N, 3) eV/Å · stress (6,) eV/Å³.
+        energy eV · forces (N, 3) eV/Å · stress (6,) eV/Å³ · dipole (3,) e Å and polarizability (3, 3) Å³ where the
+        calculator, or `info` beside it, holds one.
     """
     results: dict[str, Any] = {
         "energy": float(atoms.get_potential_energy(apply_constraint=False)),
@@ -36,6 +37,10 @@ def true_results(atoms: Atoms) -> dict[str, Any]:
     }
     with contextlib.suppress(PropertyNotImplementedError):
         results["stress"] = atoms.get_stress(apply_constraint=False)
+    held = getattr(atoms.calc, "results", None) or {}
+    for name, place in (("dipole", held), ("polarizability", held | atoms.info)):
+        if place.get(name) is not None:
+            results[name] = np.asarray(place[name], dtype=np.float64)
     return results
 
 

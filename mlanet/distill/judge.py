@@ -13,12 +13,11 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from mlanet.checkpoint import load_model
 from mlanet.data.labels import LabelKeys, find_labels
 from mlanet.data.read import read_frames
 from mlanet.distill.config import DistillConfig
 from mlanet.distill.seeds import reduced_formula
-from mlanet.kernels import use_kernels
+from mlanet.execution import Execution
 from mlanet.page import Page
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 from mlanet.workflows.evaluate import evaluate_files
@@ -88,7 +87,7 @@ def summary(rows: Sequence[Row]) -> dict[str, float]:
 
 def judge(model: Path, labels: Path, test: Iterable[str]) -> Judgement:
     """Errors of a model file on the validation labels and on each file of reference data."""
-    potential = use_kernels(load_model(model).eval(), "auto")
+    potential = Execution().resolve(model)
     rows: list[Row] = []
     for name, path in [(TEACHER, labels), *((Path(one).stem.split(".")[0], Path(one)) for one in test)]:
         compared = evaluate_files(potential, [path], LabelKeys())

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
-from scipy.signal import correlate
 
 from mlanet.errors import DataError
 
@@ -165,6 +164,8 @@ def _lags(present: NDArray[np.bool_]) -> NDArray[np.int64]:
     n = len(present)
     if present.all():
         return np.unique(np.linspace(1, n - 1, min(MOST_LAGS, n - 1)).astype(np.int64))
+    from scipy.signal import correlate  # takes longer to load than many a run to be analysed
+
     there = present.astype(np.float64)
     pairs = np.rint(correlate(there, there, method="fft")[n - 1 :]).astype(np.int64)
     best = np.maximum.accumulate(pairs[::-1])[::-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def simulate(
     potential: str = "",
     resume: bool = False,
     conservative: bool = True,
-) -> Iterator[Moment]:
+) -> Generator[Moment]:
     """Run a simulation and yield a `Moment` for every frame, the first included, as they are written.
 
     In the folder grow `trajectory.extxyz` (positions, momenta, forces, energy, stress; readable at any time) and

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import natural_cutoffs, neighbor_list
 from numpy.typing import NDArray
 
 from mlanet.dynamics.distributions import Distribution, integral_error
@@ -47,6 +46,8 @@ def intact_time(times: Array, frames: Sequence[Atoms], reference: Sequence[Atoms
     Raises:
         DataError: another molecule, or no bonds.
     """
+    from ase.neighborlist import natural_cutoffs, neighbor_list  # with half of scipy
+
     first = reference[0]
     center, neighbor = neighbor_list("ij", first, natural_cutoffs(first, mult=1.1))
     bonds = np.array([(i, j) for i, j in zip(center, neighbor, strict=True) if i < j])

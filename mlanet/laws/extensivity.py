@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
-from mlanet.laws.law import Law, ask, ask_all, joined, neutral, repeated
+from mlanet.laws.law import CHARGE, Law, ask, ask_all, joined, neutral, repeated
 from mlanet.potential import Potential
 
 
@@ -29,7 +30,10 @@ FAR, FARTHER = 40.0, 4000.0
 
 
 def far_fragments(potential: Potential, atoms: Atoms) -> float | None:
-    """|E(A + B) − E(A) − E(B)| of two different molecules, 40 Å apart, or 4000 Å with a long-range term."""
+    """|E(A + B) − E(A) − E(B)| of two different molecules, 40 Å apart, or 4000 Å with a long-range term.
+
+    The same of dipoles (of neutral ones: that of an ion depends on where the other stands) and polarizabilities.
+    """
     if atoms.pbc.any():
         return None
     # Another molecule, and another mean over the atoms: the first one turned, stretched, and without its last atom.
@@ -39,8 +43,18 @@ def far_fragments(potential: Potential, atoms: Atoms) -> float | None:
     apart = np.ptp(atoms.positions, axis=0).max() + np.ptp(other.positions, axis=0).max()
     apart += FARTHER if potential.model.config.beyond_cutoff else FAR
     other.positions += [apart, 0.0, 0.0]
-    parts = ask(potential, atoms).energy + ask(potential, other).energy
-    return abs(ask(potential, joined(atoms, other)).energy - parts) / max(1.0, abs(parts))
+    one, two, both = ask(potential, atoms), ask(potential, other), ask(potential, joined(atoms, other))
+    parts = one.energy + two.energy
+    worst = [abs(both.energy - parts) / max(1.0, abs(parts))]
+    if not atoms.info.get(CHARGE, 0.0):
+        worst.append(_largest(both.dipole - one.dipole - two.dipole))
+    worst.append(_largest(both.polarizability - one.polarizability - two.polarizability))
+    return max(worst)
+
+
+def _largest(values: NDArray[np.float64]) -> float:
+    """0 where there is no such answer."""
+    return 0.0 if np.isnan(values).all() else float(np.abs(values).max())
 
 
 def vacuum(potential: Potential, atoms: Atoms) -> float | None:

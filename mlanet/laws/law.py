@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,12 +53,27 @@ class LawResult:
 
 @dataclass(frozen=True)
 class Answer:
-    """A potential's answer for one structure, as numpy: energy eV, forces (N, 3), stress (3, 3), site energies (N,)."""
+    """A potential's answer for one structure, as numpy: energy eV, forces (N, 3), stress (3, 3), site energies (N,).
+
+    Dipole (3,) e Å and polarizability (3, 3) Å³ are NaN where there is none.
+    """
 
     energy: float
     forces: NDArray[np.float64]
     stress: NDArray[np.float64]
     sites: NDArray[np.float64]
+    dipole: NDArray[np.float64]
+    polarizability: NDArray[np.float64]
+
+    def rotated(self, q: NDArray[np.float64]) -> Answer:
+        """What it should be for a structure whose vectors v are q v."""
+        return dataclasses.replace(
+            self,
+            forces=self.forces @ q.T,
+            stress=q @ self.stress @ q.T,
+            dipole=q @ self.dipole,
+            polarizability=q @ self.polarizability @ q.T,
+        )
 
 
 def neutral(numbers: Sequence[int], positions: ArrayLike) -> Atoms:
@@ -123,15 +139,18 @@ def answer(prediction: Prediction) -> Answer:
         prediction.forces.double().numpy(),
         prediction.stress[0].double().numpy(),
         prediction.atomic_energies.numpy(),
+        np.full(3, np.nan) if prediction.dipole is None else prediction.dipole[0].double().numpy(),
+        np.full((3, 3), np.nan) if prediction.polarizability is None else prediction.polarizability[0].double().numpy(),
     )
 
 
 def difference(a: Answer, b: Answer) -> float:
-    """Largest difference of energy per √N, forces and stress, relative to their size where that is above 1."""
+    """Largest difference of energy, forces, stress and what else there is, relative to their size where above 1."""
     size = max(1.0, abs(a.energy), float(np.abs(a.forces).max(initial=0.0)))
     parts = [abs(a.energy - b.energy), float(np.abs(a.forces - b.forces).max(initial=0.0))]
-    if np.isfinite(a.stress).all():
-        parts.append(float(np.abs(a.stress - b.stress).max()))
+    for one, other in ((a.stress, b.stress), (a.dipole, b.dipole), (a.polarizability, b.polarizability)):
+        if np.isfinite(one).all():
+            parts.append(float(np.abs(one - other).max()))
     return max(parts) / size
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from mlanet.data.atoms import to_graph
 from mlanet.graph import batch_graphs
 from mlanet.inference import split
-from mlanet.laws.law import Answer, Law, answer, ask, ask_all, difference, neutral, periodic, repeated
+from mlanet.laws.law import CHARGE, Law, answer, ask, ask_all, difference, neutral, periodic, repeated
 from mlanet.potential import Potential
 
 TOLERANCE = 1e-12
@@ -25,17 +26,14 @@ BASES = (
 
 
 def _turned(potential: Potential, atoms: Atoms, matrices: Sequence[np.ndarray]) -> float:
-    """Largest deviation of E, F and σ from E, F Qᵀ and Q σ Qᵀ."""
+    """Largest deviation of E, F and σ from E, F Qᵀ and Q σ Qᵀ, of dipole and polarizability from Q μ and Q α Qᵀ."""
     others = []
     for matrix in matrices:
         others.append(atoms.copy())
         others[-1].set_cell(atoms.cell.array @ matrix.T)
         others[-1].positions = atoms.positions @ matrix.T
     given, *found = ask_all(potential, [atoms, *others])
-    return max(
-        difference(Answer(given.energy, given.forces @ q.T, q @ given.stress @ q.T, given.sites), one)
-        for q, one in zip(matrices, found, strict=True)
-    )
+    return max(difference(given.rotated(q), one) for q, one in zip(matrices, found, strict=True))
 
 
 def _rewritten(potential: Potential, atoms: Atoms, others: Sequence[Atoms]) -> float:
@@ -61,14 +59,17 @@ def translation(potential: Potential, atoms: Atoms) -> float:
     others = [atoms.copy() for _ in moves]
     for other, move in zip(others, moves, strict=True):
         other.positions += move
-    return _rewritten(potential, atoms, others)
+    given, *found = ask_all(potential, [atoms, *others])
+    charge = atoms.info.get(CHARGE, 0.0)
+    moved = [dataclasses.replace(given, dipole=given.dipole + charge * move) for move in moves]
+    return max(difference(one, other) for one, other in zip(moved, found, strict=True))
 
 
 def permutation(potential: Potential, atoms: Atoms) -> float:
     """The order of atoms."""
     order = np.random.default_rng(0).permutation(len(atoms))
     before, after = ask(potential, atoms), ask(potential, atoms[order])
-    return difference(Answer(before.energy, before.forces[order], before.stress, before.sites[order]), after)
+    return difference(dataclasses.replace(before, forces=before.forces[order], sites=before.sites[order]), after)
 
 
 def wrapping(potential: Potential, atoms: Atoms) -> float | None:
@@ -111,10 +112,10 @@ def repetition(potential: Potential, atoms: Atoms) -> float:
 
 
 LAWS = (
-    Law("rotation", "E is unchanged, F and σ turn with the structure", 1e-11, rotation),
+    Law("rotation", "E is unchanged; F, σ and what else has directions turn with the structure", 1e-11, rotation),
     Law("inversion", "mirror images have the same energy", 1e-11, inversion),
     # 1000 Å away, positions have three digits less after the point.
-    Law("translation", "only relative positions matter", 1e-11, translation),
+    Law("translation", "only relative positions matter; the dipole of an ion moves by its charge", 1e-11, translation),
     Law("permutation", "the order of atoms does not matter", TOLERANCE, permutation),
     Law("wrapping", "any periodic image of an atom is the same atom", TOLERANCE, wrapping),
     Law("cell choice", "any basis of a lattice is the same lattice", TOLERANCE, cell_choice),

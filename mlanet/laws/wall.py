@@ -20,7 +20,7 @@ from mlanet.potential import Potential
 NEAREST = 0.2
 """Å; the smallest distance asked about."""
 INSIDE = 0.94
-"""Of the closest distance seen, and of the distances in the most crowded surroundings seen: from there on the network
+"""Of the closest distance seen, and of the distances in the most crowded environment seen: from there on the network
 sees no change (`mlanet.nn.floor`)."""
 PLACES = 24
 SMALLEST = 0.3

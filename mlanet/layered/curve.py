@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.constraints import FixSubsetCom
-from ase.optimize import FIRE
+from ase.optimize.fire import FIRE
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 

@@ -13,6 +13,7 @@ from torch import nn
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.ops.dispatch import PLAIN, Kernels
+from mlanet.quantities import Output
 from mlanet.statistics import Statistics
 
 
@@ -36,6 +37,11 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def conservative(self) -> bool:
         """False where forces are a direct head; a configuration without a key `forces` has their gradient."""
         return getattr(self, "forces", "gradient") == "gradient"
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What it predicts beside energy, forces and stress; a field of configurations that may have more."""
+        return ()
 
     @property
     def beyond_cutoff(self) -> bool:
@@ -95,6 +101,13 @@ class Model(nn.Module):
     def conservative(self) -> bool:
         """False where forces are a direct head."""
         return True
+
+    def last_linear(self) -> nn.Linear | None:
+        """The layer whose output is the site energies; it sees what the network makes of each atom, (N, C).
+
+        Rows beyond the N atoms are lone atoms of each species. None: nothing of the kind (`mlanet.limits`).
+        """
+        return None
 
     def use_kernels(self, kernels: Kernels) -> None:
         """Choose how messages are computed; the numbers stay the same but for rounding.

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from mlanet.config import require_at_most
 from mlanet.graph import AtomicGraph, ModelOutput
 from mlanet.models.contract import Model, ModelSettings
+from mlanet.nn.alone import Alone
 from mlanet.nn.edges import nearest
+from mlanet.nn.electric import AtomicDipoles
 from mlanet.nn.embedding import ChargeEmbedding
 from mlanet.nn.floor import distance_floor
 from mlanet.nn.heads import EdgeStress, VectorForces
@@ -30,6 +32,7 @@ from mlanet.nn.scalar_vector import Aggregate, Distribute, GatedUpdate, GlobalNo
 from mlanet.nn.spline import coefficients, rows_and_weights
 from mlanet.ops import dispatch
 from mlanet.ops.filtered_sum.reference import FilterEdges
+from mlanet.quantities import Output
 from mlanet.statistics import Statistics
 from mlanet.units import MAX_CUTOFF
 
@@ -86,6 +89,9 @@ class LEIGNNConfig(
     """`zbl` adds the screened nuclear repulsion nearer than any training data, where nothing says that atoms repel."""
     isolated_atom: Literal["zero", "free"] = "zero"
     """`zero`: a lone atom has exactly its reference energy E₀."""
+    outputs: tuple[Output, ...] = ()
+    """`dipole`, of structures that are periodic in no direction, beside energy, forces and stress. The last layer then
+    keeps its vectors."""
 
     def __post_init__(self) -> None:
         self.long_range_errors()
@@ -97,6 +103,11 @@ class LEIGNNConfig(
             raise ValueError(f"channels must be even, got {self.channels}")
         if self.radial_functions < 2:
             raise ValueError(f"radial_functions must be at least 2, got {self.radial_functions}")
+        if set(self.outputs) - {"dipole"} or len(self.outputs) > 1:
+            raise ValueError(
+                f"outputs: {', '.join(self.outputs)}: LEIGNN has scalars and vectors only, and gives a dipole, named "
+                "once; a polarizability is read from features of degree 2, which MLANet with l_max 2 or 3 has"
+            )
         if self.neighbor_cap is not None and self.neighbor_cap < 1:
             raise ValueError(f"neighbor_cap must be at least 1 or left out, got {self.neighbor_cap}")
 
@@ -135,7 +146,7 @@ class LEIGNN(Model):
 
     Args:
         config: shape and switches.
-        statistics: species it will know, and what the training set says of their surroundings.
+        statistics: species it will know, and what the training set says of their environments.
     """
 
     config: LEIGNNConfig
@@ -167,6 +178,7 @@ class LEIGNN(Model):
         self.repulsion = ScreenedRepulsion(statistics) if config.repulsion == "zbl" else None
         self.floor = distance_floor(statistics, config.cutoff) if config.repulsion == "zbl" else None
         self.long_range = None if config.long_range == "none" else LongRange(config, statistics, channels)
+        self.dipole = AtomicDipoles(channels) if config.outputs else None
 
     def without_kernels(self) -> str:
         """Nothing: every configuration may have kernels."""
@@ -175,6 +187,11 @@ class LEIGNN(Model):
     def kernels_obstacle(self) -> str:
         """Why kernels do not serve this model where it is and in its precision; empty if they do."""
         return dispatch.obstacle(self.embedding.weight)
+
+    def last_linear(self) -> nn.Linear | None:
+        """The end of the read-out of each atom."""
+        last = self.readout[-1]
+        return last if isinstance(last, nn.Linear) else None
 
     @property
     def conservative(self) -> bool:
@@ -186,31 +203,35 @@ class LEIGNN(Model):
         graph = self._capped(graph)
         n = graph.n_atoms
         # One lone atom of each species rides along, each a structure of its own; its energy is subtracted.
-        ghosts = torch.arange(self.n_species if self.config.isolated_atom == "zero" else 0, device=graph.numbers.device)
-        species = torch.cat([self.species_index[graph.numbers], ghosts])
-        structures = _structures(graph, ghosts)
+        species = self.species_index[graph.numbers]
+        alone = (
+            Alone.of(species, self.n_species) if self.config.isolated_atom == "zero" else Alone(species[:0], species)
+        )
+        species = torch.cat([species, alone.species])
+        structures = _structures(graph, len(alone.species))
         pairs = graph.edge_vectors()
         seen, crowded = (pairs, None) if self.floor is None else self.floor(graph, pairs)
         edges = self._edges(graph, seen, species.shape[0])
         scalars, vectors = self._features(self._embedded(graph, species), edges, structures)
         site = self.readout(scalars)[:, 0]
-        if len(ghosts):
-            site = site[:n] - site[n:][species[:n]]
-        baseline, charges = self._baseline(graph, pairs, crowded, scalars, species)
+        if len(alone.species):
+            site = site[:n] - site[n:][alone.row]
+        baseline, charges = self._baseline(graph, pairs, crowded, scalars, alone)
+        dipoles = None if self.dipole is None or vectors is None else self.dipole(vectors[:n], scalars[:n])
         if self.direct_forces is None:
-            return ModelOutput(site, baseline=baseline, charges=charges)
+            return ModelOutput(site, baseline=baseline, charges=charges, dipoles=dipoles)
         assert vectors is not None
-        real = _structures(graph, ghosts[:0])
+        real = _structures(graph, 0)
         forces = self.direct_forces(vectors[:n], graph.positions, graph.pbc, real)
         stress = (
             None
             if self.direct_stress is None
             else self.direct_stress(scalars, edges, graph.volume().to(graph.dtype), real)
         )
-        return ModelOutput(site, forces, stress, baseline)
+        return ModelOutput(site, forces, stress, baseline, dipoles=dipoles)
 
     def _baseline(
-        self, graph: AtomicGraph, vectors: Tensor, crowded: Tensor | None, scalars: Tensor, species: Tensor
+        self, graph: AtomicGraph, vectors: Tensor, crowded: Tensor | None, scalars: Tensor, alone: Alone
     ) -> tuple[Tensor | None, ...]:
         """Energies (N,) eV of what is not learnt or acts beyond the cutoff, and latent charges (N,) e."""
         baseline = None if self.repulsion is None else self.repulsion(graph, vectors)
@@ -219,7 +240,7 @@ class LEIGNN(Model):
         if self.long_range is None:
             return baseline, None
         n = graph.n_atoms
-        lone = scalars[n:][species[:n]] if scalars.shape[0] > n else None
+        lone = scalars[n:][alone.row] if scalars.shape[0] > n else None
         far, charges = self.long_range(scalars[:n], lone, baseline, graph)
         return far if baseline is None else baseline + far, charges
 
@@ -325,9 +346,10 @@ class ScalarVectorLayer(nn.Module):
         super().__init__()
         channels = config.channels
         update = GatedUpdate if config.update == "nmu" else PaiNNUpdate
+        reads_vectors = config.forces == "direct" or bool(config.outputs)
         self.distribute = Distribute(channels, first=first) if config.global_node else None
         self.message = Message(channels, basis_size(config), first=first, scaled=config.scaling == "published")
-        self.update = update(channels, invariant=config.invariant, scalars_only=last and config.forces == "gradient")
+        self.update = update(channels, invariant=config.invariant, scalars_only=last and not reads_vectors)
         self.aggregate = Aggregate(channels) if config.global_node and not last else None
 
     def forward(
@@ -352,12 +374,12 @@ def basis_size(config: LEIGNNConfig) -> int:
     return config.radial_functions + (config.filter_bias != "none")
 
 
-def _structures(graph: AtomicGraph, ghosts: Tensor) -> Structures:
-    """Which atoms belong together; every ghost stands alone."""
+def _structures(graph: AtomicGraph, n_alone: int) -> Structures:
+    """Which atoms belong together; each of those that ride along stands alone."""
     counts = graph.atoms_per_structure().to(graph.dtype)
-    index = torch.cat([graph.structure, graph.n_structures + ghosts])
-    n_structures = graph.n_structures + len(ghosts)
-    return Structures(index, torch.cat([counts, counts.new_ones(len(ghosts))]), n_structures)
+    n_structures = graph.n_structures + n_alone
+    index = torch.cat([graph.structure, torch.arange(graph.n_structures, n_structures, device=counts.device)])
+    return Structures(index, torch.cat([counts, counts.new_ones(n_alone)]), n_structures)
 
 
 def _chosen(graph: AtomicGraph, kept: Tensor) -> AtomicGraph:

@@ -11,26 +11,30 @@ from typing import ClassVar, Literal, Self
 
 import msgspec
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
 from mlanet.config import require_at_most
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, ModelOutput
+from mlanet.irreps import o3
 from mlanet.models.contract import Model, ModelSettings
+from mlanet.nn.alone import Alone
 from mlanet.nn.bonded import BondedShift
 from mlanet.nn.dual_path import AttentionShape, DualPathAttention, InteractionLayer, is_one_operation
 from mlanet.nn.edges import Edges
+from mlanet.nn.electric import AtomicDipoles, AtomicPolarizabilities
 from mlanet.nn.elements import embedding
 from mlanet.nn.embedding import ChargeEmbedding, EdgeDegreeEmbedding
 from mlanet.nn.equivariant import natural_irreps
 from mlanet.nn.floor import distance_floor
 from mlanet.nn.heads import DirectForces, DirectStress
 from mlanet.nn.long_range import LongRange, LongRangeSettings
-from mlanet.nn.pooling import Structures, build_pooling
+from mlanet.nn.pooling import LocalPooling, Structures, SumPooling, build_pooling
 from mlanet.nn.radial import BesselBasis, BondBasis, polynomial_envelope
 from mlanet.nn.repulsion import WALL_LAWS, ScreenedRepulsion
 from mlanet.ops import dispatch
+from mlanet.ops.harmonics import harmonics
+from mlanet.quantities import DEGREE_READ, Output
 from mlanet.statistics import Statistics
 from mlanet.units import MAX_CUTOFF
 
@@ -103,6 +107,9 @@ class MLANetConfig(
     """`gradient`: F = −∂E/∂R and stress from strain. `direct`: heads, about twice as fast, not conservative."""
     repulsion: Literal["none", "zbl"] = "zbl"
     """`zbl` adds the screened nuclear repulsion nearer than any training data, where nothing says that atoms repel."""
+    outputs: tuple[Output, ...] = ()
+    """`dipole`, of structures that are periodic in no direction, and `polarizability`, which needs l_max 2 or 3: beside
+    energy, forces and stress. The last layer then keeps degrees up to 1 or 2, at up to a third of its cost more."""
 
     def __post_init__(self) -> None:
         self.long_range_errors()
@@ -123,6 +130,13 @@ class MLANetConfig(
         require_at_most(self, MOST)
         if self.pooling_bound is not None and not 0 < self.pooling_bound < math.inf:
             raise ValueError(f"pooling_bound must be positive and finite, or null, got {self.pooling_bound}")
+        if len(set(self.outputs)) < len(self.outputs):
+            raise ValueError(f"outputs: {', '.join(self.outputs)} names one twice")
+        if self.response_degree > l_max:
+            raise ValueError(
+                f"outputs: polarizability is read from features of degree 2 and needs l_max 2 or 3; irreps "
+                f"'{self.irreps}' have l_max {l_max}"
+            )
         if any(not 0 < width <= MOST["hidden"] for width in self.radial_hidden) or len(self.radial_hidden) > 8:
             raise ValueError(
                 f"radial_hidden: at most 8 widths, which must be positive and at most {MOST['hidden']}, "
@@ -157,6 +171,11 @@ class MLANetConfig(
     def l_max(self) -> int:
         """Highest degree of the features."""
         return _parsed(self.irreps).lmax
+
+    @property
+    def response_degree(self) -> int:
+        """Highest degree that `outputs` are read from; 0 without any."""
+        return max((DEGREE_READ[name] for name in self.outputs), default=0)
 
     @property
     def channels(self) -> int:
@@ -194,7 +213,7 @@ class MLANet(Model):
 
     Args:
         config: shape and switches.
-        statistics: species it will know, and what the training set says of their surroundings.
+        statistics: species it will know, and what the training set says of their environments.
     """
 
     config: MLANetConfig
@@ -223,6 +242,9 @@ class MLANet(Model):
         self.long_range = None if config.long_range == "none" else LongRange(config, statistics, config.channels)
         self.direct_forces = DirectForces(irreps) if config.forces == "direct" else None
         self.direct_stress = DirectStress(irreps) if config.forces == "direct" else None
+        channels, wants = config.channels, config.outputs
+        self.dipole = AtomicDipoles(channels) if "dipole" in wants else None
+        self.polarizability = AtomicPolarizabilities(channels, len(species)) if "polarizability" in wants else None
 
     def without_kernels(self) -> str:
         """Why this model, wherever it is, is computed in plain torch only; empty if it may have kernels."""
@@ -243,6 +265,11 @@ class MLANet(Model):
         """Refused: filters depend on more than the distance."""
         raise ConfigError("only LEIGNN's radial filters can be tabulated; MLANet's depend on more than the distance")
 
+    def last_linear(self) -> nn.Linear | None:
+        """The end of the read-out of each atom; none where atoms are pooled into one."""
+        last = self.pooling.readout[-1] if isinstance(self.pooling, SumPooling | LocalPooling) else None
+        return last if isinstance(last, nn.Linear) else None
+
     @property
     def conservative(self) -> bool:
         """Whether forces are the gradient of the energy."""
@@ -252,8 +279,9 @@ class MLANet(Model):
         """Site energies (N,), network units, without references."""
         n = graph.n_atoms
         # One lone atom of each species rides along: its energy is subtracted, at no further pass.
-        ghosts = torch.arange(self.n_species, device=graph.numbers.device)
-        species = torch.cat([self.species_index[graph.numbers], ghosts])
+        species = self.species_index[graph.numbers]
+        alone = Alone.of(species, self.n_species)
+        species = torch.cat([species, alone.species])
         vectors = graph.edge_vectors()
         seen, crowded = (vectors, None) if self.floor is None else self.floor(graph, vectors)
         edges = self._edges(graph, seen, species)
@@ -261,19 +289,22 @@ class MLANet(Model):
         for layer in self.layers:
             features = layer(features, edges)
         structures = self._structures(graph)
-        site = self._site_energies(features[:, 0], species, edges, structures, n)
-        baseline, charges = self._baseline(graph, vectors, crowded, features[:, 0], species)
+        site = self._site_energies(features[:, 0], alone, edges, structures, n)
+        baseline, charges = self._baseline(graph, vectors, crowded, features[:, 0], alone)
         if self.bonded is not None:
             shift = self.bonded(species[:n], edges.coordination[:n])
             baseline = shift if baseline is None else baseline + shift
-        if self.direct_forces is None or self.direct_stress is None:
-            return ModelOutput(site, baseline=baseline, charges=charges)
         real = features[:n]
+        dipoles = None if self.dipole is None else self.dipole(real[:, 1:4], real[:, 0])
+        tensors = None if self.polarizability is None else self.polarizability(real, species[:n])
+        if self.direct_forces is None or self.direct_stress is None:
+            return ModelOutput(site, baseline=baseline, charges=charges, dipoles=dipoles, polarizabilities=tensors)
         forces = self.direct_forces(real, graph.positions, graph.pbc, structures)
-        return ModelOutput(site, forces, self.direct_stress(real, structures), baseline)
+        stress = self.direct_stress(real, structures)
+        return ModelOutput(site, forces, stress, baseline, dipoles=dipoles, polarizabilities=tensors)
 
     def _baseline(
-        self, graph: AtomicGraph, vectors: Tensor, crowded: Tensor | None, scalars: Tensor, species: Tensor
+        self, graph: AtomicGraph, vectors: Tensor, crowded: Tensor | None, scalars: Tensor, alone: Alone
     ) -> tuple[Tensor | None, ...]:
         """Energies (N,) eV of what is not learnt or acts beyond the cutoff, and latent charges (N,) e."""
         baseline = None if self.repulsion is None else self.repulsion(graph, vectors)
@@ -282,7 +313,7 @@ class MLANet(Model):
         if self.long_range is None:
             return baseline, None
         n = graph.n_atoms
-        lone = scalars[n:][species[:n]] if self.config.isolated_atom == "zero" else None
+        lone = scalars[n:][alone.row] if self.config.isolated_atom == "zero" else None
         far, charges = self.long_range(scalars[:n], lone, baseline, graph)
         return far if baseline is None else baseline + far, charges
 
@@ -292,21 +323,19 @@ class MLANet(Model):
         vectors = layout.arrange(vectors, vectors.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))
         envelope = polynomial_envelope(distance, self.cutoff)
-        harmonics = o3.spherical_harmonics(
-            list(range(self.config.l_max + 1)), vectors / distance[:, None], normalize=False, normalization="component"
-        )
+        directed = harmonics(vectors / distance[:, None], self.config.l_max)
         coordination = layout.around.sum(envelope)
         radial = self.radial(distance, envelope)
         if self.bonds is not None:
             kinds = species[layout.around.center], species[layout.neighbor]
             radial = torch.cat([radial, self.bonds(distance, envelope, *kinds)], dim=1)
-        return Edges(layout.around, layout.neighbor, envelope, radial, harmonics, coordination, layout.rows)
+        return Edges(layout.around, layout.neighbor, envelope, radial, directed, coordination, layout.rows)
 
     def _embed(self, graph: AtomicGraph, species: Tensor, edges: Edges) -> Tensor:
         """h⁰: element and charge in the scalars, one look at the directions around in l > 0."""
         scalars = self.embedding(species)
         if self.charge is not None:
-            scalars = scalars + nn.functional.pad(self.charge(graph), (0, 0, 0, self.n_species))
+            scalars = scalars + nn.functional.pad(self.charge(graph), (0, 0, 0, len(species) - graph.n_atoms))
         directions = self.directions(self.sender(species), edges)
         return torch.cat([scalars[:, None], directions], dim=1)
 
@@ -315,12 +344,12 @@ class MLANet(Model):
         counts = graph.atoms_per_structure().to(graph.dtype)
         return Structures(graph.structure, counts, graph.n_structures)
 
-    def _site_energies(self, scalars: Tensor, species: Tensor, edges: Edges, structures: Structures, n: int) -> Tensor:
+    def _site_energies(self, scalars: Tensor, alone: Alone, edges: Edges, structures: Structures, n: int) -> Tensor:
         """Pooled energies per atom, less those of the lone atoms."""
         if not self.pooling.per_atom:
             return self.pooling(scalars[:n], edges, structures)
         site = self.pooling(scalars, edges, structures)
-        return site[:n] - site[n:][species[:n]] if self.config.isolated_atom == "zero" else site[:n]
+        return site[:n] - site[n:][alone.row] if self.config.isolated_atom == "zero" else site[:n]
 
     def extra_repr(self) -> str:
         """The representation is part of the type."""
@@ -328,7 +357,7 @@ class MLANet(Model):
 
 
 def _layers(config: MLANetConfig, irreps: o3.Irreps, mean_neighbors: float) -> list[InteractionLayer]:
-    """T layers; the last one of a gradient model returns scalars only."""
+    """T layers; the last one of a gradient model returns scalars, and what `outputs` are read from."""
     shape = AttentionShape(
         heads=config.heads,
         key_dim=config.key_dim,
@@ -344,7 +373,7 @@ def _layers(config: MLANetConfig, irreps: o3.Irreps, mean_neighbors: float) -> l
     layers = []
     for index in range(config.layers):
         last = index + 1 == config.layers and config.forces == "gradient"
-        out = natural_irreps(config.channels, 0 if last else config.l_max)
+        out = natural_irreps(config.channels, config.response_degree if last else config.l_max)
         layers.append(
             InteractionLayer(irreps, out, shape, product=config.node_product == "uuu", normalised=config.norm == "rms")
         )

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
+from mlanet.irreps import o3
 from mlanet.nn.edges import Edges
 from mlanet.nn.equivariant import EquivariantRMSNorm, GatedMLP, Linear, NodeProduct, natural_irreps
 from mlanet.nn.radial import RadialMLP
@@ -162,12 +162,14 @@ class DualPathAttention(nn.Module):
         if not self.one_operation:
             return self._by_parts(features, edges)
         assert self.logits is not None
+        sent, key, query = self.value.together(features, self.logits.key, self.logits.query)
+        scalars = features[:, 0]
         inputs = MessageInputs(
-            sent=self.value(features),
-            key=self.logits.key(features),
-            near=self.chemical.neighbor(features[:, 0]),
-            query=self.logits.query(features),
-            here=self.chemical.center(features[:, 0]),
+            sent=sent,
+            key=key,
+            near=self.chemical.neighbor(scalars),
+            query=query,
+            here=self.chemical.center(scalars),
             factor=self._degree_factor(edges),
             envelope=edges.envelope,
             radial=edges.radial,

@@ -7,11 +7,11 @@ from typing import Literal
 
 import msgspec
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
 from mlanet.errors import GeometryError
 from mlanet.graph import AtomicGraph
+from mlanet.irreps import o3
 from mlanet.nn.edges import Edges
 from mlanet.nn.radial import RadialMLP
 from mlanet.ops.dispatch import edge_degree

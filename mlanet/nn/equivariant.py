@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
+from mlanet.irreps import o3
 from mlanet.ops.dispatch import node_product
 from mlanet.ops.node_product.reference import product_paths
 
@@ -71,8 +71,17 @@ class Linear(nn.Module):
         """(N, (L_in+1)², C_in) -> (N, (L_out+1)², C_out)."""
         if self.rows == 1:
             return (x[:, 0] @ self.weight[0])[:, None]
-        weight = self.weight.index_select(0, self.degree)
-        return torch.bmm(x[:, : self.rows].transpose(0, 1), weight).transpose(0, 1)
+        return self._by_degree(x, self.weight)
+
+    def together(self, x: Tensor, *others: Linear) -> tuple[Tensor, ...]:
+        """What this one and others of the same degrees make of one x, in one product."""
+        every = (self, *others)
+        weight = torch.cat([one.weight for one in every], dim=2)
+        return self._by_degree(x, weight).split([one.weight.shape[2] for one in every], dim=2)
+
+    def _by_degree(self, x: Tensor, weight: Tensor) -> Tensor:
+        x = x if x.shape[1] == self.rows else x[:, : self.rows]
+        return torch.bmm(x.transpose(0, 1), weight.index_select(0, self.degree)).transpose(0, 1)
 
     def extra_repr(self) -> str:
         """The representation is part of the type."""
@@ -85,7 +94,7 @@ class GatedMLP(nn.Module):
     - x (N, (L_in+1)², C) -> (N, (L_out+1)², C). Gate after arXiv 1807.02547 (as e3nn's `nn.Gate`).
     """
 
-    degree: Tensor
+    gate: Tensor
 
     def __init__(self, irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> None:
         super().__init__()
@@ -95,7 +104,7 @@ class GatedMLP(nn.Module):
         self.linear_in = Linear(irreps_in, hidden)
         self.gates = nn.Linear(self.channels, self.channels * self.l_max) if self.l_max else None
         self.linear_out = Linear(hidden, irreps_out)
-        self.register_buffer("degree", degree_of_row(self.l_max), persistent=False)
+        self.register_buffer("gate", degree_of_row(self.l_max)[1:] - 1, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, (L_in+1)², C) -> (N, (L_out+1)², C)."""
@@ -104,7 +113,7 @@ class GatedMLP(nn.Module):
         if self.gates is None:
             return self.linear_out(scalars)
         gates = torch.sigmoid(self.gates(x[:, 0])).unflatten(1, (self.l_max, self.channels))
-        return self.linear_out(torch.cat([scalars, hidden[:, 1:] * gates[:, self.degree[1:] - 1]], dim=1))
+        return self.linear_out(torch.cat([scalars, hidden[:, 1:] * gates.index_select(1, self.gate)], dim=1))
 
     def extra_repr(self) -> str:
         """The representation is part of the type."""
@@ -131,8 +140,8 @@ class EquivariantRMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, (L+1)², C) -> the same shape."""
-        square = torch.einsum("nmc,m->n", x * x, self.weight_of_row.to(x.dtype)) / x.shape[2]
-        return x * torch.rsqrt(square + 1e-6)[:, None, None] * self.gain[self.degree]
+        square = (x * x).sum(2) @ self.weight_of_row.to(x.dtype) / x.shape[2]
+        return x * torch.rsqrt(square + 1e-6)[:, None, None] * self.gain.index_select(0, self.degree)
 
     def extra_repr(self) -> str:
         """The representation is part of the type."""

@@ -1,6 +1,6 @@
 """What a network sees of distances that are smaller, and atoms that are more crowded, than any it learnt from.
 
-A network's answer there is arbitrary. It is therefore shown the surroundings as if they were stretched until they are
+A network's answer there is arbitrary. It is therefore shown the environment as if it were stretched until it is
 no denser than the densest of the training set, and no pair of atoms nearer than the closest one. What happens inside is
 left to the screened repulsion and to an energy that grows with the stretch.
 """

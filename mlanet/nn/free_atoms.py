@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
 from ase import units
-from ase.calculators.vdwcorrection import vdWDB_Chu04jcp, vdWDB_Ruiz12prl
 from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor
 
 from mlanet.errors import ConfigError
 
-_ASE = cast(dict[str, Sequence[float]], vdWDB_Ruiz12prl | vdWDB_Chu04jcp)
-CHU_DALGARNO = {symbol: float(pair[1]) for symbol, pair in _ASE.items()}
-"""Hartree bohr⁶. Chu and Dalgarno, J. Chem. Phys. 121, 4083 (2004); Pd, Ag, Pt and Au: Ruiz et al., Phys. Rev. Lett.
-108, 146103 (2012). As ASE tabulates them."""
+
+@functools.cache
+def chu_dalgarno() -> dict[str, float]:
+    """Hartree bohr⁶. Chu and Dalgarno, J. Chem. Phys. 121, 4083 (2004); Pd, Ag, Pt and Au: Ruiz et al., Phys. Rev.
+    Lett. 108, 146103 (2012). As ASE tabulates them, beside what loads half of scipy: read when it is asked for."""
+    from ase.calculators.vdwcorrection import vdWDB_Chu04jcp, vdWDB_Ruiz12prl
+
+    tabulated = cast(dict[str, Sequence[float]], vdWDB_Ruiz12prl | vdWDB_Chu04jcp)
+    return {symbol: float(pair[1]) for symbol, pair in tabulated.items()}
 
 
 def _table(text: str) -> dict[str, float]:
@@ -59,7 +64,7 @@ def free_c6(species: Sequence[int], own: Mapping[str, float] | None = None) -> T
     Raises:
         ConfigError: an element without a value.
     """
-    known = CHU_DALGARNO | GOULD_BUCKO | BUCKO
+    known = chu_dalgarno() | GOULD_BUCKO | BUCKO
     table = {symbol: value * HARTREE_BOHR6 for symbol, value in known.items()} | dict(own or {})
     missing = [chemical_symbols[z] for z in species if chemical_symbols[z] not in table]
     if missing:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
+from mlanet.irreps import o3
 from mlanet.nn.equivariant import Linear, natural_irreps, to_e3nn
 from mlanet.nn.pooling import Structures
 from mlanet.nn.tensor_product import fully_connected

@@ -31,7 +31,7 @@ class LongRangeSettings(ChargeSettings, frozen=True, kw_only=True):
     """`dispersion` −C₆/r⁶ holds layers and molecules together beyond the cutoff; `coulomb` lets the network give every
     atom a charge. Cost O(N log N), some 20 µs per atom."""
     c6: Literal["fixed", "learned"] = "fixed"
-    """C₆ of the free atoms, or those times a factor that the network sees in the surroundings."""
+    """C₆ of the free atoms, or those times a factor that the network sees in its environment."""
     c6_least: float = 0.0
     """Smallest factor of √C₆ that can be learnt: 0 lets an ion lose all of it; models from before this key have 0.5."""
     free_c6: dict[str, float] = msgspec.field(default_factory=dict)

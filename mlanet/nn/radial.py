@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from ase.data import covalent_radii
@@ -27,11 +28,30 @@ def polynomial_envelope(distance: Tensor, cutoff: float, power: int = 6) -> Tens
     >>> polynomial_envelope(torch.tensor([0.0, 5.0, 6.0]), 5.0).tolist()
     [1.0, 0.0, 0.0]
     """
-    t = (distance / cutoff).clamp(max=1.0)
-    series = torch.full_like(t, power * (power + 1) / 2)
-    for k in reversed(range(power - 1)):
-        series = series * t + (k + 1) * (k + 2) / 2
-    return (1 - t) ** 3 * series
+    found: Tensor = _Envelope.apply(distance, cutoff, power)
+    return found
+
+
+class _Envelope(torch.autograd.Function):
+    """See `polynomial_envelope`; u' = −p(p+1)(p+2)/2 t^{p−1} (1 − t)² / r_c."""
+
+    @staticmethod
+    def forward(ctx: Any, distance: Tensor, cutoff: float, power: int) -> Tensor:
+        ctx.cutoff, ctx.power = cutoff, power
+        ctx.save_for_backward(distance)
+        t = (distance / cutoff).clamp(max=1.0)
+        series = torch.full_like(t, power * (power + 1) / 2)
+        for k in reversed(range(power - 1)):
+            series = series * t + (k + 1) * (k + 2) / 2
+        return (1 - t) ** 3 * series
+
+    @staticmethod
+    def backward(ctx: Any, up: Tensor) -> tuple[Tensor | None, ...]:
+        (distance,) = ctx.saved_tensors
+        power, cutoff = ctx.power, ctx.cutoff
+        t = (distance / cutoff).clamp(max=1.0)
+        size = -0.5 * power * (power + 1) * (power + 2) / cutoff
+        return up * (size * t ** (power - 1) * (1 - t) ** 2), None, None
 
 
 class BesselBasis(nn.Module):

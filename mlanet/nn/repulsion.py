@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mlanet.graph import AtomicGraph
 from mlanet.nn.radial import polynomial_envelope
 from mlanet.ops.segment import segment_sum
+from mlanet.ops.traced import is_tracing
 from mlanet.statistics import Statistics
 from mlanet.units import COULOMB_CONSTANT
 
@@ -48,11 +49,14 @@ class ScreenedRepulsion(nn.Module):
 
     def forward(self, graph: AtomicGraph, vectors: Tensor) -> Tensor:
         """The graph and its edge vectors (E, 3) Å -> (N,) eV."""
-        atoms = self.atoms.to(vectors.dtype).index_select(0, graph.numbers)
-        one, other = atoms.index_select(0, graph.center), atoms.index_select(0, graph.neighbor)
         species = self.species_index[graph.numbers]
         reach = self.reach.to(vectors.dtype)[species[graph.center], species[graph.neighbor]]
-        distance = torch.sqrt((vectors * vectors).sum(1))
+        square = (vectors * vectors).sum(1)
+        if vectors.device.type == "cpu" and not is_tracing() and not bool((square.detach() < reach * reach).any()):
+            return vectors.new_zeros(graph.n_atoms)
+        atoms = self.atoms.to(vectors.dtype).index_select(0, graph.numbers)
+        one, other = atoms.index_select(0, graph.center), atoms.index_select(0, graph.neighbor)
+        distance = torch.sqrt(square)
         share, decay = self.screening.to(vectors.dtype).unbind(1)
         screened = torch.exp((distance * (one + other)[:, 1])[:, None] * -decay) @ share
         pair = screened * polynomial_envelope(distance / reach, 1.0) / distance

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import solve_banded
 from torch import Tensor
 
 Array = NDArray[np.float64]
@@ -19,6 +18,8 @@ def coefficients(values: Array, curvature: Array) -> Array:
 
     - curvature (2, n): h² f″ at both ends
     """
+    from scipy.linalg import solve_banded  # half a second that only tables are worth
+
     count = len(values)
     bands = np.zeros((5, count + 2))
     # Row 0 and the last: c − 2c + c = h² f″; in between (c + 4c + c)/6 = f. Band 2 is the diagonal.

@@ -8,8 +8,9 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
+
+from mlanet.irreps import o3
 
 Path = tuple[int, int, int, str, bool]
 """(index in 1, index in 2, index out, connection mode such as `uvu`, has a weight)."""

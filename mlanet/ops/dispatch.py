@@ -34,10 +34,10 @@ from mlanet.ops.message.cpu import NativeMessage
 from mlanet.ops.message.gpu.operation import GpuMessage
 from mlanet.ops.message.gpu.sizes import obstacle as gpu_message_obstacle
 from mlanet.ops.message.reference import MessageInputs, MessageShape, MessageWeights, Pieces
-from mlanet.ops.neighbor_pooling.cpu import NativeViews
-from mlanet.ops.neighbor_pooling.gpu import GpuViews
+from mlanet.ops.neighbor_pooling.cpu import NativePooling
+from mlanet.ops.neighbor_pooling.gpu import GpuPooling
 from mlanet.ops.neighbor_pooling.gpu import obstacle as pooling_obstacle
-from mlanet.ops.neighbor_pooling.reference import surroundings
+from mlanet.ops.neighbor_pooling.reference import pooled_neighbors
 from mlanet.ops.node_product import reference as node_product_reference
 from mlanet.ops.node_product.cpu import NativeProduct
 from mlanet.ops.node_product.gpu import GpuProduct
@@ -204,11 +204,11 @@ def neighbor_pooling(
     """Weighed sum and smooth maximum of the neighbours' features (N, 2, C), see `neighbor_pooling.reference`."""
     operation: Operation
     if rows is not None and by_triton(features) and not pooling_obstacle(features.shape[1]):
-        operation = GpuViews(rows)
+        operation = GpuPooling(rows)
     elif rows is not None and not by_triton(features):
-        operation = NativeViews(l_max, rows)
+        operation = NativePooling(l_max, rows)
     else:
-        return surroundings(features, envelope, neighbor, around)
+        return pooled_neighbors(features, envelope, neighbor, around)
     return apply(operation, (features, envelope), ())
 
 

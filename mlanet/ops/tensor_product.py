@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from mlanet.irreps import o3
 from mlanet.ops.degrees import split_degrees
 
 P = ParamSpec("P")

@@ -90,17 +90,17 @@ def started(name: str, structures: Sequence[Atoms], settings: Settings) -> Remot
 
 def _start(name: str, plan: Plan, fleet: dict[str, Remote]) -> list[Measurement]:
     """Build a model and load every system; rows to be filled, or rows that say why not."""
-    facts = provenance() | {"dtype": plan.settings.dtype}
+    facts = provenance() | {"dtype": plan.settings.execution.dtype}
     try:
         remote = started(name, list(plan.systems.values()), plan.settings)
     except WorkerError as error:
         return [
-            Measurement(name, where, mode, len(atoms), failure=f"{error.kind}: {error}", surroundings=facts)
+            Measurement(name, where, mode, len(atoms), failure=f"{error.kind}: {error}", machine=facts)
             for where, atoms in plan.systems.items()
             for mode in plan.modes
         ]
     fleet[name] = remote
-    facts = remote.facts["surroundings"] | facts
+    facts = remote.facts["machine"] | facts
     smallest = min(plan.systems.values(), key=len)
     slope = _attempt(remote, "check", structures=[as_data(smallest)])
     rows = []
@@ -109,7 +109,7 @@ def _start(name: str, plan: Plan, fleet: dict[str, Remote]) -> list[Measurement]
         for mode in plan.modes:
             row = Measurement(name, where, mode, len(atoms), loaded.get("edges"), remote.facts["cutoff_A"])
             row.parameters, row.l_max = remote.facts["parameters"], remote.facts["l_max"]
-            row.surroundings = facts
+            row.machine = facts
             row.slope_error = slope.get("slope_error")
             row.failure = loaded.get("failure", "")
             rows.append(row)
@@ -230,4 +230,4 @@ def _phase_row(row: Measurement, parts: dict[str, list[float]]) -> dict[str, Any
 
     table = {"model": row.model, "system": row.system, "atoms": row.atoms, "edges": row.edges}
     middle = {name: round(Sample(values).quantile(0.5), 4) for name, values in parts.items() if name != "seconds"}
-    return {**table, **middle, "failure": row.failure, **row.surroundings}
+    return {**table, **middle, "failure": row.failure, **row.machine}

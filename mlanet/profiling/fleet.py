@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +19,8 @@ from ase import Atoms
 from mlanet.checkpoint import model_path
 from mlanet.devices import device_called
 from mlanet.errors import ConfigError, MLANetError
-from mlanet.profiling.subject import Request, configuration
+from mlanet.execution import Execution
+from mlanet.profiling.subject import SINGLE, Request, configuration
 from mlanet.profiling.worker import adapter_table
 
 OUT_OF_MEMORY = "out of memory"
@@ -38,13 +39,13 @@ class WorkerError(MLANetError):
 class Settings:
     """What all models of one profile share.
 
-    - threads: of each model's process · limit_gib: memory that a process may take beyond its model, or None
+    - execution: how they compute · threads: of each model's process
+    - limit_gib: memory that a process may take beyond its model, or None
     - peers: the adapter file for names that are not ours, or None
     - limit_s: seconds that a process may work before it is ended, or None; see `Remote.renew`
     """
 
-    device: str = "cpu"
-    dtype: str = "float32"
+    execution: Execution = SINGLE
     threads: int = 1
     limit_gib: float | None = None
     peers: Path | None = None
@@ -77,13 +78,12 @@ class Remote:
     def build(self, species: tuple[int, ...], neighbours: float) -> None:
         """Make the model."""
         settings = self.settings
-        request = Request(species, neighbours, settings.device, settings.dtype)
-        wanted = {**request.__dict__, "species": list(species)}
+        request = Request(species, neighbours, settings.execution)
         self.facts = self.ask(
             "build",
             model=self.name,
             adapter=self.adapter,
-            request=wanted,
+            request=asdict(request),
             threads=settings.threads,
             limit_gib=settings.limit_gib,
         )
@@ -158,7 +158,7 @@ def require_known(models: Sequence[str], settings: Settings) -> None:
     Raises:
         ConfigError, CheckpointError: says which.
     """
-    device_called(settings.device)
+    device_called(settings.execution.device)
     for name in models:
         if _home(name, settings.peers)[0]:
             continue

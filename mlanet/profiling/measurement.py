@@ -52,7 +52,7 @@ class Measurement:
     bytes_per_edge: float | None = None
     slope_error: float | None = None
     failure: str = ""
-    surroundings: dict[str, Any] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
 
     def add_times(self, clocks: Sequence[Clocks]) -> None:
         """Fill in the quantiles."""
@@ -77,13 +77,13 @@ class Measurement:
     def flat(self) -> dict[str, Any]:
         """One mapping of plain values, for a table."""
         row = asdict(self)
-        return {**{key: row[key] for key in row if key != "surroundings"}, **self.surroundings}
+        return {**{key: row[key] for key in row if key != "machine"}, **self.machine}
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> Measurement:
         """The row that `flat` made this of."""
         own = {name: row[name] for name in COLUMNS}
-        return cls(**own, surroundings={name: value for name, value in row.items() if name not in own})
+        return cls(**own, machine={name: value for name, value in row.items() if name not in own})
 
 
 PARTED = 1.25
@@ -104,11 +104,11 @@ def busy(rows: Sequence[Measurement]) -> str:
     )
 
 
-COLUMNS = tuple(one.name for one in fields(Measurement) if one.name != "surroundings")
+COLUMNS = tuple(one.name for one in fields(Measurement) if one.name != "machine")
 
 
 def write_rows(rows: Sequence[dict[str, Any]], folder: Path, name: str, facts: dict[str, Any]) -> list[Path]:
-    """`name`.csv (every row with its surroundings) and `name`.json (rows and facts), each whole or not at all."""
+    """`name`.csv (every row with its machine) and `name`.json (rows and facts), each whole or not at all."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")

@@ -41,7 +41,7 @@ SHOWN = (
 def compare_report(path: Path, rows: Sequence[Measurement], errors: Mapping[str, float], error_label: str) -> None:
     """Times and memory of models on the same systems."""
     page = Page("Models compared", HOW)
-    _surroundings(page, [row.surroundings for row in rows])
+    _machine(page, [row.machine for row in rows])
     if warning := busy(rows):
         page.text(f"Beware: {warning}.")
     page.heading("Ratios")
@@ -65,7 +65,7 @@ def compare_report(path: Path, rows: Sequence[Measurement], errors: Mapping[str,
 def scale_report(path: Path, rows: Sequence[Measurement], growths: Sequence[Growth]) -> None:
     """Growth with atoms."""
     page = Page("Growth with atoms", HOW)
-    _surroundings(page, [row.surroundings for row in rows])
+    _machine(page, [row.machine for row in rows])
     if warning := busy(rows):
         page.text(f"Beware: {warning}.")
     page.heading("Exponents")
@@ -82,7 +82,7 @@ def scale_report(path: Path, rows: Sequence[Measurement], growths: Sequence[Grow
 def speed_report(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Phases of a step."""
     page = Page("Where a step spends its time", HOW)
-    _surroundings(page, rows)
+    _machine(page, rows)
     parts = [name for name in PART_ORDER if any(name in row for row in rows)]
     for system in dict.fromkeys(str(row["system"]) for row in rows):
         chosen = [row for row in rows if row["system"] == system and not row["failure"]]
@@ -112,7 +112,7 @@ PART_ORDER = (
 def memory_report(path: Path, rows: Sequence[Measurement], saved: Mapping[str, Mapping[str, int]]) -> None:
     """Peaks, and what each module keeps."""
     page = Page("Where memory goes", HOW)
-    _surroundings(page, [row.surroundings for row in rows])
+    _machine(page, [row.machine for row in rows])
     page.heading("Peaks")
     _table(page, rows)
     page.heading("Kept for the backward pass of a training step")
@@ -134,7 +134,7 @@ def trace_report(path: Path, model: str, where: str, mode: str, found: Mapping[s
         f"copies {ceilings['gb_per_s']:.4g} GB/s and multiplies matrices at {ceilings['gflop_per_s']:.4g} GFLOP/s; "
         "of_ceiling is the share of whichever is nearer. Bytes are those of the tensors in and out of an operation.",
     )
-    _surroundings(page, [found["surroundings"]])
+    _machine(page, [found["machine"]])
     for name, key in (("Layers", "layers"), ("Operations", "operations"), ("Kernels", "kernels")):
         rows = found[key]
         page.heading(name)
@@ -150,7 +150,7 @@ def trace_report(path: Path, model: str, where: str, mode: str, found: Mapping[s
     page.write(path)
 
 
-def _surroundings(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
+def _machine(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
     """What the figures depend on, once; several values where models differ."""
     names = ("device", "driver", "cuda", "torch", "dtype", "tf32", "threads", "mlanet", "commit", "date")
     facts = []

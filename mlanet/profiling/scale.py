@@ -55,7 +55,7 @@ def scale(
     import torch
 
     if settings.limit_gib is None:
-        free = free_bytes(torch.device(settings.device))
+        free = free_bytes(torch.device(settings.execution.device))
         settings = replace(settings, limit_gib=SHARE_OF_MACHINE * free / 2**30)
     rows: list[Measurement] = []
     growths = []
@@ -88,17 +88,17 @@ def _grow(
     """One model in one mode, in a process of its own."""
     rows: list[Measurement] = []
     first = system(f"{kind}:{sizes[0]}")
-    facts = provenance() | {"dtype": settings.dtype}
+    facts = provenance() | {"dtype": settings.execution.dtype}
     try:
         remote = started(name, [first], settings)
     except WorkerError as error:
-        return [Measurement(name, f"{kind}:{sizes[0]}", mode, failure=f"{error.kind}: {error}", surroundings=facts)]
-    facts = remote.facts["surroundings"] | facts | {"limit_GiB": round(settings.limit_gib or 0.0, 2)}
+        return [Measurement(name, f"{kind}:{sizes[0]}", mode, failure=f"{error.kind}: {error}", machine=facts)]
+    facts = remote.facts["machine"] | facts | {"limit_GiB": round(settings.limit_gib or 0.0, 2)}
     try:
         for size in sizes:
             watch(f"{name}, {mode}, {size} atoms")
             row = _one(remote, f"{kind}:{size}", mode)
-            row.surroundings = facts
+            row.machine = facts
             rows.append(row)
             if row.failure or (row.ms or 0) > 1e3 * seconds:
                 break

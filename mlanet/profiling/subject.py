@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mlanet.errors import ConfigError
+from mlanet.execution import Execution
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -17,19 +19,31 @@ if TYPE_CHECKING:
     from mlanet.graph import AtomicGraph
     from mlanet.potential import Potential
 
+SINGLE = Execution(dtype="float32")
+"""How everything is timed that is not asked for otherwise."""
+
 
 @dataclass(frozen=True)
 class Request:
     """What a subject is built for.
 
     - species: atomic numbers it must know · neighbours: mean number within the cutoff
-    - device: cpu, cuda or cuda:N · dtype: float32 or float64
+    - execution: how it computes; other packages' models heed its device and dtype
     """
 
     species: tuple[int, ...]
     neighbours: float
-    device: str = "cpu"
-    dtype: str = "float32"
+    execution: Execution = SINGLE
+
+    @property
+    def device(self) -> str:
+        """cpu, cuda or cuda:N."""
+        return self.execution.device
+
+    @property
+    def dtype(self) -> str:
+        """float32 or float64."""
+        return self.execution.dtype or "float32"
 
 
 class Subject(Protocol):
@@ -115,34 +129,27 @@ def own(name: str, request: Request) -> Own:
     Raises:
         ConfigError, CheckpointError: no such preset or file, or a setting that does not exist.
     """
-    from mlanet.kernels import use_kernels
-
     name, _, way = name.partition("@")
     kernels, _, compiled = way.partition("+")
     if compiled not in ("", "compile"):
         raise ConfigError(f"{name}@{way}: '+{compiled}' is unknown; there is +compile")
-    found = _own(name, request)
-    use_kernels(found.module, kernels or "auto")
+    execution = dataclasses.replace(request.execution, kernels=kernels or "auto", compiled=bool(compiled))
+    trained = name.endswith(".safetensors")
+    potential = execution.resolve(name) if trained else execution.placed(_drawn(name, request))
     if not compiled:
-        return found
+        return Own(potential, potential.device)
     from mlanet.profiling.compiled import CompiledSubject
 
-    return CompiledSubject(found.module, found.device)
+    return CompiledSubject(potential, potential.device)
 
 
-def _own(name: str, request: Request) -> Own:
-    """Without kernels."""
+def _drawn(name: str, request: Request) -> Potential:
+    """A configuration's potential, from seed 0."""
     from mlanet.potential import Potential
     from mlanet.statistics import Statistics
 
-    dtype, device = getattr(torch, request.dtype), torch.device(request.device)
-    if name.endswith(".safetensors"):
-        from mlanet.checkpoint import load_model, model_path
-
-        return Own(load_model(model_path(name), dtype=dtype, device=request.device), device)
-    statistics = Statistics.unit(request.species, request.neighbours)
     torch.manual_seed(0)
-    return Own(Potential.build(configuration(name), statistics).to(device=device, dtype=dtype), device)
+    return Potential.build(configuration(name), Statistics.unit(request.species, request.neighbours))
 
 
 def configuration(name: str) -> Any:

@@ -24,6 +24,7 @@ import torch
 from ase import Atoms
 
 from mlanet import memory
+from mlanet.execution import Execution
 from mlanet.profiling.clock import Stopwatch
 from mlanet.profiling.steps import Steps, slope_error
 from mlanet.profiling.subject import Own, Request, Subject, own
@@ -48,7 +49,8 @@ class Worker:
     ) -> dict[str, Any]:
         """Make the model; everything that is measured later is above what the process holds now."""
         torch.set_num_threads(threads)
-        wanted = Request(**{**request, "species": tuple(request["species"])})
+        execution = Execution(**request["execution"])
+        wanted = Request(tuple(request["species"]), request["neighbours"], execution)
         self.device = torch.device(wanted.device)
         self.watch = Stopwatch(self.device)
         self.subject = adapted(model, Path(adapter), wanted) if adapter else own(model, wanted)
@@ -56,7 +58,7 @@ class Worker:
             limit_memory(limit_gib, self.device)
         parameters = sum(one.numel() for one in self.subject.module.parameters())
         found = {"cutoff_A": self.subject.cutoff, "parameters": parameters, "l_max": degree_of(self.subject, model)}
-        return {**found, "surroundings": surroundings(self.device)}
+        return {**found, "machine": machine(self.device)}
 
     def load(self, key: str, structures: list[dict[str, Any]]) -> dict[str, Any]:
         """Inputs of a batch of structures, neighbour list included."""
@@ -153,7 +155,7 @@ def adapter_table(path: Path) -> dict[str, Any]:
     return table
 
 
-def surroundings(device: torch.device) -> dict[str, Any]:
+def machine(device: torch.device) -> dict[str, Any]:
     """What a figure depends on besides the model."""
     found: dict[str, Any] = {"device": _device_name(device), "torch": torch.__version__}
     found["python"] = ".".join(map(str, sys.version_info[:3]))

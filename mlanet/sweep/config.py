@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from mlanet.data.labels import LabelKeys
+from mlanet.quantities import Name
 from mlanet.training.config import BudgetConfig, LossConfig, OptimizerConfig, ScheduleConfig
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -35,7 +36,7 @@ class SweepData(_Strict, frozen=True):
     """Of the split, and of the order whose first n structures are the training set of size n."""
     labels: LabelKeys = LabelKeys()
     """Names of labels in the files; empty = found by themselves."""
-    require: tuple[Literal["energy", "forces", "stress"], ...] = ("energy", "forces")
+    require: tuple[Name, ...] = ("energy", "forces")
     """Labels that must be there."""
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ import torch
 from mlanet.data.dataset import sample_of
 from mlanet.data.loader import Loader
 from mlanet.data.samples import Sample
+from mlanet.execution import Execution
 from mlanet.sweep.config import SweepConfig
 from mlanet.sweep.folder import Started
 from mlanet.sweep.parts import divide
@@ -66,7 +67,8 @@ def _step(config: SweepConfig, point: Point, samples: list[Sample]) -> tuple[flo
     torch.manual_seed(point.seed)
     statistic, _ = fit_statistics(samples, config.references)
     network = model_config(config, point.preset, point.l_max)
-    potential = Potential.build(network, statistic).to(device=device, dtype=getattr(torch, config.run.dtype)).train()
+    execution = Execution(config.run.dtype, str(device))
+    potential = execution.placed(Potential.build(network, statistic).train())
     loader = Loader(samples, max_edges=config.budget.max_edges, max_structures=config.budget.max_structures)
     times: list[float] = []
     epoch, counts = 0, []

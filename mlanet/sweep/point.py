@@ -27,6 +27,7 @@ from mlanet.errors import ConfigError, MLANetError
 from mlanet.execution import Execution
 from mlanet.ownership import owned
 from mlanet.profiling.measurement import commit
+from mlanet.quantities import QUANTITIES
 from mlanet.sweep.config import SweepConfig
 from mlanet.sweep.engines import FILE_ERROR, TERMINATED, WITH_PARENT
 from mlanet.sweep.folder import place_of, read_folder, read_result, write, write_result
@@ -35,7 +36,7 @@ from mlanet.sweep.plan import PARTS, Point, train_config
 from mlanet.sweep.table import DONE, Result, Row, failed
 from mlanet.training.config import TrainConfig
 from mlanet.training.processes import Processes
-from mlanet.training.report import surroundings
+from mlanet.training.report import machine
 from mlanet.training.sets import load_split
 from mlanet.training.start import starting_cutoff
 from mlanet.training.trainer import STATE, TrainResult, train
@@ -43,7 +44,6 @@ from mlanet.workflows.evaluate import collect, evaluate_files
 from mlanet.workflows.model import open_model
 
 _PEAK = "peak_memory.json"
-_COLUMNS = {"energy": "meV_per_atom", "forces": "meV_per_A", "stress": "GPa"}
 _LONGEST_REMARK = 400
 
 
@@ -73,7 +73,7 @@ def run_point(folder: Path, name: str) -> int:
             row = failed(point, _reason(error)[:_LONGEST_REMARK])
         if row is None:
             return TERMINATED
-        facts = {key: value if isinstance(value, int) else str(value) for key, value in surroundings(device).items()}
+        facts = {key: value if isinstance(value, int) else str(value) for key, value in machine(device).items()}
         write_result(folder, Result(row, facts | {"dtype": started.used.run.dtype, "commit": commit()}))
     return 0
 
@@ -95,9 +95,9 @@ def _row(config: SweepConfig, point: Point, folder: Path, device: torch.device) 
     potential = open_model(str(result.model), Execution(device=str(device)))
     evaluation, _ = collect(evaluate_files(potential, [test], config.data.labels, max_edges=config.budget.max_edges))
     errors: dict[str, Any] = {}
-    for name, unit in _COLUMNS.items():
-        if (one := evaluation.quantities.get(name)) is not None:
-            errors |= {f"{name}_mae_{unit}": one.mae, f"{name}_rmse_{unit}": one.rmse}
+    for each in QUANTITIES:
+        if (one := evaluation.quantities.get(each.name)) is not None:
+            errors |= {f"{each.name}_mae_{each.column}": one.mae, f"{each.name}_rmse_{each.column}": one.rmse}
     samples = load_samples([test], potential.cutoff, config.data.labels, ())
     progress = load_state(settings_state(settings))[1]["progress"]
     per_epoch = _steps_per_epoch(settings, progress)

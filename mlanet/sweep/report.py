@@ -31,12 +31,11 @@ PICTURES = {
 }
 
 _COLUMNS = {
-    "forces_mae_meV_per_A": "force MAE, meV/Å",
-    "forces_rmse_meV_per_A": "force RMSE, meV/Å",
-    "energy_mae_meV_per_atom": "energy MAE, meV/atom",
-    "energy_rmse_meV_per_atom": "energy RMSE, meV/atom",
-    "stress_mae_GPa": "stress MAE, GPa",
-    "stress_rmse_GPa": "stress RMSE, GPa",
+    **{
+        column.replace("_mae_", f"_{kind}_"): f"{name.replace('MAE', kind.upper())}, {unit}"
+        for column, (name, unit) in ERROR_COLUMNS.items()
+        for kind in ("mae", "rmse")
+    },
     "parameters": "parameters",
     "steps": "steps",
     "epochs": "epochs",
@@ -56,13 +55,13 @@ def write_report(folder: Path, started: Started, results: Sequence[Result]) -> t
     """
     rows = [result.row for result in results]
     advice = recommend(rows)
-    facts = surroundings(results)
+    facts = machine(results)
     document = {
         "settings": to_data(started.used),
         "training_structures_available": started.available,
         "points": len(started.plan.points),
         "remarks": started.plan.remarks,
-        "surroundings": facts,
+        "machine": facts,
         "recommendation": advice,
         "rows": rows,
     }
@@ -77,11 +76,11 @@ def write_report(folder: Path, started: Started, results: Sequence[Result]) -> t
     return (*files, folder / "report.html")
 
 
-def surroundings(results: Sequence[Result]) -> dict[str, Any]:
+def machine(results: Sequence[Result]) -> dict[str, Any]:
     """What the points were computed on; where they differ, every value once."""
     found: dict[str, list[Any]] = {}
     for result in results:
-        for key, value in result.surroundings.items():
+        for key, value in result.machine.items():
             if value not in found.setdefault(key, []):
                 found[key].append(value)
     return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
@@ -139,7 +138,7 @@ def _page(
         "Errors of the test part. Click a column's name to sort.",
     )
     page.data("table", msgspec.to_builtins(rows))
-    page.heading("Settings and surroundings")
+    page.heading("Settings and machine")
     for remark in started.plan.remarks:
         page.text(remark)
     page.facts([*_settings(started, rows), *((key, _text(value)) for key, value in facts.items())])

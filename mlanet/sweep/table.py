@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from mlanet.quantities import FORCES, QUANTITIES
 from mlanet.sweep.plan import Point, model_name
 
 DONE, FAILED = "done", "failed"
@@ -35,6 +36,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     forces_rmse_meV_per_A: float | None = None
     stress_mae_GPa: float | None = None
     stress_rmse_GPa: float | None = None
+    dipole_mae_me_A: float | None = None
+    dipole_rmse_me_A: float | None = None
+    polarizability_mae_A3: float | None = None
+    polarizability_rmse_A3: float | None = None
     test_structures: int | None = None
     parameters: int | None = None
     steps: int | None = None
@@ -53,7 +58,8 @@ class Result(msgspec.Struct, frozen=True):
     """`result.json` of a point: its row and what it was computed on."""
 
     row: Row
-    surroundings: dict[str, str | int]
+    machine: dict[str, str | int] = {}
+    """Empty of results from before the key had this name."""
 
 
 class Group(NamedTuple):
@@ -135,9 +141,8 @@ def to_csv(rows: Sequence[Row]) -> bytes:
 
 
 ERROR_COLUMNS = {
-    "forces_mae_meV_per_A": ("force MAE", "meV/Å"),
-    "energy_mae_meV_per_atom": ("energy MAE", "meV/atom"),
-    "stress_mae_GPa": ("stress MAE", "GPa"),
+    f"{one.name}_mae_{one.column}": (f"{one.singular} MAE", one.compared)
+    for one in (FORCES, *(one for one in QUANTITIES if one is not FORCES))
 }
 """What models are judged by, the first that is labelled: name and unit."""
 

@@ -11,7 +11,9 @@ import msgspec
 from mlanet.config import parse, read_yaml, to_data, with_overrides
 from mlanet.data.labels import LabelKeys
 from mlanet.errors import ConfigError
+from mlanet.execution import Execution
 from mlanet.models import ModelConfig, ModelSettings, read_model_config
+from mlanet.quantities import NAMES, Name
 
 DEFAULT_MODEL = "mlanet_l2"
 
@@ -43,7 +45,7 @@ class DataConfig(_Strict, frozen=True):
     """Use only so many training structures, drawn by `seed`: for learning curves."""
     labels: LabelKeys = LabelKeys()
     """Names of labels in the files; empty = found by themselves, and the audit says which."""
-    require: tuple[Literal["energy", "forces", "stress"], ...] = ("energy", "forces")
+    require: tuple[Name, ...] = ("energy", "forces")
     """Labels that must be there; training stops with an error if one is in no frame."""
     cache: str | None = None
     """Folder for ready neighbour lists, keyed by content and cutoff."""
@@ -58,7 +60,7 @@ class DataConfig(_Strict, frozen=True):
 
 
 class LossConfig(_Strict, frozen=True):
-    """L = λ_E |ΔE|/N + λ_F mean|ΔF| + λ_S mean|Δσ|, each over the labelled entries of a batch."""
+    """L = λ_E |ΔE|/N + λ_F mean|ΔF| + λ_S mean|Δσ| + …, each over the labelled entries of a batch."""
 
     energy: NotNegative = 1.0
     """λ_E, per eV/atom."""
@@ -66,13 +68,17 @@ class LossConfig(_Strict, frozen=True):
     """λ_F, per eV/Å."""
     stress: NotNegative = 20.0
     """λ_S, per eV/Å³; the labels are some hundred times smaller than forces."""
+    dipole: NotNegative = 1.0
+    """λ_μ, per e Å; of models with `outputs: [dipole]`."""
+    polarizability: NotNegative = 0.1
+    """λ_α, per Å³; of models with `outputs: [polarizability]`."""
     kind: Literal["l1", "huber", "mse"] = "l1"
     """`huber` is quadratic below 0.01 of the unit, `mse` everywhere."""
     late_energy_factor: Positive = 5.0
     """Multiplies λ_E in the last fifth of the budget, when the forces have settled; 1 = never."""
 
     def __post_init__(self) -> None:
-        if self.energy == self.forces == self.stress == 0:
+        if all(getattr(self, name) == 0 for name in NAMES):
             raise ValueError("all weights are 0, there is nothing to learn from")
 
 
@@ -158,6 +164,9 @@ class RunConfig(_Strict, frozen=True):
     """Refuse operations without a deterministic form (a CPU run repeats to the bit in any case)."""
     tensorboard: bool = False
     """Also write TensorBoard events (extra `tensorboard`)."""
+    limits: bool = True
+    """When training ends, measure where the model can be trusted, on the training and the validation set, and write it
+    into the model file (docs/uncertainty.md); costs about a validation on each."""
     checkpoint_every: Count = 500
     """Steps between checkpoints, beside those at every validation."""
 
@@ -197,6 +206,13 @@ class TrainConfig(_Strict, frozen=True):
     freeze: tuple[str, ...] = ()
     """Beginnings of names of weights that are not trained, e.g. `embedding`, `layers.0`."""
 
+    def execution(self, device: object) -> Execution:
+        """How a step is computed, on the device that `run.device` stands for."""
+        run = self.run
+        return Execution(
+            run.dtype, str(device), run.kernels, run.matmul, run.compiled, max_memory=self.budget.max_memory
+        )
+
 
 def read_train_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> TrainConfig:
     """A training's YAML with `key=value` words; words below `model.` change the preset that the YAML names.
@@ -210,7 +226,7 @@ def read_train_config(path: str | os.PathLike[str], overrides: Iterable[str] = (
     preset = data.get("model") or (None if data.get("start_from") else DEFAULT_MODEL)
     if inside and isinstance(preset, str):
         data["model"] = to_data(read_model_config(preset))
-    return parse(with_overrides(data, inside), TrainConfig, str(path))
+    return parse(with_overrides(data, inside), TrainConfig, str(path), {"model.": ModelConfig})
 
 
 def model_config(config: TrainConfig, base: ModelSettings | None = None) -> ModelSettings:
@@ -220,8 +236,8 @@ def model_config(config: TrainConfig, base: ModelSettings | None = None) -> Mode
     if isinstance(config.model, str):
         return read_model_config(config.model)
     if "model" in config.model:
-        return parse(config.model, ModelConfig, "model")
+        return parse(config.model, ModelConfig, "model", {"": TrainConfig})
     if base is None:
         raise ConfigError("model: the key 'model' (e.g. 'model: mlanet') is missing, or give a preset's name")
     words = [f"{key}={msgspec.json.encode(value).decode()}" for key, value in config.model.items()]
-    return parse(with_overrides(to_data(base), words), ModelConfig, "model")
+    return parse(with_overrides(to_data(base), words), ModelConfig, "model", {"": TrainConfig})

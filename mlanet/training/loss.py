@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mlanet.graph import AtomicGraph, Labels, Prediction
+from mlanet.quantities import ENERGY, QUANTITIES
 from mlanet.training.config import LossConfig
 
 HUBER_DELTA = 0.01
@@ -13,35 +14,47 @@ HUBER_DELTA = 0.01
 
 
 class Residuals:
-    """Differences prediction − label of one batch, 0 where there is no label.
+    """Differences prediction − label of one batch, 0 where there is no label, of every quantity that is predicted.
 
     Both sides are set to 0 before they are subtracted: a difference that is masked afterwards would still carry NaN
     into the gradient (0 · NaN). Labelled entries are not gathered, because a GPU would be asked for their number.
-    - energy (S,) eV/atom · forces (N, 3) eV/Å · stress (S, 3, 3) eV/Å³
+    Shapes and units are those of `mlanet.quantities`; the energy is that per atom, (S,) eV/atom.
     """
 
     def __init__(self, prediction: Prediction, labels: Labels, graph: AtomicGraph) -> None:
-        stress = labels.stress.isfinite() & prediction.stress.detach().isfinite()
-        self._known = labels.energy.isfinite(), labels.forces.isfinite(), stress
-        self.energy = _difference(self._known[0], prediction.energy, labels.energy) / graph.atoms_per_structure()
-        self.forces = _difference(self._known[1], prediction.forces, labels.forces)
-        self.stress = _difference(self._known[2], prediction.stress, labels.stress)
+        self.quantities = tuple(one for one in QUANTITIES if getattr(prediction, one.name) is not None)
+        self._known: list[Tensor] = []
+        self._values: dict[str, Tensor] = {}
+        for one in self.quantities:
+            predicted, label = getattr(prediction, one.name), getattr(labels, one.name)
+            known = label.isfinite()
+            if one.where != "any":
+                known = known & predicted.detach().isfinite()
+            difference = _difference(known, predicted, label)
+            self._known.append(known)
+            self._values[one.name] = difference / graph.atoms_per_structure() if one.of_each_atom else difference
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Of one quantity."""
+        return self._values[name]
 
     def counts(self) -> Tensor:
-        """(3,) how many labelled entries there are, float64."""
+        """(Q,) how many labelled entries there are of each quantity that is predicted, float64."""
         return torch.stack([one.sum() for one in self._known]).double()
 
 
 def loss(residuals: Residuals, counts: Tensor, config: LossConfig, energy_factor: float | Tensor = 1.0) -> Tensor:
     """Σ_q λ_q / n_q Σ ρ(residual), n_q the counts of *all* processes; their losses then add up to the whole.
 
-    - counts (3,): of energy, forces, stress entries over all processes
+    - counts (Q,): entries of each quantity over all processes · energy_factor: times λ of the energy
     """
     n = counts.clamp(min=1)
-    energy = _penalty(residuals.energy, config.kind).sum() * (config.energy * energy_factor / n[0])
-    forces = _penalty(residuals.forces, config.kind).sum() * (config.forces / n[1])
-    stress = _penalty(residuals.stress, config.kind).sum() * (config.stress / n[2])
-    return energy + forces.double() + stress.double()
+    total: Tensor | float = 0.0
+    for place, one in enumerate(residuals.quantities):
+        weight = getattr(config, one.name) * (energy_factor if one is ENERGY else 1.0)
+        total = total + (_penalty(residuals[one.name], config.kind).sum() * (weight / n[place])).double()
+    assert isinstance(total, Tensor)
+    return total
 
 
 def _difference(known: Tensor, prediction: Tensor, label: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from mlanet.errors import CheckpointError, ConfigError
 from mlanet.files import append_whole, cut_back, end_of_lines, write_whole
 from mlanet.plain import plain
 from mlanet.plots import learning_curve
-from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
+from mlanet.quantities import QUANTITIES
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -107,20 +107,12 @@ def errors_text(row: Mapping[str, float]) -> str:
     >>> errors_text({"valid_energy_mae": 0.0012, "valid_forces_mae": 0.0345})
     ' · E 1.20 meV/atom · F 34.5 meV/Å'
     """
-    shown = {
-        "valid_energy_mae": ("E", 1e3, ".2f", "meV/atom"),
-        "valid_forces_mae": ("F", 1e3, ".1f", "meV/Å"),
-        "valid_stress_mae": ("σ", EV_PER_CUBIC_ANGSTROM_IN_GPA, ".3f", "GPa"),
-    }
-    words = [
-        (f"{symbol} {factor * row[name]:{digits}} {unit}")
-        for name, (symbol, factor, digits, unit) in shown.items()
-        if name in row
-    ]
+    found = [(one, row[name]) for one in QUANTITIES if (name := f"valid_{one.name}_mae") in row]
+    words = [f"{one.symbol} {one.factor * error:.{one.digits}f} {one.compared}" for one, error in found]
     return "".join(f" · {word}" for word in words)
 
 
-def surroundings(device: torch.device) -> dict[str, str | int]:
+def machine(device: torch.device) -> dict[str, str | int]:
     """Versions and hardware, for the log."""
     import ase
     import e3nn

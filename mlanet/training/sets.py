@@ -14,6 +14,7 @@ from mlanet.data.sources import follow
 from mlanet.data.splits import group_split, random_split
 from mlanet.errors import ConfigError, DataError, UnsupportedElementError
 from mlanet.potential import require_species
+from mlanet.quantities import QUANTITIES
 from mlanet.training.config import DataConfig
 
 
@@ -75,6 +76,8 @@ def fingerprint(*sets: Sequence[Sample]) -> str:
             graph, labels = sample.graph, sample.labels
             for tensor in (graph.positions, graph.numbers, graph.cell, graph.pbc, graph.charge):
                 sha.update(tensor.contiguous().numpy().tobytes())
-            for tensor in (labels.energy, labels.forces, labels.stress):
-                sha.update(tensor.contiguous().numpy().tobytes())
+            for one in QUANTITIES:
+                label = getattr(labels, one.name)
+                if not one.optional or bool(label.isfinite().any()):
+                    sha.update(label.contiguous().numpy().tobytes())
     return sha.hexdigest()

@@ -11,7 +11,7 @@ from mlanet.config import to_data
 from mlanet.data.fit import bonded_shifts, fit_statistics
 from mlanet.data.samples import Sample
 from mlanet.data.sources import sources_of
-from mlanet.errors import CheckpointError
+from mlanet.errors import CheckpointError, MissingLabelError
 from mlanet.potential import Potential
 from mlanet.training.config import TrainConfig, model_config
 from mlanet.training.sets import require_known
@@ -37,6 +37,7 @@ def starting_potential(config: TrainConfig, samples: Sequence[Sample]) -> tuple[
         statistics, remarks = fit_statistics(samples, config.references)
         remarks += sources_of(samples).warnings
         potential = Potential.build(model_config(config), statistics)
+        _require_learnable(potential, config, samples)
         _start_bonded(potential, samples)
         return potential.to(dtype=dtype).train(), remarks
     old = load_model(model_path(config.start_from))
@@ -53,7 +54,21 @@ def starting_potential(config: TrainConfig, samples: Sequence[Sample]) -> tuple[
     potential = Potential.build(model_config(config, old.model.config), statistics)
     remarks += sources_of(samples).warnings
     remarks += adopt(potential, old)
+    _require_learnable(potential, config, samples)
     return potential.to(dtype=dtype).train(), remarks
+
+
+def _require_learnable(potential: Potential, config: TrainConfig, samples: Sequence[Sample]) -> None:
+    """Raise `MissingLabelError` for an output of the model that no structure has a label for."""
+    for one in potential.quantities:
+        if not one.optional or getattr(config.loss, one.name) == 0:
+            continue
+        if not any(bool(getattr(sample.labels, one.name).isfinite().any()) for sample in samples):
+            place = " of a structure that is periodic in no direction" if one.where == "open" else ""
+            raise MissingLabelError(
+                f"model.outputs has {one.name}, and no training structure a label for it{place}; name its key with "
+                f"data.labels.{one.name}, leave it out of model.outputs, or do not train it: loss.{one.name}: 0"
+            )
 
 
 def _start_bonded(potential: Potential, samples: Sequence[Sample]) -> None:
@@ -68,12 +83,13 @@ def adopt(new: Potential, old: Potential) -> list[str]:
     """Copy the weights of `old` that `new` has too, and say which were left out.
 
     A direct-force model keeps directions to the end, a gradient model only scalars: there the weights of the scalars
-    are the leading slice (degree 0 stands first), so the two share their energy exactly.
+    are the leading slice (degree 0 stands first), so the two share their energy exactly. The same holds between models
+    with and without `outputs`, in both directions.
     """
     state, source = new.state_dict(), old.state_dict()
     mine, theirs = to_data(new.model.config), to_data(old.model.config)
-    head_only = all(mine.get(key) == theirs.get(key) for key in (mine.keys() | theirs.keys()) - {"forces"})
-    taken, cut, fresh = 0, [], []
+    head_only = all(mine.get(key) == theirs.get(key) for key in (mine.keys() | theirs.keys()) - {"forces", "outputs"})
+    taken, cut, part, fresh = 0, [], [], []
     for name, target in state.items():
         weights = source.get(name)
         if weights is not None and weights.shape == target.shape:
@@ -81,6 +97,9 @@ def adopt(new: Potential, old: Potential) -> list[str]:
         elif head_only and weights is not None and _leads(target, weights):
             target.copy_(weights[: len(target)])
             cut.append(name)
+        elif head_only and weights is not None and _leads(weights, target):
+            target[: len(weights)].copy_(weights)
+            part.append(name)
         else:
             fresh.append(name)
             continue
@@ -93,6 +112,7 @@ def adopt(new: Potential, old: Potential) -> list[str]:
     left = sorted(set(source) - set(state))
     remarks = [f"took over {taken} of {len(state)} tensors"]
     remarks += [f"of these only the scalars' part: {', '.join(cut)}"] if cut else []
+    remarks += [f"of these newly drawn beyond the scalars: {', '.join(part)}"] if part else []
     remarks += [f"newly drawn: {', '.join(fresh)}"] if fresh else []
     remarks += [f"left out: {', '.join(left)}"] if left else []
     return remarks

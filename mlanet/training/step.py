@@ -13,7 +13,8 @@ from mlanet.compiled import MANY, CompiledGradient, CompileError, GraphTensors
 from mlanet.errors import ConfigError
 from mlanet.graph import AtomicGraph, Labels
 from mlanet.ops.digits import matrix_products
-from mlanet.potential import Potential, has_stress
+from mlanet.potential import Potential, defined
+from mlanet.quantities import Quantity
 from mlanet.training.config import LossConfig
 from mlanet.training.loss import Residuals, loss
 from mlanet.training.processes import Processes
@@ -60,7 +61,7 @@ class Gradient:
     def _share(self, graph: AtomicGraph, labels: Labels, energy_factor: float) -> Tensor:
         """By a program where there is one."""
         if self._compiles and min(graph.n_atoms, graph.n_edges) >= MANY:
-            counts = self._processes.sum(labelled(graph, labels))
+            counts = self._processes.sum(labelled(graph, labels, self._potential.quantities))
             try:
                 return self._by_program(graph, labels, counts, energy_factor)
             except CompileError as error:
@@ -72,7 +73,7 @@ class Gradient:
 
     def nothing(self) -> Tensor:
         """The share of a process that has no batch in this step."""
-        self._processes.sum(torch.zeros(3, dtype=torch.float64))
+        self._processes.sum(torch.zeros(len(self._potential.quantities), dtype=torch.float64))
         return torch.zeros((), dtype=torch.float64, device=self._processes.device)
 
     def _backward(self, residuals: Residuals, counts: Tensor, energy_factor: float) -> Tensor:
@@ -90,22 +91,30 @@ class Gradient:
             self._potential(graph)  # by itself once, for those who watch its first answer (`mlanet.precision`)
             self._programs[names] = self._compiled(fields)
         factor = torch.tensor(energy_factor, dtype=torch.float64).to(counts.device)
-        given = [*fields.take(graph), labels.energy, labels.forces, labels.stress, counts, factor]
+        known = [getattr(labels, one.name) for one in self._potential.quantities]
+        given = [*fields.take(graph), *known, counts, factor]
         return self._programs[names](given)
 
     def _compiled(self, fields: GraphTensors) -> CompiledGradient:
         """The loss as a function of tensors."""
 
         def of_batch(*tensors: Tensor) -> Tensor:
-            *of_graph, energy, forces, stress, counts, factor = tensors
-            graph = fields.give(of_graph)
-            residuals = Residuals(self._potential.answer(graph), Labels(energy, forces, stress), graph)
+            *inputs, counts, factor = tensors
+            graph = fields.give(inputs[: len(fields.names)])
+            known = zip(self._potential.quantities, inputs[len(fields.names) :], strict=True)
+            labels = Labels(**{one.name: label for one, label in known})
+            residuals = Residuals(self._potential.answer(graph), labels, graph)
             return loss(residuals, counts, self._config, factor)
 
         return CompiledGradient(of_batch, self._parameters, TOLERANCE[self._potential.dtype])
 
 
-def labelled(graph: AtomicGraph, labels: Labels) -> Tensor:
-    """(3,) how many entries of energy, forces and stress a conservative model is trained on, float64."""
-    stress = labels.stress.isfinite() & has_stress(graph)[:, None, None]
-    return torch.stack([labels.energy.isfinite().sum(), labels.forces.isfinite().sum(), stress.sum()]).double()
+def labelled(graph: AtomicGraph, labels: Labels, quantities: Sequence[Quantity]) -> Tensor:
+    """(Q,) how many entries of each quantity a conservative model is trained on, float64."""
+    counts = []
+    for one in quantities:
+        known = getattr(labels, one.name).isfinite()
+        if one.where != "any":
+            known = known & defined(one, graph).view(-1, *[1] * len(one.shape))
+        counts.append(known.sum())
+    return torch.stack(counts).double()

@@ -22,21 +22,24 @@ from mlanet.errors import CheckpointError, DivergedError
 from mlanet.forecast import Forecast, MemoryLimit
 from mlanet.graph import AtomicGraph, Labels, batch_graphs
 from mlanet.interruption import Signals
-from mlanet.kernels import use_kernels
+from mlanet.limits import find_limits
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
 from mlanet.precision import MatmulCost, require_matmul, use_matmul
+from mlanet.quantities import NAMES
 from mlanet.training.config import TrainConfig
 from mlanet.training.folder import MODEL, STATE, owned_by_first, require_free
 from mlanet.training.optimizer import build_optimizer
 from mlanet.training.processes import Processes
-from mlanet.training.report import Report, errors_text, progress_bar, surroundings
+from mlanet.training.report import Report, errors_text, machine, progress_bar
 from mlanet.training.sets import fingerprint, load_split, require_known
 from mlanet.training.start import starting_cutoff, starting_potential
 from mlanet.training.state import Averaged, Origin, Progress, learning_rate, read_state, write_state
 from mlanet.training.step import Gradient
 from mlanet.training.tune import freeze, replayed
 
+FINISHED = ("budget spent", "no progress")
+"""Reasons for which a run ends by itself."""
 LATE = 0.8
 """Fraction of the budget after which the energy weighs more."""
 
@@ -117,10 +120,11 @@ class _Run:
         self.training += replayed(config, potential)
         remarks += freeze(potential, config.freeze)
         require_known(self.validation, potential.species)
-        self.potential: Potential = use_kernels(potential.to(device=processes.device), config.run.kernels)
-        require_matmul(config.run.matmul, self.potential.dtype, processes.device)
+        execution = config.execution(processes.device)
+        self.potential: Potential = execution.placed(potential)
+        require_matmul(execution.matmul, self.potential.dtype, processes.device)
         self.parameters = [one for one in self.potential.parameters() if one.requires_grad]
-        self.gradient = Gradient(self.potential, self.parameters, config.loss, processes, compiled=config.run.compiled)
+        self.gradient = Gradient(self.potential, self.parameters, config.loss, processes, compiled=execution.compiled)
         self.averaged = Averaged(self.potential, config.optimizer.ema)
         self.optimizer = build_optimizer(config.optimizer, self.potential)
         self.loader = _loader(config, self.training, self.potential)
@@ -133,7 +137,7 @@ class _Run:
                 self.folder / STATE, config, self.potential, self.averaged, self.optimizer, self.origin
             )
         self._announce(remarks, resume)
-        use_matmul(self.potential, config.run.matmul, self._announce_cost)
+        use_matmul(self.potential, execution.matmul, self._announce_cost)
         processes.wait()
         if resume:
             self._complete()
@@ -263,12 +267,7 @@ class _Run:
 
     def _score(self, row: Mapping[str, float]) -> float:
         """What the best model is chosen by: its validation errors, weighed as in the loss."""
-        weights = {
-            "energy": self.config.loss.energy,
-            "forces": self.config.loss.forces,
-            "stress": self.config.loss.stress,
-        }
-        return sum(weight * row.get(f"valid_{name}_mae", 0.0) for name, weight in weights.items())
+        return sum(getattr(self.config.loss, name) * row.get(f"valid_{name}_mae", 0.0) for name in NAMES)
 
     def _complete(self) -> None:
         """The model that a run was about to write when it was killed, from the averaged weights of the checkpoint."""
@@ -297,11 +296,11 @@ class _Run:
         self.processes.wait()
 
     def _announce(self, remarks: list[str], resumed: bool) -> None:
-        """Settings, surroundings, audit and fit, in the log and in files."""
+        """Settings, machine, audit and fit, in the log and in files."""
         if not self.processes.first:
             return
         facts = {"settings": to_data(self.config), "processes": self.processes.world}
-        facts |= {"surroundings": surroundings(self.processes.device), "remarks": remarks}
+        facts |= {"machine": machine(self.processes.device), "remarks": remarks}
         facts |= {"training": len(self.training), "validation": len(self.validation)}
         if not resumed:
             checked = audit(self.training)
@@ -354,6 +353,9 @@ class _Run:
         """Picture, last line of the log, and the result."""
         if not (self.folder / MODEL).exists() and self.processes.first:
             self._save_model({})
+        if self.config.run.limits and reason in FINISHED and self.processes.first:
+            known = (self.folder / MODEL, self.training, self.validation, self.processes.device)
+            self.report.tell(find_limits(*known, max_edges=self.config.budget.max_edges, again=False))
         self.report.picture(self.progress.rows)
         self.report.log("finished", reason=reason, step=self.progress.step)
         self.report.close()

@@ -14,6 +14,7 @@ from mlanet.errors import DataError, MLANetError
 from mlanet.forecast import memory_limit
 from mlanet.graph import AtomicGraph, Labels, Prediction
 from mlanet.inference import batches, predict, require_finite
+from mlanet.limits import Assessment, of_batch
 from mlanet.potential import Potential
 
 
@@ -23,6 +24,14 @@ class Question(NamedTuple):
     frame: Frame
     graph: AtomicGraph
     labels: Labels | None = None
+
+
+class Answer(NamedTuple):
+    """What a potential says of a question, and how far it can be believed."""
+
+    question: Question
+    prediction: Prediction
+    assessment: Assessment
 
 
 class Refusals:
@@ -50,7 +59,7 @@ def answers(
     keys: LabelKeys = LabelKeys(),  # noqa: B008 - frozen
     labels_of: Callable[[Frame], Labels] | None = None,
     refused: Refused | None = None,
-) -> Iterator[tuple[Question, Prediction]]:
+) -> Iterator[Answer]:
     """Every structure with its prediction, in order, one batch in memory.
 
     Args:
@@ -112,9 +121,7 @@ def named(error: MLANetError, where: str) -> MLANetError:
     return error if str(error).startswith(where) else type(error)(f"{where}: {error}")
 
 
-def _answered(
-    potential: Potential, batch: list[Question], refused: Refused | None
-) -> Iterator[tuple[Question, Prediction]]:
+def _answered(potential: Potential, batch: list[Question], refused: Refused | None) -> Iterator[Answer]:
     """One batch at once; where that fails, its structures one by one, so that the one at fault is found."""
     try:
         predictions = list(predict(potential, [one.graph for one in batch], max_edges=2**62))
@@ -127,7 +134,8 @@ def _answered(
         else:
             refused(named(error, batch[0].frame.where))
         return
-    for one, prediction in zip(batch, predictions, strict=True):
+    assessments = of_batch(potential.domain, potential.statistics, [one.graph for one in batch], predictions)
+    for one, prediction, assessment in zip(batch, predictions, assessments, strict=True):
         try:
             require_finite(prediction, one.graph, one.frame.where)
         except MLANetError as error:
@@ -135,4 +143,4 @@ def _answered(
                 raise
             refused(error)
             continue
-        yield one, prediction
+        yield Answer(one, prediction, assessment)

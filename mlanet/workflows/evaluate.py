@@ -14,20 +14,12 @@ from mlanet.data.atoms import LabelKeys, to_labels
 from mlanet.data.formats import Refused
 from mlanet.errors import MissingLabelError
 from mlanet.graph import AtomicGraph, Labels, Prediction
+from mlanet.limits import UNKNOWN, Assessment
+from mlanet.limits.calibration import Calibrating, LimitsReport
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
-from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
+from mlanet.quantities import BY_NAME, FORCES, NAMES, QUANTITIES
 from mlanet.workflows.answers import answers, frames_of
-
-UNITS = {
-    "energy": ("meV/atom", 1000.0),
-    "forces": ("meV/Å", 1000.0),
-    "stress": ("GPa", EV_PER_CUBIC_ANGSTROM_IN_GPA),
-}
-"""Quantity -> unit in reports and what eV/atom, eV/Å and eV/Å³ are multiplied by."""
-
-PLOT_LABELS = {"energy": "energy, eV/atom", "forces": "forces, eV/Å", "stress": "stress, GPa"}
-"""What stands at the axes of parity plots."""
 
 
 class QuantityErrors(msgspec.Struct, frozen=True):
@@ -44,9 +36,11 @@ class Evaluation(msgspec.Struct, frozen=True):
 
     frames: int
     quantities: dict[str, QuantityErrors]
-    """energy per atom, force components, the nine stress components; only what is labelled."""
+    """energy per atom, force components, the nine stress components and so on; only what is predicted and labelled."""
     elements: dict[str, QuantityErrors]
     """Force errors of each element."""
+    limits: LimitsReport | None = None
+    """Predicted against real errors, of a model that knows its limits."""
 
 
 class Pairs(NamedTuple):
@@ -62,6 +56,7 @@ class Compared(NamedTuple):
     graph: AtomicGraph
     labels: Labels
     prediction: Prediction
+    assessment: Assessment = Assessment(UNKNOWN)
 
 
 def evaluate_files(
@@ -95,9 +90,9 @@ def evaluate_files(
         labels_of=lambda frame: to_labels(frame.atoms, keys, frame.where),
         refused=refused,
     )
-    for question, prediction in found:
+    for question, prediction, assessment in found:
         if question.labels is not None:
-            yield Compared(question.graph, question.labels, prediction)
+            yield Compared(question.graph, question.labels, prediction, assessment)
 
 
 def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Evaluation, dict[str, Pairs]]:
@@ -106,11 +101,12 @@ def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Eva
     Raises:
         MissingLabelError: no frame has any label.
     """
-    errors, frames = Errors(), 0
-    kept: dict[str, list[Pairs]] = {name: [] for name in UNITS}
+    errors, limits, frames = Errors(), Calibrating(), 0
+    kept: dict[str, list[Pairs]] = {name: [] for name in NAMES}
     for one in compared:
         frames += 1
         errors.add(one.prediction, one.labels, one.graph)
+        limits.add(one.graph, one.labels, one.prediction, one.assessment)
         if keep_pairs:
             for name, pairs in _pairs(one).items():
                 kept[name].append(pairs)
@@ -120,21 +116,21 @@ def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Eva
             f"none of the {frames} frames has an energy, forces or stress to compare with; "
             "name them with --key, e.g. --key energy=dft_energy"
         )
-    evaluation = Evaluation(frames, _quantities(errors), _elements(errors))
-    return evaluation, {name: _joined(pairs) for name, pairs in kept.items() if counts[name] and keep_pairs}
+    evaluation = Evaluation(frames, _quantities(errors), _elements(errors), limits.report())
+    return evaluation, {name: _joined(pairs) for name, pairs in kept.items() if counts.get(name) and keep_pairs}
 
 
 def _quantities(errors: Errors) -> dict[str, QuantityErrors]:
     mae, rmse, counts = errors.mae(), errors.rmse(), errors.counts
     return {
-        name: QuantityErrors(unit, mae[name] * factor, rmse[name] * factor, counts[name])
-        for name, (unit, factor) in UNITS.items()
+        name: QuantityErrors(one.compared, mae[name] * one.factor, rmse[name] * one.factor, counts[name])
+        for name, one in BY_NAME.items()
         if name in mae
     }
 
 
 def _elements(errors: Errors) -> dict[str, QuantityErrors]:
-    unit, factor = UNITS["forces"]
+    unit, factor = FORCES.compared, FORCES.factor
     return {
         symbol: QuantityErrors(unit, mae * factor, rmse * factor, count)
         for symbol, (mae, rmse, count) in errors.by_element().items()
@@ -142,14 +138,16 @@ def _elements(errors: Errors) -> dict[str, QuantityErrors]:
 
 
 def _pairs(one: Compared) -> dict[str, Pairs]:
-    """The labelled numbers of one structure: energy in eV/atom, forces in eV/Å, stress in GPa."""
-    scale = {"energy": 1 / one.graph.n_atoms, "forces": 1.0, "stress": EV_PER_CUBIC_ANGSTROM_IN_GPA}
-    pairs = {}
-    for name, factor in scale.items():
-        reference = getattr(one.labels, name).double().numpy().ravel() * factor
-        predicted = getattr(one.prediction, name).double().numpy().ravel() * factor
+    """The labelled numbers of one structure: energy in eV/atom, forces in eV/Å, stress in GPa, and so on."""
+    pairs: dict[str, Pairs] = {}
+    for each in QUANTITIES:
+        if (answer := getattr(one.prediction, each.name)) is None:
+            continue
+        factor = each.drawn_factor / (one.graph.n_atoms if each.of_each_atom else 1)
+        reference = getattr(one.labels, each.name).double().numpy().ravel() * factor
+        predicted = answer.double().numpy().ravel() * factor
         known = np.isfinite(reference) & np.isfinite(predicted)  # a stress may be undefined
-        pairs[name] = Pairs(reference[known], predicted[known])
+        pairs[each.name] = Pairs(reference[known], predicted[known])
     return pairs
 
 
@@ -157,13 +155,17 @@ def _joined(pairs: list[Pairs]) -> Pairs:
     return Pairs(*(np.concatenate(column) for column in zip(*pairs, strict=True)))
 
 
-def draw(folder: Path, pairs: dict[str, Pairs]) -> list[Path]:
-    """One parity plot per quantity, as PNG, into `folder`."""
+def draw(folder: Path, pairs: dict[str, Pairs], limits: LimitsReport | None = None) -> list[Path]:
+    """One parity plot per quantity, and predicted against real errors where known, as PNG, into `folder`."""
+    from mlanet.limits.plots import calibration_picture
     from mlanet.plots import parity
 
     places = []
     for name, one in pairs.items():
         place = folder / f"parity_{name}.png"
-        parity(place, one.reference, one.predicted, PLOT_LABELS[name])
+        parity(place, one.reference, one.predicted, BY_NAME[name].label)
         places.append(place)
+    if limits is not None and limits.quantities:
+        places.append(folder / "calibration.png")
+        calibration_picture(places[-1], limits)
     return places

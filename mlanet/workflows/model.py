@@ -20,4 +20,5 @@ def open_model(model: str, execution: Execution | None = None, tell: Callable[[s
         CheckpointError, ConfigError, KernelError: as `Execution.resolve`.
     """
     execution = execution or Execution()
-    return use_matmul(execution.resolve(model), execution.matmul, lambda found: tell(str(found)))
+    potential = execution.resolve(model)
+    return use_matmul(potential, execution.matmul, lambda found: tell(str(found)))

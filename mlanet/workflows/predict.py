@@ -8,7 +8,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -19,9 +19,11 @@ from mlanet.data.formats import Refused, written_format
 from mlanet.data.read import Frame
 from mlanet.data.write import frame_text, true_results
 from mlanet.errors import OutputError
+from mlanet.limits import UNKNOWN, Assessment, with_assessment
 from mlanet.plots import FORMATS, prediction_picture
 from mlanet.potential import Potential, lone_atoms
-from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
+from mlanet.quantities import QUANTITIES
+from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
 from mlanet.workflows.answers import answers, frames_of
 from mlanet.workflows.growing import growing
 
@@ -31,13 +33,15 @@ class Predicted(NamedTuple):
 
     - atoms: the input with a calculator that holds energy (eV), forces (eV/Å), stress (eV/Å³, Voigt) where defined
       · where: file and frame
+    - assessment: how far it can be believed; also in `info` and `arrays` of the atoms
     """
 
     atoms: Atoms
     where: str
+    assessment: Assessment = Assessment(UNKNOWN)
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One structure's prediction in the units people read; `None` where stress is not defined."""
 
     where: str
@@ -52,6 +56,24 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     stress_GPa: list[float] | None
     """xx, yy, zz, yz, xz, xy; tension positive."""
     forces_eV_per_A: list[list[float]]
+    dipole_e_A: list[float] | None = None
+    """x, y, z from the origin; left out, as the next, where the model gives none or it is not defined."""
+    polarizability_A3: list[float] | None = None
+    """xx, yy, zz, yz, xz, xy."""
+    extrapolation: str = UNKNOWN
+    """`inside`, `edge` or `outside` of the training set; `unknown` where the model file does not say."""
+    reasons: tuple[str, ...] = ()
+    """Why it is not inside."""
+    atoms_beyond: tuple[int, ...] = ()
+    """Whom the reasons are about."""
+    energy_std_eV: float | None = None
+    """Standard errors, where the model was calibrated on data held back (docs/uncertainty.md)."""
+    energy_std_per_atom_eV: float | None = None
+    max_force_std_eV_per_A: float | None = None
+    """Of a component, of the atom where it is largest."""
+    stress_std_GPa: float | None = None
+    forces_std_eV_per_A: list[float] | None = None
+    """Of each component, by atom."""
 
 
 def predict_files(
@@ -90,22 +112,27 @@ def predict_frames(
     """Predict structures as they come; the arguments are those of `predict_files`."""
     found = answers(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused)
     told = False
-    for question, prediction in found:
+    for question, prediction, assessment in found:
         frame = question.frame
         if not told and (remark := lone_atoms(question.graph, potential.statistics)) is not None:
             told = True
             warnings.warn(f"{frame.where}: {remark}", stacklevel=2)
-        yield Predicted(with_prediction(_keeping_labels(frame.atoms), prediction), frame.where)
+        atoms = with_prediction(_keeping_labels(frame.atoms), prediction)
+        with_assessment(atoms, assessment)
+        yield Predicted(atoms, frame.where, assessment)
 
 
 def _keeping_labels(atoms: Atoms) -> Atoms:
     """A copy whose energy, forces and stress, which the prediction will replace, live on as REF_energy and so on."""
     kept = atoms.copy()
     results = {} if atoms.calc is None else atoms.calc.results
-    for name in ("energy", "forces", "stress"):
-        place = kept.arrays if name == "forces" else kept.info
-        if results.get(name) is not None:
-            place.setdefault(f"REF_{name}", np.array(results[name]) if name != "energy" else results[name])
+    for one in QUANTITIES:
+        place = kept.arrays if one.per_atom else kept.info
+        value = results.get(one.name)
+        if one.optional and value is None:
+            value = place.pop(one.name, None)
+        if value is not None:
+            place.setdefault(f"REF_{one.name}", np.array(value) if one.shape else value)
     return kept
 
 
@@ -138,17 +165,35 @@ def row(predicted: Predicted) -> Row:
         pressure_GPa=None if stress is None else -sum(stress[:3]) / 3,
         stress_GPa=stress,
         forces_eV_per_A=forces.tolist(),
+        dipole_e_A=None if "dipole" not in said else said["dipole"].tolist(),
+        polarizability_A3=None if "polarizability" not in said else said["polarizability"][VOIGT].tolist(),
+        **_limits(predicted.assessment, len(atoms)),
     )
+
+
+def _limits(assessment: Assessment, n_atoms: int) -> dict[str, Any]:
+    """The part of a row that says how far it can be believed."""
+    one, errors = assessment, assessment.forces_std
+    return {
+        "extrapolation": one.extrapolation,
+        "reasons": one.reasons,
+        "atoms_beyond": one.atoms,
+        "energy_std_eV": one.energy_std,
+        "energy_std_per_atom_eV": None if one.energy_std is None else one.energy_std / n_atoms,
+        "max_force_std_eV_per_A": None if errors is None else float(errors.max()),
+        "stress_std_GPa": None if one.stress_std is None else one.stress_std * EV_PER_CUBIC_ANGSTROM_IN_GPA,
+        "forces_std_eV_per_A": None if errors is None else errors.tolist(),
+    }
 
 
 @contextlib.contextmanager
 def kept(
-    output: Path | None, table: Path | None, tell: Callable[[str], None] = print
+    output: Path | None, table: Path | None, tell: Callable[[str], None] = print, outputs: Sequence[str] = ()
 ) -> Iterator[Callable[[Predicted], None]]:
     """Give a function that writes a prediction to an extxyz and a CSV file, one after another as they come.
 
     The files take their names when the block ends without an error; until then, and after an error or a kill, what was
-    computed is in `out.partial.extxyz` and so on (`mlanet.workflows.growing`).
+    computed is in `out.partial.extxyz` and so on (`mlanet.workflows.growing`). The table has columns for `outputs` too.
 
     Raises:
         OutputError: a place that cannot be written.
@@ -161,8 +206,8 @@ def kept(
             if structures is not None:
                 structures.add(frame_text(predicted.atoms, predicted.where))
             if rows is not None:
-                header = [] if rows.count else [CSV_COLUMNS]
-                rows.add(_csv([*header, _csv_row(row(predicted))]))
+                header = [] if rows.count else [[*CSV_COLUMNS, *(one for name in outputs for one in _MORE[name])]]
+                rows.add(_csv([*header, _csv_row(row(predicted), outputs)]))
 
         yield keep
 
@@ -183,12 +228,28 @@ CSV_COLUMNS: Sequence[str] = (
     "max_force_eV_per_A",
     "pressure_GPa",
     *(f"stress_{place}_GPa" for place in ("xx", "yy", "zz", "yz", "xz", "xy")),
+    "extrapolation",
+    "energy_std_eV",
+    "max_force_std_eV_per_A",
+    "stress_std_GPa",
+    "reasons",
 )
+_MORE: dict[str, list[str]] = {
+    "dipole": [f"dipole_{axis}_e_A" for axis in "xyz"],
+    "polarizability": [f"polarizability_{place}_A3" for place in ("xx", "yy", "zz", "yz", "xz", "xy")],
+}
+"""Further columns, of models with such outputs."""
 
 
-def _csv_row(one: Row) -> list[object]:
+def _csv_row(one: Row, outputs: Sequence[str] = ()) -> list[object]:
     """Full precision; empty where stress is not defined."""
     pressure: object = "" if one.pressure_GPa is None else one.pressure_GPa
     stress: list[object] = [""] * 6 if one.stress_GPa is None else list(one.stress_GPa)
     fixed = [one.where, one.formula, one.atoms, one.energy_eV, one.energy_per_atom_eV, one.max_force_eV_per_A]
-    return [*fixed, pressure, *stress]
+    given: dict[str, list[float] | None] = {"dipole": one.dipole_e_A, "polarizability": one.polarizability_A3}
+    more: list[object] = []
+    for name in outputs:
+        more += given[name] or [""] * len(_MORE[name])
+    errors = [one.energy_std_eV, one.max_force_std_eV_per_A, one.stress_std_GPa]
+    limits = [one.extrapolation, *("" if it is None else it for it in errors), "; ".join(one.reasons)]
+    return [*fixed, pressure, *stress, *limits, *more]

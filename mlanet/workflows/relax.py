@@ -8,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from ase import Atoms
 from ase.filters import FrechetCellFilter
-from ase.optimize import BFGS, FIRE
+from ase.optimize.bfgs import BFGS
+from ase.optimize.fire import FIRE
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from mlanet.data.atoms import to_graph
 from mlanet.data.write import true_results
@@ -152,6 +151,9 @@ def finished(atoms: Atoms, last: Step, cutoff: float, pieces_before: int) -> Rel
 
 def connected(atoms: Atoms, cutoff: float) -> tuple[int, list[int]]:
     """How many pieces a structure is in, joined by neighbours within a cutoff (Å), and atoms without a neighbour."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     graph = to_graph(atoms, cutoff)
     n = graph.n_atoms
     edges = (np.ones(graph.n_edges, dtype=bool), (graph.center.numpy(), graph.neighbor.numpy()))

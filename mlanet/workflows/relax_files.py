@@ -23,6 +23,7 @@ from mlanet.data.formats import (
 from mlanet.data.read import Frame, read_frames
 from mlanet.data.write import frame_text, write_one
 from mlanet.errors import ConfigError, MLANetError
+from mlanet.limits import UNKNOWN, Assessment, Watch
 from mlanet.workflows.answers import named
 from mlanet.workflows.growing import growing, partial_name
 from mlanet.workflows.output import atomic_path, refuse_overwriting
@@ -31,7 +32,8 @@ from mlanet.workflows.relax import Relaxed, Step, connected, finished, relaxatio
 
 @dataclass(frozen=True)
 class Wanted:
-    """How to relax (see `mlanet.workflows.relax.relaxation`), and which frames of each file (ASE's index)."""
+    """How to relax (see `mlanet.workflows.relax.relaxation`), which frames of each file (ASE's index), and whether to
+    stop where one leaves the training set."""
 
     cell: str = "fixed"
     pressure: float = 0.0
@@ -39,6 +41,7 @@ class Wanted:
     steps: int = 500
     method: str = "fire"
     frames: str = "-1"
+    stop_outside: bool = False
 
 
 class Plan(NamedTuple):
@@ -74,6 +77,7 @@ class Means(NamedTuple):
     - calculator: of the model · cutoff: Å, of the model
     - watch: passes the steps of one relaxation on, under a word for what is done, and shows them
     - also: further numbers of a relaxed structure · tell: see `mlanet.workflows.growing`
+    - assessment: of the calculator's last answer
     """
 
     calculator: Calculator
@@ -81,6 +85,7 @@ class Means(NamedTuple):
     watch: Callable[[Iterable[Step], str], Iterable[Step]] = lambda course, _: course
     also: Callable[[Atoms], dict[str, object]] = lambda _: {}
     tell: Callable[[str], None] = print
+    assessment: Callable[[], Assessment] = lambda: Assessment(UNKNOWN)
 
 
 def plan(files: Sequence[Path], output: Path | None, wanted: Wanted, refused: Refused | None = None) -> Plan:
@@ -180,9 +185,22 @@ def _relax(frame: Frame, means: Means, wanted: Wanted) -> Relaxed:
         method=wanted.method,
         where=frame.where,
     )
-    *_, last = means.watch(course, "relaxing")
+    watch = Watch()
+    *_, last = means.watch(_watched(course, watch, means.assessment, wanted.stop_outside), "relaxing")
     result = finished(atoms, last, means.cutoff, pieces)
-    return result._replace(numbers=result.numbers | means.also(atoms))
+    numbers = result.numbers | means.also(atoms) | watch.numbers()
+    if wanted.stop_outside and watch.outside:
+        return result._replace(numbers=numbers | {"converged": False}, converged=False)
+    return result._replace(numbers=numbers)
+
+
+def _watched(course: Iterable[Step], watch: Watch, assessment: Callable[[], Assessment], stop: bool) -> Iterator[Step]:
+    """The steps; the last one is the first outside the training set, where that is wanted."""
+    for step in course:
+        watch.sees(assessment(), f"step {step.number}")
+        yield step
+        if stop and watch.outside:
+            return
 
 
 def _done(frame: Frame, target: Path, relaxed: Relaxed) -> Done:
@@ -190,6 +208,8 @@ def _done(frame: Frame, target: Path, relaxed: Relaxed) -> Done:
     remarks = []
     if relaxed.apart:
         remarks.append(f"came apart: {frame.where}: {relaxed.apart}")
+    if (reason := relaxed.numbers.get("extrapolation_reason")) is not None:
+        remarks.append(f"{relaxed.numbers['extrapolation']} of the training set: {frame.where}, {reason}")
     if not relaxed.converged and "lone_atoms" not in relaxed.numbers:
         advice = f"go on from {target} or allow more --steps"
         remarks.append(f"{frame.where}: not converged after {relaxed.numbers['steps']} steps; {advice}")

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import time
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +46,30 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
+
+
+NEVER = ("torch._dynamo", "torch._inductor", "sympy", "triton", "pymatgen", "scipy.integrate", "scipy.stats")
+"""What no answer needs: torch's compiler and what it brings, and what other packages name without using it."""
+NOT_FOR_ONE = ("scipy.linalg", "scipy.special", "scipy.optimize", "scipy.sparse", "ase.neighborlist", "matplotlib")
+"""What one prediction does not need either."""
+
+
+def test_an_answer_waits_for_nothing_it_does_not_need(tmp_path: Path) -> None:
+    """`mlanet predict`, `relax` and `md` load torch, the model and a reader of files, not a compiler."""
+    program = f"""
+import sys
+from mlanet.cli.main import main
+def loaded(names):
+    return ",".join(name for name in names if name in sys.modules)
+crystal = {str(files("mlanet") / "examples" / "li.POSCAR")!r}
+assert main(["predict", crystal, "--model", "elemental", "--json"]) == 0
+assert not (found := loaded({NEVER + NOT_FOR_ONE!r})), found
+assert main(["relax", crystal, "--model", "elemental", "--steps", "1", "--output", "relaxed.extxyz"]) in (0, 1)
+assert main(["md", crystal, "--model", "elemental", "--steps", "1", "--output", "md"]) == 0
+assert not (found := loaded({NEVER!r})), found
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("command", [[], ["train"]])

@@ -77,8 +77,8 @@ def test_label_that_is_nowhere(path: Path) -> None:
     )
     with pytest.raises(MissingLabelError, match="stress.*'sigma'"):
         load_samples(path, 4.0, LabelKeys(stress="sigma"), require=("energy",))
-    with pytest.raises(ConfigError, match="'dipole'"):
-        load_samples(path, 4.0, require=("dipole",))
+    with pytest.raises(ConfigError, match="'magmom'"):
+        load_samples(path, 4.0, require=("magmom",))
     with pytest.raises(DataError, match="no data files"):
         load_samples([], 4.0)
 

@@ -25,7 +25,7 @@ from mlanet.nn.pooling import Structures
 from mlanet.nn.radial import BesselBasis, polynomial_envelope
 from mlanet.nn.tensor_product import TensorProduct
 from mlanet.ops.message import reference
-from mlanet.ops.neighbor_pooling.reference import surroundings
+from mlanet.ops.neighbor_pooling.reference import pooled_neighbors
 from mlanet.ops.segment import Neighborhoods
 
 N, C = 4, 4
@@ -190,7 +190,7 @@ def test_smooth_max_approaches_the_maximum() -> None:
     values = torch.tensor([[1.0], [400.0], [-3.0]], dtype=torch.float64)
     around = Neighborhoods(torch.tensor([0, 0, 1]), 3)
     neighbor, weightless = torch.tensor([1, 2, 2]), torch.tensor([1.0, 1.0, 0.0]).double()
-    found = surroundings(values, weightless, neighbor, around)[:, 1, 0]
+    found = pooled_neighbors(values, weightless, neighbor, around)[:, 1, 0]
     assert found[0].item() == pytest.approx(400.0) and found[1:].tolist() == [0.0, 0.0]
 
 

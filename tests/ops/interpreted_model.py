@@ -19,7 +19,7 @@ from mlanet.kernels import _answers
 from mlanet.ops import dispatch
 from mlanet.ops.edge_degree.gpu import GpuDirections
 from mlanet.ops.message.gpu.operation import GpuMessage
-from mlanet.ops.neighbor_pooling.gpu import GpuViews
+from mlanet.ops.neighbor_pooling.gpu import GpuPooling
 from mlanet.potential import Potential
 from mlanet.profiling.subject import configuration
 from mlanet.statistics import Statistics
@@ -50,7 +50,7 @@ def counted(kind: type) -> None:
 
 def main(preset: str) -> None:
     """Energy, forces, stress, and every gradient of a loss on them."""
-    operations = (GpuMessage, GpuDirections, GpuViews)
+    operations = (GpuMessage, GpuDirections, GpuPooling)
     for kind in operations:
         counted(kind)
     mlanet.kernels._sample = sample

@@ -20,7 +20,7 @@ from mlanet.ops.edge_degree.cpu import NativeDirections
 from mlanet.ops.filtered_sum.cpu import NativeFilteredSum
 from mlanet.ops.message.cpu import NativeMessage
 from mlanet.ops.message.reference import message_of_rows
-from mlanet.ops.neighbor_pooling.cpu import NativeViews
+from mlanet.ops.neighbor_pooling.cpu import NativePooling
 from mlanet.ops.node_product.cpu import NativeProduct
 from mlanet.ops.node_product.reference import product_paths
 from mlanet.potential import Potential
@@ -61,12 +61,12 @@ def test_native_directions(l_max: int, channels: int, layers: tuple[int, ...], d
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float64", "float32"])
 @pytest.mark.parametrize("channels", [3, 64])
-def test_native_views(channels: int, dtype: torch.dtype, tolerance: float) -> None:
+def test_native_pooling(channels: int, dtype: torch.dtype, tolerance: float) -> None:
     """Sum and smooth maximum of the neighbours, through second derivatives."""
     generator = torch.Generator().manual_seed(channels)
     rows = rows_of((0, 5, 80, 3, 130, 0), generator)
     inputs = [draw((6, channels), generator, dtype), envelope_of(rows, generator, dtype)]
-    native = NativeViews(1, rows)
+    native = NativePooling(1, rows)
     wanted = derivatives(lambda: native.reference(inputs), inputs, [], 1)
     assert_same(derivatives(lambda: autograd.apply(native, inputs, []), inputs, [], 1), wanted, tolerance)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mlanet.errors import ConfigError
+from mlanet.execution import Execution
 from mlanet.profiling.clock import Clocks
 from mlanet.profiling.compare import Plan, compare, memory, phases, started
 from mlanet.profiling.fleet import Remote, Settings, WorkerError, as_data, require_known
@@ -88,7 +89,7 @@ def test_a_comparison_measures_every_model_and_reports_every_failure(adapters: P
         assert row.us_per_atom == pytest.approx(1e3 * row.ms / row.atoms, rel=1e-3)
         assert row.tensor_MiB > 0 and row.resident_MiB >= 0
         assert row.slope_error < 0.02
-        assert {"device", "torch", "commit", "dtype", "threads", "tf32", "date"} <= set(row.surroundings)
+        assert {"device", "torch", "commit", "dtype", "threads", "tf32", "date"} <= set(row.machine)
     assert rows[1].tensor_MiB > rows[0].tensor_MiB, "a training step keeps more"
     assert all(row.failure == "out of memory: MemoryError: too large" and row.ms is None for row in rows[4:])
     times = {(row[1], row[2]): row[3] for row in ratios(rows)}
@@ -124,8 +125,8 @@ def test_a_model_that_is_too_slow_is_ended_and_keeps_what_it_has(adapters: Path)
 
 
 def test_rows_are_read_as_they_were_written() -> None:
-    """Through their flat form, surroundings included."""
-    row = Measurement("m", "s", "infer", 8, ms=1.5, surroundings={"device": "x", "threads": 2})
+    """Through their flat form, machine included."""
+    row = Measurement("m", "s", "infer", 8, ms=1.5, machine={"device": "x", "threads": 2})
     assert Measurement.of(row.flat()) == row
 
 
@@ -153,7 +154,7 @@ def rows_of(walls: dict[str, tuple[float, float | None]]) -> list[Measurement]:
     """A row for each model with its wall and processor time."""
     rows = []
     for name, clocks in walls.items():
-        rows.append(Measurement(name, "Si:8", "infer", atoms=8, surroundings={"device": "x"}))
+        rows.append(Measurement(name, "Si:8", "infer", atoms=8, machine={"device": "x"}))
         rows[-1].add_times([Clocks(*clocks)] * 3)
     return rows
 
@@ -222,7 +223,7 @@ def test_names_that_do_not_exist_are_refused_before_anything_starts(adapters: Pa
     with pytest.raises(ConfigError, match="no such file"):
         require_known(["leignn"], Settings(peers=adapters.with_name("no.py")))
     with pytest.raises(ConfigError, match="cuda"):
-        require_known(["leignn"], Settings(device="cuda:99"))
+        require_known(["leignn"], Settings(Execution(device="cuda:99")))
 
 
 @pytest.mark.usefixtures("forks")
@@ -271,7 +272,7 @@ def test_lines_and_fronts_of_pictures() -> None:
 def test_compiled_steps_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """`+compile`: the same answer and the same gradient by traced programs, and these are what a step calls."""
     monkeypatch.setattr("mlanet.compiled._machine_code", lambda traced: traced)
-    request = Request((14,), 20.0, dtype="float64")
+    request = Request((14,), 20.0, Execution("float64"))
     plain, compiled = own(f"{SMALL}@fused", request), own(f"{SMALL}@fused+compile", request)
     slopes = []
     for subject in (plain, compiled):

@@ -23,7 +23,7 @@ Settings = Callable[..., SweepConfig]
 
 
 def test_a_sweep_leaves_its_files(settings: Settings, tmp_path: Path) -> None:
-    """Rows in order with errors, costs and surroundings; pictures; a page with the recommendation; and a second start
+    """Rows in order with errors, costs and machine; pictures; a page with the recommendation; and a second start
     that runs nothing and gives the same."""
     config = settings(sizes=[4, 8], seeds=[1, 2])
     result = sweep(config, here)
@@ -43,7 +43,7 @@ def test_a_sweep_leaves_its_files(settings: Settings, tmp_path: Path) -> None:
     for name in ("table.csv", "table.json", "report.html", "learning_curves.png", "costs.png"):
         assert (folder / name).stat().st_size > 0
     document = json.loads((folder / "table.json").read_text())
-    assert document["surroundings"]["threads"] == 1 and document["recommendation"]["preset"]
+    assert document["machine"]["threads"] == 1 and document["recommendation"]["preset"]
     assert result.recommendation.sentences[0].replace("'", "&#x27;") in (folder / "report.html").read_text()
     assert sweep(config, lambda jobs: (pytest.fail("ran again") for _ in jobs)).rows == result.rows  # type: ignore[arg-type,return-value]
 

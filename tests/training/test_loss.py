@@ -149,4 +149,4 @@ def test_differences_are_taken_in_double_precision(potential: Potential, samples
     guess = potential(graph)
     near = Prediction(energy + 1e-6, guess.forces, guess.stress, guess.atomic_energies)
     residual = Residuals(near, Labels(energy, labels.forces, labels.stress).to(dtype=torch.float32), graph)
-    assert float(residual.energy * graph.n_atoms) == pytest.approx(1e-6, rel=1e-4)
+    assert float(residual["energy"] * graph.n_atoms) == pytest.approx(1e-6, rel=1e-4)

@@ -57,7 +57,7 @@ def test_a_run_leaves_everything_behind(settings: Settings) -> None:
     assert [int(row["step"]) for row in rows] == [4, 8, 12] and result.steps == 12 and result.reason == "budget spent"
     events = [json.loads(line) for line in (result.folder / "log.jsonl").read_text().splitlines()]
     assert [one["event"] for one in events] == ["started", *["validation"] * 3, "finished"]
-    assert events[0]["settings"]["optimizer"]["lr"] == config.optimizer.lr and "torch" in events[0]["surroundings"]
+    assert events[0]["settings"]["optimizer"]["lr"] == config.optimizer.lr and "torch" in events[0]["machine"]
     header = read_model_header(result.model)
     assert header.card["validation"]["valid_forces_mae"] == result.best["valid_forces_mae"]
     assert (result.folder / "learning_curve.png").read_bytes().startswith(b"\x89PNG")

@@ -3,7 +3,7 @@
 #include "filtered.hpp"
 #include "message.hpp"
 #include "product.hpp"
-#include "views.hpp"
+#include "pooling.hpp"
 
 using namespace mlanet;
 using T = REAL;
@@ -90,11 +90,11 @@ void directions_gradient(const DirectionSizes& s, const Graph& graph, const Dire
 }
 
 template <int P>
-void views_gradient(const ViewSizes& s, const Graph& graph, const ViewInputs<T, P>& given, const T* up,
-                    const ViewSums<T>& to) {
+void pooling_gradient(const PoolingSizes& s, const Graph& graph, const PoolingInputs<T, P>& given, const T* up,
+                    const PoolingSums<T>& to) {
     over_centers(s.centers, s.threads, graph.start, [&](int64_t t, int64_t first, int64_t last) {
-        const Views<T, P> work(s, given, graph.neighbor, graph.start);
-        ViewSums<T> own = to;
+        const Pooling<T, P> work(s, given, graph.neighbor, graph.start);
+        PoolingSums<T> own = to;
         own.features += t * s.atoms * s.channels;
         for (int64_t i = first; i < last; ++i) work.gradient(i, up + i * 2 * s.channels, own);
     });
@@ -187,21 +187,21 @@ void mlanet_directions_tangent(const DirectionSizes* s, const Graph* graph, cons
     directions_gradient<2>(*s, *graph, *given, mlp, up, *to);
 }
 
-void mlanet_views(const ViewSizes* s, const Graph* graph, const ViewInputs<T, 1>* given, T* out) {
+void mlanet_pooling(const PoolingSizes* s, const Graph* graph, const PoolingInputs<T, 1>* given, T* out) {
     over_centers(s->centers, s->threads, graph->start, [&](int64_t, int64_t first, int64_t last) {
-        const Views<T, 1> work(*s, *given, graph->neighbor, graph->start);
+        const Pooling<T, 1> work(*s, *given, graph->neighbor, graph->start);
         for (int64_t i = first; i < last; ++i) work.value(i, out + i * 2 * s->channels);
     });
 }
 
-void mlanet_views_gradient(const ViewSizes* s, const Graph* graph, const ViewInputs<T, 1>* given, const T* up,
-                           const ViewSums<T>* to) {
-    views_gradient<1>(*s, *graph, *given, up, *to);
+void mlanet_pooling_gradient(const PoolingSizes* s, const Graph* graph, const PoolingInputs<T, 1>* given, const T* up,
+                           const PoolingSums<T>* to) {
+    pooling_gradient<1>(*s, *graph, *given, up, *to);
 }
 
-void mlanet_views_tangent(const ViewSizes* s, const Graph* graph, const ViewInputs<T, 2>* given, const T* up,
-                          const ViewSums<T>* to) {
-    views_gradient<2>(*s, *graph, *given, up, *to);
+void mlanet_pooling_tangent(const PoolingSizes* s, const Graph* graph, const PoolingInputs<T, 2>* given, const T* up,
+                          const PoolingSums<T>* to) {
+    pooling_gradient<2>(*s, *graph, *given, up, *to);
 }
 
 void mlanet_filtered(const FilterSizes* s, const Graph* graph, const FilterInputs<T, 1>* given, const T* weight,

@@ -42,7 +42,7 @@ def pad(tensors: Sequence[Tensor], widths: Widths, shape: MessageShape) -> list[
     found += tensors[len(sizes) : N_INPUTS]
     if len(tensors) > N_INPUTS:
         found += _weights(MessageWeights.of(tensors[N_INPUTS:]), widths, shape)
-    return [one.detach().contiguous() for one in found]
+    return [one.contiguous() for one in found]
 
 
 def crop(tensors: Sequence[Tensor], like: Sequence[Tensor], shape: MessageShape) -> list[Tensor]:
@@ -70,7 +70,7 @@ def padded_layers(layers: Sequence[Tensor], groups: int, lanes: int) -> list[Ten
         rows = size
     channels = rounded_up(layers[-1].shape[1] // groups, lanes)
     found.append(_taller(_grouped(layers[-1], groups, channels), rows))
-    return [one.detach().contiguous() for one in found]
+    return [one.contiguous() for one in found]
 
 
 def cropped_layers(layers: Sequence[Tensor], like: Sequence[Tensor], groups: int) -> list[Tensor]:
@@ -107,6 +107,8 @@ def _weights(weights: MessageWeights, widths: Widths, shape: MessageShape) -> li
 
 def _grouped(matrix: Tensor, groups: int, size: int) -> Tensor:
     """(n, groups · C) -> (n, groups · size)."""
+    if matrix.shape[1] == groups * size:
+        return matrix
     return wider(matrix.unflatten(1, (groups, -1)), size).flatten(1)
 
 

@@ -58,7 +58,7 @@ class NativeDirections:
         """See `Operation`."""
         run = _Run(self, tensors)
         sums, out = _Sums(run, with_weights=True), run.new_message()
-        both = interleaved(run.inputs, [run.wide(along[0]), *(one.detach().contiguous() for one in along[1:])])
+        both = interleaved(run.inputs, [run.wide(along[0]), *(one.contiguous() for one in along[1:])])
         run("mlanet_directions_tangent", both, run.wide(up), addresses([out, *sums.places]))
         return out[:, :, : up.shape[2]], *sums.result(tensors)
 
@@ -76,7 +76,7 @@ class _Run:
         self.library = library.load(operation.l_max, tensors[0].dtype)
         self.lanes = self.library.mlanet_lanes()
         self.layers = padded_layers(tensors[N_INPUTS:], operation.l_max, self.lanes)
-        self.inputs = [self.wide(tensors[0]), *(one.detach().contiguous() for one in tensors[1:N_INPUTS])]
+        self.inputs = [self.wide(tensors[0]), *(one.contiguous() for one in tensors[1:N_INPUTS])]
         widths = [len(self.layers[0]), *(one.shape[1] for one in self.layers)]
         self.sizes = _Sizes(
             centers=len(operation.rows.start) - 1,
@@ -99,7 +99,7 @@ class _Run:
 
     def wide(self, one: Tensor) -> Tensor:
         """Channels filled up."""
-        return wider(one.detach(), rounded_up(one.shape[-1], self.lanes)).contiguous()
+        return wider(one, rounded_up(one.shape[-1], self.lanes)).contiguous()
 
 
 class _Sums:

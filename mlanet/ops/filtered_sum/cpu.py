@@ -58,7 +58,7 @@ class NativeFilteredSum:
         """See `Operation`."""
         run = _Run(self, tensors)
         sums, out = _Sums(run, with_weights=True), run.new_sums()
-        both = interleaved(run.inputs, [run.wide(along[0]), *(one.detach().contiguous() for one in along[1:])])
+        both = interleaved(run.inputs, [run.wide(along[0]), *(one.contiguous() for one in along[1:])])
         run("mlanet_filtered_tangent", both, run.wide(up), addresses([out, *sums.places]))
         return out[:, :, : up.shape[2]], *sums.result(tensors)
 
@@ -77,7 +77,7 @@ class _Run:
         self.lanes = self.library.mlanet_lanes()
         self.groups = 3 if sent.shape[1] > 2 else 2
         (self.weight,) = padded_layers([weight.T], self.groups, self.lanes)
-        self.inputs = [self.wide(sent), basis.detach().contiguous(), direction.detach().contiguous()]
+        self.inputs = [self.wide(sent), basis.contiguous(), direction.contiguous()]
         self.sizes = _Sizes(
             centers=len(operation.rows.start) - 1,
             atoms=len(sent),
@@ -96,7 +96,7 @@ class _Run:
 
     def wide(self, one: Tensor) -> Tensor:
         """Channels filled up."""
-        return wider(one.detach(), rounded_up(one.shape[-1], self.lanes)).contiguous()
+        return wider(one, rounded_up(one.shape[-1], self.lanes)).contiguous()
 
 
 class _Sums:

@@ -1,4 +1,4 @@
-"""What the kernels of first directions and views do with a tile of T edges, whatever they sum.
+"""What the kernels of first directions and pooled neighbours do with a tile of T edges, whatever they sum.
 
 Indices: e (T,) edges · exists (T,) which of the tile exist · present (T,) which of those weigh something · row (T,) or
 (1,) rows of a matrix with channels. A row that all edges of a tile share has an index of length one: it is loaded once

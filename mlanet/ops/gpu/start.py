@@ -1,4 +1,4 @@
-"""How the kernels of first directions and views are started, and how many edges they take at a time."""
+"""How the kernels of first directions and pooled neighbours are started, and how many edges they take at a time."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 
 | kernel | programs | writes |
 |---|---|---|
-| `surroundings` | center | both views (N, 2, C) |
+| `pooled_neighbors` | center | sum and maximum (N, 2, C) |
 | `envelope_gradient` | center | gradient of u |
 | `feature_gradient` | sender | gradient of the features |
 

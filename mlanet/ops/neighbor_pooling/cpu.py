@@ -1,4 +1,4 @@
-"""The views of an atom's surroundings as an operation in C++ (views.hpp)."""
+"""The pooled neighbours of an atom as an operation in C++ (pooling.hpp)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 from mlanet.ops.cpp import library
 from mlanet.ops.cpp.calls import addresses, call, interleaved, joined, own_places
 from mlanet.ops.cpp.padding import rounded_up, wider
-from mlanet.ops.neighbor_pooling.reference import surroundings
+from mlanet.ops.neighbor_pooling.reference import pooled_neighbors
 from mlanet.ops.rows import Rows
 
 
 class _Sizes(ctypes.Structure):
-    """As in views.hpp."""
+    """As in pooling.hpp."""
 
     _fields_ = [(name, ctypes.c_int64) for name in ("centers", "atoms", "channels", "threads")]
 
 
 @dataclass(frozen=True)
-class NativeViews:
-    """`mlanet.ops.neighbor_pooling.reference.surroundings` of all centers, an `Operation`. Memory O(N).
+class NativePooling:
+    """`mlanet.ops.neighbor_pooling.reference.pooled_neighbors` of all centers, an `Operation`. Memory O(N).
 
     It knows no l_max; that of the model says which library is at hand.
     """
@@ -41,14 +41,14 @@ class NativeViews:
         """(N, 2, C)."""
         features, envelope = self._inputs(tensors)
         out = features.new_empty(self._centers, 2, features.shape[1])
-        self._call("mlanet_views", features, addresses([features, envelope]), out)
+        self._call("mlanet_pooling", features, addresses([features, envelope]), out)
         return out[:, :, : tensors[0].shape[1]]
 
     def gradient(self, up: Tensor, tensors: Sequence[Tensor], with_weights: bool) -> tuple[Tensor, ...]:
         """See `Operation`."""
         given = self._inputs(tensors)
         places = [*own_places(torch.get_num_threads(), given[:1]), torch.empty_like(given[1])]
-        self._call("mlanet_views_gradient", given[0], addresses(given), self._wide(up), addresses([None, *places]))
+        self._call("mlanet_pooling_gradient", given[0], addresses(given), self._wide(up), addresses([None, *places]))
         return joined(places[0])[:, : up.shape[2]], places[1]
 
     def tangent(self, up: Tensor, along: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -57,23 +57,23 @@ class NativeViews:
         out = given[0].new_empty(self._centers, 2, given[0].shape[1])
         places = [*own_places(torch.get_num_threads(), given[:1]), torch.empty_like(given[1])]
         both = interleaved(given, self._inputs(along))
-        self._call("mlanet_views_tangent", given[0], addresses(both), self._wide(up), addresses([out, *places]))
+        self._call("mlanet_pooling_tangent", given[0], addresses(both), self._wide(up), addresses([out, *places]))
         return out[:, :, : up.shape[2]], joined(places[0])[:, : up.shape[2]], places[1]
 
     def reference(self, tensors: Sequence[Tensor]) -> Tensor:
         """In plain torch."""
-        return surroundings(tensors[0], tensors[1], self.rows.neighbor, self.rows.around())
+        return pooled_neighbors(tensors[0], tensors[1], self.rows.neighbor, self.rows.around())
 
     @property
     def _centers(self) -> int:
         return len(self.rows.start) - 1
 
     def _inputs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        return [self._wide(tensors[0]), tensors[1].detach().contiguous()]
+        return [self._wide(tensors[0]), tensors[1].contiguous()]
 
     def _wide(self, one: Tensor) -> Tensor:
         lanes = library.load(self.l_max, one.dtype).mlanet_lanes()
-        return wider(one.detach(), rounded_up(one.shape[-1], lanes)).contiguous()
+        return wider(one, rounded_up(one.shape[-1], lanes)).contiguous()
 
     def _call(self, name: str, features: Tensor, *arguments: object) -> None:
         found = library.load(self.l_max, features.dtype)

@@ -1,4 +1,4 @@
-"""Kernels of the views of an atom's surroundings, Σ_j u x_j and log(1 + Σ_j u e^{x_j}), and of their gradient.
+"""Kernels of the pooled neighbours of an atom, Σ_j u x_j and log(1 + Σ_j u e^{x_j}), and of their gradient.
 
 With v = log(1 + Σ u e^x) the gradient of v in x_j is u e^{x_j − v}, and that in u is e^{x_j − v}.
 """
@@ -36,8 +36,8 @@ class Inputs(NamedTuple):
 
 
 @triton.jit
-def surroundings(x, neighbor, start, views, S: tl.constexpr):
-    """Both views (N, 2, C) of center pid(0).
+def pool(x, neighbor, start, pooled, S: tl.constexpr):
+    """Sum and maximum (N, 2, C) of center pid(0).
 
     The sum of exponentials is kept over e^peak; each place in the tile has a peak of its own until the end, at least
     that of the null term, 0.
@@ -58,18 +58,18 @@ def surroundings(x, neighbor, start, views, S: tl.constexpr):
     weight = shifted(total(scaled(weight, tl.exp(peak - top[None, :])), 0), tl.exp(-top))
     c = tl.arange(0, S.width)
     at = center * (2 * S.channels) + c
-    store(views, at, total(sums, 0), c < S.channels)
-    store(views, at + S.channels, shifted(log(weight), top), c < S.channels)
+    store(pooled, at, total(sums, 0), c < S.channels)
+    store(pooled, at + S.channels, shifted(log(weight), top), c < S.channels)
 
 
 @triton.jit
-def envelope_gradient(x, neighbor, start, views, up, to_envelope, S: tl.constexpr):
+def envelope_gradient(x, neighbor, start, pooled, up, to_envelope, S: tl.constexpr):
     """In u of the edges of center pid(0); up (N, 2, C)."""
     center = tl.program_id(0).to(tl.int64)
     first, last = tl.load(start + center), tl.load(start + center + 1)
     row = one(2 * center)
     to_sum, to_highest = constant_rows(up, row, row >= 0, S), constant_rows(up, row + 1, row >= 0, S)
-    highest = rows(views, row + 1, row >= 0, S)
+    highest = rows(pooled, row + 1, row >= 0, S)
     for at in range(first, last, S.tile):
         e = at + tl.arange(0, S.tile)
         exists = e < last
@@ -81,7 +81,7 @@ def envelope_gradient(x, neighbor, start, views, up, to_envelope, S: tl.constexp
 
 
 @triton.jit
-def feature_gradient(x, order, center, sent_start, views, up, to_features, S: tl.constexpr):
+def feature_gradient(x, order, center, sent_start, pooled, up, to_features, S: tl.constexpr):
     """In the features of sender pid(0).
 
     - order (E,): edges sorted by sender, sent_start[j]:sent_start[j+1] those of j · center (E,): of each edge
@@ -98,7 +98,7 @@ def feature_gradient(x, order, center, sent_start, views, up, to_features, S: tl
         u, present = envelope(x, e, exists)
         row = 2 * tl.load(center + e, present, 0)
         to_sum, to_highest = constant_rows(up, row, present, S), constant_rows(up, row + 1, present, S)
-        share = exp(kept(sub(here, rows(views, row + 1, present, S)), present[:, None]))
+        share = exp(kept(sub(here, rows(pooled, row + 1, present, S)), present[:, None]))
         sums = add(sums, mul(shifted(scaled(share, to_highest), to_sum), wide(u, 1)))
     at, exists = row_offsets(j, j >= 0, S)
     answer(to_features, at, wide(total(sums, 0), 0), exists, False)

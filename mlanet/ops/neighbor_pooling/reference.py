@@ -1,4 +1,4 @@
-"""Two views of what surrounds an atom, in plain torch: the weighted sum of the neighbours and their smooth maximum."""
+"""Two ways to pool the neighbours of an atom, in plain torch: their weighted sum and their smooth maximum."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from mlanet.ops.segment import Neighborhoods
 
 
-def surroundings(features: Tensor, envelope: Tensor, neighbor: Tensor, around: Neighborhoods) -> Tensor:
+def pooled_neighbors(features: Tensor, envelope: Tensor, neighbor: Tensor, around: Neighborhoods) -> Tensor:
     """Σ_j u x_j and log(1 + Σ_j u e^{x_j}): a maximum that fades at the cutoff; both 0 without neighbours.
 
     - features x (N, C) · envelope u (E,) -> (N, 2, C)

@@ -1,5 +1,5 @@
-"""The GPU kernels of first directions and views are plain torch through second derivatives, and fit the GPUs they are
-made for; a model that computes with all GPU kernels computes the same. Without a GPU, as in `test_gpu_kernels`.
+"""The GPU kernels of first directions and pooling are plain torch through second derivatives, and fit the GPUs that
+they are made for; a model by all GPU kernels computes the same. Without a GPU, as in `test_gpu_kernels`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mlanet.ops import dispatch
 from mlanet.ops.edge_degree.gpu import GpuDirections
 from mlanet.ops.edge_degree.gpu import obstacle as directions_obstacle
 from mlanet.ops.edge_degree.reference import DirectionInputs, directions
-from mlanet.ops.neighbor_pooling.gpu import obstacle as views_obstacle
+from mlanet.ops.neighbor_pooling.gpu import obstacle as pooling_obstacle
 from mlanet.ops.rows import Rows
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
@@ -33,7 +33,7 @@ SINGLE = ["float32,0,one_atom_own_images", "float32,5,some_alone"]
 @needs_triton
 def test_sums_are_plain_torch(interpreted: Callable[..., None]) -> None:
     """The smallest problems, linear filters, every derivative."""
-    interpreted("interpreted_surroundings.py", *FEW)
+    interpreted("interpreted_pooling.py", *FEW)
 
 
 @needs_triton
@@ -41,7 +41,7 @@ def test_sums_are_plain_torch(interpreted: Callable[..., None]) -> None:
 @pytest.mark.parametrize("cases", [LINEAR, HIDDEN_LAYER + SINGLE], ids=["linear", "hidden layer and float32"])
 def test_sums_are_plain_torch_everywhere(interpreted: Callable[..., None], cases: list[str]) -> None:
     """Uneven neighbourhoods, own images, several tiles, all degrees, both precisions to what they can hold."""
-    interpreted("interpreted_surroundings.py", *cases)
+    interpreted("interpreted_pooling.py", *cases)
 
 
 @needs_triton
@@ -78,7 +78,7 @@ def test_sums_compile_and_fit(capability: int, l_max: int, hidden: int, dual: bo
 def test_sizes_without_a_kernel_are_told() -> None:
     """Depth, degree, widths and channels are named; usual sizes have no obstacle."""
     usual = (torch.zeros(8, 64 * 2),)
-    assert directions_obstacle(2, 64, usual) == "" and views_obstacle(64) == ""
+    assert directions_obstacle(2, 64, usual) == "" and pooling_obstacle(64) == ""
     assert directions_obstacle(2, 64, (torch.zeros(8, 64), torch.zeros(64, 64 * 2))) == ""
     assert "2 hidden layers" in directions_obstacle(2, 64, (*usual, *usual, *usual))
     assert "l_max is 4" in directions_obstacle(4, 64, usual)
@@ -86,7 +86,7 @@ def test_sizes_without_a_kernel_are_told() -> None:
     assert "hidden width: 129" in directions_obstacle(2, 64, (torch.zeros(8, 129), torch.zeros(129, 64 * 2)))
     assert "channels: 129, at most 128" in directions_obstacle(2, 129, (torch.zeros(8, 4), torch.zeros(4, 129 * 2)))
     assert "channels: 257" in directions_obstacle(1, 257, (torch.zeros(8, 257),))
-    assert "channels: 257" in views_obstacle(257)
+    assert "channels: 257" in pooling_obstacle(257)
 
 
 def test_sizes_without_a_kernel_are_computed_by_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:

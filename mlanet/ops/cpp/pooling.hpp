@@ -1,28 +1,28 @@
-// Two views of what surrounds an atom, Σ_j u x_j and log(1 + Σ_j u e^{x_j}), and their gradients.
+// Two ways to pool the neighbours of an atom, Σ_j u x_j and log(1 + Σ_j u e^{x_j}), and their gradients.
 #pragma once
 #include "simd.hpp"
 
 namespace mlanet {
 
-struct ViewSizes {
+struct PoolingSizes {
     int64_t centers, atoms, channels, threads;
 };
 
-template <class T, int P> struct ViewInputs {
+template <class T, int P> struct PoolingInputs {
     Array<T, P> features, envelope;
 };
 
-// `views` only for duals; `features` in a place of each thread's own.
-template <class T> struct ViewSums {
-    T *views, *features, *envelope;
+// `pooled` only for duals; `features` in a place of each thread's own.
+template <class T> struct PoolingSums {
+    T *pooled, *features, *envelope;
 };
 
-template <class T, int P> class Views {
+template <class T, int P> class Pooling {
   public:
     static constexpr int W = Lanes<T>::width;
     using Lane = Number<Vector<T>, P>;
 
-    Views(const ViewSizes& sizes, const ViewInputs<T, P>& given, const int64_t* neighbor, const int64_t* start)
+    Pooling(const PoolingSizes& sizes, const PoolingInputs<T, P>& given, const int64_t* neighbor, const int64_t* start)
         : s(sizes), in(given), neighbor_(neighbor), start_(start) {}
 
     // (2, C) at `out`.
@@ -30,11 +30,11 @@ template <class T, int P> class Views {
         for (int64_t c = 0; c < s.channels; c += W) around(i, c, out);
     }
 
-    // Gradients of <up, views>, up (2, C); for dual numbers their derivatives, and those of the views.
-    void gradient(int64_t i, const T* up, const ViewSums<T>& to) const {
+    // Gradients of <up, pooled>, up (2, C); for dual numbers their derivatives, and those of sum and maximum.
+    void gradient(int64_t i, const T* up, const PoolingSums<T>& to) const {
         for (int64_t e = start_[i]; e < start_[i + 1]; ++e) to.envelope[e] = 0;
         for (int64_t c = 0; c < s.channels; c += W) {
-            const Around found = around(i, c, P == 2 ? to.views + i * 2 * s.channels : nullptr);
+            const Around found = around(i, c, P == 2 ? to.pooled + i * 2 * s.channels : nullptr);
             const Vector<T> to_sum = load<T>(up + c), to_peak = load<T>(up + s.channels + c);
             for (int64_t e = start_[i]; e < start_[i + 1]; ++e) {
                 if (!(in.envelope.v[e] > 0)) continue;
@@ -53,8 +53,8 @@ template <class T, int P> class Views {
         Lane inverse;  // 1 / (e^{−peak} + Σ u e^{x − peak})
     };
 
-    const ViewSizes& s;
-    const ViewInputs<T, P>& in;
+    const PoolingSizes& s;
+    const PoolingInputs<T, P>& in;
     const int64_t *neighbor_, *start_;
 
     static Vector<T> power(Vector<T> x, Vector<T> peak) { return exponential<T>(x - peak); }
@@ -78,7 +78,7 @@ template <class T, int P> class Views {
     static Vector<T> log_change(Vector<T> x, Vector<T> peak) { return peak + logarithm(x); }
     static Vector<T> log_change(Dual<Vector<T>> x, Vector<T>) { return x.d / x.v; }
 
-    // The views of one vector of channels into `out` if it is given, and what their gradients need.
+    // Sum and maximum of one vector of channels into `out` if it is given, and what their gradients need.
     Around around(int64_t i, int64_t c, T* out) const {
         Vector<T> peak{};
         for (int64_t e = start_[i]; e < start_[i + 1]; ++e) {

@@ -1,6 +1,6 @@
-"""Runs the GPU kernels of first directions and views in Triton's interpreter against plain torch.
+"""Runs the GPU kernels of first directions and pooled neighbours in Triton's interpreter against plain torch.
 
-`TRITON_INTERPRET=1 python interpreted_surroundings.py float64|float32,HIDDEN_WIDTH,PROBLEM …`, a program of its own
+`TRITON_INTERPRET=1 python interpreted_pooling.py float64|float32,HIDDEN_WIDTH,PROBLEM …`, a program of its own
 for the same reason as `interpreted`; the folder above, where `operations` is, must be on the path.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from mlanet.ops import autograd
 from mlanet.ops.edge_degree import gpu as directions
 from mlanet.ops.edge_degree.gpu import GpuDirections
-from mlanet.ops.neighbor_pooling.gpu import GpuViews
+from mlanet.ops.neighbor_pooling.gpu import GpuPooling
 from mlanet.ops.rows import Rows
 
 MORE = (Problem("wide", (3, 0, 5), 2, 40, 2, 2), Problem("no_atoms", (), 1, 4, 2, 2))
@@ -47,7 +47,7 @@ def given(problem: Problem, hidden: int, dtype: torch.dtype) -> tuple[Rows, list
 def check(problem: Problem, hidden: int, dtype: torch.dtype) -> None:
     """Both operations are their references, values, first and second derivatives."""
     rows, inputs, layers = given(problem, hidden, dtype)
-    pairs = [(GpuDirections(problem.l_max, FACTOR, rows), inputs, layers), (GpuViews(rows), inputs[:2], [])]
+    pairs = [(GpuDirections(problem.l_max, FACTOR, rows), inputs, layers), (GpuPooling(rows), inputs[:2], [])]
     for operation, x, w in pairs:
         wide, weights = ([one.detach().double().requires_grad_() for one in part] for part in (x, w))
         wanted = derivatives(lambda o=operation, x=wide, w=weights: o.reference([*x, *w]), wide, weights, 1)

@@ -1,0 +1,234 @@
+"""`mlanet eos`, `mlanet elastic` and `mlanet phonon`: crystals and a model in; what they are like out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlanet.cli.computing import STEPS, computing
+from mlanet.cli.output import (
+    Files,
+    Json,
+    KeepGoing,
+    Model,
+    note,
+    print_json,
+    print_pairs,
+    print_table,
+    progress,
+    refused_part,
+    report_refused,
+)
+from mlanet.execution import Execution
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ase import Atoms
+
+    from mlanet.properties.files import Measure, Measured
+
+Index = Annotated[str, typer.Option(help="Frames of each file, as in ASE: -1 the last, : all.")]
+Relax = Annotated[
+    bool, typer.Option("--relax/--as-given", help="Relax the crystal first; or take it, and atoms in it, as given.")
+]
+Fmax = Annotated[float, typer.Option(help="eV/Å at which a crystal is at rest.", min=1e-8)]
+Steps = Annotated[int, typer.Option(help="At most, of each relaxation.", min=1)]
+
+
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for results and pictures; a second run goes on with it.")
+]
+
+
+@computing(*STEPS, dtype="float64")
+def eos(
+    files: Files,
+    model: Model,
+    span: Annotated[float, typer.Option(help="Largest relative change of the volume.", min=0.001, max=0.4)] = 0.06,
+    points: Annotated[int, typer.Option(help="Volumes.", min=5, max=101)] = 9,
+    relax: Relax = True,
+    fmax: Fmax = 0.01,
+    steps: Steps = 500,
+    index: Index = "-1",
+    output: Output = Path("eos"),
+    keep_going: KeepGoing = False,
+    json: Json = False,
+    *,
+    execution: Execution,
+) -> None:
+    """Equation of state of each crystal in FILES: volume, energy and bulk modulus at the minimum (Birch-Murnaghan).
+
+    The folder gets results.csv, results.jsonl and a picture of each crystal.
+    """
+    from mlanet.properties import equation_of_state
+    from mlanet.properties.plots import eos_picture
+    from mlanet.properties.rest import Rest
+
+    def measure(atoms: Atoms, where: str, stem: Path) -> dict[str, object]:
+        found = equation_of_state(atoms, span=span, points=points, relax=relax, rest=Rest(fmax, steps), where=where)
+        eos_picture(stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
+        return {**found.numbers, "points_A3_eV": [list(one) for one in zip(found.volumes, found.energies, strict=True)]}
+
+    options = {"span": span, "points": points, "relax": relax, "fmax": fmax, "steps": steps}
+    shown = {"volume_A3_per_atom": "V₀ Å³/atom>", "bulk_modulus_GPa": "B₀ GPa>", "bulk_modulus_derivative": "B₀′>"}
+    _run("eos", measure, shown, options, files, model, index, output, keep_going, json, execution)
+
+
+@computing(*STEPS, dtype="float64")
+def elastic(
+    files: Files,
+    model: Model,
+    strain: Annotated[float, typer.Option(help="Size of each strain.", min=1e-5, max=0.09)] = 0.005,
+    relax: Relax = True,
+    fmax: Fmax = 0.005,
+    steps: Steps = 500,
+    index: Index = "-1",
+    output: Output = Path("elastic"),
+    keep_going: KeepGoing = False,
+    json: Json = False,
+    *,
+    execution: Execution,
+) -> None:
+    """Elastic constants of each crystal in FILES: the tensor, moduli of a polycrystal (Hill), and whether it is stable.
+
+    The folder gets results.csv and results.jsonl, which has the tensors.
+    """
+    from mlanet.properties import elasticity
+    from mlanet.properties.rest import Rest
+
+    def measure(atoms: Atoms, where: str, stem: Path) -> dict[str, object]:
+        return elasticity(atoms, strain=strain, relax=relax, rest=Rest(fmax, steps), where=where).numbers
+
+    options = {"strain": strain, "relax": relax, "fmax": fmax, "steps": steps}
+    shown = {
+        "bulk_modulus_GPa": "bulk GPa>",
+        "shear_modulus_GPa": "shear GPa>",
+        "youngs_modulus_GPa": "Young GPa>",
+        "poisson_ratio": "Poisson>",
+        "stable": "stable",
+    }
+    _run("elastic", measure, shown, options, files, model, index, output, keep_going, json, execution)
+
+
+@computing(*STEPS, dtype="float64")
+def phonon(
+    files: Files,
+    model: Model,
+    size: Annotated[float, typer.Option(help="Å; least length of the supercell along each vector.", min=1)] = 10.0,
+    supercell: Annotated[str, typer.Option(help="Repeats in place of --size, such as 3,3,3.")] = "",
+    displacement: Annotated[float, typer.Option(help="Å.", min=1e-5, max=0.5)] = 0.01,
+    relax: Relax = True,
+    fmax: Fmax = 0.001,
+    steps: Steps = 1000,
+    index: Index = "-1",
+    output: Output = Path("phonon"),
+    keep_going: KeepGoing = False,
+    json: Json = False,
+    *,
+    execution: Execution,
+) -> None:
+    """Phonons of each crystal in FILES by phonopy: bands, density of states, thermal properties, imaginary modes.
+
+    The folder gets results.csv, results.jsonl, and of each crystal a picture, its thermal properties (CSV) and a YAML
+    with force constants, which phonopy-load reads. Needs the extra `phonons`.
+    """
+    from mlanet.files import write_columns
+    from mlanet.properties import phonons
+    from mlanet.properties.plots import phonon_picture
+    from mlanet.properties.rest import Rest
+
+    repeats = _repeats(supercell)
+
+    def measure(atoms: Atoms, where: str, stem: Path) -> dict[str, object]:
+        found = phonons(
+            atoms,
+            size=size,
+            supercell=repeats,
+            displacement=displacement,
+            relax=relax,
+            rest=Rest(fmax, steps),
+            where=where,
+        )
+        phonon_picture(stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
+        found.save(stem.with_name(f"{stem.name}_phonopy.yaml"))
+        write_columns(stem.with_name(f"{stem.name}_thermal.csv"), found.thermal)
+        return found.numbers
+
+    options = {"size": size, "supercell": supercell, "displacement": displacement, "relax": relax}
+    options |= {"fmax": fmax, "steps": steps}
+    shown = {
+        "stable": "stable",
+        "lowest_THz": "lowest THz>",
+        "highest_THz": "highest THz>",
+        "heat_capacity_300K_kB_per_atom": "C(300 K) k_B/atom>",
+    }
+    _run("phonon", measure, shown, options, files, model, index, output, keep_going, json, execution)
+
+
+def _repeats(text: str) -> tuple[int, int, int] | None:
+    """What --supercell says."""
+    if not text:
+        return None
+    words = text.replace("x", ",").split(",")
+    if len(words) != 3 or not all(word.strip().isdigit() and 0 < int(word) <= 100 for word in words):
+        raise typer.BadParameter(f"--supercell: '{text}' is not of the form 3,3,3")
+    a, b, c = map(int, words)
+    return a, b, c
+
+
+def _run(
+    name: str,
+    measure: Measure,
+    shown: dict[str, str],
+    options: Mapping[str, object],
+    files: Sequence[Path],
+    model: str,
+    index: str,
+    output: Path,
+    keep_going: bool,
+    json: bool,
+    execution: Execution,
+) -> None:
+    """Measure all structures, tell of each, and leave the table."""
+    from mlanet.calculator import MLANetCalculator
+    from mlanet.checkpoint import model_path, read_model_header
+    from mlanet.properties.files import Folder, measured
+    from mlanet.workflows.answers import Refusals
+
+    refused = Refusals() if keep_going else None
+    digest = read_model_header(model_path(model)).digest
+    settings = {"property": name, "model": digest, "dtype": execution.dtype, **options}
+    folder = Folder(output, settings)
+    calculator = MLANetCalculator(model, **execution.of_steps())
+    done = list(progress(measured(files, calculator, measure, folder, index, refused), f"mlanet {name}", None))
+    table = folder.table(done) if done else None
+    if json:
+        documents = [{"structure": one.structure, **one.numbers} for one in done]
+        print_json({"model": model, "results": documents, "folder": output, **refused_part(refused)})
+    else:
+        _print(done, shown)
+        old = sum(one.old for one in done)
+        if old:
+            note(f"{old} of {len(done)} were in {output} already")
+        if table is not None:
+            note(f"wrote {table}")
+    report_refused(refused)
+
+
+def _print(done: Sequence[Measured], shown: dict[str, str]) -> None:
+    """Everything single of one structure, or one line for each of many."""
+    if len(done) == 1:
+        numbers = {key: value for key, value in done[0].numbers.items() if not isinstance(value, list)}
+        print_pairs("", [(key.replace("_", " "), _text(value)) for key, value in numbers.items()])
+    elif done:
+        rows = [(one.structure.rsplit("/", 1)[-1], *(_text(one.numbers[key]) for key in shown)) for one in done]
+        print_table("", ("structure", *shown.values()), rows)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)

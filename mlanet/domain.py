@@ -1,0 +1,93 @@
+"""`Domain`: what a model file holds of where its model can be trusted. Fitted and read by `mlanet.limits`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PREFIX = "limits."
+"""Of the names of its tensors in a model file, where no weight has it."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The training set as the network sees it, and how large errors were on data held back; float64, on the CPU.
+
+    Z species in the order of `Statistics.species`, C features of an atom (`Prediction.features`).
+
+    - mean (Z, C) · whiten (Z or 1, C, C): y = (x − mean) whiten has unit covariance over the training atoms of a
+      species (of all species where there are many, to keep the file small)
+    - reach (Z,): |y| / √C of the farthest atom, a little widened · coordination (Z, 2): least and most
+    - rigidity (C, C): inverse of the second moment of the structures' mean features, with a small ridge
+    - energy (3,), forces (K,), stress (3,): coefficients of the logarithm of a standard error (`mlanet.limits.errors`);
+      empty where no data were held back
+    """
+
+    mean: Tensor
+    whiten: Tensor
+    reach: Tensor
+    coordination: Tensor
+    rigidity: Tensor
+    energy: Tensor
+    forces: Tensor
+    stress: Tensor
+
+    def problem(self, n_species: int) -> str:
+        """Why this cannot belong to a model of so many species; empty if it can."""
+        tensors = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        if self.mean.dim() != 2 or len(self.mean) != n_species:
+            return f"limits.mean has the shape {tuple(self.mean.shape)}, expected {n_species} rows"
+        width = self.mean.shape[1]
+        expected: dict[str, list[tuple[int, ...]]] = {
+            "reach": [(n_species,)],
+            "coordination": [(n_species, 2)],
+            "rigidity": [(width, width)],
+            "whiten": [(n_species, width, width), (1, width, width)],
+            "energy": [(0,), (3,)],
+            "stress": [(0,), (3,)],
+            "forces": [(0,), (n_species + 2 + width,)],
+        }
+        for name, shapes in expected.items():
+            if tuple(tensors[name].shape) not in shapes:
+                return f"limits.{name} has the shape {tuple(tensors[name].shape)}, expected {shapes[-1]}"
+        for name, one in tensors.items():
+            if not bool(torch.isfinite(one).all()):
+                return f"limits.{name} holds NaN or infinity"
+        return ""
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor], n_species: int) -> Domain | None:
+        """From the tensors of a model file; None where it has none, as in files from before.
+
+        Raises:
+            ValueError: some of them are missing, there are others, or they are not of a model of so many species.
+        """
+        found = {name.removeprefix(PREFIX): one.double() for name, one in tensors.items() if name.startswith(PREFIX)}
+        if not found:
+            return None
+        names = {one.name for one in dataclasses.fields(cls)}
+        if set(found) != names:
+            raise ValueError(f"limits hold {sorted(found)}, expected {sorted(names)}")
+        domain = cls(**found)
+        if problem := domain.problem(n_species):
+            raise ValueError(problem)
+        return domain
+
+
+def tensors_of(domain: Domain | None) -> dict[str, Tensor]:
+    """As they stand in a model file, the large ones in float32; nothing where there is no domain."""
+    if domain is None:
+        return {}
+    large = ("mean", "whiten")
+    named = {one.name: getattr(domain, one.name) for one in dataclasses.fields(domain)}
+    return {PREFIX + name: one.to(torch.float32) if name in large else one for name, one in named.items()}
+
+
+def parted(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Those of a model file as weights, and as parts of a domain."""
+    weights = {name: one for name, one in tensors.items() if not name.startswith(PREFIX)}
+    return weights, {name: one for name, one in tensors.items() if name.startswith(PREFIX)}

@@ -1,0 +1,167 @@
+"""Plain facts of a structure that lie beyond the training set: pairs never seen, too close, too dense, too bare."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from mlanet.crowding import HALF_POWER, crowding
+from mlanet.domain import Domain
+from mlanet.graph import AtomicGraph
+from mlanet.limits.measure import coordination
+from mlanet.statistics import Statistics
+
+CLOSE = (0.95, 0.9)
+"""Of the closest distance in training: at the edge, and outside; thermal motion of the same kind reaches 0.95."""
+CROWDED = (0.97, 0.93)
+"""Of the scale of lengths at which an atom is as crowded as the most crowded one in training."""
+BARE = (0.9, 0.7)
+"""Of the least coordination in training."""
+FULL = (1.1, 1.4)
+"""Of the largest coordination in training."""
+NAMED = 3
+"""Atoms that a reason names."""
+
+
+class Reason(NamedTuple):
+    """Why a structure is not inside: 1 at the edge, 2 outside; in words; and which atoms."""
+
+    grade: int
+    text: str
+    atoms: list[int]
+
+
+class Tables(NamedTuple):
+    """The statistics as tensors.
+
+    - row (256,): of each atomic number, −1 if unknown · scale (Z,) · closest, wall (Z²,) Å; empty where unknown
+    """
+
+    row: Tensor
+    scale: Tensor
+    closest: Tensor
+    wall: Tensor
+
+
+class Around(NamedTuple):
+    """What all facts are drawn from.
+
+    - graph: on the CPU · species (N,) rows of the statistics · kind (E,) entry of a pair in `Tables.closest`
+    - vectors (E, 3) Å · distance (E,) Å
+    """
+
+    graph: AtomicGraph
+    species: Tensor
+    kind: Tensor
+    vectors: Tensor
+    distance: Tensor
+
+
+def facts(domain: Domain, statistics: Statistics, around: Around) -> Iterator[Reason]:
+    """Every fact that puts a structure beyond the training set."""
+    if statistics.closest:
+        yield from _pairs(statistics, around)
+    if statistics.crowding:
+        yield from _crowded(statistics, around)
+    yield from _coordinated(domain, around)
+
+
+def named(graph: AtomicGraph, atoms: Tensor) -> str:
+    """`atoms 3 (Si), 5 (Si) and 12 more`."""
+    first = [f"{int(one)} ({chemical_symbols[int(graph.numbers[one])]})" for one in atoms[:NAMED]]
+    more = f" and {len(atoms) - NAMED} more" if len(atoms) > NAMED else ""
+    return f"atom{'s' * (len(atoms) > 1)} {', '.join(first)}{more}"
+
+
+def _pairs(statistics: Statistics, around: Around) -> Iterator[Reason]:
+    """Two elements never seen as neighbours; pairs nearer than the closest one seen."""
+    graph, kind, n = around.graph, around.kind, len(statistics.species)
+    closest = tables(statistics).closest[kind]
+    ratio = around.distance / closest  # infinite where there was none
+    if not bool((ratio < CLOSE[0]).any()) and bool((closest > 0).all()):
+        return
+    unseen = closest == 0
+    for one in kind[unseen].unique().tolist():
+        a, b = divmod(one, n)
+        if a <= b:
+            atoms = graph.center[unseen & ((kind == one) | (kind == b * n + a))].unique()
+            pair = "-".join(chemical_symbols[statistics.species[each]] for each in (a, b))
+            text = f"{pair}: the training set has no such neighbours within {graph.cutoff:g} Å ({named(graph, atoms)})"
+            yield Reason(2, text, atoms.tolist())
+    near = ratio < CLOSE[0]
+    if bool(near.any()):
+        worst = int(ratio.argmin())
+        atoms = torch.cat([graph.center[worst : worst + 1], graph.center[near].unique()])
+        pair = "-".join(chemical_symbols[int(graph.numbers[one[worst]])] for one in (graph.center, graph.neighbor))
+        grade = 2 if float(ratio[worst]) < CLOSE[1] else 1
+        known = float(closest[worst])
+        text = f"{pair} {float(around.distance[worst]):.2f} Å apart; the closest in training was {known:.2f} Å"
+        yield Reason(grade, f"{text} ({named(graph, graph.center[near].unique())})", atoms.unique().tolist())
+
+
+def _crowded(statistics: Statistics, around: Around) -> Iterator[Reason]:
+    """Atoms that all their neighbours together press more than any atom in training."""
+    graph, wall = around.graph, tables(statistics).wall[around.kind]
+    rho = crowding(around.vectors, wall, graph.center, graph.n_atoms, graph.cutoff)
+    most = max(statistics.crowding)
+    if most <= 0:
+        return
+    if not bool((rho > most * CROWDED[0] ** (-2 * HALF_POWER)).any()):
+        return
+    stretch = (rho / most).clamp(min=1e-12) ** (-1 / (2 * HALF_POWER))
+    yield from _beyond(graph, stretch < CROWDED[0], stretch < CROWDED[1], "more crowded than any in training")
+
+
+def _coordinated(domain: Domain, around: Around) -> Iterator[Reason]:
+    """Atoms with fewer or more neighbours than any of their element in training."""
+    graph = around.graph
+    found = coordination(graph, around.distance)
+    least, most = domain.coordination[around.species].unbind(1)
+    if not bool(((found < BARE[0] * least - 1e-9) | (found > FULL[0] * most + 1e-9)).any()):
+        return
+    known = most > 0
+    for low, factors, word in ((True, BARE, "fewer"), (False, FULL, "more")):
+        limit = least if low else most
+        edge, outside = (
+            known & ((found < one * limit - 1e-9) if low else (found > one * limit + 1e-9)) for one in factors
+        )
+        if not bool(edge.any()):
+            continue
+        far = (found - limit).abs() / limit.clamp(min=1e-9)
+        worst = int(torch.where(edge, far, -1.0).argmax())
+        symbol = chemical_symbols[int(graph.numbers[worst])]
+        text = (
+            f"{word} neighbours than any {symbol} in training: {float(found[worst]):.2f}, "
+            f"{'at least' if low else 'at most'} {float(limit[worst]):.2f} there, counted by distance"
+        )
+        yield from _beyond(graph, edge, outside, text)
+
+
+def _beyond(graph: AtomicGraph, edge: Tensor, outside: Tensor, text: str) -> Iterator[Reason]:
+    """One reason for all atoms of a mask, as grave as the gravest."""
+    if bool(edge.any()):
+        atoms = edge.nonzero().flatten()
+        yield Reason(2 if bool(outside.any()) else 1, f"{text} ({named(graph, atoms)})", atoms.tolist())
+
+
+def around(graph: AtomicGraph, statistics: Statistics) -> Around:
+    """Distances and species of some structures, on the CPU in float64."""
+    graph = graph.to("cpu", torch.float64)
+    species = tables(statistics).row[graph.numbers]
+    vectors = graph.edge_vectors()
+    kind = species[graph.center] * len(statistics.species) + species[graph.neighbor]
+    return Around(graph, species, kind, vectors, vectors.square().sum(dim=1).sqrt())
+
+
+@functools.lru_cache(maxsize=16)
+def tables(statistics: Statistics) -> Tables:
+    """Made once for each model."""
+    index = torch.full((256,), -1, dtype=torch.int64)
+    index[list(statistics.species)] = torch.arange(len(statistics.species))
+    closest, wall = (torch.tensor(one, dtype=torch.float64).flatten() for one in (statistics.closest, statistics.wall))
+    return Tables(index, torch.tensor(statistics.scale, dtype=torch.float64), closest, wall)

@@ -1,0 +1,209 @@
+"""Fit a `Domain`: the training set in the words of the network, and errors on data held back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlanet.data.samples import Sample
+from mlanet.domain import Domain
+from mlanet.graph import AtomicGraph, Prediction, batch_graphs, batch_labels
+from mlanet.inference import predict
+from mlanet.limits.assess import force_std, measured, spread_of_forces, stress_measure
+from mlanet.limits.errors import fitted, scale_of
+from mlanet.limits.facts import around
+from mlanet.limits.measure import coordination, distances, force_columns, structure_features
+from mlanet.potential import Potential
+
+MOST_STRUCTURES = 2000
+"""Of the training set, drawn by a fixed seed; features of more say nothing new."""
+MARGIN = 1.15
+"""By which the reach exceeds the farthest atom, so that a frame more of the same kind stays inside."""
+SPREAD_RIDGE = 1e-6
+"""Of the mean variance, added to every variance of the features."""
+RIGIDITY_RIDGE = 1e-6
+"""ς² as a fraction of the mean eigenvalue of the second moment of structures' features."""
+OWN_SPREAD = 16
+"""Species, up to so many of which each has a covariance of its own."""
+FEWEST = 5
+"""Structures held back, below which no error is fitted."""
+OF_ENERGY = (1.0, 0.3)
+"""Powers of rigidity and of the forces' standard error, that of an energy is thought to follow before data speak."""
+OF_STRESS = (0.0, 1.0)
+"""The same of a stress."""
+DIRECTION_RIDGE = 10.0
+"""λ of where an atom lies in feature space, in components of forces; of other columns 1."""
+
+
+class Seen(NamedTuple):
+    """A sample with what the potential says of it."""
+
+    sample: Sample
+    prediction: Prediction
+
+
+def fit_domain(
+    potential: Potential, training: Sequence[Sample], held: Sequence[Sample], seed: int = 0, max_edges: int = 20_000
+) -> Domain | None:
+    """Where a potential can be trusted, from its training set and from labelled structures held back.
+
+    Costs a prediction of each. Without structures held back (`FEWEST`) the errors stay unknown.
+
+    Args:
+        potential: trained; answers in evaluation mode, and is left as it was.
+        training: samples it was trained on · held: samples it was not.
+        seed: of the choice where there are more than `MOST_STRUCTURES` · max_edges: bounds a batch
+    Returns:
+        None for a model that shows no features of its atoms (`Model.last_linear`), or without training data.
+    """
+    chosen = _chosen(training, seed)
+    seen = _watched(potential, chosen, max_edges)
+    kept = _watched(potential, _chosen(held, seed), max_edges)
+    if not seen or seen[0].prediction.features is None:
+        return None
+    domain = _spread(potential, seen)
+    domain = _reaching(domain, potential, seen, kept)
+    return _with_errors(domain, potential, kept) if len(kept) >= FEWEST else domain
+
+
+def _chosen(samples: Sequence[Sample], seed: int) -> list[Sample]:
+    """At most `MOST_STRUCTURES`."""
+    if len(samples) <= MOST_STRUCTURES:
+        return list(samples)
+    order = np.random.default_rng(seed).permutation(len(samples))[:MOST_STRUCTURES]
+    return [samples[index] for index in sorted(order.tolist())]
+
+
+def _watched(potential: Potential, samples: Sequence[Sample], max_edges: int) -> list[Seen]:
+    """What the potential says, features included."""
+    before, potential.watched = potential.watched, True
+    try:
+        found = predict(potential, [sample.graph for sample in samples], max_edges=max_edges)
+        return [Seen(*one) for one in zip(samples, found, strict=True)]
+    finally:
+        potential.watched = before
+
+
+def _rows(potential: Potential, seen: Sequence[Seen]) -> tuple[Tensor, Tensor]:
+    """Features (N, C) and species (N,) of all atoms."""
+    index = potential.species_index.cpu()
+    features = [one.prediction.features for one in seen]
+    together = torch.cat([one.double() for one in features if one is not None])
+    return together, torch.cat([index[one.sample.graph.numbers] for one in seen])
+
+
+def _spread(potential: Potential, seen: Sequence[Seen]) -> Domain:
+    """Means, covariances and the rigidity of the weights; the rest is for later."""
+    features, species = _rows(potential, seen)
+    n_species, width = len(potential.species), features.shape[1]
+    counts = torch.bincount(species, minlength=n_species).double()
+    mean = torch.zeros(n_species, width, dtype=torch.float64).index_add(0, species, features)
+    mean = torch.where(counts[:, None] > 0, mean / counts.clamp(min=1)[:, None], features.mean(dim=0))
+    centred = features - mean[species]
+    pooled = centred.T @ centred / max(len(features) - 1, 1)
+    spreads = [pooled]
+    if n_species <= OWN_SPREAD:
+        # A rare element borrows from all: its own covariance weighs as many atoms as it has, the common one C.
+        own = [centred[species == row] for row in range(n_species)]
+        spreads = [(one.T @ one + width * pooled) / (len(one) + width) for one in own]
+    scale = torch.tensor(potential.statistics.scale, dtype=torch.float64)
+    f = torch.cat([_mean_features(one, scale, potential) for one in seen])
+    moment = f.T @ f / len(f)
+    ridge = RIGIDITY_RIDGE * float(moment.trace()) / width + 1e-300
+    none = torch.zeros(0, dtype=torch.float64)
+    return Domain(
+        mean=mean.float().double(),
+        whiten=torch.stack([_whitening(one) for one in spreads]).float().double(),
+        reach=torch.ones(n_species, dtype=torch.float64),
+        coordination=torch.zeros(n_species, 2, dtype=torch.float64),
+        rigidity=torch.linalg.inv(moment + ridge * torch.eye(width, dtype=torch.float64)),
+        energy=none,
+        forces=none,
+        stress=none,
+    )
+
+
+def _whitening(covariance: Tensor) -> Tensor:
+    """V (Λ + ε)^−½ of a covariance V Λ Vᵀ."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return vectors / (values.clamp(min=0) + SPREAD_RIDGE * values.clamp(min=0).mean() + 1e-24).sqrt()
+
+
+def _mean_features(one: Seen, scale: Tensor, potential: Potential) -> Tensor:
+    """(1, C) of `structure_features`."""
+    assert one.prediction.features is not None
+    graph = one.sample.graph
+    return structure_features(one.prediction.features, scale[potential.species_index.cpu()[graph.numbers]], graph)
+
+
+def _reaching(domain: Domain, potential: Potential, seen: Sequence[Seen], kept: Sequence[Seen]) -> Domain:
+    """How far the farthest atoms are, of the training set and of what was held back, which is of the same kind."""
+    n_species = len(potential.species)
+    reach = torch.zeros(n_species, dtype=torch.float64)
+    least = torch.full((n_species,), torch.inf, dtype=torch.float64)
+    most = torch.zeros(n_species, dtype=torch.float64)
+    for one in (*seen, *kept):
+        assert one.prediction.features is not None
+        where = around(one.sample.graph, potential.statistics)
+        away, _ = distances(domain, one.prediction.features, where.species)
+        count = coordination(where.graph, where.distance)
+        reach = reach.scatter_reduce(0, where.species, away, "amax")
+        least = least.scatter_reduce(0, where.species, count, "amin")
+        most = most.scatter_reduce(0, where.species, count, "amax")
+    least = torch.where(torch.isfinite(least), least, 0.0)
+    reach = torch.where(reach > 0, reach, 1.0)
+    return dataclasses.replace(domain, reach=MARGIN * reach, coordination=torch.stack([least, most], dim=1))
+
+
+def _with_errors(domain: Domain, potential: Potential, kept: Sequence[Seen]) -> Domain:
+    """Coefficients of the standard errors, of whatever is labelled."""
+    graph = batch_graphs([_without_pairs(one.sample.graph) for one in kept])
+    labels = batch_labels([one.sample.labels for one in kept])
+    features, _ = _rows(potential, kept)
+    forces = torch.cat([one.prediction.forces for one in kept]).double()
+    where = around(graph, potential.statistics)
+    found = measured(domain, potential.statistics, where, features, forces)
+    energy = torch.cat([one.prediction.energy for one in kept])
+    wrong_energy = ((energy - labels.energy) / graph.atoms_per_structure()).square()
+    wrong = (forces - labels.forces).square().mean(dim=1)
+    known = torch.isfinite(wrong)
+    per_force = None
+    if int(known.sum()) >= FEWEST:
+        columns = force_columns(domain, found.species, found.force, found.away, found.white)
+        coefficients = _force_coefficients(columns[known], wrong[known], len(potential.species))
+        domain = dataclasses.replace(domain, forces=coefficients)
+        per_force = force_std(domain, found, torch.ones_like(found.away))
+        stress = torch.cat([one.prediction.stress for one in kept]).double()
+        wrong = (stress - labels.stress).square().mean(dim=(1, 2))
+        measure = stress_measure(per_force, graph)
+        domain = dataclasses.replace(domain, stress=_calibrated(wrong, found.energy, measure, OF_STRESS))
+    spread = spread_of_forces(per_force, graph)
+    return dataclasses.replace(domain, energy=_calibrated(wrong_energy, found.energy, spread, OF_ENERGY))
+
+
+def _without_pairs(graph: AtomicGraph) -> AtomicGraph:
+    """The atoms alone: all that errors are fitted to, in a fraction of the memory."""
+    return dataclasses.replace(graph, center=graph.center[:0], neighbor=graph.neighbor[:0], shift=graph.shift[:0])
+
+
+def _calibrated(wrong: Tensor, rigid: Tensor, spread: Tensor, prior: tuple[float, float]) -> Tensor:
+    """(3,) of `scale_of` where enough is labelled, else empty."""
+    known = torch.isfinite(wrong) & torch.isfinite(spread)
+    if int(known.sum()) < FEWEST:
+        return torch.zeros(0, dtype=torch.float64)
+    return scale_of(wrong[known], rigid[known], spread[known], prior)
+
+
+def _force_coefficients(columns: Tensor, squared: Tensor, n_species: int) -> Tensor:
+    """θ of the forces: three components of each atom; at first all alike, growing with the square root of distance."""
+    prior = torch.zeros(columns.shape[1], dtype=torch.float64)
+    prior[n_species + 1] = 0.5
+    prior[:n_species] = 0.5 * torch.log(squared.mean() + 1e-300)
+    ridge = torch.ones_like(prior)
+    ridge[n_species + 2 :] = DIRECTION_RIDGE
+    return fitted(columns, squared, torch.full_like(squared, 3.0), prior, ridge)

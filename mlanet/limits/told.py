@@ -1,0 +1,33 @@
+"""An assessment in the words of ASE and of extxyz."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ase import Atoms
+
+from mlanet.limits.assess import UNKNOWN, Assessment
+
+
+def assessed_results(assessment: Assessment) -> dict[str, Any]:
+    """For `Calculator.results`: extrapolation, and what standard errors are known; empty where nothing is."""
+    if assessment.extrapolation == UNKNOWN:
+        return {}
+    named = {
+        "energy_std": assessment.energy_std,
+        "forces_std": assessment.forces_std,
+        "stress_std": assessment.stress_std,
+    }
+    return {"extrapolation": assessment.extrapolation} | {name: it for name, it in named.items() if it is not None}
+
+
+def with_assessment(atoms: Atoms, assessment: Assessment) -> None:
+    """Write it into `info` and `arrays`, which an extxyz file keeps: extrapolation, its reason, and standard errors."""
+    results = assessed_results(assessment)
+    if assessment.energies_std is not None:
+        results["energies_std"] = assessment.energies_std
+    for name, value in results.items():
+        place = atoms.arrays if name in ("forces_std", "energies_std") else atoms.info
+        place[name] = value
+    if assessment.reasons:
+        atoms.info["extrapolation_reason"] = assessment.reason

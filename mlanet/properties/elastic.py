@@ -1,0 +1,124 @@
+"""Elastic constants from stresses of strained crystals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from mlanet.properties.rest import Rest, at_rest, require_crystal
+from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
+
+
+@dataclass(frozen=True)
+class Elasticity:
+    """C_ij in GPa, Voigt order xx, yy, zz, yz, xz, xy, and what follows from it.
+
+    - tensor (6, 6) · bulk_modulus, shear_modulus, youngs_modulus: GPa, of a polycrystal (Voigt, Reuss, Hill)
+    - poisson_ratio · anisotropy: universal index, 0 for an isotropic crystal
+    - softest: smallest eigenvalue of the tensor, GPa; stable: whether it is positive
+    """
+
+    tensor: NDArray[np.float64]
+    bulk_modulus: float
+    shear_modulus: float
+    youngs_modulus: float
+    poisson_ratio: float
+    anisotropy: float
+    softest: float
+
+    @property
+    def stable(self) -> bool:
+        """No small strain lowers the energy."""
+        return self.softest > 0
+
+    @property
+    def numbers(self) -> dict[str, object]:
+        """With units in the names."""
+        return {
+            "bulk_modulus_GPa": self.bulk_modulus,
+            "shear_modulus_GPa": self.shear_modulus,
+            "youngs_modulus_GPa": self.youngs_modulus,
+            "poisson_ratio": self.poisson_ratio,
+            "anisotropy": self.anisotropy,
+            "softest_GPa": self.softest,
+            "stable": self.stable,
+            "tensor_GPa": np.round(self.tensor, 4).tolist(),
+        }
+
+
+def elasticity(
+    atoms: Atoms,
+    *,
+    strain: float = 0.005,
+    relax: bool = True,
+    rest: Rest = Rest(fmax=0.005),  # noqa: B008 - frozen
+    where: str = "structure",
+) -> Elasticity:
+    """C_ij = ∂σ_i/∂ε_j by central differences of the six strains, atoms relaxed in each strained cell.
+
+    Fitted, and averaged over the symmetry of the crystal, by pymatgen's `ElasticTensor`.
+
+    Args:
+        atoms: a crystal with a calculator; not changed.
+        strain: size of each strain, both ways; shears as engineering strains.
+        relax: relax the crystal first, and the atoms of each strained cell; else both stay as they are.
+        rest: when it counts as relaxed.
+        where: named in errors.
+    Raises:
+        GeometryError: no crystal, or no rest.
+        ConfigError: a model whose stress is no gradient.
+    """
+    if not 0 < strain < 0.1:
+        raise ValueError(f"strain must lie between 0 and 0.1, got {strain}")
+    require_crystal(atoms, "an elastic tensor", where)
+    base = at_rest(atoms, "full", rest, where) if relax else atoms
+    strains, stresses = [], []
+    for component in range(6):
+        for size in (-strain, strain):
+            small = np.zeros(6)
+            small[component] = size
+            strained = base.copy()
+            strained.calc = atoms.calc
+            strained.set_cell(base.cell.array @ (np.eye(3) + matrix(small)), scale_atoms=True)
+            if relax:
+                name = ["xx", "yy", "zz", "yz", "xz", "xy"][component]
+                strained = at_rest(strained, "fixed", rest, f"{where}, strained by {size:+g} along {name}")
+            strains.append(small)
+            stresses.append(strained.get_stress() * EV_PER_CUBIC_ANGSTROM_IN_GPA)
+    return _averaged(base, np.array(strains), np.array(stresses))
+
+
+def matrix(strain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, 3) of a strain in Voigt order with engineering shears."""
+    found = np.zeros((3, 3))
+    for value, a, b in zip(strain, *VOIGT, strict=True):
+        found[a, b] = found[b, a] = value if a == b else value / 2
+    return found
+
+
+def _averaged(atoms: Atoms, strains: NDArray[np.float64], stresses: NDArray[np.float64]) -> Elasticity:
+    """The tensor that fits, symmetric and with the symmetry of the crystal."""
+    from pymatgen.analysis.elasticity import ElasticTensor, Strain, Stress
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    bare = Atoms(atoms.numbers, cell=atoms.cell, scaled_positions=atoms.get_scaled_positions(), pbc=True)
+    structure = AseAtomsAdaptor.get_structure(bare)
+    tensor = ElasticTensor.from_independent_strains(
+        [Strain.from_voigt(one) for one in strains],
+        [Stress.from_voigt(one) for one in stresses],
+        eq_stress=Stress.from_voigt(stresses.mean(axis=0)),
+    )
+    tensor = tensor.fit_to_structure(structure, symprec=0.01).voigt_symmetrized
+    voigt = np.array(tensor.voigt)
+    return Elasticity(
+        tensor=voigt,
+        bulk_modulus=float(tensor.k_vrh),
+        shear_modulus=float(tensor.g_vrh),
+        youngs_modulus=float(tensor.y_mod) / 1e9,
+        poisson_ratio=float(tensor.homogeneous_poisson),
+        anisotropy=float(tensor.universal_anisotropy),
+        softest=float(np.linalg.eigvalsh(voigt).min()),
+    )

@@ -1,0 +1,127 @@
+"""Equation of state: energy against volume, and what compresses a crystal."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.eos import EquationOfState as Fit
+from numpy.typing import NDArray
+
+from mlanet.errors import GeometryError
+from mlanet.properties.rest import Rest, at_rest, require_crystal
+from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
+
+
+@dataclass(frozen=True)
+class EquationOfState:
+    """E(V) of Birch and Murnaghan through computed points.
+
+    - volumes Å³ and energies eV (P,), of the cell as given · n_atoms
+    - volume V₀ Å³, energy E₀ eV, bulk_modulus B₀ GPa, derivative B₀′ · misfit: root mean square, eV/atom
+    """
+
+    volumes: NDArray[np.float64]
+    energies: NDArray[np.float64]
+    n_atoms: int
+    volume: float
+    energy: float
+    bulk_modulus: float
+    derivative: float
+    misfit: float
+
+    def at(self, volumes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The fitted energies, eV, at volumes, Å³."""
+        from ase.eos import birchmurnaghan
+
+        stiffness = self.bulk_modulus / EV_PER_CUBIC_ANGSTROM_IN_GPA
+        return birchmurnaghan(volumes, self.energy, stiffness, self.derivative, self.volume)
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Per atom, with units in the names."""
+        return {
+            "volume_A3_per_atom": self.volume / self.n_atoms,
+            "energy_eV_per_atom": self.energy / self.n_atoms,
+            "bulk_modulus_GPa": self.bulk_modulus,
+            "bulk_modulus_derivative": self.derivative,
+            "misfit_meV_per_atom": 1e3 * self.misfit,
+        }
+
+
+def equation_of_state(
+    atoms: Atoms,
+    *,
+    span: float = 0.06,
+    points: int = 9,
+    relax: bool = True,
+    rest: Rest = Rest(),  # noqa: B008 - frozen
+    where: str = "structure",
+) -> EquationOfState:
+    """Energies at volumes around the minimum, and the fit of Birch and Murnaghan (third order).
+
+    Args:
+        atoms: a crystal with a calculator; not changed.
+        span: largest relative change of the volume, both ways.
+        points: volumes.
+        relax: relax the crystal first, and atoms and shape of the cell at each volume; else the structure is scaled.
+        rest: when it counts as relaxed.
+        where: named in errors.
+    Raises:
+        GeometryError: no crystal, no rest, or no minimum among the volumes.
+        ConfigError: a model whose forces are no gradient.
+    """
+    if not 0 < span < 0.5 or points < 5:
+        raise ValueError(f"span must lie between 0 and 0.5 and points be at least 5, got {span} and {points}")
+    require_crystal(atoms, "an equation of state", where)
+    base = at_rest(atoms, "full", rest, where) if relax else atoms
+    found = []
+    for factor in np.linspace(1 - span, 1 + span, points):
+        scaled = base.copy()
+        scaled.calc = atoms.calc
+        scaled.set_cell(base.cell * factor ** (1 / 3), scale_atoms=True)
+        here = f"{where}, at {factor:.3f} of its volume"
+        scaled = at_rest(scaled, "shape", rest, here) if relax else scaled
+        found.append((scaled.cell.volume, scaled.get_potential_energy()))
+    volumes, energies = np.array(found).T
+    return fitted(volumes, energies, len(atoms), where)
+
+
+def fitted(
+    volumes: NDArray[np.float64], energies: NDArray[np.float64], n_atoms: int, where: str = "structure"
+) -> EquationOfState:
+    """The fit through given points, Å³ and eV of one cell.
+
+    Raises:
+        GeometryError: no minimum among them.
+    """
+    least = int(np.argmin(energies))
+    if least in (0, len(energies) - 1):
+        side = "smallest" if least == 0 else "largest"
+        raise GeometryError(
+            f"{where}: the energy is lowest at the {side} volume, so there is no minimum to fit; "
+            "relax the crystal first or take a wider span"
+        )
+    fit = Fit(volumes, energies, eos="birchmurnaghan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            volume, energy, stiffness = fit.fit(warn=False)
+        except (RuntimeError, ValueError, np.linalg.LinAlgError):
+            raise GeometryError(f"{where}: no equation of Birch and Murnaghan fits these energies") from None
+    if not volumes.min() < volume < volumes.max() or stiffness <= 0:
+        raise GeometryError(f"{where}: no equation of Birch and Murnaghan fits these energies")
+    result = EquationOfState(
+        volumes,
+        energies,
+        n_atoms,
+        float(volume),
+        float(energy),
+        float(stiffness) * EV_PER_CUBIC_ANGSTROM_IN_GPA,
+        float(fit.eos_parameters[2]),
+        0.0,
+    )
+    misfit = float(np.sqrt(np.mean((result.at(volumes) - energies) ** 2))) / n_atoms
+    return EquationOfState(**{**vars(result), "misfit": misfit})

@@ -1,0 +1,165 @@
+"""A property of many structures from files: one folder of results, which a second run goes on with."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase import Atoms
+
+from mlanet.data.formats import Refused, structure_files
+from mlanet.data.read import Frame, read_frames
+from mlanet.errors import ConfigError, MLANetError, OutputError
+from mlanet.files import append_whole, cut_back, end_of_lines, write_whole
+from mlanet.ownership import owned
+from mlanet.workflows.answers import named
+
+RESULTS, SETTINGS, TABLE = "results.jsonl", "settings.json", "results.csv"
+
+Measure = Callable[[Atoms, str, Path], Mapping[str, object]]
+"""A structure with its calculator, its place for errors, and the stem of its files -> numbers by name and unit."""
+
+
+class Measured(NamedTuple):
+    """What was found of one structure, now or by an earlier run (`old`)."""
+
+    structure: str
+    numbers: dict[str, Any]
+    old: bool = False
+
+
+class Folder:
+    """Results of one property with one set of settings, a line for each structure, found again by its content.
+
+    Args:
+        path: made if it is missing.
+        settings: `property` (the command), model and options; a folder of others is refused.
+    Raises:
+        ConfigError: a folder of another property, model or options.
+        OutputError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, object]) -> None:
+        self.path, self.what = path, f"mlanet {settings['property']}"
+        text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+        place = path / SETTINGS
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            before = place.read_text() if place.exists() else None
+        except (OSError, UnicodeDecodeError) as error:
+            raise OutputError(
+                f"{path}: cannot be used as a folder: {getattr(error, 'strerror', None) or error}"
+            ) from None
+        if before is not None and before != text:
+            raise ConfigError(f"{path} holds results of other settings ({_changes(before, settings)}); choose --output")
+        if before is None:
+            write_whole(place, text.encode())
+        self.known = self._read()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        """Complete lines of an earlier run, by print."""
+        place = self.path / RESULTS
+        if not place.exists():
+            return {}
+        cut_back(place, end_of_lines(place))
+        try:
+            records = [json.loads(line) for line in place.read_text().splitlines()]
+            return {one["print"]: one for one in records}
+        except (ValueError, KeyError, TypeError):
+            raise OutputError(f"{place}: is no list of results; move it away or choose another --output") from None
+
+    def add(self, record: dict[str, Any]) -> None:
+        """A line, whole."""
+        append_whole(self.path / RESULTS, (json.dumps(record) + "\n").encode())
+        self.known[record["print"]] = record
+
+    def table(self, done: Sequence[Measured]) -> Path:
+        """`results.csv`: a row for each structure, a column for each single number."""
+        rows = [{"structure": one.structure, **_single(one.numbers)} for one in done]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self.path / TABLE, text.getvalue().encode())
+        return self.path / TABLE
+
+
+def measured(
+    files: Sequence[Path], calculator: Any, measure: Measure, folder: Folder, index: str, refused: Refused | None = None
+) -> Iterator[Measured]:
+    """One structure after another, each written as it is finished; what the folder has already is not computed again.
+
+    Args:
+        files: of structures, or folders of files.
+        calculator: of the model.
+        measure: the property.
+        folder: of the results.
+        index: which frames of each file, as in ASE.
+        refused: is handed errors of files and structures, which are passed over; None: the error is raised.
+    Raises:
+        MLANetError: with file and frame; what was finished before stays.
+    """
+    with owned(folder.path, folder.what):
+        for frame, path in _frames(files, index, refused):
+            content = _print(frame.atoms)
+            if content in folder.known:
+                yield Measured(frame.where, folder.known[content]["numbers"], old=True)
+                continue
+            atoms = frame.atoms.copy()
+            atoms.calc = calculator
+            try:
+                numbers = dict(measure(atoms, frame.where, folder.path / _stem(frame, path)))
+            except MLANetError as error:
+                if refused is None:
+                    raise named(error, frame.where) from error
+                refused(named(error, frame.where))
+                continue
+            folder.add({"print": content, "structure": frame.where, "numbers": numbers})
+            yield Measured(frame.where, numbers)
+
+
+def _frames(files: Iterable[Path], index: str, refused: Refused | None) -> Iterator[tuple[Frame, Path]]:
+    for path in structure_files(files, refused):
+        for frame in read_frames(path, index=index, refused=refused):
+            yield frame, path
+
+
+def _stem(frame: Frame, path: Path) -> str:
+    """`si` of si.cif, `data-3` of the fourth frame of data.extxyz; letters that every file system has."""
+    number = re.search(r"frame (\d+)", frame.where)
+    name = path.name.split(".")[0] or path.name
+    name = re.sub(r"[^\w-]", "_", f"{name}-{number[1]}" if number else name)
+    return name[:100]
+
+
+def _print(atoms: Atoms) -> str:
+    """What equal structures share."""
+    parts = (atoms.numbers.astype(np.int64), atoms.positions, atoms.cell.array, atoms.pbc)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()[:24]
+
+
+def _single(numbers: Mapping[str, object]) -> dict[str, object]:
+    """Without lists, except short ones, whose entries get a column each; a matrix is left to the JSON lines."""
+    found: dict[str, object] = {}
+    for name, value in numbers.items():
+        if not isinstance(value, list):
+            found[name] = value
+        elif value and not isinstance(value[0], list):
+            found |= {f"{name}_{k + 1}": one for k, one in enumerate(value)}
+    return found
+
+
+def _changes(before: str, now: Mapping[str, object]) -> str:
+    try:
+        old = json.loads(before)
+        return ", ".join(f"{key}: {old.get(key)!r}, now {now.get(key)!r}" for key in now if old.get(key) != now[key])
+    except (ValueError, AttributeError):
+        return "its settings.json cannot be read"

@@ -1,0 +1,178 @@
+"""Phonons by phonopy: bands, density of states, thermal properties, and modes that should not be there."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.units import _Nav, kB, kJ
+from numpy.typing import NDArray
+
+from mlanet.errors import ConfigError
+from mlanet.files import whole_file
+from mlanet.properties.rest import Rest, at_rest, require_crystal
+
+IMAGINARY = -0.1
+"""THz; modes below are no rounding."""
+MESH = 50.0
+"""Å; points per reciprocal vector times the length of the lattice vector, about."""
+SYMPREC = 0.01
+"""Å."""
+TEMPERATURES = np.arange(0.0, 1001.0, 10.0)
+"""K."""
+
+
+@dataclass(frozen=True)
+class Phonons:
+    """What phonopy makes of the forces in displaced supercells.
+
+    - phonopy: the object itself, with force constants, bands, density of states · n_atoms: of the cell as given
+    - temperatures K, free_energy eV, entropy eV/K, heat_capacity eV/K: per atom, harmonic
+    - lowest: THz, negative for an imaginary frequency · imaginary: share of modes on the mesh below −0.1 THz
+    """
+
+    phonopy: Any
+    n_atoms: int
+    temperatures: NDArray[np.float64]
+    free_energy: NDArray[np.float64]
+    entropy: NDArray[np.float64]
+    heat_capacity: NDArray[np.float64]
+    lowest: float
+    highest: float
+    imaginary: float
+
+    @property
+    def stable(self) -> bool:
+        """No imaginary mode."""
+        return self.imaginary == 0
+
+    @property
+    def numbers(self) -> dict[str, object]:
+        """With units in the names; thermal properties at 300 K."""
+        at = int(np.argmin(np.abs(self.temperatures - 300)))
+        return {
+            "stable": self.stable,
+            "lowest_THz": self.lowest,
+            "highest_THz": self.highest,
+            "imaginary_share": self.imaginary,
+            "supercell": np.diag(self.phonopy.supercell_matrix).tolist(),
+            "zero_point_meV_per_atom": 1e3 * float(self.free_energy[0]),
+            "free_energy_300K_meV_per_atom": 1e3 * float(self.free_energy[at]),
+            "entropy_300K_kB_per_atom": float(self.entropy[at]) / kB,
+            "heat_capacity_300K_kB_per_atom": float(self.heat_capacity[at]) / kB,
+        }
+
+    @property
+    def thermal(self) -> dict[str, NDArray[np.float64]]:
+        """Columns of a table, units in the names."""
+        return {
+            "temperature_K": self.temperatures,
+            "free_energy_eV_per_atom": self.free_energy,
+            "entropy_kB_per_atom": self.entropy / kB,
+            "heat_capacity_kB_per_atom": self.heat_capacity / kB,
+        }
+
+    def save(self, path: Path) -> None:
+        """Cells, displacements, forces and force constants as a YAML that `phonopy-load` reads."""
+        with whole_file(path, ".yaml") as partial:
+            self.phonopy.save(partial, settings={"force_constants": True})
+
+
+def phonons(
+    atoms: Atoms,
+    *,
+    size: float = 10.0,
+    supercell: tuple[int, int, int] | None = None,
+    displacement: float = 0.01,
+    relax: bool = True,
+    rest: Rest = Rest(fmax=0.001),  # noqa: B008 - frozen
+    where: str = "structure",
+) -> Phonons:
+    """Harmonic phonons by finite displacements.
+
+    Args:
+        atoms: a crystal with a calculator; not changed.
+        size: Å, least length of the supercell along each lattice vector.
+        supercell: repeats along each vector, in place of `size`.
+        displacement: Å.
+        relax: relax atoms and cell first; without rest, frequencies mean little.
+        rest: when it counts as relaxed.
+        where: named in errors.
+    Raises:
+        GeometryError: no crystal, or no rest.
+        ConfigError: phonopy is not installed, or a model whose forces are no gradient.
+    """
+    Phonopy, PhonopyAtoms = _phonopy()
+    require_crystal(atoms, "a phonon spectrum", where)
+    base = _symmetric(at_rest(atoms, "full", rest, where)) if relax else atoms
+    repeats = supercell or tuple(int(np.ceil(size / length - 1e-6)) for length in base.cell.lengths())
+    cell = PhonopyAtoms(
+        symbols=base.get_chemical_symbols(), cell=base.cell.array, scaled_positions=base.get_scaled_positions()
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it found a primitive cell
+        phonopy = Phonopy(cell, np.diag(repeats), primitive_matrix="auto", log_level=0)
+    phonopy.generate_displacements(distance=displacement)
+    phonopy.forces = [_forces(one, atoms) for one in phonopy.supercells_with_displacements]
+    phonopy.produce_force_constants()
+    phonopy.symmetrize_force_constants()
+    return _analysed(phonopy, len(atoms))
+
+
+def _symmetric(atoms: Atoms) -> Atoms:
+    """Onto the symmetry that it has but for `SYMPREC`, so that a relaxation's last digits do not multiply the work."""
+    from ase.spacegroup.symmetrize import refine_symmetry
+
+    refined = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+    refine_symmetry(refined, symprec=SYMPREC)
+    return refined
+
+
+def _phonopy() -> tuple[Any, Any]:
+    """Its classes.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import seekpath  # noqa: F401
+        from phonopy import Phonopy
+        from phonopy.structure.atoms import PhonopyAtoms
+    except ImportError as error:
+        raise ConfigError(f"phonons need phonopy and seekpath ({error}): pip install 'mlanet[phonons]'") from None
+    return Phonopy, PhonopyAtoms
+
+
+def _forces(supercell: Any, atoms: Atoms) -> NDArray[np.float64]:
+    """(N, 3) eV/Å."""
+    displaced = Atoms(supercell.symbols, cell=supercell.cell, scaled_positions=supercell.scaled_positions, pbc=True)
+    displaced.calc = atoms.calc
+    return displaced.get_forces()
+
+
+def _analysed(phonopy: Any, n_atoms: int) -> Phonons:
+    """Mesh, bands, density of states and thermal properties."""
+    phonopy.run_mesh(MESH)
+    frequencies, weights = phonopy.mesh.frequencies, phonopy.mesh.weights
+    imaginary = float(np.average((frequencies < IMAGINARY).mean(axis=1), weights=weights))
+    phonopy.run_total_dos()
+    phonopy.auto_band_structure(npoints=51)
+    phonopy.run_thermal_properties(temperatures=TEMPERATURES, exclude_gamma_acoustic=True)
+    thermal = phonopy.thermal_properties
+    lowest = min(float(frequencies.min()), min(float(one.min()) for one in phonopy.band_structure.frequencies))
+    share = len(phonopy.primitive) * _Nav / kJ  # from kJ/mol of a cell to eV of an atom
+    return Phonons(
+        phonopy=phonopy,
+        n_atoms=n_atoms,
+        temperatures=TEMPERATURES,
+        free_energy=thermal.free_energy / share,
+        entropy=thermal.entropy / 1e3 / share,
+        heat_capacity=thermal.heat_capacity / 1e3 / share,
+        lowest=lowest,
+        highest=float(frequencies.max()),
+        imaginary=imaginary,
+    )

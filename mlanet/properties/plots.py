@@ -1,0 +1,74 @@
+"""Pictures of equations of state and phonons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mlanet.plots import BLUE, GREY, INK, RED, new_figure, save, style
+from mlanet.properties.eos import EquationOfState
+from mlanet.properties.phonon import IMAGINARY, Phonons
+
+GREEK = {"GAMMA": "Γ", "SIGMA": "Σ", "DELTA": "Δ", "LAMBDA": "Λ"}
+
+
+def eos_picture(path: Path, found: EquationOfState, title: str) -> None:
+    """Energy per atom against volume per atom: points and fit."""
+    figure = new_figure(4.8, 3.6)
+    axes = figure.add_subplot()
+    style(axes)
+    volumes = np.linspace(found.volumes.min(), found.volumes.max(), 200)
+    least = found.energy / found.n_atoms
+    axes.plot(volumes / found.n_atoms, 1e3 * (found.at(volumes) / found.n_atoms - least), color=BLUE, label="fit")
+    axes.plot(
+        found.volumes / found.n_atoms, 1e3 * (found.energies / found.n_atoms - least), "o", color=INK, markersize=4
+    )
+    axes.axvline(found.volume / found.n_atoms, color=RED, linewidth=0.8, linestyle=":")
+    axes.set_title(f"{title}: B₀ = {found.bulk_modulus:.4g} GPa", loc="left", fontsize=10, color=INK)
+    axes.set_xlabel("volume, Å³/atom")
+    axes.set_ylabel("energy above the minimum, meV/atom")
+    save(figure, path)
+
+
+def phonon_picture(path: Path, found: Phonons, title: str) -> None:
+    """Bands along the usual path, and the density of states beside them; imaginary frequencies below zero, in red."""
+    bands, density = found.phonopy.band_structure, found.phonopy.total_dos
+    figure = new_figure(7.2, 3.8)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[4, 1])
+    for distances, frequencies in zip(bands.distances, bands.frequencies, strict=True):
+        left.plot(distances, frequencies, color=BLUE, linewidth=1.0)
+        left.plot(distances, np.where(frequencies < IMAGINARY, frequencies, np.nan), color=RED, linewidth=1.4)
+    places, names = _ticks(found)
+    left.set_xticks(places, names)
+    left.set_xlim(0, bands.distances[-1][-1])
+    right.plot(density.dos, density.frequency_points, color=BLUE, linewidth=1.0)
+    right.set_xlim(left=0)
+    right.set_xticks([])
+    right.set_xlabel("density of states")
+    for axes in (left, right):
+        style(axes)
+        axes.axhline(0, color=GREY, linewidth=0.8)
+    for place in places:
+        left.axvline(place, color=GREY, linewidth=0.5)
+    left.set_ylabel("frequency, THz")
+    left.set_title(title, loc="left", fontsize=10, color=INK)
+    save(figure, path)
+
+
+def _ticks(found: Phonons) -> tuple[list[float], list[str]]:
+    """Where the path turns, and the names of the points there; both names where it jumps."""
+    bands = found.phonopy.band_structure
+    names = iter([_name(one) for one in bands.labels])
+    places, shown = [0.0], [next(names)]
+    for distances, joined in zip(bands.distances, bands.path_connections, strict=True):
+        places.append(float(distances[-1]))
+        shown.append(next(names, ""))
+        if not joined and (begin := next(names, "")):
+            shown[-1] += f"|{begin}"
+    return places, shown
+
+
+def _name(label: str) -> str:
+    plain = label.replace("$", "").replace("\\mathrm{", "").replace("}", "").replace("\\", "")
+    return GREEK.get(plain.upper(), plain)

@@ -1,0 +1,124 @@
+"""Which structures of a pool to label next: uncertain, unlike each other, and as many as can be paid for.
+
+Greedy: the most uncertain first, then always the one with the largest u_s min_t |v_s − v_t| over the chosen t, u_s the
+uncertainty of a structure and v_s where its least certain atoms lie in the network's features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mlanet.data.formats import Refused, structure_files, written_format
+from mlanet.data.write import frame_text
+from mlanet.domain import Domain
+from mlanet.errors import ConfigError, DataError
+from mlanet.limits.measure import distances
+from mlanet.potential import Potential
+from mlanet.workflows.answers import Answer, answers, frames_of
+from mlanet.workflows.growing import growing
+from mlanet.workflows.output import refuse_overwriting
+
+ALIKE = 0.02
+"""Of the median distance between structures of the pool: nearer ones are the same for a network."""
+ELEMENT = 3.0
+"""How far composition sets structures apart, in units of the spread of features."""
+SOME = 200
+"""Structures whose distances give the median."""
+
+
+class Candidate(NamedTuple):
+    """One structure of a pool: where from, its uncertainty, and where it lies (D,)."""
+
+    where: str
+    uncertainty: float
+    place: NDArray[np.float64]
+    extrapolation: str
+
+
+def select_files(
+    potential: Potential,
+    files: Sequence[Path],
+    output: Path,
+    budget: int,
+    *,
+    max_edges: int = 20_000,
+    refused: Refused | None = None,
+    watch: Callable[[Iterable[Answer]], Iterable[Answer]] = lambda found: found,
+    tell: Callable[[str], None] = print,
+) -> list[Candidate]:
+    """Choose structures of the files and write them, in the order chosen, as extxyz with their labels, if any.
+
+    Args:
+        potential: with a `domain`.
+        files: pools or trajectories; they are read twice, so that memory holds no structures.
+        output: .extxyz · budget: at most so many
+        max_edges: bounds a batch · refused: is handed what cannot be used · watch: passes answers on
+        tell: see `mlanet.workflows.growing`
+    Raises:
+        ConfigError: a model that does not know its limits.
+        DataError: nothing in the files.
+    """
+    if potential.domain is None:
+        raise ConfigError("this model does not know its limits; measure them with: mlanet calibrate MODEL TRAINING…")
+    written_format(output, ("extxyz",))
+    found = structure_files(files, refused)
+    refuse_overwriting([output], found)
+    asked = answers(potential, frames_of(found, refused), max_edges=max_edges, refused=refused)
+    pool = [_candidate(potential, potential.domain, one) for one in watch(asked)]
+    if not pool:
+        raise DataError(f"{', '.join(map(str, files))}: no structures to choose from")
+    chosen = choose(pool, budget)
+    rank = {one.where: number for number, one in enumerate(chosen)}
+    texts: dict[int, str] = {}
+    for frame in frames_of(found, refused):
+        if frame.where in rank:
+            one = chosen[rank[frame.where]]
+            atoms = frame.atoms.copy()
+            atoms.calc = frame.atoms.calc
+            atoms.info |= {"selected": rank[frame.where], "uncertainty": one.uncertainty, "selected_from": one.where}
+            atoms.info["extrapolation"] = one.extrapolation
+            texts[rank[frame.where]] = frame_text(atoms, frame.where)
+    with growing(output, tell) as file:
+        for number in sorted(texts):
+            file.add(texts[number])
+    return chosen
+
+
+def choose(pool: Sequence[Candidate], budget: int) -> list[Candidate]:
+    """The structures to label, the first one first; fewer than the budget where the rest is like those chosen."""
+    places = np.stack([one.place for one in pool])
+    weight = np.array([one.uncertainty for one in pool])
+    some = places[np.linspace(0, len(places) - 1, min(SOME, len(places))).astype(int)]
+    between = np.linalg.norm(some[:, None] - some[None], axis=-1)
+    apart = between[between > 0]
+    alike = ALIKE * float(np.median(apart)) if len(apart) else 0.0
+    nearest = np.full(len(pool), np.inf)
+    taken: list[int] = []
+    for _ in range(min(budget, len(pool))):
+        gain = weight if not taken else np.where(nearest > alike, weight * nearest, -1.0)
+        best = int(gain.argmax())
+        if gain[best] < 0:
+            break
+        taken.append(best)
+        nearest = np.minimum(nearest, np.linalg.norm(places - places[best], axis=1))
+    return [pool[index] for index in taken]
+
+
+def _candidate(potential: Potential, domain: Domain, answer: Answer) -> Candidate:
+    """Uncertainty: the root mean square over atoms of the forces' errors, or of distances where these are unknown."""
+    question, prediction, assessment = answer
+    species = potential.species_index.cpu()[question.graph.numbers]
+    assert prediction.features is not None and assessment.distance is not None
+    _, white = distances(domain, prediction.features, species)
+    errors = assessment.distance if assessment.forces_std is None else assessment.forces_std
+    weight = torch.from_numpy(errors**2 / np.sum(errors**2))
+    share = torch.bincount(species, minlength=len(domain.reach)).double() / len(species)
+    place = torch.cat([torch.tanh(0.25 * white).T @ weight, ELEMENT * share]).numpy()
+    uncertainty = float(np.sqrt(np.mean(errors**2)))
+    return Candidate(question.frame.where, uncertainty, place, assessment.extrapolation)

@@ -1,0 +1,128 @@
+"""Equations of state, elastic constants and phonons: against each other, against the forms that are known, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, fcc111
+from ase.calculators.emt import EMT
+from ase.eos import birchmurnaghan
+from ase.units import fs, kB
+
+from mlanet.calculator import MLANetCalculator
+from mlanet.errors import ConfigError, GeometryError
+from mlanet.models import LEIGNNConfig
+from mlanet.potential import Potential
+from mlanet.properties import elasticity, equation_of_state, phonons
+from mlanet.properties.elastic import matrix
+from mlanet.properties.eos import fitted
+from mlanet.properties.rest import Rest
+from mlanet.statistics import Statistics
+from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
+
+
+def copper(**options: object) -> Atoms:
+    atoms = bulk("Cu", "fcc", 3.6, **options)
+    atoms.calc = EMT()
+    return atoms
+
+
+def test_the_fit_finds_the_equation_that_the_points_are_of() -> None:
+    """All four parameters, from seven points to one side of the middle."""
+    volumes = np.linspace(19, 25, 7)
+    energies = birchmurnaghan(volumes, -7.0, 80 / EV_PER_CUBIC_ANGSTROM_IN_GPA, 4.5, 21.3)
+    found = fitted(volumes, energies, 2)
+    assert found.volume == pytest.approx(21.3, abs=1e-4) and found.energy == pytest.approx(-7.0, abs=1e-6)
+    assert found.bulk_modulus == pytest.approx(80, rel=1e-4) and found.derivative == pytest.approx(4.5, rel=1e-3)
+    assert found.misfit < 1e-8 and np.allclose(found.at(volumes), energies, atol=1e-7)
+
+
+def test_bulk_moduli_of_volumes_and_of_strains_agree() -> None:
+    """B₀ = (C₁₁ + 2 C₁₂)/3 of a cubic crystal; the start does not matter."""
+    equation, tensor = equation_of_state(copper(), points=7), elasticity(copper())
+    c = tensor.tensor
+    assert equation.bulk_modulus == pytest.approx((c[0, 0] + 2 * c[0, 1]) / 3, rel=0.01)
+    assert tensor.bulk_modulus == pytest.approx((c[0, 0] + 2 * c[0, 1]) / 3, rel=1e-6)
+    assert tensor.stable and 0 < tensor.poisson_ratio < 0.5
+    stretched = copper()
+    stretched.set_cell(stretched.cell * 1.03, scale_atoms=True)
+    assert equation_of_state(stretched, points=7).volume == pytest.approx(equation.volume, rel=1e-4)
+
+
+def test_the_tensor_has_the_symmetry_of_the_crystal_and_turns_with_it() -> None:
+    """C of a turned crystal differs; moduli of a polycrystal, and eigenvalues, do not."""
+    straight, turned = copper(), copper()
+    turned.rotate(30, (1, 2, 3), rotate_cell=True)
+    first, second = elasticity(straight), elasticity(turned)
+    c = first.tensor
+    assert np.allclose([c[1, 1], c[2, 2]], c[0, 0]) and np.allclose(c, c.T)
+    assert np.allclose(c[:3, 3:], 0, atol=1e-3)
+    assert np.abs(first.tensor - second.tensor).max() > 5
+    for name in ("bulk_modulus", "shear_modulus", "youngs_modulus", "anisotropy"):
+        assert getattr(second, name) == pytest.approx(getattr(first, name), rel=0.01), name
+
+
+def test_shears_are_engineering_strains() -> None:
+    """Half of each beside the diagonal."""
+    assert np.allclose(matrix(np.array([0, 0.2, 0, 0.02, 0, 0.04])), [[0, 0.02, 0], [0.02, 0.2, 0.01], [0, 0.01, 0]])
+
+
+def test_phonons_of_a_stable_crystal() -> None:
+    """Three acoustic branches from 0, Dulong and Petit at 1000 K, and the frequency of a frozen mode."""
+    found = phonons(copper(), supercell=(2, 2, 2))
+    assert found.stable and found.lowest > -1e-3 and found.imaginary == 0
+    assert found.heat_capacity[-1] / kB == pytest.approx(3, abs=0.03)
+    assert found.heat_capacity[0] == pytest.approx(0, abs=1e-12)
+    # At X, planes along [001] move against each other: the conventional cell holds that mode whole.
+    atoms, step = bulk("Cu", "fcc", found.phonopy.unitcell.cell[0, 1] * 2, cubic=True), 0.01
+    atoms.calc = EMT()
+    atoms.positions[np.isclose(atoms.positions[:, 2], 0), 2] += step
+    squared = -2 * atoms.get_forces()[0, 2] / step / atoms.get_masses()[0]  # eV/(Å² u)
+    frequency = np.sqrt(squared) * fs * 1e3 / (2 * np.pi)
+    found.phonopy.run_qpoints([[0.5, 0.5, 0]])
+    assert found.phonopy.qpoints.frequencies.max() == pytest.approx(frequency, rel=0.01)
+
+
+def test_an_unstable_crystal_is_flagged() -> None:
+    """Simple cubic copper."""
+    atoms = bulk("Cu", "sc", 2.4)
+    atoms.calc = EMT()
+    found = phonons(atoms, supercell=(3, 3, 3), relax=False)
+    assert not found.stable and found.lowest < -0.5 and 0 < found.imaginary < 1
+
+
+def direct() -> MLANetCalculator:
+    """Forces that are no gradient."""
+    config = LEIGNNConfig(channels=8, layers=1, cutoff=4.0, forces="direct", repulsion="none")
+    return MLANetCalculator(Potential.build(config, Statistics.unit((29,))))
+
+
+@pytest.mark.parametrize("ask", [equation_of_state, elasticity, phonons])
+def test_what_has_no_answer_is_refused(ask) -> None:  # type: ignore[no-untyped-def]
+    """A slab, a molecule, direct forces, and a crystal that does not come to rest."""
+    slab = fcc111("Cu", (1, 1, 3), vacuum=6.0)
+    slab.calc = EMT()
+    with pytest.raises(GeometryError, match=r"slab\.cif: not periodic along c"):
+        ask(slab, where="slab.cif")
+    molecule = Atoms("Cu2", [[0, 0, 0], [2.5, 0, 0]], calculator=EMT())
+    with pytest.raises(GeometryError, match="not periodic along a, b, c"):
+        ask(molecule)
+    crystal = copper()
+    crystal.calc = direct()
+    with pytest.raises(ConfigError, match="direct"):
+        ask(crystal)
+    rattled = copper(cubic=True)
+    rattled.rattle(0.2, seed=1)
+    with pytest.raises(GeometryError, match="does not come to rest"):
+        ask(rattled, rest=Rest(1e-6, 2))
+
+
+def test_energies_without_a_minimum_are_refused() -> None:
+    """Only falling, and a crystal that is far from rest."""
+    with pytest.raises(GeometryError, match="lowest at the largest volume"):
+        fitted(np.linspace(10, 12, 7), -np.linspace(1, 2, 7), 1, "a.cif")
+    squeezed = copper()
+    squeezed.set_cell(squeezed.cell * 0.9, scale_atoms=True)
+    with pytest.raises(GeometryError, match="no minimum to fit"):
+        equation_of_state(squeezed, relax=False)
