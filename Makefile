@@ -3,6 +3,7 @@
 #   make test      run the quick tests
 #   make test-all  run these, then those marked slow
 #   make mutants   show that the quick tests notice every small error in the equations
+#   make docs      build the site from docs/ into build/site/index.html
 # PYTHON chooses the interpreter (3.11 or later), TORCH the build of PyTorch.
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ EXAMPLES := mlanet/examples
 # make fuzz COUNT=10000: wrong input of every kind; whatever is not a result or one line and a status is printed.
 COUNT ?= 10000
 
-.PHONY: demo test test-all mutants soak fuzz lint format wheel clean
+.PHONY: demo test test-all mutants soak fuzz lint format wheel docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/mlanet predict $(EXAMPLES) --output demo/predictions.extxyz --picture demo/predictions.png
@@ -54,8 +55,13 @@ format: $(VENV)/.installed-dev
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --wheel --no-isolation
 
+# Warnings are errors: a broken link inside the site, a page that no other leads to, a docstring that cannot be set.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html -d build/doctrees docs build/site
+	@echo "open build/site/index.html"
+
 clean:
-	rm -rf $(VENV) demo dist
+	rm -rf $(VENV) build demo dist
 
 # PyTorch comes first and by itself, so that no other requirement can choose another build of it.
 $(VENV)/.torch:
@@ -71,4 +77,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install --constraint $(VENV)/constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) install --constraint $(VENV)/constraints.txt --editable '.[docs]'
 	touch $@

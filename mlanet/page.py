@@ -56,6 +56,9 @@ th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outli
 th[aria-sort=ascending] button::after{content:" \\25B4"}th[aria-sort=descending] button::after{content:" \\25BE"}
 figure{margin:1.2rem 0}figure img{display:block;max-width:max(100%,32rem);height:auto;background:#fff;padding:.6rem;
 border:1px solid var(--line);border-radius:6px}figcaption{margin-top:.4rem;max-width:46rem;font-size:.92rem}
+@media (max-width:40rem){table{font-size:.82rem}th,td{padding:.3rem .45rem}dl{grid-template-columns:minmax(0,1fr)}
+dd{margin-bottom:.4rem}.scroll td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:6.5rem;max-width:8rem}
+figure img{max-width:max(100%,26rem);padding:.2rem}}
 """
 
 # Rows without a value stay at the end in both directions.

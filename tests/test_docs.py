@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -36,20 +37,98 @@ NAMES = {"ids": lambda page: str(page.relative_to(ROOT))}
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 
+FOREIGN = re.compile(r"\b(twins?|mend(s|ed|ing)?|soundness|took over \d|by heart)\b|laws of physics", flags=re.I)
+"""Words that this field has others for: reference, fix, physical consistency, loaded, physical consistency checks."""
+
+
+def is_record(page: Path) -> bool:
+    """Whether a page is kept as it was written at the time: decisions, the log, the changelog."""
+    return page.parent.name == "decisions" or page.stem in ("log", "log_earlier", "CHANGELOG")
+
+
 def python_blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
+WALKED = {"quickstart", "tutorial_predict", "tutorial_relax", "tutorial_md", "tutorial_finetune"}
+"""Pages whose commands run too, in order, on nothing but what the page makes."""
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], **NAMES)
-def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a reader copies from a page works, block after block, in one session."""
-    (tmp_path / "mlanet").symlink_to(ROOT / "mlanet")
+def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a reader copies from a page works, block after block, in one session and one folder."""
     monkeypatch.chdir(tmp_path)
-    if "out.extxyz" in page.read_text(encoding="utf-8"):
-        assert main(["predict", "mlanet/examples/si.cif", "--model", "elemental", "--output", "out.extxyz"]) == 0
     session = {"__name__": page.stem}
-    for block in python_blocks(page):
-        exec(compile(block, page.name, "exec"), session)
+    text = page.read_text(encoding="utf-8")
+    for language, block in re.findall(r"^```(python|sh|yaml)\n(.*?)^```", text, flags=re.M | re.S):
+        if language == "python":
+            exec(compile(block, page.name, "exec"), session)
+        elif page.stem in WALKED and (name := re.match(r"# (\w+\.yaml)\n", block)):
+            Path(name[1]).write_text(block, encoding="utf-8")
+        elif page.stem in WALKED and language == "sh":
+            for line in block.replace("\\\n", " ").splitlines():
+                _program, *words = shlex.split(line.split(" #")[0])
+                assert main(words) == 0, line
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if not is_record(page)], **NAMES)
+def test_pages_read_well(page: Path) -> None:
+    """Lines of at most 120 characters, tables of at most seven columns, and the field's words."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if not line.startswith("|") and len(line) > 120]
+    assert not [line for line in lines if line.startswith("|") and line.replace("\\|", "").count("|") > 8]
+    assert not [line for line in lines if FOREIGN.search(line)]
+
+
+def test_every_page_is_on_the_site() -> None:
+    """From the start page, contents lead to every page of docs/."""
+    found, waiting = set(), [ROOT / "docs" / "index.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in found:
+            continue
+        found.add(page)
+        for block in re.findall(r"^```\{toctree\}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S):
+            for entry in block.splitlines():
+                if entry and not entry.startswith(":"):
+                    waiting += sorted(page.parent.glob(f"{entry}.md"))
+    assert found == set((ROOT / "docs").rglob("*.md"))
+
+
+@pytest.fixture(scope="module")
+def generated() -> Any:
+    """The module that makes references from the code."""
+    spec = importlib.util.spec_from_file_location("generated", ROOT / "docs" / "generated.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_of_commands_is_complete(generated: Any) -> None:
+    """Every command that does something has a section, with every option in it."""
+    sections = dict(re.findall(r"^## `(.*?)`\n(.*?)(?=^## |\Z)", generated.commands() + "\n", flags=re.M | re.S))
+    working = {" ".join(("mlanet", *words)): one for words, one in commands().items() if not hasattr(one, "commands")}
+    assert sections.keys() == working.keys()
+    for name, command in working.items():
+        assert not [one for one in options(command) if one[0] == "-" and one != "--help" and one not in sections[name]]
+
+
+@pytest.mark.parametrize("page", ["commands", "configuration"])
+def test_marks_of_references_are_filled(generated: Any, page: str) -> None:
+    """A page that asks for a reference gets it; its tables have a meaning for every key that is no section."""
+    text = generated.fill((ROOT / "docs" / "reference" / f"{page}.md").read_text(encoding="utf-8"))
+    assert "<!-- generated" not in text
+    assert not [line for line in text.splitlines() if re.fullmatch(r"\| `\w+` \| `.*` \| .* \|  \|", line)]
+
+
+@pytest.mark.parametrize("struct", [TrainConfig, SweepConfig, DistillConfig, DynamicsSettings, *get_args(ModelConfig)])
+def test_the_reference_of_keys_is_complete(generated: Any, struct: Any) -> None:
+    """Every key of a configuration has a row, and its page names the configuration."""
+    name = f"{struct.__module__}.{struct.__qualname__}"
+    rows = re.findall(r"^\| `(\w+)` \|", generated.configuration(name), flags=re.M)
+    assert set(struct.__struct_fields__) <= set(rows)
+    assert f"<!-- generated: {name} -->" in (ROOT / "docs/reference/configuration.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES, **NAMES)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from ase.build import bulk
 from ase.io import write
 
+from mlanet.cli.doctor import remedies
 from mlanet.config import preset_names
 
 
@@ -88,7 +90,31 @@ def test_presets_lists_all(mlanet) -> None:
 
 
 def test_doctor_works_here(mlanet) -> None:
-    """The installation that runs the tests is sound."""
+    """The installation that runs the tests works, and what is said of it fits a terminal of 80 columns."""
     document = mlanet("doctor", "--json").document
     assert document["a small computation"] == "works"
     assert {"torch", "e3nn", "ase", "devices", "threads"} <= set(document)
+    text = mlanet("doctor").out
+    assert all(name in text for name in document)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+WELL = {"fused kernels": "work, made by g++", "devices": "cpu, A card", "threads": 2, "cores": 2}
+
+
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        ({"fused kernels": "not here: no compiler"}, "C\\+\\+ compiler"),
+        ({"devices": "cpu"}, "CUDA build"),
+        ({"threads": 1}, "OMP_NUM_THREADS"),
+        ({"a small computation": "net force 3 eV/Å"}, "tested versions"),
+        ({"vesin": "not installed"}, "vesin.*pip install"),
+    ],
+)
+def test_doctor_says_what_to_do(fault: dict[str, object], remedy: str) -> None:
+    """One remedy for each thing that is missing, none where all is well."""
+    well = {**WELL, "a small computation": "works", "vesin": "0.6.2"}
+    assert not list(remedies(well))
+    (said,) = remedies(well | fault)
+    assert re.search(remedy, said)
