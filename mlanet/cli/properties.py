@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.output import (
     Files,
@@ -46,7 +47,7 @@ Output = Annotated[
 @computing(*STEPS, dtype="float64")
 def eos(
     files: Files,
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     span: Annotated[float, typer.Option(help="Largest relative change of the volume.", min=0.001, max=0.4)] = 0.06,
     points: Annotated[int, typer.Option(help="Volumes.", min=5, max=101)] = 9,
     relax: Relax = True,
@@ -80,7 +81,7 @@ def eos(
 @computing(*STEPS, dtype="float64")
 def elastic(
     files: Files,
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     strain: Annotated[float, typer.Option(help="Size of each strain.", min=1e-5, max=0.09)] = 0.005,
     relax: Relax = True,
     fmax: Fmax = 0.005,
@@ -116,7 +117,7 @@ def elastic(
 @computing(*STEPS, dtype="float64")
 def phonon(
     files: Files,
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     size: Annotated[float, typer.Option(help="Å; least length of the supercell along each vector.", min=1)] = 10.0,
     supercell: Annotated[str, typer.Option(help="Repeats in place of --size, such as 3,3,3.")] = "",
     displacement: Annotated[float, typer.Option(help="Å.", min=1e-5, max=0.5)] = 0.01,
