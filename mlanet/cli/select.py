@@ -27,7 +27,7 @@ from mlanet.execution import Execution
 @computing(*BATCHES)
 def select(
     files: Files,
-    model: Model = DEFAULT_MODEL,
+    model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="extxyz of the structures chosen.")],
     budget: Annotated[int, typer.Option("--budget", "-n", help="Structures at most.", min=1)] = 50,
     keep_going: KeepGoing = False,
