@@ -3,8 +3,8 @@
     python benchmarks/properties.py mp-binary-pbe-elasticity-2025.1.json.gz --count 50 \\
         --model student=mlanet:model.safetensors --model chgnet=chgnet@PYTHON
 
-The file is a JSON list of {structure (pymatgen), bulk_modulus_vrh, shear_modulus_vrh in GPa}, as matcalc publishes them.
-Each model relaxes each crystal and strains it (`mlanet.properties.elasticity`), in an interpreter of its own; models are
+The file is a JSON list of {structure (pymatgen), bulk_modulus_vrh, shear_modulus_vrh in GPa}, as matcalc has them. Each
+model relaxes each crystal and strains it (`mlanet.properties.elasticity`), in an interpreter of its own; models are
 named as in benchmarks/universal.py. What was computed is in OUTPUT/NAME.jsonl and not computed again.
 """
 
