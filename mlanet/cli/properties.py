@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+    from mlanet.calculator import MLANetCalculator
     from mlanet.properties.files import Measure, Measured
 
 Index = Annotated[str, typer.Option(help="Frames of each file, as in ASE: -1 the last, : all.")]
@@ -204,7 +205,8 @@ def _run(
     settings = {"property": name, "model": digest, "dtype": execution.dtype, **options}
     folder = Folder(output, settings)
     calculator = MLANetCalculator(model, **execution.of_steps())
-    done = list(progress(measured(files, calculator, measure, folder, index, refused), f"mlanet {name}", None))
+    judged = _judged(measure, calculator)
+    done = list(progress(measured(files, calculator, judged, folder, index, refused), f"mlanet {name}", None))
     table = folder.table(done) if done else None
     if json:
         documents = [{"structure": one.structure, **one.numbers} for one in done]
@@ -217,6 +219,19 @@ def _run(
         if table is not None:
             note(f"wrote {table}")
     report_refused(refused)
+
+
+def _judged(measure: Measure, calculator: MLANetCalculator) -> Measure:
+    """The same, with a word on whether the crystal as given is like the training set, and a warning if it is not."""
+
+    def judged(atoms: Atoms, where: str, stem: Path) -> Mapping[str, object]:
+        atoms.get_potential_energy()
+        seen = calculator.assessment
+        if seen.reasons:
+            note(f"warning: {where}: {seen.extrapolation} of the training set: {seen.reason}")
+        return {**measure(atoms, where, stem), "extrapolation": seen.extrapolation}
+
+    return judged
 
 
 def _print(done: Sequence[Measured], shown: dict[str, str]) -> None:
