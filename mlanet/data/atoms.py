@@ -250,6 +250,8 @@ def _require_apart(graph: AtomicGraph, where: str) -> None:
     squared, nearest = graph.edge_vectors().square().sum(1).min(0)
     if float(squared) < MIN_DISTANCE**2:
         i, j, shift = int(graph.center[nearest]), int(graph.neighbor[nearest]), graph.shift[nearest].tolist()
+        if i > j:  # the same pair seen from the other side
+            i, j, shift = j, i, [-steps for steps in shift]
         image = f" (image {shift})" if any(shift) else ""
         raise GeometryError(
             f"{where}: atoms {i} and {j}{image} overlap: {float(squared) ** 0.5:.2e} Å apart, "

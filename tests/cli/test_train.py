@@ -133,5 +133,6 @@ def test_the_bar_ends_on_the_best_values(mlanet, config: Path, monkeypatch: pyte
     rows = iter([1.0, 5.0, 7.0])
     monkeypatch.setattr("mlanet.metrics.Errors.mae", lambda _: dict.fromkeys(("energy", "forces"), next(rows)))
     outcome = mlanet("train", config, "budget.steps=9")
-    last = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", outcome.err).splitlines()[-1]
+    lines = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", outcome.err).splitlines()
+    last = [line for line in lines if "step " in line][-1]
     assert "best: step 3 · E 1000.00 meV/atom · F 1000.0 meV/Å" in last
