@@ -15,7 +15,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Tests start many processes: without bytecode each of them would compile the package again.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
-EXAMPLES := mlanet/examples/si.cif mlanet/examples/li.POSCAR mlanet/examples/mo.extxyz
+# Oxides, a semiconductor, metals, an alloy, a layered crystal, a salt.
+EXAMPLES := mlanet/examples
 
 # make fuzz COUNT=10000: wrong input of every kind; whatever is not a result or one line and a status is printed.
 COUNT ?= 10000
@@ -23,7 +24,7 @@ COUNT ?= 10000
 .PHONY: demo test test-all mutants soak fuzz lint format wheel docs clean
 
 demo: $(VENV)/.installed
-	$(BIN)/mlanet predict $(EXAMPLES) --model elemental --output demo/predictions.extxyz --picture demo/predictions.png
+	$(BIN)/mlanet predict $(EXAMPLES) --output demo/predictions.extxyz --picture demo/predictions.png
 
 test: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow"

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from mlanet.graph import AtomicGraph, Labels, Prediction
     from mlanet.potential import Potential
 
-__all__ = ["AtomicGraph", "Labels", "MLANetCalculator", "Potential", "Prediction", "__version__", "load"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "AtomicGraph",
+    "Labels",
+    "MLANetCalculator",
+    "Potential",
+    "Prediction",
+    "__version__",
+    "load",
+]
 
 _HOME = {
     "AtomicGraph": "mlanet.graph",
@@ -34,7 +43,11 @@ _HOME = {
 }
 
 
-def load(model: str | Path, dtype: torch.dtype | None = None, device: str = "cpu") -> Potential:
+DEFAULT_MODEL = "universal"
+"""The packaged model that answers where none is named."""
+
+
+def load(model: str | Path = DEFAULT_MODEL, dtype: torch.dtype | None = None, device: str = "cpu") -> Potential:
     """A trained potential, from the name of a packaged model or a path to a model file, ready for use.
 
     Raises:

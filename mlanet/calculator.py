@@ -16,6 +16,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from numpy.typing import NDArray
 
+from mlanet import DEFAULT_MODEL
 from mlanet.ambient import usual_torch
 from mlanet.capture import CaptureError, Replay
 from mlanet.checkpoint import rebuilt
@@ -81,7 +82,7 @@ class MLANetCalculator(Calculator):
     @usual_torch()
     def __init__(
         self,
-        model: Potential | str | os.PathLike[str],
+        model: Potential | str | os.PathLike[str] = DEFAULT_MODEL,
         *,
         dtype: str | None = None,
         device: str = "cpu",

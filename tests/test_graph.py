@@ -118,7 +118,7 @@ def test_detached_prediction_has_no_history() -> None:
     x = torch.ones(1, 3, 3, requires_grad=True)
     prediction = Prediction(x[:, 0, 0] * 2, x[0] * 2, x * 2, x[:, 0, 0] * 2, x[0, :, 0] * 2).detach()
     assert dataclasses.replace(prediction, charges=None).detach().charges is None
-    values = [getattr(prediction, f.name) for f in dataclasses.fields(prediction)]
+    values = prediction.tensors().values()
     assert not any(v.requires_grad for v in values) and prediction.energy.tolist() == [2.0]
 
 

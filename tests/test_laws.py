@@ -275,7 +275,7 @@ def test_attention_is_bounded_and_dynamic(attention: str) -> None:
         graph = to_graph(atoms, potential.cutoff).to(dtype=torch.float64)
         model = potential.model
         species = torch.cat([model.species_index[graph.numbers], torch.arange(model.n_species)])
-        edges = model._edges(graph, graph.edge_vectors(), graph.n_atoms + model.n_species)
+        edges = model._edges(graph, graph.edge_vectors(), species)
         weights = model.layers[0].attention.attention_weights(model._embed(graph, species, edges), edges)
         assert float(edges.around.sum(weights).detach().max()) < 1
         mine = weights[(edges.around.center == 0) & (edges.envelope > 0)]

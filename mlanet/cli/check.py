@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import ONCE, computing
 from mlanet.cli.output import Json, Model, print_json, print_table
 from mlanet.execution import Execution
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @computing(*ONCE)
 def check(
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     structures: Annotated[
         list[Path] | None, typer.Argument(help="Systems to ask about; a few small ones if not given.", metavar="FILES…")
     ] = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import BATCHES, computing
 from mlanet.cli.data import Keys
 from mlanet.cli.output import (
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 @computing(*BATCHES)
 def evaluate(
     files: Files,
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     key: Keys = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for parity plots.", metavar="FOLDER")] = None,
     keep_going: KeepGoing = False,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.output import Json, Model, note, print_json, print_pairs, progress
 from mlanet.execution import Execution
@@ -35,7 +36,7 @@ MEANING = {
 @computing(*STEPS, dtype="float64")
 def exfoliate(
     structure: Annotated[Path, typer.Argument(help="Bulk crystal or a few layers; the last frame of a file.")],
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     reference: Annotated[
         Path | None,
         typer.Option("--reference", "-r", help="Frames with energies, or CSV: distance_A, energy_meV_per_atom."),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.output import Json, Model, command_again, note, print_json, print_pairs
 from mlanet.execution import Execution
@@ -33,7 +34,7 @@ class Ensemble(enum.StrEnum):
 @computing("skin", "tabulated", *STEPS, skin=0.5)
 def md(
     structure: Annotated[Path, typer.Argument(help="Start: extxyz, CIF, POSCAR …; the last frame of a file.")],
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     ensemble: Annotated[
         Ensemble, typer.Option("--ensemble", "-e", help="nve keeps the energy, npt the pressure (isotropic).")
     ] = Ensemble.langevin,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import BATCHES, computing
 from mlanet.cli.output import (
     Files,
@@ -40,7 +41,7 @@ MOST_WARNINGS = 5
 @computing(*BATCHES)
 def predict(
     files: Files,
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write structures with energy, forces and stress as extxyz, for ASE."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.output import (
     Files,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+    from mlanet.calculator import MLANetCalculator
     from mlanet.properties.files import Measure, Measured
 
 Index = Annotated[str, typer.Option(help="Frames of each file, as in ASE: -1 the last, : all.")]
@@ -46,7 +48,7 @@ Output = Annotated[
 @computing(*STEPS, dtype="float64")
 def eos(
     files: Files,
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     span: Annotated[float, typer.Option(help="Largest relative change of the volume.", min=0.001, max=0.4)] = 0.06,
     points: Annotated[int, typer.Option(help="Volumes.", min=5, max=101)] = 9,
     relax: Relax = True,
@@ -80,7 +82,7 @@ def eos(
 @computing(*STEPS, dtype="float64")
 def elastic(
     files: Files,
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     strain: Annotated[float, typer.Option(help="Size of each strain.", min=1e-5, max=0.09)] = 0.005,
     relax: Relax = True,
     fmax: Fmax = 0.005,
@@ -116,7 +118,7 @@ def elastic(
 @computing(*STEPS, dtype="float64")
 def phonon(
     files: Files,
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     size: Annotated[float, typer.Option(help="Å; least length of the supercell along each vector.", min=1)] = 10.0,
     supercell: Annotated[str, typer.Option(help="Repeats in place of --size, such as 3,3,3.")] = "",
     displacement: Annotated[float, typer.Option(help="Å.", min=1e-5, max=0.5)] = 0.01,
@@ -203,7 +205,8 @@ def _run(
     settings = {"property": name, "model": digest, "dtype": execution.dtype, **options}
     folder = Folder(output, settings)
     calculator = MLANetCalculator(model, **execution.of_steps())
-    done = list(progress(measured(files, calculator, measure, folder, index, refused), f"mlanet {name}", None))
+    judged = _judged(measure, calculator)
+    done = list(progress(measured(files, calculator, judged, folder, index, refused), f"mlanet {name}", None))
     table = folder.table(done) if done else None
     if json:
         documents = [{"structure": one.structure, **one.numbers} for one in done]
@@ -216,6 +219,19 @@ def _run(
         if table is not None:
             note(f"wrote {table}")
     report_refused(refused)
+
+
+def _judged(measure: Measure, calculator: MLANetCalculator) -> Measure:
+    """The same, with a word on whether the crystal as given is like the training set, and a warning if it is not."""
+
+    def judged(atoms: Atoms, where: str, stem: Path) -> Mapping[str, object]:
+        atoms.get_potential_energy()
+        seen = calculator.assessment
+        if seen.reasons:
+            note(f"warning: {where}: {seen.extrapolation} of the training set: {seen.reason}")
+        return {**measure(atoms, where, stem), "extrapolation": seen.extrapolation}
+
+    return judged
 
 
 def _print(done: Sequence[Measured], shown: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.output import (
     Files,
@@ -53,7 +54,7 @@ class Method(enum.StrEnum):
 @computing(*STEPS, dtype="float64")
 def relax(
     files: Files,
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     cell: Annotated[
         Cell, typer.Option("--cell", "-c", help="full: whatever is periodic (a sheet keeps its empty space).")
     ] = Cell.fixed,

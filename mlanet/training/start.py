@@ -11,7 +11,7 @@ from mlanet.config import to_data
 from mlanet.data.fit import bonded_shifts, fit_statistics
 from mlanet.data.samples import Sample
 from mlanet.data.sources import sources_of
-from mlanet.errors import CheckpointError, MissingLabelError
+from mlanet.errors import CheckpointError, ConfigError, MissingLabelError
 from mlanet.potential import Potential
 from mlanet.training.config import TrainConfig, model_config
 from mlanet.training.sets import require_known
@@ -59,7 +59,10 @@ def starting_potential(config: TrainConfig, samples: Sequence[Sample]) -> tuple[
 
 
 def _require_learnable(potential: Potential, config: TrainConfig, samples: Sequence[Sample]) -> None:
-    """Raise `MissingLabelError` for an output of the model that no structure has a label for."""
+    """Raise `ConfigError` where nothing weighs, `MissingLabelError` for an output that no structure has a label for."""
+    if all(getattr(config.loss, one.name) == 0 for one in potential.quantities):
+        names = ", ".join(f"loss.{one.name}" for one in potential.quantities)
+        raise ConfigError(f"{names} are all 0: there is nothing to learn from")
     for one in potential.quantities:
         if not one.optional or getattr(config.loss, one.name) == 0:
             continue

@@ -30,6 +30,7 @@ def test_equations_of_state_of_files(mlanet, crystals) -> None:
     assert [one["structure"] for one in results] == ["si.cif, frame 0", "mo.extxyz, frame 0", "mo.extxyz, frame 1"]
     assert results[1]["volume_A3_per_atom"] == pytest.approx(results[2]["volume_A3_per_atom"], rel=1e-4)
     assert 70 < results[0]["bulk_modulus_GPa"] < 110
+    assert all(one["extrapolation"] == "inside" for one in results) and "warning" not in given.err
     with open("eos/results.csv") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["bulk_modulus_GPa"]) for row in rows] == [one["bulk_modulus_GPa"] for one in results]
@@ -57,17 +58,20 @@ def test_a_second_run_goes_on_where_the_first_was_cut(mlanet, crystals) -> None:
 def test_what_cannot_be_used_costs_no_other(mlanet, crystals) -> None:
     """A broken file, a molecule, an element that the model does not know; named, with status 1."""
     Path("broken.cif").write_text("data_\nnothing")
-    ase.io.write("water.extxyz", molecule("H2O"))
+    ase.io.write("dimer.extxyz", molecule("Si2H6")[:2])
     ase.io.write("au.extxyz", bulk("Au"))
-    files = ["broken.cif", "water.extxyz", "au.extxyz", "si.cif"]
+    files = ["broken.cif", "dimer.extxyz", "au.extxyz", "si.cif"]
     given = mlanet("eos", *files, *MODEL, "--points", 5, "--as-given", "--keep-going", "--json")
     assert given.status == 1 and len(given.document["results"]) == 1
     assert len(given.document["refused"]) == 3
-    for name, reason in (("broken", ""), ("water", "periodic"), ("au", "Au")):
+    for name, reason in (("broken", ""), ("dimer", "periodic"), ("au", "Au")):
         (message,) = (one for one in given.document["refused"] if name in one)
         assert reason in message
-    alone = mlanet("eos", "water.extxyz", *MODEL, "-o", "other")
-    assert alone.status == 2 and "water.extxyz, frame 0" in alone.err
+    ase.io.write("fcc.cif", bulk("Si", "fcc", a=3.0))
+    strange = mlanet("eos", "fcc.cif", *MODEL, "--points", 5, "--as-given", "--keep-going", "-o", "strange")
+    assert "fcc.cif" in strange.err and "outside of the training set" in strange.err
+    alone = mlanet("eos", "dimer.extxyz", *MODEL, "-o", "other")
+    assert alone.status == 2 and "dimer.extxyz, frame 0" in alone.err
 
 
 def test_phonons_of_a_file(mlanet, crystals) -> None:

@@ -46,7 +46,7 @@ def test_what_cannot_be_understood_is_named(changes: dict[str, Any], message: st
         {"schedule": {"factor": 2.0}},
         {"schedule": {"warmup_steps": -1}},
         {"loss": {"energy": -1.0}},
-        {"loss": {"energy": 0.0, "forces": 0.0, "stress": 0.0}},
+        {"loss": {"energy": 0, "forces": 0, "stress": 0, "dipole": 0, "polarizability": 0}},
         {"run": {"folder": "run", "checkpoint_every": 0}},
         {"run": {"folder": "run", "seed": -1}},
         {"data": {"train": ["a"], "seed": -1}},
