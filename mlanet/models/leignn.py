@@ -249,7 +249,7 @@ class LEIGNN(Model):
         scalars: Tensor = self.embedding(species)
         if self.charge is None:
             return scalars
-        return scalars + nn.functional.pad(self.charge(graph), (0, 0, 0, len(species) - graph.n_atoms))
+        return scalars + nn.functional.pad(self.charge(graph), (0, 0, 0, species.shape[0] - graph.n_atoms))
 
     def _features(self, scalars: Tensor, edges: FilterEdges, structures: Structures) -> tuple[Tensor, Tensor | None]:
         """Scalars and vectors after the last layer."""

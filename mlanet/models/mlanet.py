@@ -319,7 +319,7 @@ class MLANet(Model):
 
     def _edges(self, graph: AtomicGraph, vectors: Tensor, species: Tensor) -> Edges:
         """Lengths and directions of all pairs, and what all layers derive from them."""
-        layout = dispatch.pairs(self.kernels, graph.center, graph.neighbor, len(species), vectors)
+        layout = dispatch.pairs(self.kernels, graph.center, graph.neighbor, species.shape[0], vectors)
         vectors = layout.arrange(vectors, vectors.new_full((3,), 2 * self.cutoff))
         distance = torch.sqrt((vectors * vectors).sum(1))
         envelope = polynomial_envelope(distance, self.cutoff)
@@ -335,7 +335,7 @@ class MLANet(Model):
         """h⁰: element and charge in the scalars, one look at the directions around in l > 0."""
         scalars = self.embedding(species)
         if self.charge is not None:
-            scalars = scalars + nn.functional.pad(self.charge(graph), (0, 0, 0, len(species) - graph.n_atoms))
+            scalars = scalars + nn.functional.pad(self.charge(graph), (0, 0, 0, species.shape[0] - graph.n_atoms))
         directions = self.directions(self.sender(species), edges)
         return torch.cat([scalars[:, None], directions], dim=1)
 
