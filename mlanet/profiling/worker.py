@@ -175,9 +175,17 @@ def limit_memory(gib: float, device: torch.device) -> None:
         return
     import resource
 
+    _take_a_step()
     lines = Path("/proc/self/status").read_text().splitlines()
     held = next(int(line.split()[1]) for line in lines if line.startswith("VmData")) * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (held + int(gib * 2**30), resource.RLIM_INFINITY))
+
+
+def _take_a_step() -> None:
+    """Load what torch loads with the first step of an optimiser, its compiler too: that is not a model's memory."""
+    weight = torch.zeros(1, requires_grad=True)
+    weight.sum().backward()
+    torch.optim.AdamW([weight]).step()
 
 
 def _device_name(device: torch.device) -> str:
