@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import typing
+from pathlib import Path
 
 import msgspec
 import pytest
 from golden import NUMBERS, SWITCHES, model, numbers
+from mutants import listed
 
+import mlanet
 from mlanet.models import LEIGNNConfig, MLANetConfig
 from mlanet.potential import Potential
 
@@ -57,3 +60,10 @@ def test_every_value_of_every_switch_is_there(tag: str, config: type[msgspec.Str
     shared = {("charge_sum", "total"), ("long_range", "dispersion"), ("long_range", "coulomb")}  # one code for both
     shared |= {("c6", "learned"), ("long_range", "both")}
     assert not set(missing) - shared, missing
+
+
+def test_every_listed_mutant_has_its_line() -> None:
+    """Once, where it is said to stand: the list follows the code, so that `make mutants` asks about what is there."""
+    package = Path(mlanet.__file__).parent
+    lost = [one.name for one in listed() if (package / one.file).read_text().count(one.right) != 1]
+    assert not lost
