@@ -175,7 +175,11 @@ class MLANetCalculator(Calculator):
         by a compiled program where there is one."""
         if self._replay is not None and atoms.cell.array.any():
             try:
-                return self._skin_list.graph(atoms), self._replay(self._skin_list.wide(atoms))
+                wide = self._skin_list.wide(atoms)
+                graph = (
+                    wide if self.potential.domain is None else self._skin_list.graph(atoms)
+                )  # only limits ask for it
+                return graph, self._replay(wide)
             except CaptureError as error:
                 self._replay = None
                 warnings.warn(f"{error}; steps are computed one by one", stacklevel=2)

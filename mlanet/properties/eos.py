@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
 from ase.eos import EquationOfState as Fit
+from ase.eos import birchmurnaghan
 from numpy.typing import NDArray
 
 from mlanet.errors import GeometryError
@@ -34,8 +35,6 @@ class EquationOfState:
 
     def at(self, volumes: NDArray[np.float64]) -> NDArray[np.float64]:
         """The fitted energies, eV, at volumes, Å³."""
-        from ase.eos import birchmurnaghan
-
         stiffness = self.bulk_modulus / EV_PER_CUBIC_ANGSTROM_IN_GPA
         return birchmurnaghan(volumes, self.energy, stiffness, self.derivative, self.volume)
 
@@ -124,4 +123,4 @@ def fitted(
         0.0,
     )
     misfit = float(np.sqrt(np.mean((result.at(volumes) - energies) ** 2))) / n_atoms
-    return EquationOfState(**{**vars(result), "misfit": misfit})
+    return replace(result, misfit=misfit)

@@ -86,8 +86,8 @@ class OptimizerConfig(_Strict, frozen=True):
     """The optimiser, with gradient clipping and an exponential moving average of the weights."""
 
     kind: Literal["adamw", "muon"] = "adamw"
-    """`muon`: steps of orthogonal matrices for the layers' weights, AdamW for the rest (mlanet/training/optimizer.py);
-    for long trainings, some tenths fewer steps."""
+    """`muon`: orthogonal steps for the layers' matrices, AdamW for the rest (mlanet/training/optimizer.py). It needs
+    fewer steps for the same error; with small batches each takes some 15 % longer (docs/log.md)."""
     lr: Positive = 2e-3
     """Highest learning rate."""
     weight_decay: NotNegative = 0.0
