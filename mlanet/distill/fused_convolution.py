@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from e3nn import o3
 from torch import Tensor
-
-from mlanet.irreps import o3
 
 MOST_CHANNELS = 256
 """Of one path; sizes of arrays on the stack."""

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
 from e3nn import o3
 
+import mlanet.distill
 from mlanet.distill.fused_convolution import Product
 
 
@@ -43,3 +47,12 @@ def test_other_products_are_refused() -> None:
     product = o3.FullyConnectedTensorProduct("4x0e", "1x0e", "4x0e", shared_weights=False, internal_weights=False)
     with pytest.raises(ValueError, match="uvw"):
         Product(product)
+
+
+@pytest.mark.parametrize("name", ["worker", "fused_convolution"])
+def test_what_runs_beside_the_teacher_needs_nothing_of_this_package(name: str) -> None:
+    """The teacher's environment has its own packages; an import of ours there leaves labelling slow without a word."""
+    tree = ast.parse((Path(mlanet.distill.__file__).parent / f"{name}.py").read_text())
+    modules = {one.module for one in tree.body if isinstance(one, ast.ImportFrom)}
+    modules |= {alias.name for one in tree.body if isinstance(one, ast.Import) for alias in one.names}
+    assert not [one for one in modules if one and one.split(".")[0] == "mlanet"]
