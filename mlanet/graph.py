@@ -173,7 +173,8 @@ class Labels:
     """Reference values of a batch; NaN means *not labelled* and is left out by selection, never by masking.
 
     - energy (S,) eV, float64 · forces (N, 3) eV/Å · stress (S, 3, 3) eV/Å³, ASE's sign
-    - dipole (S, 3) e Å · polarizability (S, 3, 3) Å³; not labelled where they are not given
+    - dipole (S, 3) e Å · polarizability (S, 3, 3) Å³ · atomic_energies (N,) eV, of a teacher that has them, for DFT
+      gives none; not labelled where they are not given
     """
 
     energy: Tensor
@@ -181,11 +182,13 @@ class Labels:
     stress: Tensor
     dipole: Tensor = None  # type: ignore[assignment]
     polarizability: Tensor = None  # type: ignore[assignment]
+    atomic_energies: Tensor = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         for one in QUANTITIES:
             if getattr(self, one.name) is None:
-                nothing = self.forces.new_full((len(self.energy), *one.shape), torch.nan)
+                count = len(self.forces if one.per_atom else self.energy)
+                nothing = self.forces.new_full((count, *one.shape), torch.nan)
                 object.__setattr__(self, one.name, nothing)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Labels:

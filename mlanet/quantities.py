@@ -12,7 +12,7 @@ from typing import Literal
 
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
-Name = Literal["energy", "forces", "stress", "dipole", "polarizability"]
+Name = Literal["energy", "forces", "stress", "dipole", "polarizability", "atomic_energies"]
 """What may be asked of data: the names of all rows."""
 Output = Literal["dipole", "polarizability"]
 """What a model may give beside energy, forces and stress."""
@@ -54,6 +54,8 @@ class Quantity:
     where: Literal["any", "periodic", "open"] = "any"
     optional: bool = False
     """Whether only those models give it that are asked to (`outputs`)."""
+    of_teachers: bool = False
+    """Whether only another potential can label it; data of first principles have none."""
 
     @property
     def components(self) -> int:
@@ -165,9 +167,26 @@ POLARIZABILITY = Quantity(
     same_below=1e-4,
     optional=True,
 )
+ATOMIC_ENERGIES = Quantity(
+    name="atomic_energies",
+    singular="atomic energy",
+    symbol="e",
+    unit="eV",
+    shape=(),
+    compared="meV",
+    factor=1e3,
+    column="meV",
+    digits=1,
+    reference=("ref_atomic_energies",),
+    aliases=("atomic_energies",),
+    words=("atomic_energ",),
+    same_below=1e-5,
+    per_atom=True,
+    of_teachers=True,
+)
 
-QUANTITIES = (ENERGY, FORCES, STRESS, DIPOLE, POLARIZABILITY)
+QUANTITIES = (ENERGY, FORCES, STRESS, DIPOLE, POLARIZABILITY, ATOMIC_ENERGIES)
 NAMES: tuple[str, ...] = tuple(one.name for one in QUANTITIES)
 BY_NAME: dict[str, Quantity] = {one.name: one for one in QUANTITIES}
-ALWAYS: tuple[str, ...] = tuple(one.name for one in QUANTITIES if not one.optional)
-"""What every model gives."""
+ALWAYS: tuple[str, ...] = tuple(one.name for one in QUANTITIES if not (one.optional or one.of_teachers))
+"""What every model gives and any data may hold."""

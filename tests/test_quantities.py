@@ -24,15 +24,17 @@ import mlanet
 from mlanet.cli.main import main
 from mlanet.config import parse
 from mlanet.data.atoms import to_graph, to_labels
+from mlanet.data.dataset import load_samples
 from mlanet.data.labels import LabelKeys
 from mlanet.errors import ConfigError, MissingLabelError
-from mlanet.graph import Labels, Prediction
+from mlanet.graph import Labels, Prediction, batch_graphs, batch_labels
 from mlanet.models import ModelConfig
 from mlanet.potential import Potential
 from mlanet.quantities import NAMES, QUANTITIES, Name, Output
 from mlanet.statistics import Statistics
 from mlanet.sweep.table import Row
 from mlanet.training.config import LossConfig, TrainConfig
+from mlanet.training.loss import Residuals, loss
 from mlanet.training.start import adopt
 from mlanet.training.trainer import train
 
@@ -222,3 +224,25 @@ def test_the_charge_of_an_ion_moves_with_it() -> None:
     with pytest.warns(UserWarning, match="ignores"):
         difference = potential(there).dipole - potential(here).dipole
     assert torch.allclose(difference, -2.0 * move, rtol=0, atol=1e-12)
+
+
+def test_energies_of_atoms_are_learnt_from_a_teacher_that_has_them(tmp_path: Path) -> None:
+    """Read from a column of the file, per atom, nothing in frames that lack them; part of the loss."""
+    atoms = bulk("CO", "rocksalt", 4.6)
+    atoms.calc = SinglePointCalculator(atoms, energy=-7.0, forces=np.zeros((2, 3)))
+    plain = to_labels(atoms)
+    assert plain.atomic_energies.shape == (2,) and bool(plain.atomic_energies.isnan().all())
+    atoms.arrays["atomic_energies"] = np.array([-3.0, -4.0])
+    write(tmp_path / "a.extxyz", [atoms])
+    (sample,) = load_samples(tmp_path / "a.extxyz", 4.0)
+    assert sample.labels.atomic_energies.tolist() == [-3.0, -4.0]
+    potential = model("mlanet l1")
+    batch = batch_labels([sample.labels, plain])
+    graph = batch_graphs([to_graph(atoms, potential.cutoff)] * 2)
+    potential.train()
+    residuals = Residuals(potential(graph), batch, graph)
+    found = residuals["atomic_energies"]
+    assert bool((found[:2] != 0).all()) and bool((found[2:] == 0).all())
+    counts = residuals.counts()
+    off, on = (loss(residuals, counts, LossConfig(atomic_energies=weight)) for weight in (0.0, 0.5))
+    assert float(on - off) == pytest.approx(0.5 * float(found[:2].abs().mean()), rel=1e-9)

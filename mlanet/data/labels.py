@@ -43,6 +43,8 @@ class LabelKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Dipole moment of a structure that is periodic in no direction, e Å, from the origin of the positions."""
     polarizability: str | None = None
     """Polarizability, Å³, as 3 × 3, 9 numbers, or 6: xx yy zz yz xz xy."""
+    atomic_energies: str | None = None
+    """Energies of atoms, eV, as another potential divides its total among them."""
     charge: str | None = None
     """Total charge, e (an input of the model); searched under total_charge and charge."""
     atomic_charges: str | None = None
@@ -79,6 +81,7 @@ class FoundLabels(NamedTuple):
     stress: NDArray[np.float64]
     dipole: NDArray[np.float64]
     polarizability: NDArray[np.float64]
+    atomic_energies: NDArray[np.float64]
     sources: tuple[Source, ...] = ()
     """One for each label that was found."""
 

@@ -238,4 +238,6 @@ def labelled(atoms: Atoms, answer: dict[str, Any], drawn: Drawn, teacher: str, t
     if answer["stress"] is not None:
         results["stress"] = np.array(answer["stress"])
     done.calc = SinglePointCalculator(done, **results)
+    if "atomic_energies" in answer:
+        done.arrays["atomic_energies"] = np.array(answer["atomic_energies"])
     return done

@@ -40,6 +40,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     dipole_rmse_me_A: float | None = None
     polarizability_mae_A3: float | None = None
     polarizability_rmse_A3: float | None = None
+    atomic_energies_mae_meV: float | None = None
+    atomic_energies_rmse_meV: float | None = None
     test_structures: int | None = None
     parameters: int | None = None
     steps: int | None = None

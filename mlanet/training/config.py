@@ -72,6 +72,8 @@ class LossConfig(_Strict, frozen=True):
     """λ_μ, per e Å; of models with `outputs: [dipole]`."""
     polarizability: NotNegative = 0.1
     """λ_α, per Å³; of models with `outputs: [polarizability]`."""
+    atomic_energies: NotNegative = 0.0
+    """λ_e, per eV; where a teacher's labels hold energies of atoms."""
     kind: Literal["l1", "huber", "mse"] = "l1"
     """`huber` is quadratic below 0.01 of the unit, `mse` everywhere."""
     late_energy_factor: Positive = 5.0

@@ -84,6 +84,7 @@ def test_a_distillation_of_two_rounds_goes_on_where_it_stopped(crystals: Path, t
             copy = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc, calculator=EMT())
             assert_allclose(frame.get_forces(), copy.get_forces(), atol=1e-6)
             assert_allclose(frame.get_stress(), copy.get_stress(), atol=1e-6)
+            assert_allclose(frame.arrays["atomic_energies"], copy.get_potential_energies(), atol=1e-6)
             assert frame.info["round"] == turn
             assert frame.info["teacher"] == "emt"
     train, valid = (read(tmp_path / "run" / "round-1" / f"{name}.extxyz", ":") for name in ("train", "valid"))
