@@ -49,7 +49,10 @@ class Teacher:
             worker.end()
 
     def label(self, structures: Iterable[tuple[T, Atoms]]) -> Iterator[tuple[T, Atoms, dict[str, Any]]]:
-        """Yield (tag, structure, answer of `worker.labels`) for each (tag, structure), first ready first."""
+        """Yield (tag, structure, answer of `worker.labels`) for each (tag, structure), first ready first.
+
+        Whoever stops early waits for what the workers are at: an answer left in a pipe would be taken for the next one.
+        """
         given, answers = queue.Queue[Any](maxsize=len(self._workers)), queue.Queue[Any]()
         stop = threading.Event()
 
@@ -73,8 +76,9 @@ class Teacher:
         def work(worker: _Worker) -> None:
             try:
                 while (one := given.get()) is not None:
-                    worker.send(one[1])
-                    answers.put((*one, worker.receive()))
+                    if not stop.is_set():
+                        worker.send(one[1])
+                        answers.put((*one, worker.receive()))
             except BaseException as error:
                 answers.put(error)
             answers.put(None)
@@ -95,6 +99,8 @@ class Teacher:
                     yield answer
         finally:
             stop.set()
+            for thread in threads:
+                thread.join()
 
 
 class _Worker:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -110,6 +112,31 @@ def test_structures_do_not_depend_on_when_the_labelling_was_stopped(crystals: Pa
     for one, other in zip(whole, parts, strict=True):
         assert one.info["number"] == other.info["number"]
         assert_allclose(one.positions, other.positions, atol=0)
+
+
+def test_answers_belong_to_their_structures_after_an_early_stop() -> None:
+    """A worker that is still at a structure of the first call does not answer the second call with it."""
+
+    class Slow:
+        def __init__(self) -> None:
+            self.pipe: queue.Queue[int] = queue.Queue()
+            self.turns = itertools.count()
+
+        def send(self, atoms: Atoms) -> None:
+            self.pipe.put(len(atoms))
+
+        def receive(self) -> dict[str, int]:
+            time.sleep((0.1, 0.02)[next(self.turns) % 4 == 3])
+            return {"atoms": self.pipe.get()}
+
+    teacher = object.__new__(Teacher)
+    teacher._workers = [Slow(), Slow()]  # type: ignore[list-item]
+    for first in (1, 11, 21):
+        answers = teacher.label((n, Atoms("H" * n)) for n in range(first, first + 10))
+        found = list(itertools.islice(answers, 3))
+        answers.close()  # type: ignore[attr-defined]
+        assert all(tag == len(atoms) == answer["atoms"] for tag, atoms, answer in found)
+        assert {tag for tag, *_ in found} <= set(range(first, first + 10))
 
 
 def test_a_frame_torn_by_a_kill_is_cut_off_and_labelled_again(tmp_path: Path) -> None:
