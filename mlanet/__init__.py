@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     import torch
 
     from mlanet.calculator import MLANetCalculator
+    from mlanet.committee import CommitteeCalculator
     from mlanet.graph import AtomicGraph, Labels, Prediction
     from mlanet.potential import Potential
 
 __all__ = [
     "DEFAULT_MODEL",
     "AtomicGraph",
+    "CommitteeCalculator",
     "Labels",
     "MLANetCalculator",
     "Potential",
@@ -36,6 +38,7 @@ __all__ = [
 
 _HOME = {
     "AtomicGraph": "mlanet.graph",
+    "CommitteeCalculator": "mlanet.committee",
     "Labels": "mlanet.graph",
     "MLANetCalculator": "mlanet.calculator",
     "Potential": "mlanet.potential",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from mlanet.cli.output import (
     Json,
     KeepGoing,
     MaxEdges,
+    Members,
     Model,
     note,
     print_json,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 def evaluate(
     files: Files,
     model: Model = DEFAULT_MODEL,
+    member: Members = None,
     key: Keys = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for parity plots.", metavar="FOLDER")] = None,
     keep_going: KeepGoing = False,
@@ -51,14 +53,14 @@ def evaluate(
     from mlanet.workflows.answers import Refusals
     from mlanet.workflows.datasets import label_keys
     from mlanet.workflows.evaluate import collect, draw, evaluate_files
-    from mlanet.workflows.model import open_model
+    from mlanet.workflows.model import open_members, open_model
 
     keys = label_keys(key or ())
     refused = Refusals() if keep_going else None
     potential = open_model(model, execution, tell=note)
-    found = evaluate_files(
-        potential, files, keys, max_edges=max_edges, max_memory=execution.max_memory, refused=refused
-    )
+    members = open_members(potential, model, member or (), execution, tell=note)
+    bounds: Any = {"max_edges": max_edges, "max_memory": execution.max_memory}
+    found = evaluate_files(potential, files, keys, **bounds, refused=refused, members=members)
     try:
         evaluation, pairs = collect(progress(found, "evaluating"), keep_pairs=plots is not None)
     except MissingLabelError as error:

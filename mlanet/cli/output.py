@@ -26,6 +26,15 @@ Model = Annotated[
     str,
     typer.Option("--model", "-m", help="Name of a packaged model, or a model file (.safetensors).", metavar="MODEL"),
 ]
+Members = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--member",
+        help="A further model, to make a committee with MODEL (repeat it): the answer is their mean, its standard "
+        "error how far they are apart.",
+        metavar="MODEL",
+    ),
+]
 Files = Annotated[
     list[Path],
     typer.Argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from mlanet.cli.output import (
     Json,
     KeepGoing,
     MaxEdges,
+    Members,
     Model,
     note,
     print_json,
@@ -42,6 +43,7 @@ MOST_WARNINGS = 5
 def predict(
     files: Files,
     model: Model = DEFAULT_MODEL,
+    member: Members = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write structures with energy, forces and stress as extxyz, for ASE."),
@@ -70,7 +72,7 @@ def predict(
     from mlanet.data.formats import structure_files
     from mlanet.workflows.answers import Refusals
     from mlanet.workflows.growing import partial_name
-    from mlanet.workflows.model import open_model
+    from mlanet.workflows.model import open_members, open_model
     from mlanet.workflows.output import refuse_overwriting
     from mlanet.workflows.predict import draw, kept, predict_files, require_formats, row
 
@@ -78,13 +80,15 @@ def predict(
     refused = Refusals() if keep_going else None
     files = structure_files(files, refused)
     partial = [partial_name(path) for path in (output, csv) if path is not None]
-    refuse_overwriting((output, csv, picture, *partial), [*files, model_path(model)])
+    refuse_overwriting((output, csv, picture, *partial), [*files, *map(model_path, (model, *(member or ())))])
     potential = open_model(model, execution, tell=note)
+    members = open_members(potential, model, member or (), execution, tell=note)
     shown: list[Row] = []
     drawn: list[Predicted] = []
     count = 0
     with kept(output, csv, note, potential.model.config.outputs) as keep:
-        found = predict_files(potential, files, max_edges=max_edges, max_memory=execution.max_memory, refused=refused)
+        bounds: Any = {"max_edges": max_edges, "max_memory": execution.max_memory}
+        found = predict_files(potential, files, **bounds, refused=refused, members=members)
         for predicted in progress(found, "predicting"):
             keep(predicted)
             count += 1

@@ -13,6 +13,7 @@ from mlanet.cli.output import (
     Json,
     KeepGoing,
     MaxEdges,
+    Members,
     Model,
     note,
     print_json,
@@ -30,6 +31,7 @@ def select(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="extxyz of the structures chosen.")],
     budget: Annotated[int, typer.Option("--budget", "-n", help="Structures at most.", min=1)] = 50,
+    member: Members = None,
     keep_going: KeepGoing = False,
     json: Json = False,
     rows: Annotated[int, typer.Option(help="Lines of the printed table.", min=1)] = 20,
@@ -43,7 +45,7 @@ def select(
     kept, and energies of the model are not written.
     """
     from mlanet.workflows.answers import Refusals
-    from mlanet.workflows.model import open_model
+    from mlanet.workflows.model import open_members, open_model
     from mlanet.workflows.select import select_files
 
     refused = Refusals() if keep_going else None
@@ -56,6 +58,7 @@ def select(
         max_edges=max_edges,
         refused=refused,
         watch=lambda found: progress(found, "asking"),
+        members=open_members(potential, model, member or (), execution, tell=note),
         tell=note,
     )
     if json:

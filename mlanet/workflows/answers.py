@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from mlanet.forecast import memory_limit
 from mlanet.graph import AtomicGraph, Labels, Prediction
 from mlanet.inference import batches, predict, require_finite
 from mlanet.limits import Assessment, of_batch
+from mlanet.limits.committee import mean, spread
 from mlanet.potential import Potential
 
 
@@ -59,6 +60,7 @@ def answers(
     keys: LabelKeys = LabelKeys(),  # noqa: B008 - frozen
     labels_of: Callable[[Frame], Labels] | None = None,
     refused: Refused | None = None,
+    members: Sequence[Potential] = (),
 ) -> Iterator[Answer]:
     """Every structure with its prediction, in order, one batch in memory.
 
@@ -71,16 +73,20 @@ def answers(
         labels_of: also reads labels, whose errors are the frame's.
         refused: is handed the error of each structure that cannot be answered, which is passed over. None: the error
             is raised, after everything before it has been answered.
+        members: of a committee beside `potential`: the answer is their mean, its standard error their spread.
     Raises:
         DataError: with file and frame, as `refused` says.
     """
+    asked = (potential, *members)
+    cutoff = max(one.cutoff for one in asked)
     limit = memory_limit(potential, max_memory)
     waiting: dict[int, Question] = {}
     stopped: list[MLANetError] = []
 
     def ask(frame: Frame) -> Question:
-        graph = to_graph(frame.atoms, potential.cutoff, where=frame.where, keys=keys)
-        require_supported(potential, graph, frame.where)
+        graph = to_graph(frame.atoms, cutoff, where=frame.where, keys=keys)
+        for one in asked:
+            require_supported(one, graph, frame.where)
         potential.mention_ignored_charge(float(graph.charge[0]), frame.where)
         if limit is not None:
             limit.require(graph, frame.where)
@@ -103,7 +109,7 @@ def answers(
             yield question.graph
 
     for batch in batches(graphs(), max_edges=max_edges, fits=limit):
-        yield from _answered(potential, [waiting.pop(id(graph)) for graph in batch], refused)
+        yield from _answered(asked, [waiting.pop(id(graph)) for graph in batch], refused)
     if stopped:
         raise stopped[0]
 
@@ -121,20 +127,21 @@ def named(error: MLANetError, where: str) -> MLANetError:
     return error if str(error).startswith(where) else type(error)(f"{where}: {error}")
 
 
-def _answered(potential: Potential, batch: list[Question], refused: Refused | None) -> Iterator[Answer]:
+def _answered(asked: Sequence[Potential], batch: list[Question], refused: Refused | None) -> Iterator[Answer]:
     """One batch at once; where that fails, its structures one by one, so that the one at fault is found."""
+    graphs = [one.graph for one in batch]
     try:
-        predictions = list(predict(potential, [one.graph for one in batch], max_edges=2**62))
+        said = [list(predict(one, graphs, max_edges=2**62)) for one in asked]
     except MLANetError as error:
         if len(batch) > 1:
             for one in batch:
-                yield from _answered(potential, [one], refused)
+                yield from _answered(asked, [one], refused)
         elif refused is None:
             raise named(error, batch[0].frame.where) from error
         else:
             refused(named(error, batch[0].frame.where))
         return
-    assessments = of_batch(potential.domain, potential.statistics, [one.graph for one in batch], predictions)
+    predictions, assessments = _judged(asked, graphs, said)
     for one, prediction, assessment in zip(batch, predictions, assessments, strict=True):
         try:
             require_finite(prediction, one.graph, one.frame.where)
@@ -144,3 +151,14 @@ def _answered(potential: Potential, batch: list[Question], refused: Refused | No
             refused(error)
             continue
         yield Answer(one, prediction, assessment)
+
+
+def _judged(
+    asked: Sequence[Potential], graphs: list[AtomicGraph], said: list[list[Prediction]]
+) -> tuple[list[Prediction], list[Assessment]]:
+    """What one model says and knows of itself, or what several say together."""
+    known = [of_batch(one.domain, one.statistics, graphs, found) for one, found in zip(asked, said, strict=True)]
+    if len(asked) == 1:
+        return said[0], known[0]
+    pairs = list(zip(zip(*said, strict=True), zip(*known, strict=True), strict=True))
+    return [mean(found) for found, _ in pairs], [spread(found, words) for found, words in pairs]

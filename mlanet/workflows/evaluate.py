@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +67,7 @@ def evaluate_files(
     max_edges: int = 20_000,
     max_memory: float | None = None,
     refused: Refused | None = None,
+    members: Sequence[Potential] = (),
 ) -> Iterator[Compared]:
     """Predict every structure and hand it on with its labels, holding one batch in memory.
 
@@ -78,6 +79,7 @@ def evaluate_files(
         max_memory: too, GiB.
         refused: is handed the errors of files and frames that cannot be used, which are passed over; None: such an
             error is raised.
+        members: of a committee beside the model (`mlanet.limits.committee`).
     Raises:
         DataError: a file, frame or label that cannot be used, or an element that the model does not know.
     """
@@ -89,6 +91,7 @@ def evaluate_files(
         keys=keys,
         labels_of=lambda frame: to_labels(frame.atoms, keys, frame.where),
         refused=refused,
+        members=members,
     )
     for question, prediction, assessment in found:
         if question.labels is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mlanet.execution import Execution
+from mlanet.limits.committee import require_committee
 from mlanet.potential import Potential
 from mlanet.precision import use_matmul
 
@@ -22,3 +23,17 @@ def open_model(model: str, execution: Execution | None = None, tell: Callable[[s
     execution = execution or Execution()
     potential = execution.resolve(model)
     return use_matmul(potential, execution.matmul, lambda found: tell(str(found)))
+
+
+def open_members(
+    potential: Potential, model: str, members: Sequence[str], execution: Execution, tell: Callable[[str], None] = print
+) -> list[Potential]:
+    """The other members of a committee; none where none are named.
+
+    Raises:
+        ConfigError: as `require_committee`; and as `open_model`.
+    """
+    found = [open_model(name, execution, tell) for name in members]
+    if found:
+        require_committee([potential, *found], [model, *members])
+    return found

@@ -83,6 +83,7 @@ def predict_files(
     max_edges: int = 20_000,
     max_memory: float | None = None,
     refused: Refused | None = None,
+    members: Sequence[Potential] = (),
 ) -> Iterator[Predicted]:
     """Predict every structure of every file, in order, holding only one batch in memory.
 
@@ -93,12 +94,15 @@ def predict_files(
         max_memory: too, GiB.
         refused: is handed the errors of files and frames that cannot be used, which are passed over. None: such an
             error is raised, after everything before it has been predicted.
+        members: of a committee beside the model (`mlanet.limits.committee`).
     Raises:
         DataError: a file or frame that cannot be used, that needs more than `max_memory` GiB, or that has an element
             that the model does not know.
     """
     frames = frames_of(paths, refused)
-    return predict_frames(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused)
+    return predict_frames(
+        potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused, members=members
+    )
 
 
 def predict_frames(
@@ -108,9 +112,10 @@ def predict_frames(
     max_edges: int = 20_000,
     max_memory: float | None = None,
     refused: Refused | None = None,
+    members: Sequence[Potential] = (),
 ) -> Iterator[Predicted]:
     """Predict structures as they come; the arguments are those of `predict_files`."""
-    found = answers(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused)
+    found = answers(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused, members=members)
     told = False
     for question, prediction, assessment in found:
         frame = question.frame

@@ -50,6 +50,7 @@ def select_files(
     max_edges: int = 20_000,
     refused: Refused | None = None,
     watch: Callable[[Iterable[Answer]], Iterable[Answer]] = lambda found: found,
+    members: Sequence[Potential] = (),
     tell: Callable[[str], None] = print,
 ) -> list[Candidate]:
     """Choose structures of the files and write them, in the order chosen, as extxyz with their labels, if any.
@@ -59,6 +60,7 @@ def select_files(
         files: pools or trajectories; they are read twice, so that memory holds no structures.
         output: .extxyz · budget: at most so many
         max_edges: bounds a batch · refused: is handed what cannot be used · watch: passes answers on
+        members: of a committee beside the model, whose spread is then the uncertainty
         tell: see `mlanet.workflows.growing`
     Raises:
         ConfigError: a model that does not know its limits.
@@ -69,7 +71,7 @@ def select_files(
     written_format(output, ("extxyz",))
     found = structure_files(files, refused)
     refuse_overwriting([output], found)
-    asked = answers(potential, frames_of(found, refused), max_edges=max_edges, refused=refused)
+    asked = answers(potential, frames_of(found, refused), max_edges=max_edges, refused=refused, members=members)
     pool = [_candidate(potential, potential.domain, one) for one in watch(asked)]
     if not pool:
         raise DataError(f"{', '.join(map(str, files))}: no structures to choose from")

@@ -1,0 +1,85 @@
+"""`CommitteeCalculator`: several models as one calculator of ASE, whose spread says how far they can be believed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from mlanet.calculator import MLANetCalculator
+from mlanet.errors import ConfigError
+from mlanet.limits.assess import UNKNOWN, Assessment, worse
+from mlanet.limits.committee import require_committee
+from mlanet.potential import Potential
+
+AVERAGED = ("energy", "free_energy", "energies", "forces", "stress", "charges", "dipole", "polarizability")
+
+
+class CommitteeCalculator(Calculator):
+    """The mean of K models, x̄ = Σ_k x_k / K, and their spread, s² = Σ_k (x_k − x̄)²/(K − 1).
+
+    Results as those of `MLANetCalculator`; energy_std eV, forces_std (N,) eV/Å and stress_std eV/Å³ (both of a
+    component) are the members' spread, extrapolation the gravest word of theirs. `members` holds their calculators.
+
+    Args:
+        models: two or more model files or potentials of the same elements, trained from different seeds.
+        words: as `MLANetCalculator`, for every member: dtype, device, skin, …
+    Raises:
+        ConfigError: fewer than two models, the same one twice, other elements; and as `MLANetCalculator`.
+    """
+
+    name = "mlanet committee"
+    assessment: Assessment = Assessment(UNKNOWN)
+    """Of the last calculation, with the reasons."""
+
+    def __init__(self, models: Sequence[Potential | str | os.PathLike[str]], **words: Any) -> None:
+        super().__init__()
+        if isinstance(models, str | os.PathLike | Potential):
+            raise ConfigError("a committee needs a list of models; for one there is MLANetCalculator")
+        self.members = [MLANetCalculator(one, **words) for one in models]
+        names = [f"member {k}" if isinstance(one, Potential) else os.fspath(one) for k, one in enumerate(models)]
+        require_committee([one.potential for one in self.members], names)
+        self.implemented_properties = [
+            name
+            for name in self.members[0].implemented_properties
+            if all(name in one.implemented_properties for one in self.members)
+        ]
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation, charges in `atoms.info` included."""
+        changes: list[str] = super().check_state(atoms, tol=tol)
+        return changes or self.members[0].check_state(atoms, tol=tol)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Everything the models say of `atoms`; called by ASE. Raises as `MLANetCalculator.calculate`."""
+        super().calculate(atoms, properties, system_changes)
+        self.results = {}
+        said = []
+        for one in self.members:
+            one.calculate(atoms, properties, system_changes)
+            said.append(one.results)
+        shared = [name for name in AVERAGED if all(name in one for one in said)]
+        found: dict[str, Any] = {name: np.mean([one[name] for one in said], axis=0) for name in shared}
+        for name in ("energy", "free_energy"):
+            found[name] = float(found[name])
+        found["energy_std"] = float(np.std([one["energy"] for one in said], ddof=1))
+        variance = np.var([one["forces"] for one in said], axis=0, ddof=1)
+        found["forces_std"] = np.sqrt(variance.mean(axis=1))
+        if "stress" in shared:
+            found["stress_std"] = float(np.sqrt(np.var([one["stress"] for one in said], axis=0, ddof=1).mean()))
+        self.assessment = self.members[0].assessment
+        for one in self.members[1:]:
+            if worse(one.assessment.extrapolation, self.assessment.extrapolation):
+                self.assessment = one.assessment
+        if self.assessment.extrapolation != UNKNOWN:
+            found["extrapolation"] = self.assessment.extrapolation
+        self.results = found
