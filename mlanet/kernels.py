@@ -16,15 +16,20 @@ from mlanet.ambient import usual_torch
 from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError, KernelError, MLANetError
 from mlanet.graph import AtomicGraph, batch_graphs
+from mlanet.native.answers import NativeAnswers
+from mlanet.native.export import obstacle as native_obstacle
 from mlanet.ops.segment import segment_sum
 from mlanet.potential import Potential
+
+NATIVE = "native"
+"""The kernels that are a whole step without torch, for inference."""
 
 _compared: set[object] = set()
 """Configuration, precision and device of potentials whose fused kernels were compared in this process."""
 
 
 @usual_torch()
-def use_kernels(potential: Potential, kernels: str) -> Potential:
+def use_kernels(potential: Potential, kernels: str, inference: bool = False) -> Potential:
     """The potential with its kernels chosen; fast ones are compared with the plain ones before they are used.
 
     Compared are energy, forces, stress, and the gradients of a loss on all three with respect to every weight, on
@@ -34,13 +39,19 @@ def use_kernels(potential: Potential, kernels: str) -> Potential:
         potential: is changed.
         kernels: "plain", "fused", or "auto": fused on a CPU where model and machine have them, else plain, with a
             warning if kernels that the model has cannot be used. Those for GPUs have been proven in
-            Triton's interpreter and never been timed, so they are used only if asked for.
+            Triton's interpreter and never been timed, so they are used only if asked for. For inference there is
+            "native" too, a whole step without torch (`mlanet.native`), and "auto" takes it on a CPU where it can.
+        inference: whether the potential only answers, as it stands; compared are then its answers alone.
     Raises:
         ConfigError: kernels that the model has not, or that give other numbers.
         KernelError: they cannot be made here.
     """
+    if kernels == NATIVE:
+        return _native(potential)
     if kernels == "auto":
-        return _best(potential)
+        if not inference or not _quietly_native(potential):
+            _best(potential)
+        return potential
     potential.with_kernels(kernels)
     if kernels == "fused":
         try:
@@ -54,6 +65,65 @@ def use_kernels(potential: Potential, kernels: str) -> Potential:
             potential.with_kernels("plain")
             raise KernelError(f"kernels: {kernels} fail here: {type(error).__name__}: {error}") from error
     return potential
+
+
+def _native(potential: Potential) -> Potential:
+    """Answered by the native engine."""
+    found = native_obstacle(potential)
+    if found := found or ("" if potential.device.type == "cpu" else "it is for CPUs"):
+        raise ConfigError(f"kernels: {NATIVE}: {found}")
+    potential.with_kernels("plain")
+    try:
+        answers = NativeAnswers(potential)
+        subject = (potential.model.config, potential.dtype, NATIVE)
+        if subject not in _compared:
+            _compare_answers(potential, answers)
+            _compared.add(subject)
+    except MLANetError:
+        raise
+    except Exception as error:  # whatever a compiler raises
+        raise KernelError(f"kernels: {NATIVE} fails here: {type(error).__name__}: {error}") from error
+    potential.answered_by = answers
+    return potential
+
+
+def _quietly_native(potential: Potential) -> bool:
+    """Whether the native engine answers now; a warning where it knows the model and cannot be used all the same.
+
+    It has no gradients of weights, so whoever may want these gets the other fast kernels beneath it.
+    """
+    if potential.training or potential.device.type != "cpu" or native_obstacle(potential):
+        return False
+    if any(one.requires_grad for one in potential.parameters()):
+        return False
+    try:
+        _native(potential)
+    except MLANetError as error:
+        warnings.warn(f"computing without the native engine: {error}", stacklevel=4)
+        return False
+    return True
+
+
+def _compare_answers(potential: Potential, answers: NativeAnswers) -> None:
+    """Raise if these and the plain answers differ."""
+    graph = _sample(potential)
+    found, expected = answers(graph), potential(graph)
+    exact = copy.deepcopy(potential).to(dtype=torch.float64).with_kernels("plain")
+    least, tolerance = 1e-3 * float(potential.scale.max()), TOLERANCE[potential.dtype]
+    pairs, right = [], []
+    for name, reference in (("energy", potential.references), ("forces", None), ("stress", None)):
+        one, other, best = (
+            getattr(each, name).nan_to_num() for each in (found, expected, exact(graph.to(dtype=torch.float64)))
+        )
+        if reference is not None:
+            shift = segment_sum(reference[potential.species_index[graph.numbers]], graph.structure, graph.n_structures)
+            one, other, best = one - shift, other - shift, best - shift
+        pairs.append((name, one, other))
+        right.append(best)
+    if disagreement(pairs, tolerance, least) and (apart := excess(pairs, right, tolerance, least)):
+        raise ConfigError(
+            f"kernels: {NATIVE} gives other numbers than plain: {apart}. Please report this, and use plain"
+        )
 
 
 def _best(potential: Potential) -> Potential:
