@@ -25,7 +25,8 @@ class Execution:
     """Where and how a model computes; numbers are those of the same model but for rounding.
 
     - dtype: "float32" or "float64"; None keeps the model's · device: "cpu", "cuda" or "cuda:N"
-    - kernels: "auto", "plain", "fused" or "native" (`mlanet.kernels`) · matmul: "float32" or "tf32" (`mlanet.precision`)
+    - kernels: "auto", "plain", "fused" or "native" (`mlanet.kernels`)
+    - matmul: "float32" or "tf32" (`mlanet.precision`)
     - compiled: whole steps by torch's compiler · capture: replay of a recorded step, on a GPU
     - tabulated: LEIGNN's radial filters from tables · skin: Å, of neighbour lists that serve for several steps
     - max_memory: GiB that a batch may need, or None
