@@ -229,7 +229,8 @@ class MLANetCalculator(Calculator):
             self.potential.domain = domain
             if self.parameters["tabulated"]:
                 self.potential.tabulated()
-            use_kernels(self.potential, self.parameters["kernels"], inference=True)
+            whole = self.parameters["compiled"] or self.parameters["capture"]
+            use_kernels(self.potential, self.parameters["kernels"], inference=not whole)
         self._prepare_steps()
         self._lock = threading.RLock()
 

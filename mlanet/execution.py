@@ -32,7 +32,7 @@ class Execution:
     - max_memory: GiB that a batch may need, or None
 
     Raises:
-        ConfigError: a precision that does not exist, or a skin that is no length.
+        ConfigError: a precision that does not exist, a skin that is no length, or two ways to compute a whole step.
     """
 
     dtype: str | None = None
@@ -48,6 +48,8 @@ class Execution:
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in PRECISIONS:
             raise ConfigError(f"dtype '{self.dtype}' is not supported; use {' or '.join(PRECISIONS)}")
+        if self.kernels == "native" and (self.compiled or self.capture):
+            raise ConfigError("kernels: native is a whole step already; leave out compiled and capture, or take fused")
         if not 0.0 <= self.skin < math.inf:
             raise ConfigError(f"skin must be zero or a positive number of Å, got {self.skin}")
 
@@ -94,4 +96,5 @@ class Execution:
 
         potential = moved(potential, None if self.dtype is None else getattr(torch, self.dtype), self.device)
         ready = potential.tabulated() if self.tabulated else potential
-        return use_kernels(ready, self.kernels, inference=inference)
+        # Steps that torch compiles or records are torch's own.
+        return use_kernels(ready, self.kernels, inference=inference and not (self.compiled or self.capture))

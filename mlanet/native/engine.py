@@ -93,11 +93,11 @@ class Engine:
         if l_max not in (1, 2, 3):
             raise CheckpointError(f"{name}the header has l_max {l_max}, expected 1, 2 or 3")
         self._data, self._turn = data, threading.Lock()
-        self._library, error = _library(l_max, self.precision), ctypes.create_string_buffer(ROOM)
-        words = (data, len(data), 1 + list(REALS).index(self.precision), error, ROOM)
+        self._library, complaint = _library(l_max, self.precision), ctypes.create_string_buffer(ROOM)
+        words = (data, len(data), 1 + list(REALS).index(self.precision), complaint, ROOM)
         self._engine = self._library.mlanet_engine_read(*words)
         if not self._engine:
-            raise CheckpointError(f"{name}{error.value.decode(errors='replace')}")
+            raise CheckpointError(f"{name}{complaint.value.decode(errors='replace')}")
         self.threads = threads
         self.feature_width = int(self._library.mlanet_engine_feature_width(self._engine))
         self.largest_width = int(self._library.mlanet_engine_largest_width(self._engine))

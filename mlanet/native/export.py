@@ -201,7 +201,8 @@ def _readout(model: MLANet) -> Tensors:
 
 def _ends(model: MLANet) -> tuple[nn.Linear, nn.Linear]:
     """Both layers of the read-out of each atom."""
-    readout = model.pooling.readout  # type: ignore[union-attr]
+    readout = getattr(model.pooling, "readout", None)
+    assert isinstance(readout, nn.Sequential)
     first, last = readout[0], readout[-1]
     assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
     return first, last

@@ -60,6 +60,9 @@ def test_auto_takes_it_for_inference_only(subject: Potential) -> None:
     assert Execution().placed(copy.deepcopy(subject).train(), inference=True).answered_by is None
     wanted = Execution().placed(copy.deepcopy(subject).requires_grad_(True), inference=True)
     assert (wanted.answered_by, wanted.model.kernels) == (None, "fused")
+    assert MLANetCalculator(subject, compiled=True).potential.answered_by is None
+    with pytest.raises(ConfigError, match="a whole step already"):
+        MLANetCalculator(subject, kernels="native", compiled=True)
     other = potential("leignn_64", channels=8, layers=1).requires_grad_(False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -124,7 +127,7 @@ def test_export_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["export", "native", str(tmp_path / "two.safetensors"), "-o", str(tmp_path / "two.mlanet")]) == 2
     assert "charge: total" in capsys.readouterr().err
     assert not (tmp_path / "two.mlanet").exists()
-    assert main(["export", "native", str(target.with_suffix(".safetensors")), "-o", str(one_of(tmp_path))]) == 2
+    assert main(["export", "native", str(target.with_suffix(".safetensors")), "-o", str(one_of(tmp_path))]) == 3
     assert "would be overwritten" in capsys.readouterr().err
 
 
