@@ -15,6 +15,7 @@ from mlanet.cli.output import (
     Files,
     Json,
     KeepGoing,
+    MaxEdges,
     Model,
     note,
     print_json,
@@ -51,7 +52,7 @@ class Method(enum.StrEnum):
     bfgs = "bfgs"
 
 
-@computing(*STEPS, dtype="float64")
+@computing("max_memory", *STEPS, dtype="float64")
 def relax(
     files: Files,
     model: Model = DEFAULT_MODEL,
@@ -72,8 +73,12 @@ def relax(
     stop_outside: Annotated[
         bool, typer.Option("--stop-outside", help="End at the first step outside the training set; status 1.")
     ] = False,
+    batched: Annotated[
+        bool, typer.Option("--batched", help="Many structures at a time: several times faster for small cells.")
+    ] = False,
     keep_going: KeepGoing = False,
     json: Json = False,
+    max_edges: MaxEdges = 20_000,
     *,
     execution: Execution,
 ) -> None:
@@ -88,8 +93,11 @@ def relax(
     """
     from mlanet.calculator import MLANetCalculator
     from mlanet.workflows.answers import Refusals
+    from mlanet.workflows.model import together_as
     from mlanet.workflows.relax_files import Means, Wanted, plan, relax_files
 
+    if execution.max_memory is not None and not batched:
+        raise typer.BadParameter("--max-memory bounds the batches of --batched; give both or neither")
     refused = Refusals() if keep_going else None
     wanted = Wanted(cell.value, pressure, fmax, steps, method.value, index, stop_outside)
     planned = plan(files, output, wanted, refused)
@@ -98,7 +106,15 @@ def relax(
     calculator = MLANetCalculator(model, **execution.of_steps())
     told = _Told(said=not json)
     watch = told if planned.one else Means._field_defaults["watch"]
-    means = Means(calculator, calculator.potential.cutoff, watch, _per_length, note, lambda: calculator.assessment)
+    means = Means(
+        calculator,
+        calculator.potential.cutoff,
+        watch,
+        _per_length,
+        note,
+        lambda: calculator.assessment,
+        together_as(calculator.potential, execution, max_edges) if batched and not planned.one else None,
+    )
     courses = relax_files(planned, means, wanted, refused)
     done = list(courses if planned.one else progress(courses, "relaxing", planned.files))
     if calculator.matmul_cost is not None:
