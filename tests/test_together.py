@@ -96,7 +96,7 @@ def test_of_another_geometry_it_asks_again(potential) -> None:
 
 @given(st.sampled_from([ethanol, triclinic, slab, wire]), st.integers(0, 10_000), st.floats(0.0, 0.06))
 def test_a_list_serves_only_where_it_is_complete(make, seed: int, size: float) -> None:
-    """Whatever atoms and cell do: if the list says that it serves, its pairs within the cutoff are those of a new one."""
+    """Whatever atoms and cell do: if it says that it serves, its pairs within the cutoff are those of a new one."""
     cutoff, atoms = 3.0, make()
     neighbors = Neighbors(to_graph(atoms, cutoff + 0.5), atoms, cutoff)
     random = np.random.default_rng(seed)

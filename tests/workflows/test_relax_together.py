@@ -64,7 +64,7 @@ def crystals() -> list[Atoms]:
     return found
 
 
-WORDS = {"cell": "full", "pressure": 0.0, "fmax": 0.3, "steps": 9}
+WORDS = {"cell": "full", "pressure": 0.0, "fmax": 0.3, "steps": 6}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_each_goes_its_own_way(calculator, method: str) -> None:
         atoms.calc = calculator
         *_, last = relaxation(atoms, **WORDS, method=method)
         steps.append(last)
-    for max_edges in (400, 20_000):
+    for max_edges in (400, 20_000) if method == "fire" else (400,):
         batched = crystals()
         together = Together(calculator.potential, max_edges=max_edges)
         found = list(
@@ -112,7 +112,7 @@ def test_one_that_fails_fails_alone(calculator) -> None:
             source(),
             lambda atoms: Course(Descent(atoms, **WORDS, method="fire", where="x")),
         ):
-            found.append(pair)  # noqa: PERF402
+            found.append(pair)
     assert [atoms for atoms, _ in found] == things
     errors = [arrived for _, arrived in found]
     assert isinstance(errors[0], UnsupportedElementError) and isinstance(errors[1], GeometryError)
