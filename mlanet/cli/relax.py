@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
+from mlanet.cli.crew import Job, Ray, Workers, crew_of, job_means, relaxed
 from mlanet.cli.output import (
     Files,
     Json,
@@ -79,6 +81,8 @@ def relax(
     keep_going: KeepGoing = False,
     json: Json = False,
     max_edges: MaxEdges = 20_000,
+    workers: Workers = 1,
+    ray: Ray = None,
     *,
     execution: Execution,
 ) -> None:
@@ -91,10 +95,9 @@ def relax(
     Written with energy, forces and stress, also of atoms that are held. Exit status 1 if one does not converge, or if
     atoms end without a neighbour.
     """
-    from mlanet.calculator import MLANetCalculator
     from mlanet.workflows.answers import Refusals
-    from mlanet.workflows.model import together_as
-    from mlanet.workflows.relax_files import Means, Wanted, plan, relax_files
+    from mlanet.workflows.relax_files import Wanted, plan, relax_files
+    from mlanet.workflows.workers import PART_FRAMES, worked
 
     if execution.max_memory is not None and not batched:
         raise typer.BadParameter("--max-memory bounds the batches of --batched; give both or neither")
@@ -103,22 +106,19 @@ def relax(
     planned = plan(files, output, wanted, refused)
     for remark in planned.remarks:
         note(remark)
-    calculator = MLANetCalculator(model, **execution.of_steps())
-    told = _Told(said=not json)
-    watch = told if planned.one else Means._field_defaults["watch"]
-    means = Means(
-        calculator,
-        calculator.potential.cutoff,
-        watch,
-        _per_length,
-        note,
-        lambda: calculator.assessment,
-        together_as(calculator.potential, execution, max_edges) if batched and not planned.one else None,
-    )
+    told, crew = _Told(said=not json), crew_of(workers, ray, execution)
+    job = Job.of(model, execution, max_edges, keep_going)
+    means = job_means(job, batched and not planned.one)._replace(tell=note)
+    if planned.one:
+        means = means._replace(watch=told)
+    elif not crew.alone:
+        part = functools.partial(relaxed, job, wanted, batched)
+        most = PART_FRAMES if batched else 4  # so that the last of them do not keep one process busy for long
+        means = means._replace(elsewhere=lambda frames, refused: worked(crew, part, frames, refused, most))
     courses = relax_files(planned, means, wanted, refused)
     done = list(courses if planned.one else progress(courses, "relaxing", planned.files))
-    if calculator.matmul_cost is not None:
-        note(str(calculator.matmul_cost))
+    if job.calculator().matmul_cost is not None:
+        note(str(job.calculator().matmul_cost))
     if json:
         documents = [{"structure": one.structure, "model": model, **one.numbers, "file": one.file} for one in done]
         if planned.one and done and refused is None:
@@ -163,7 +163,7 @@ class _Told:
             self.interrupted = True
 
 
-def _per_length(atoms: Atoms) -> dict[str, object]:
+def per_length(atoms: Atoms) -> dict[str, object]:
     """Of a sheet also the stress that does not depend on the height of its cell."""
     from mlanet.data.write import true_results
 

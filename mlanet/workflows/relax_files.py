@@ -81,6 +81,7 @@ class Means(NamedTuple):
     - also: further numbers of a relaxed structure · tell: see `mlanet.workflows.growing`
     - assessment: of the calculator's last answer
     - together: relaxes many at a time in place of the calculator, if given
+    - elsewhere: relaxes frames in other processes, by `relaxed_frames` there, if given
     """
 
     calculator: Calculator
@@ -90,6 +91,7 @@ class Means(NamedTuple):
     tell: Callable[[str], None] = print
     assessment: Callable[[], Assessment] = lambda: Assessment(UNKNOWN)
     together: Together | None = None
+    elsewhere: Callable[[Iterable[Frame], Refused | None], Iterator[tuple[Frame, Relaxed]]] | None = None
 
 
 def plan(files: Sequence[Path], output: Path | None, wanted: Wanted, refused: Refused | None = None) -> Plan:
@@ -164,6 +166,15 @@ def _relaxed(
 ) -> Iterator[tuple[Frame, Relaxed]]:
     """The structures of some files where their relaxations ended."""
     frames = frames_of(files, refused, wanted.frames)
+    if means.elsewhere is not None:
+        return means.elsewhere(frames, refused)
+    return relaxed_frames(frames, means, wanted, refused)
+
+
+def relaxed_frames(
+    frames: Iterable[Frame], means: Means, wanted: Wanted, refused: Refused | None
+) -> Iterator[tuple[Frame, Relaxed]]:
+    """Structures where their relaxations ended, in their order; arguments and errors as `relax_files`."""
     one_by_one = ((frame, _alone(frame, means, wanted)) for frame in frames)
     for frame, found in one_by_one if means.together is None else _together(frames, means, means.together, wanted):
         if isinstance(found, Relaxed):
