@@ -12,7 +12,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs ray")
+needs_ray = [pytest.mark.slow, pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs ray")]
 CREWS = [("--workers", 2), pytest.param(("--ray", "local", "--workers", 2), marks=needs_ray)]
 
 

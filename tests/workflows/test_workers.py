@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import time
 import warnings
@@ -15,11 +14,7 @@ from mlanet.data.read import Frame
 from mlanet.errors import ConfigError, DataError
 from mlanet.workflows.workers import Crew, Part, WorkerLostError, gathered, in_order, parts_of, worked
 
-CREWS = [
-    Crew(),
-    Crew(2),
-    pytest.param(Crew(2, "local"), marks=pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs ray")),
-]
+CREWS = [Crew(), Crew(2)]
 
 
 def slowly(number: int) -> tuple[int, int]:
