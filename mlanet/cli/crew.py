@@ -64,37 +64,42 @@ class Job:
     """What the processes of one command share.
 
     - model: as named, a file by its whole path · execution: how it computes · max_edges: of a batch
-    - keep_going: whether structures that cannot be used are passed over
+    - keep_going: whether structures that cannot be used are passed over · digest: of the model's file
     """
 
     model: str
     execution: Execution
     max_edges: int = 20_000
     keep_going: bool = False
+    digest: str = ""
 
     @classmethod
     def of(cls, model: str, execution: Execution, max_edges: int = 20_000, keep_going: bool = False) -> Job:
-        """A job that other folders understand."""
-        return cls(os.path.abspath(model) if os.path.exists(model) else model, execution, max_edges, keep_going)
+        """A job that processes in other folders understand; a model's file is known by what is in it."""
+        from mlanet.checkpoint import model_path, read_model_header
+
+        place = model_path(model)
+        named = os.path.abspath(model) if os.path.exists(model) else model
+        return cls(named, execution, max_edges, keep_going, read_model_header(place).digest)
 
     def potential(self) -> Potential:
         """Opened once in each process."""
-        return _potential(self.model, self.execution)
+        return _potential(self.model, self.execution, self.digest)
 
     def calculator(self) -> MLANetCalculator:
         """Opened once in each process."""
-        return _calculator(self.model, self.execution)
+        return _calculator(self.model, self.execution, self.digest)
 
 
 @functools.lru_cache(maxsize=1)
-def _potential(model: str, execution: Execution) -> Potential:
+def _potential(model: str, execution: Execution, digest: str) -> Potential:
     from mlanet.workflows.model import open_model
 
     return open_model(model, execution, tell=warnings.warn)
 
 
 @functools.lru_cache(maxsize=1)
-def _calculator(model: str, execution: Execution) -> MLANetCalculator:
+def _calculator(model: str, execution: Execution, digest: str) -> MLANetCalculator:
     from mlanet.calculator import MLANetCalculator
 
     return MLANetCalculator(model, **execution.of_steps())

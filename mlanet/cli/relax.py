@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from mlanet.workflows.relax import Step
-    from mlanet.workflows.relax_files import Done
+    from mlanet.workflows.relax_files import Done, Means, Wanted
+    from mlanet.workflows.workers import Crew
 
 
 class Cell(enum.StrEnum):
@@ -97,7 +98,6 @@ def relax(
     """
     from mlanet.workflows.answers import Refusals
     from mlanet.workflows.relax_files import Wanted, plan, relax_files
-    from mlanet.workflows.workers import PART_FRAMES, worked
 
     if execution.max_memory is not None and not batched:
         raise typer.BadParameter("--max-memory bounds the batches of --batched; give both or neither")
@@ -109,12 +109,7 @@ def relax(
     told, crew = _Told(said=not json), crew_of(workers, ray, execution)
     job = Job.of(model, execution, max_edges, keep_going)
     means = job_means(job, batched and not planned.one)._replace(tell=note)
-    if planned.one:
-        means = means._replace(watch=told)
-    elif not crew.alone:
-        part = functools.partial(relaxed, job, wanted, batched)
-        most = PART_FRAMES if batched else 4  # so that the last of them do not keep one process busy for long
-        means = means._replace(elsewhere=lambda frames, refused: worked(crew, part, frames, refused, most))
+    means = means._replace(watch=told) if planned.one else _elsewhere(means, crew, job, wanted, batched)
     courses = relax_files(planned, means, wanted, refused)
     done = list(courses if planned.one else progress(courses, "relaxing", planned.files))
     if job.calculator().matmul_cost is not None:
@@ -136,6 +131,17 @@ def relax(
     report_refused(refused)
     if not all(one.converged for one in done):
         raise typer.Exit(1)
+
+
+def _elsewhere(means: Means, crew: Crew, job: Job, wanted: Wanted, batched: bool) -> Means:
+    """With a crew that relaxes, if there is one."""
+    from mlanet.workflows.workers import PART_FRAMES, worked
+
+    if crew.alone:
+        return means
+    part = functools.partial(relaxed, job, wanted, batched)
+    most = PART_FRAMES if batched else 4  # so that the last of them do not keep one process busy for long
+    return means._replace(elsewhere=lambda frames, refused: worked(crew, part, frames, refused, most))
 
 
 class _Told:
