@@ -7,6 +7,7 @@ D `irreps.dim`, H heads, L `l_max`.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -216,6 +217,34 @@ def batch_graphs(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
         atomic_charges=_joined_atomic_charges(graphs),
         dtype=graphs[0].dtype,
     )
+
+
+def split_graph(batch: AtomicGraph) -> list[AtomicGraph]:
+    """The structures of a batch as graphs of their own: what `batch_graphs` joined."""
+    counts = batch.atoms_per_structure()
+    pairs = torch.bincount(batch.structure[batch.center], minlength=batch.n_structures).tolist()
+    starts = _offsets(counts.tolist())
+    center, neighbor, shift = (one.split(pairs) for one in (batch.center, batch.neighbor, batch.shift))
+    atomic = batch.atomic_charges
+    found = []
+    for index, (start, end) in enumerate(itertools.pairwise(starts)):
+        found.append(
+            dataclasses.replace(
+                batch,
+                positions=batch.positions[start:end],
+                numbers=batch.numbers[start:end],
+                cell=batch.cell[index : index + 1],
+                pbc=batch.pbc[index : index + 1],
+                center=center[index] - start,
+                neighbor=neighbor[index] - start,
+                shift=shift[index],
+                structure=torch.zeros_like(batch.structure[start:end]),
+                n_structures=1,
+                charge=batch.charge[index : index + 1],
+                atomic_charges=None if atomic is None else atomic[start:end],
+            )
+        )
+    return found
 
 
 def batch_labels(labels: Sequence[Labels]) -> Labels:

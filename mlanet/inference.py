@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import reduce
 
 import torch
 from torch import Tensor
@@ -15,6 +14,8 @@ from mlanet.quantities import QUANTITIES
 
 OF_ATOMS = {"atomic_energies", "charges", "features", *(one.name for one in QUANTITIES if one.per_atom)}
 """Fields of a prediction with an entry for each atom; the others have one for each structure."""
+
+NOTHING = Size(0, 0, 0)
 
 
 def predict(
@@ -49,15 +50,16 @@ def batches(
     if max_edges < 1:
         raise ValueError(f"max_edges must be positive, got {max_edges}")
     waiting: list[AtomicGraph] = []
-    load = 0
+    load, together = 0, NOTHING
     for graph in graphs:
         size = max(graph.n_edges, graph.n_atoms)
-        safe = fits is None or not waiting or fits(reduce(Size.with_, [one.size() for one in (*waiting, graph)]))
+        alone = NOTHING if fits is None else graph.size()
+        safe = fits is None or not waiting or fits(together.with_(alone))
         if waiting and (load + size > max_edges or not safe):
             yield waiting
-            waiting, load = [], 0
+            waiting, load, together = [], 0, NOTHING
         waiting.append(graph)
-        load += size
+        load, together = load + size, together.with_(alone)
     if waiting:
         yield waiting
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import BATCHES, computing
+from mlanet.cli.crew import Job, Ray, Workers, compared, crew_of
 from mlanet.cli.data import Keys
 from mlanet.cli.output import (
     Files,
@@ -43,6 +45,8 @@ def evaluate(
     keep_going: KeepGoing = False,
     json: Json = False,
     max_edges: MaxEdges = 20_000,
+    workers: Workers = 1,
+    ray: Ray = None,
     *,
     execution: Execution,
 ) -> None:
@@ -50,17 +54,24 @@ def evaluate(
 
     Labels are looked for as in training; a frame without one of them counts for the others.
     """
-    from mlanet.workflows.answers import Refusals
+    from mlanet.workflows.answers import Refusals, frames_of
     from mlanet.workflows.datasets import label_keys
     from mlanet.workflows.evaluate import collect, draw, evaluate_files
     from mlanet.workflows.model import open_members, open_model
+    from mlanet.workflows.workers import worked
 
     keys = label_keys(key or ())
     refused = Refusals() if keep_going else None
-    potential = open_model(model, execution, tell=note)
-    members = open_members(potential, model, member or (), execution, tell=note)
-    bounds: Any = {"max_edges": max_edges, "max_memory": execution.max_memory}
-    found = evaluate_files(potential, files, keys, **bounds, refused=refused, members=members)
+    crew = crew_of(workers, ray, execution)
+    if crew.alone or member:
+        potential = open_model(model, execution, tell=note)
+        members = open_members(potential, model, member or (), execution, tell=note)
+    if crew.alone:
+        bounds: Any = {"max_edges": max_edges, "max_memory": execution.max_memory}
+        found = evaluate_files(potential, files, keys, **bounds, refused=refused, members=members)
+    else:
+        part = functools.partial(compared, Job.of(model, execution, max_edges, keep_going, member or ()), keys)
+        found = worked(crew, part, frames_of(files, refused), refused)
     try:
         evaluation, pairs = collect(progress(found, "evaluating"), keep_pairs=plots is not None)
     except MissingLabelError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import BATCHES, computing
+from mlanet.cli.crew import Job, Ray, Workers, crew_of, predicted
 from mlanet.cli.output import (
     Files,
     Json,
@@ -56,6 +58,8 @@ def predict(
     json: Json = False,
     rows: Annotated[int, typer.Option(help="Lines of the printed table.", min=1)] = 20,
     max_edges: MaxEdges = 20_000,
+    workers: Workers = 1,
+    ray: Ray = None,
     *,
     execution: Execution,
 ) -> None:
@@ -70,13 +74,15 @@ def predict(
     """
     from mlanet.checkpoint import model_path
     from mlanet.data.formats import structure_files
-    from mlanet.workflows.answers import Refusals
+    from mlanet.workflows.answers import Refusals, frames_of
     from mlanet.workflows.growing import partial_name
     from mlanet.workflows.model import open_members, open_model
     from mlanet.workflows.output import refuse_overwriting
     from mlanet.workflows.predict import draw, kept, predict_files, require_formats, row
+    from mlanet.workflows.workers import worked
 
     require_formats(output, picture)
+    crew = crew_of(workers, ray, execution)
     refused = Refusals() if keep_going else None
     files = structure_files(files, refused)
     partial = [partial_name(path) for path in (output, csv) if path is not None]
@@ -87,15 +93,19 @@ def predict(
     drawn: list[Predicted] = []
     count = 0
     with kept(output, csv, note, potential.model.config.outputs) as keep:
-        bounds: Any = {"max_edges": max_edges, "max_memory": execution.max_memory}
-        found = predict_files(potential, files, **bounds, refused=refused, members=members)
-        for predicted in progress(found, "predicting"):
-            keep(predicted)
+        if crew.alone:
+            bounds: Any = {"max_edges": max_edges, "max_memory": execution.max_memory}
+            found = predict_files(potential, files, **bounds, refused=refused, members=members)
+        else:
+            job = Job.of(model, execution, max_edges, keep_going, member or ())
+            found = worked(crew, functools.partial(predicted, job), frames_of(files, refused), refused)
+        for one in progress(found, "predicting"):
+            keep(one)
             count += 1
             if json or len(shown) < rows:
-                shown.append(row(predicted))
+                shown.append(row(one))
             if picture is not None and len(drawn) < 6:
-                drawn.append(predicted)
+                drawn.append(one)
     if picture is not None and drawn:
         draw(picture, drawn)
     if json:

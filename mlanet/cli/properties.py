@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
+from mlanet.cli.crew import Job, Ray, Workers, crew_of, property_of
 from mlanet.cli.output import (
     Files,
     Json,
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from mlanet.calculator import MLANetCalculator
     from mlanet.properties.files import Measure, Measured
+    from mlanet.workflows.workers import Crew
 
 Index = Annotated[str, typer.Option(help="Frames of each file, as in ASE: -1 the last, : all.")]
 Relax = Annotated[
@@ -58,6 +60,8 @@ def eos(
     output: Output = Path("eos"),
     keep_going: KeepGoing = False,
     json: Json = False,
+    workers: Workers = 1,
+    ray: Ray = None,
     *,
     execution: Execution,
 ) -> None:
@@ -65,18 +69,25 @@ def eos(
 
     The folder gets results.csv, results.jsonl and a picture of each crystal.
     """
-    from mlanet.properties import equation_of_state
-    from mlanet.properties.plots import eos_picture
     from mlanet.properties.rest import Rest
 
-    def measure(atoms: Atoms, where: str, stem: Path) -> dict[str, object]:
-        found = equation_of_state(atoms, span=span, points=points, relax=relax, rest=Rest(fmax, steps), where=where)
-        eos_picture(stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
-        return {**found.numbers, "points_A3_eV": [list(one) for one in zip(found.volumes, found.energies, strict=True)]}
-
+    measure = functools.partial(_eos, span=span, points=points, relax=relax, rest=Rest(fmax, steps))
     options = {"span": span, "points": points, "relax": relax, "fmax": fmax, "steps": steps}
     shown = {"volume_A3_per_atom": "V₀ Å³/atom>", "bulk_modulus_GPa": "B₀ GPa>", "bulk_modulus_derivative": "B₀′>"}
-    _run("eos", measure, shown, options, files, model, index, output, keep_going, json, execution)
+    _run(
+        "eos",
+        measure,
+        shown,
+        options,
+        files,
+        model,
+        index,
+        output,
+        keep_going,
+        json,
+        crew_of(workers, ray, execution),
+        execution,
+    )
 
 
 @computing(*STEPS, dtype="float64")
@@ -91,6 +102,8 @@ def elastic(
     output: Output = Path("elastic"),
     keep_going: KeepGoing = False,
     json: Json = False,
+    workers: Workers = 1,
+    ray: Ray = None,
     *,
     execution: Execution,
 ) -> None:
@@ -98,12 +111,9 @@ def elastic(
 
     The folder gets results.csv and results.jsonl, which has the tensors.
     """
-    from mlanet.properties import elasticity
     from mlanet.properties.rest import Rest
 
-    def measure(atoms: Atoms, where: str, stem: Path) -> dict[str, object]:
-        return elasticity(atoms, strain=strain, relax=relax, rest=Rest(fmax, steps), where=where).numbers
-
+    measure = functools.partial(_elastic, strain=strain, relax=relax, rest=Rest(fmax, steps))
     options = {"strain": strain, "relax": relax, "fmax": fmax, "steps": steps}
     shown = {
         "bulk_modulus_GPa": "bulk GPa>",
@@ -112,7 +122,20 @@ def elastic(
         "poisson_ratio": "Poisson>",
         "stable": "stable",
     }
-    _run("elastic", measure, shown, options, files, model, index, output, keep_going, json, execution)
+    _run(
+        "elastic",
+        measure,
+        shown,
+        options,
+        files,
+        model,
+        index,
+        output,
+        keep_going,
+        json,
+        crew_of(workers, ray, execution),
+        execution,
+    )
 
 
 @computing(*STEPS, dtype="float64")
@@ -129,6 +152,8 @@ def phonon(
     output: Output = Path("phonon"),
     keep_going: KeepGoing = False,
     json: Json = False,
+    workers: Workers = 1,
+    ray: Ray = None,
     *,
     execution: Execution,
 ) -> None:
@@ -137,28 +162,12 @@ def phonon(
     The folder gets results.csv, results.jsonl, and of each crystal a picture, its thermal properties (CSV) and a YAML
     with force constants, which phonopy-load reads. Needs the extra `phonons`.
     """
-    from mlanet.files import write_columns
-    from mlanet.properties import phonons
-    from mlanet.properties.plots import phonon_picture
     from mlanet.properties.rest import Rest
 
-    repeats = _repeats(supercell)
-
-    def measure(atoms: Atoms, where: str, stem: Path) -> dict[str, object]:
-        found = phonons(
-            atoms,
-            size=size,
-            supercell=repeats,
-            displacement=displacement,
-            relax=relax,
-            rest=Rest(fmax, steps),
-            where=where,
-        )
-        phonon_picture(stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
-        found.save(stem.with_name(f"{stem.name}_phonopy.yaml"))
-        write_columns(stem.with_name(f"{stem.name}_thermal.csv"), found.thermal)
-        return found.numbers
-
+    repeats, rest = _repeats(supercell), Rest(fmax, steps)
+    measure = functools.partial(
+        _phonon, size=size, supercell=repeats, displacement=displacement, relax=relax, rest=rest
+    )
     options = {"size": size, "supercell": supercell, "displacement": displacement, "relax": relax}
     options |= {"fmax": fmax, "steps": steps}
     shown = {
@@ -167,7 +176,50 @@ def phonon(
         "highest_THz": "highest THz>",
         "heat_capacity_300K_kB_per_atom": "C(300 K) k_B/atom>",
     }
-    _run("phonon", measure, shown, options, files, model, index, output, keep_going, json, execution)
+    _run(
+        "phonon",
+        measure,
+        shown,
+        options,
+        files,
+        model,
+        index,
+        output,
+        keep_going,
+        json,
+        crew_of(workers, ray, execution),
+        execution,
+    )
+
+
+def _eos(atoms: Atoms, where: str, stem: Path, **words: Any) -> dict[str, object]:
+    """An equation of state, and its picture."""
+    from mlanet.properties import equation_of_state
+    from mlanet.properties.plots import eos_picture
+
+    found = equation_of_state(atoms, where=where, **words)
+    eos_picture(stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
+    return {**found.numbers, "points_A3_eV": [list(one) for one in zip(found.volumes, found.energies, strict=True)]}
+
+
+def _elastic(atoms: Atoms, where: str, stem: Path, **words: Any) -> dict[str, object]:
+    """Elastic constants."""
+    from mlanet.properties import elasticity
+
+    return elasticity(atoms, where=where, **words).numbers
+
+
+def _phonon(atoms: Atoms, where: str, stem: Path, **words: Any) -> dict[str, object]:
+    """Phonons, their picture and tables."""
+    from mlanet.files import write_columns
+    from mlanet.properties import phonons
+    from mlanet.properties.plots import phonon_picture
+
+    found = phonons(atoms, where=where, **words)
+    phonon_picture(stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
+    found.save(stem.with_name(f"{stem.name}_phonopy.yaml"))
+    write_columns(stem.with_name(f"{stem.name}_thermal.csv"), found.thermal)
+    return found.numbers
 
 
 def _repeats(text: str) -> tuple[int, int, int] | None:
@@ -192,10 +244,10 @@ def _run(
     output: Path,
     keep_going: bool,
     json: bool,
+    crew: Crew,
     execution: Execution,
 ) -> None:
     """Measure all structures, tell of each, and leave the table."""
-    from mlanet.calculator import MLANetCalculator
     from mlanet.checkpoint import model_path, read_model_header
     from mlanet.properties.files import Folder, measured
     from mlanet.workflows.answers import Refusals
@@ -204,9 +256,8 @@ def _run(
     digest = read_model_header(model_path(model)).digest
     settings = {"property": name, "model": digest, "dtype": execution.dtype, **options}
     folder = Folder(output, settings)
-    calculator = MLANetCalculator(model, **execution.of_steps())
-    judged = _judged(measure, calculator)
-    done = list(progress(measured(files, calculator, judged, folder, index, refused), f"mlanet {name}", None))
+    one = functools.partial(property_of, Job.of(model, execution), measure)
+    done = list(progress(measured(files, one, folder, index, refused, crew, note), f"mlanet {name}", None))
     table = folder.table(done) if done else None
     if json:
         documents = [{"structure": one.structure, **one.numbers} for one in done]
@@ -219,19 +270,6 @@ def _run(
         if table is not None:
             note(f"wrote {table}")
     report_refused(refused)
-
-
-def _judged(measure: Measure, calculator: MLANetCalculator) -> Measure:
-    """The same, with a word on whether the crystal as given is like the training set, and a warning if it is not."""
-
-    def judged(atoms: Atoms, where: str, stem: Path) -> Mapping[str, object]:
-        atoms.get_potential_energy()
-        seen = calculator.assessment
-        if seen.reasons:
-            note(f"warning: {where}: {seen.extrapolation} of the training set: {seen.reason}")
-        return {**measure(atoms, where, stem), "extrapolation": seen.extrapolation}
-
-    return judged
 
 
 def _print(done: Sequence[Measured], shown: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +12,12 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
+from mlanet.cli.crew import Job, Ray, Workers, crew_of, job_means, relaxed
 from mlanet.cli.output import (
     Files,
     Json,
     KeepGoing,
+    MaxEdges,
     Model,
     note,
     print_json,
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from mlanet.workflows.relax import Step
-    from mlanet.workflows.relax_files import Done
+    from mlanet.workflows.relax_files import Done, Means, Wanted
+    from mlanet.workflows.workers import Crew
 
 
 class Cell(enum.StrEnum):
@@ -51,7 +55,7 @@ class Method(enum.StrEnum):
     bfgs = "bfgs"
 
 
-@computing(*STEPS, dtype="float64")
+@computing("max_memory", *STEPS, dtype="float64")
 def relax(
     files: Files,
     model: Model = DEFAULT_MODEL,
@@ -72,8 +76,14 @@ def relax(
     stop_outside: Annotated[
         bool, typer.Option("--stop-outside", help="End at the first step outside the training set; status 1.")
     ] = False,
+    batched: Annotated[
+        bool, typer.Option("--batched", help="Many structures at a time: several times faster for small cells.")
+    ] = False,
     keep_going: KeepGoing = False,
     json: Json = False,
+    max_edges: MaxEdges = 20_000,
+    workers: Workers = 1,
+    ray: Ray = None,
     *,
     execution: Execution,
 ) -> None:
@@ -86,23 +96,24 @@ def relax(
     Written with energy, forces and stress, also of atoms that are held. Exit status 1 if one does not converge, or if
     atoms end without a neighbour.
     """
-    from mlanet.calculator import MLANetCalculator
     from mlanet.workflows.answers import Refusals
-    from mlanet.workflows.relax_files import Means, Wanted, plan, relax_files
+    from mlanet.workflows.relax_files import Wanted, plan, relax_files
 
+    if execution.max_memory is not None and not batched:
+        raise typer.BadParameter("--max-memory bounds the batches of --batched; give both or neither")
     refused = Refusals() if keep_going else None
     wanted = Wanted(cell.value, pressure, fmax, steps, method.value, index, stop_outside)
     planned = plan(files, output, wanted, refused)
     for remark in planned.remarks:
         note(remark)
-    calculator = MLANetCalculator(model, **execution.of_steps())
-    told = _Told(said=not json)
-    watch = told if planned.one else Means._field_defaults["watch"]
-    means = Means(calculator, calculator.potential.cutoff, watch, _per_length, note, lambda: calculator.assessment)
+    told, crew = _Told(said=not json), crew_of(workers, ray, execution)
+    job = Job.of(model, execution, max_edges, keep_going)
+    means = job_means(job, batched and not planned.one)._replace(tell=note)
+    means = means._replace(watch=told) if planned.one else _elsewhere(means, crew, job, wanted, batched)
     courses = relax_files(planned, means, wanted, refused)
     done = list(courses if planned.one else progress(courses, "relaxing", planned.files))
-    if calculator.matmul_cost is not None:
-        note(str(calculator.matmul_cost))
+    if job.calculator().matmul_cost is not None:
+        note(str(job.calculator().matmul_cost))
     if json:
         documents = [{"structure": one.structure, "model": model, **one.numbers, "file": one.file} for one in done]
         if planned.one and done and refused is None:
@@ -120,6 +131,17 @@ def relax(
     report_refused(refused)
     if not all(one.converged for one in done):
         raise typer.Exit(1)
+
+
+def _elsewhere(means: Means, crew: Crew, job: Job, wanted: Wanted, batched: bool) -> Means:
+    """With a crew that relaxes, if there is one."""
+    from mlanet.workflows.workers import PART_FRAMES, worked
+
+    if crew.alone:
+        return means
+    part = functools.partial(relaxed, job, wanted, batched)
+    most = PART_FRAMES if batched else 4  # so that the last of them do not keep one process busy for long
+    return means._replace(elsewhere=lambda frames, refused: worked(crew, part, frames, refused, most))
 
 
 class _Told:
@@ -147,7 +169,7 @@ class _Told:
             self.interrupted = True
 
 
-def _per_length(atoms: Atoms) -> dict[str, object]:
+def per_length(atoms: Atoms) -> dict[str, object]:
     """Of a sheet also the stress that does not depend on the height of its cell."""
     from mlanet.data.write import true_results
 

@@ -30,6 +30,7 @@ __all__ = [
     "as_atoms",
     "as_labels",
     "as_pymatgen",
+    "require_apart",
     "require_sound",
     "to_graph",
     "to_labels",
@@ -91,7 +92,7 @@ def to_graph(
         charge=torch.tensor([total], dtype=torch.float64, device=device),
         atomic_charges=None if atomic is None else torch.tensor(atomic, device=device),
     )
-    _require_apart(graph, where)
+    require_apart(graph, where)
     return graph
 
 
@@ -243,7 +244,7 @@ def _require_cell(cell: NDArray[np.float64], pbc: NDArray[np.bool_], where: str)
         )
 
 
-def _require_apart(graph: AtomicGraph, where: str) -> None:
+def require_apart(graph: AtomicGraph, where: str) -> None:
     """Refuse atoms of one structure that overlap, and name the nearest pair."""
     if not graph.n_edges:
         return

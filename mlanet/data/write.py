@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError, all_properties
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.io.extxyz import write_extxyz
@@ -42,6 +42,16 @@ def true_results(atoms: Atoms) -> dict[str, Any]:
         if place.get(name) is not None:
             results[name] = np.asarray(place[name], dtype=np.float64)
     return results
+
+
+def answered(atoms: Atoms) -> Atoms:
+    """A copy with what its calculator said, all of it, and without the calculator, which may hold a whole model."""
+    copy = atoms.copy()
+    holder = Calculator()
+    holder.results, holder.atoms = dict(atoms.calc.results), copy.copy()
+    holder.implemented_properties = list(holder.results)
+    copy.calc = holder
+    return copy
 
 
 def frame_text(atoms: Atoms, where: str = "structure") -> str:

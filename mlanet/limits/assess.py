@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlanet.domain import Domain
-from mlanet.graph import AtomicGraph, Prediction, batch_graphs
+from mlanet.graph import AtomicGraph, Prediction, batch_graphs, split_graph
 from mlanet.limits.errors import structure_columns
 from mlanet.limits.facts import Around, Reason, around, facts, named, tables
 from mlanet.limits.measure import TINY, distances, force_columns, rigidity, structure_features
@@ -89,22 +89,30 @@ def of_batch(
     features = [one.features for one in predictions]
     if domain is None or not features or any(one is None for one in features):
         return [Assessment(UNKNOWN) for _ in graphs]
+    graph = graphs[0] if len(graphs) == 1 else batch_graphs([one.to("cpu") for one in graphs])
+    joined = [torch.cat([one.cpu() for one in features if one is not None])]
+    joined += [torch.cat([getattr(one, name).cpu() for one in predictions]) for name in ("forces", "stress")]
+    return of_joined(domain, statistics, graph, *joined)
+
+
+def of_joined(
+    domain: Domain, statistics: Statistics, graph: AtomicGraph, features: Tensor, forces: Tensor, stress: Tensor
+) -> list[Assessment]:
+    """The same of structures that are one batch already, from what was said of them together (`Prediction`)."""
     with torch.no_grad():
-        graph = graphs[0] if len(graphs) == 1 else batch_graphs([one.to("cpu") for one in graphs])
         where = around(graph, statistics)
         graph = where.graph
-        joined = [torch.cat([one.cpu() for one in features if one is not None])]
-        joined.append(torch.cat([one.forces.cpu() for one in predictions]))
-        found = measured(domain, statistics, where, *joined)
+        found = measured(domain, statistics, where, features.cpu(), forces.cpu())
         score = found.away / domain.reach[where.species]
-        reasons: list[list[Reason]] = [[] for _ in graphs]
-        if [*facts(domain, statistics, where), *_far(where, score)]:
-            # Rarely: then one by one, since reasons belong to structures.
-            parts = score.split(graph.atoms_per_structure().tolist())
-            for index, one in enumerate(graphs):
-                alone = around(one.to("cpu"), statistics)
-                reasons[index] = [*facts(domain, statistics, alone), *_far(alone, parts[index])]
-        defined = torch.stack([torch.isfinite(one.stress).all().cpu() for one in predictions])
+        reasons: list[list[Reason]] = [[] for _ in range(graph.n_structures)]
+        suspicious = {atom for one in (*facts(domain, statistics, where), *_far(where, score)) for atom in one.atoms}
+        if suspicious:
+            # One by one, since reasons belong to structures.
+            alone, parts = split_graph(graph), score.split(graph.atoms_per_structure().tolist())
+            for index in graph.structure[sorted(suspicious)].unique().tolist():
+                it = around(alone[index], statistics)
+                reasons[index] = [*facts(domain, statistics, it), *_far(it, parts[index])]
+        defined = torch.isfinite(stress).flatten(1).all(dim=1).cpu()
         return _together(reasons, score, graph, _errors(domain, where, found, score, defined))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlanet.properties.rest import Rest, at_rest, require_crystal
+from mlanet.properties.rest import Rest, all_at_rest, all_computed, at_rest, require_crystal
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
 
 
@@ -75,19 +75,19 @@ def elasticity(
         raise ValueError(f"strain must lie between 0 and 0.1, got {strain}")
     require_crystal(atoms, "an elastic tensor", where)
     base = at_rest(atoms, "full", rest, where) if relax else atoms
-    strains, stresses = [], []
-    for component in range(6):
+    strains, copies, places = [], [], []
+    for component, name in enumerate(("xx", "yy", "zz", "yz", "xz", "xy")):
         for size in (-strain, strain):
             small = np.zeros(6)
             small[component] = size
             strained = base.copy()
             strained.calc = atoms.calc
             strained.set_cell(base.cell.array @ (np.eye(3) + matrix(small)), scale_atoms=True)
-            if relax:
-                name = ["xx", "yy", "zz", "yz", "xz", "xy"][component]
-                strained = at_rest(strained, "fixed", rest, f"{where}, strained by {size:+g} along {name}")
             strains.append(small)
-            stresses.append(strained.get_stress() * EV_PER_CUBIC_ANGSTROM_IN_GPA)
+            copies.append(strained)
+            places.append(f"{where}, strained by {size:+g} along {name}")
+    copies = all_at_rest(copies, "fixed", rest, places) if relax else all_computed(copies)
+    stresses = [one.get_stress() * EV_PER_CUBIC_ANGSTROM_IN_GPA for one in copies]
     return _averaged(base, np.array(strains), np.array(stresses))
 
 

@@ -12,7 +12,7 @@ from ase.eos import birchmurnaghan
 from numpy.typing import NDArray
 
 from mlanet.errors import GeometryError
-from mlanet.properties.rest import Rest, at_rest, require_crystal
+from mlanet.properties.rest import Rest, all_at_rest, all_computed, at_rest, require_crystal
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 
@@ -76,15 +76,15 @@ def equation_of_state(
         raise ValueError(f"span must lie between 0 and 0.5 and points be at least 5, got {span} and {points}")
     require_crystal(atoms, "an equation of state", where)
     base = at_rest(atoms, "full", rest, where) if relax else atoms
-    found = []
+    copies, places = [], []
     for factor in np.linspace(1 - span, 1 + span, points):
         scaled = base.copy()
         scaled.calc = atoms.calc
         scaled.set_cell(base.cell * factor ** (1 / 3), scale_atoms=True)
-        here = f"{where}, at {factor:.3f} of its volume"
-        scaled = at_rest(scaled, "shape", rest, here) if relax else scaled
-        found.append((scaled.cell.volume, scaled.get_potential_energy()))
-    volumes, energies = np.array(found).T
+        copies.append(scaled)
+        places.append(f"{where}, at {factor:.3f} of its volume")
+    copies = all_at_rest(copies, "shape", rest, places) if relax else all_computed(copies)
+    volumes, energies = np.array([(one.cell.volume, one.get_potential_energy()) for one in copies]).T
     return fitted(volumes, energies, len(atoms), where)
 
 

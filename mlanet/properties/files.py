@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,11 +21,44 @@ from mlanet.errors import ConfigError, MLANetError, OutputError
 from mlanet.files import append_whole, cut_back, end_of_lines, write_whole
 from mlanet.ownership import owned
 from mlanet.workflows.answers import named
+from mlanet.workflows.workers import Crew, WorkerLostError, in_order
 
 RESULTS, SETTINGS, TABLE = "results.jsonl", "settings.json", "results.csv"
 
 Measure = Callable[[Atoms, str, Path], Mapping[str, object]]
 """A structure with its calculator, its place for errors, and the stem of its files -> numbers by name and unit."""
+
+
+class Item(NamedTuple):
+    """A structure, its print, and the stem of its files."""
+
+    frame: Frame
+    content: str
+    stem: Path
+
+
+class Outcome(NamedTuple):
+    """What was found of one: numbers or an error, and what a user should know."""
+
+    numbers: dict[str, Any] = {}  # noqa: RUF012 - not changed
+    error: MLANetError | None = None
+    remarks: tuple[str, ...] = ()
+    old: bool = False
+
+
+def measured_one(measure: Measure, calculator: Any, item: Item) -> Outcome:
+    """The property of one structure."""
+    frame = item.frame
+    atoms = frame.atoms.copy()
+    atoms.calc = calculator
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        try:
+            numbers, error = dict(measure(atoms, frame.where, item.stem)), None
+        except MLANetError as failed:
+            numbers, error = {}, named(failed, frame.where)
+    remarks = [str(one.message) for one in heard if issubclass(one.category, UserWarning)]
+    return Outcome(numbers, error, tuple(dict.fromkeys(remarks)))
 
 
 class Measured(NamedTuple):
@@ -93,37 +127,50 @@ class Folder:
 
 
 def measured(
-    files: Sequence[Path], calculator: Any, measure: Measure, folder: Folder, index: str, refused: Refused | None = None
+    files: Sequence[Path],
+    measure: Callable[[Item], Outcome],
+    folder: Folder,
+    index: str,
+    refused: Refused | None = None,
+    crew: Crew = Crew(),  # noqa: B008 - frozen
+    tell: Callable[[str], None] = print,
 ) -> Iterator[Measured]:
-    """One structure after another, each written as it is finished; what the folder has already is not computed again.
+    """The structures in their order, each written as it is finished; what the folder has is not computed again.
 
     Args:
         files: of structures, or folders of files.
-        calculator: of the model.
-        measure: the property.
+        measure: the property of one (`measured_one`); with a crew, a function that other processes can import.
         folder: of the results.
         index: which frames of each file, as in ASE.
         refused: is handed errors of files and structures, which are passed over; None: the error is raised.
+        crew: who computes.
+        tell: is told what a user should know of a structure.
     Raises:
         MLANetError: with file and frame; what was finished before stays.
     """
-    with owned(folder.path, folder.what):
+
+    def known(item: Item) -> Outcome | None:
+        record = folder.known.get(item.content)
+        return None if record is None else Outcome(record["numbers"], old=True)
+
+    def items() -> Iterator[Item]:
         for frame, path in _frames(files, index, refused):
-            content = _print(frame.atoms)
-            if content in folder.known:
-                yield Measured(frame.where, folder.known[content]["numbers"], old=True)
-                continue
-            atoms = frame.atoms.copy()
-            atoms.calc = calculator
-            try:
-                numbers = dict(measure(atoms, frame.where, folder.path / _stem(frame, path)))
-            except MLANetError as error:
+            yield Item(frame, _print(frame.atoms), folder.path / _stem(frame, path))
+
+    with owned(folder.path, folder.what):
+        for item, found in in_order(crew, measure, items(), known):
+            where = item.frame.where
+            outcome = Outcome(error=named(found, where)) if isinstance(found, WorkerLostError) else found
+            for remark in outcome.remarks:
+                tell(f"warning: {remark}")
+            if outcome.error is not None:
                 if refused is None:
-                    raise named(error, frame.where) from error
-                refused(named(error, frame.where))
+                    raise outcome.error
+                refused(outcome.error)
                 continue
-            folder.add({"print": content, "structure": frame.where, "numbers": numbers})
-            yield Measured(frame.where, numbers)
+            if not outcome.old:
+                folder.add({"print": item.content, "structure": where, "numbers": outcome.numbers})
+            yield Measured(where, outcome.numbers, outcome.old)
 
 
 def _frames(files: Iterable[Path], index: str, refused: Refused | None) -> Iterator[tuple[Frame, Path]]:

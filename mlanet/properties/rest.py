@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from ase import Atoms
 
-from mlanet.errors import ConfigError, GeometryError
-from mlanet.workflows.relax import relaxation
+from mlanet.calculator import MLANetCalculator
+from mlanet.errors import ConfigError, GeometryError, MLANetError
+from mlanet.forecast import memory_limit
+from mlanet.together import Together
+from mlanet.workflows.relax import Descent, Step, relaxation
+from mlanet.workflows.relax_together import Course, relax_all
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,63 @@ def at_rest(atoms: Atoms, cell: str, rest: Rest, where: str) -> Atoms:
     if cell == "fixed" and np.abs(moved.get_forces()).max() < rest.fmax:
         return moved
     *_, last = relaxation(moved, cell=cell, fmax=rest.fmax, steps=rest.steps, method="bfgs", where=where)
+    _require_rest(last, rest, where)
+    return moved
+
+
+def all_at_rest(structures: Sequence[Atoms], cell: str, rest: Rest, wheres: Sequence[str]) -> list[Atoms]:
+    """`at_rest` of structures that share a calculator, all at a time where that is one of ours; raises as it does."""
+    together = _together(structures[0].calc)
+    if together is None:
+        return [at_rest(one, cell, rest, where) for one, where in zip(structures, wheres, strict=True)]
+    bare = [one.copy() for one in structures]
+    for one in bare:
+        one.set_constraint()
+
+    def course(one: tuple[Atoms, str]) -> Course:
+        atoms, where = one
+        descent = Descent(atoms, cell=cell, pressure=0.0, fmax=rest.fmax, steps=rest.steps, method="bfgs", where=where)
+        return Course(descent, lambda step: _rests(atoms, cell, rest, step))
+
+    for (atoms, where), arrived in relax_all(together, zip(bare, wheres, strict=True), course):
+        if isinstance(arrived, MLANetError):
+            raise arrived
+        if not _rests(atoms, cell, rest, arrived):
+            _require_rest(arrived, rest, where)
+    return bare
+
+
+def all_computed(structures: Sequence[Atoms]) -> list[Atoms]:
+    """Structures that share a calculator, computed all at a time where that is one of ours; raises what it raises."""
+    together = _together(structures[0].calc)
+    if together is not None:
+        for error in together(structures):
+            if error is not None:
+                raise error
+    return list(structures)
+
+
+def _rests(atoms: Atoms, cell: str, rest: Rest, step: Step) -> bool:
+    """Whether nothing has to be moved: of a fixed cell, no component of a force is too large at the start."""
+    return cell == "fixed" and step.number == 0 and bool(np.abs(atoms.get_forces()).max() < rest.fmax)
+
+
+def _require_rest(last: Step, rest: Rest, where: str) -> None:
     if not last.converged:
         left = f"{last.force:.3g} eV/Å are left after {rest.steps} steps"
         raise GeometryError(f"{where}: does not come to rest: {left}; allow more steps or a larger fmax")
-    return moved
+
+
+_MADE: WeakKeyDictionary[MLANetCalculator, Together] = WeakKeyDictionary()
+
+
+def _together(calculator: object) -> Together | None:
+    """One for each calculator of ours whose steps are neither compiled nor recorded."""
+    if not isinstance(calculator, MLANetCalculator):
+        return None
+    if calculator.parameters["compiled"] or calculator.parameters["capture"]:
+        return None
+    if calculator not in _MADE:
+        potential = calculator.potential
+        _MADE[calculator] = Together(potential, fits=memory_limit(potential, None))
+    return _MADE[calculator]

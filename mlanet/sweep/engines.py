@@ -19,6 +19,7 @@ from typing import NamedTuple
 import mlanet
 from mlanet.errors import ConfigError
 from mlanet.interruption import Signals
+from mlanet.workflows.ray_workers import ray_module
 
 GRACE = 20.0
 """s for a point to write its checkpoint after SIGTERM; one that is killed instead goes on from an earlier one."""
@@ -97,7 +98,7 @@ def on_ray(address: str | None = None, gpu: bool = False) -> Engine:
     Raises:
         ConfigError: Ray is not installed, or there is no cluster at the address.
     """
-    ray = _ray()
+    ray = ray_module()
 
     def run(jobs: Sequence[Job]) -> Generator[Ended, None, None]:
         _connect(ray, address)
@@ -184,15 +185,6 @@ def _status(ray, one) -> int:  # type: ignore[no-untyped-def]  # Ray is optional
     except ray.exceptions.RayError as error:
         print(f"Ray lost a point: {error}", file=sys.stderr)
         return -9
-
-
-def _ray():  # type: ignore[no-untyped-def]  # Ray is optional
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise ConfigError("Ray is not installed; it is an extra: pip install 'mlanet[ray]'") from None
-    return ray
 
 
 def _connect(ray, address: str | None) -> None:  # type: ignore[no-untyped-def]  # Ray is optional

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mlanet.data.atoms import LabelKeys, to_labels
 from mlanet.data.formats import Refused
+from mlanet.data.read import Frame
 from mlanet.errors import MissingLabelError
 from mlanet.graph import AtomicGraph, Labels, Prediction
 from mlanet.limits import UNKNOWN, Assessment
@@ -83,9 +84,26 @@ def evaluate_files(
     Raises:
         DataError: a file, frame or label that cannot be used, or an element that the model does not know.
     """
+    frames = frames_of(paths, refused)
+    return evaluate_frames(
+        potential, frames, keys, max_edges=max_edges, max_memory=max_memory, refused=refused, members=members
+    )
+
+
+def evaluate_frames(
+    potential: Potential,
+    frames: Iterable[Frame],
+    keys: LabelKeys,
+    *,
+    max_edges: int = 20_000,
+    max_memory: float | None = None,
+    refused: Refused | None = None,
+    members: Sequence[Potential] = (),
+) -> Iterator[Compared]:
+    """The same of structures as they come."""
     found = answers(
         potential,
-        frames_of(paths, refused),
+        frames,
         max_edges=max_edges,
         max_memory=max_memory,
         keys=keys,

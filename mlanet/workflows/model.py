@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from mlanet.errors import ConfigError
 from mlanet.execution import Execution
+from mlanet.forecast import memory_limit
 from mlanet.limits.committee import require_committee
 from mlanet.potential import Potential
 from mlanet.precision import use_matmul
+from mlanet.together import Together
+
+
+def together_as(potential: Potential, execution: Execution, max_edges: int = 20_000) -> Together:
+    """A potential that is where it computes, for many structures at a time, in batches of this memory.
+
+    Raises:
+        ConfigError: compiled or recorded steps, which are of one structure.
+    """
+    if execution.compiled or execution.capture:
+        raise ConfigError("many structures at a time are computed without --compile and --capture; leave these out")
+    return Together(potential, max_edges=max_edges, fits=memory_limit(potential, execution.max_memory))
 
 
 def open_model(model: str, execution: Execution | None = None, tell: Callable[[str], None] = print) -> Potential:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -180,7 +181,7 @@ def _limits(assessment: Assessment, n_atoms: int) -> dict[str, Any]:
     """The part of a row that says how far it can be believed."""
     one, errors = assessment, assessment.forces_std
     return {
-        "extrapolation": one.extrapolation,
+        "extrapolation": sys.intern(one.extrapolation),  # so that it is the default, also from another process
         "reasons": one.reasons,
         "atoms_beyond": one.atoms,
         "energy_std_eV": one.energy_std,

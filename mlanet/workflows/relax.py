@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
-from ase.filters import FrechetCellFilter
 from ase.optimize.bfgs import BFGS
 from ase.optimize.fire import FIRE
 from numpy.typing import NDArray
 
 from mlanet.data.atoms import to_graph
 from mlanet.data.write import true_results
-from mlanet.errors import GeometryError
+from mlanet.errors import GeometryError, MLANetError
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
+from mlanet.workflows.cell_filter import CellFilter
 
 CELLS = ("fixed", "full", "shape", "volume")
 """What of the cell may change: nothing; everything periodic; its shape at constant volume; its size only."""
@@ -57,23 +58,72 @@ def relaxation(
         GeometryError: atoms that run into each other or away, forces that are not finite, a cell to be relaxed
             without periodic directions, or pressure on a structure that has a free one.
     """
-    target: Atoms | FrechetCellFilter = atoms
-    if cell != "fixed":
-        target = _filter(atoms, cell, pressure)
-    elif pressure:
-        raise GeometryError("pressure: acts on the cell; let it change with cell full or volume")
-    optimizer = OPTIMIZERS[method](target, logfile=None)
-    try:
-        for converged in optimizer.irun(fmax=fmax, steps=steps):
-            force = float(np.linalg.norm(target.get_forces(), axis=1).max())
-            yield Step(
-                int(optimizer.get_number_of_steps()), float(atoms.get_potential_energy()), force, bool(converged)
-            )
-    except GeometryError as error:
-        raise type(error)(f"{where}, step {optimizer.get_number_of_steps()} of the relaxation: {error}") from None
+    descent = Descent(atoms, cell=cell, pressure=pressure, fmax=fmax, steps=steps, method=method, where=where)
+    yield descent.look()
+    while not descent.ended:
+        descent.move()
+        yield descent.look()
 
 
-def _filter(atoms: Atoms, cell: str, pressure: float) -> FrechetCellFilter:
+class Descent:
+    """A `relaxation` that moves when it is told to, so that forces of many can be asked for at once.
+
+    After the calculator knows the structure as it is, `look` says where it stands; then, unless it has `ended`, `move`
+    changes atoms and cell, and so on. Arguments and errors are those of `relaxation`.
+    """
+
+    def __init__(
+        self, atoms: Atoms, *, cell: str, pressure: float, fmax: float, steps: int, method: str, where: str
+    ) -> None:
+        self.atoms, self.steps, self.where = atoms, steps, where
+        self.target: Atoms | CellFilter = atoms
+        self.last: Step | None = None
+        if cell != "fixed":
+            self.target = _filter(atoms, cell, pressure)
+        elif pressure:
+            raise GeometryError("pressure: acts on the cell; let it change with cell full or volume")
+        self._optimizer = OPTIMIZERS[method](self.target, logfile=None)
+        self._optimizer.fmax = fmax
+
+    def look(self) -> Step:
+        """Where it stands."""
+        with self._named():
+            forces = self.target.get_forces()
+            energy = float(self.atoms.get_potential_energy())
+        converged = bool(self._optimizer.gradient_converged(-forces.ravel()))
+        force = float(np.linalg.norm(forces, axis=1).max())
+        self.last = Step(int(self._optimizer.nsteps), energy, force, converged)
+        return self.last
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no further step: it has converged, or was looked at after the last step that it has."""
+        return self.last is not None and (self.last.converged or self.last.number >= self.steps)
+
+    def move(self) -> None:
+        """One step of the optimizer."""
+        with self._named():
+            try:
+                self._optimizer.step()
+            except np.linalg.LinAlgError as error:
+                raise GeometryError(f"the optimizer finds no way on: {error}") from None
+        self._optimizer.nsteps += 1
+
+    def named(self, error: MLANetError) -> MLANetError:
+        """The error of a structure on its way, with file, frame and step in front where it has no meaning any more."""
+        if not isinstance(error, GeometryError):
+            return error
+        return type(error)(f"{self.where}, step {self._optimizer.nsteps} of the relaxation: {error}")
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except GeometryError as error:
+            raise self.named(error) from None
+
+
+def _filter(atoms: Atoms, cell: str, pressure: float) -> CellFilter:
     """ASE's filter, with strains that would stretch empty space masked."""
     if not atoms.pbc.any():
         raise GeometryError("the cell of a structure without periodic directions has no stress and cannot relax")
@@ -81,7 +131,7 @@ def _filter(atoms: Atoms, cell: str, pressure: float) -> FrechetCellFilter:
         raise GeometryError("pressure has no meaning along empty space; relax with --pressure 0")
     if cell in ("shape", "volume") and not atoms.pbc.all():
         raise GeometryError(f"cell '{cell}' needs three periodic directions; use full for sheets and wires")
-    return FrechetCellFilter(
+    return CellFilter(
         atoms,
         mask=strain_mask(atoms),
         scalar_pressure=pressure / EV_PER_CUBIC_ANGSTROM_IN_GPA,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator
@@ -20,14 +20,16 @@ from mlanet.data.formats import (
     structure_files,
     written_format,
 )
-from mlanet.data.read import Frame, read_frames
+from mlanet.data.read import Frame
 from mlanet.data.write import frame_text, write_one
 from mlanet.errors import ConfigError, MLANetError
 from mlanet.limits import UNKNOWN, Assessment, Watch
-from mlanet.workflows.answers import named
+from mlanet.together import Together
+from mlanet.workflows.answers import frames_of, named
 from mlanet.workflows.growing import growing, partial_name
 from mlanet.workflows.output import atomic_path, refuse_overwriting
-from mlanet.workflows.relax import Relaxed, Step, connected, finished, relaxation
+from mlanet.workflows.relax import Descent, Relaxed, Step, connected, finished, relaxation
+from mlanet.workflows.relax_together import Course, relax_all
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Means(NamedTuple):
     - watch: passes the steps of one relaxation on, under a word for what is done, and shows them
     - also: further numbers of a relaxed structure · tell: see `mlanet.workflows.growing`
     - assessment: of the calculator's last answer
+    - together: relaxes many at a time in place of the calculator, if given
+    - elsewhere: relaxes frames in other processes, by `relaxed_frames` there, if given
     """
 
     calculator: Calculator
@@ -86,6 +90,8 @@ class Means(NamedTuple):
     also: Callable[[Atoms], dict[str, object]] = lambda _: {}
     tell: Callable[[str], None] = print
     assessment: Callable[[], Assessment] = lambda: Assessment(UNKNOWN)
+    together: Together | None = None
+    elsewhere: Callable[[Iterable[Frame], Refused | None], Iterator[tuple[Frame, Relaxed]]] | None = None
 
 
 def plan(files: Sequence[Path], output: Path | None, wanted: Wanted, refused: Refused | None = None) -> Plan:
@@ -159,48 +165,92 @@ def _relaxed(
     files: Iterable[Path], means: Means, wanted: Wanted, refused: Refused | None
 ) -> Iterator[tuple[Frame, Relaxed]]:
     """The structures of some files where their relaxations ended."""
-    for path in files:
-        for frame in read_frames(path, index=wanted.frames, refused=refused):
-            try:
-                relaxed = _relax(frame, means, wanted)
-            except MLANetError as error:
-                if refused is None:
-                    raise named(error, frame.where) from error
-                refused(named(error, frame.where))
-                continue
-            yield frame, relaxed
+    frames = frames_of(files, refused, wanted.frames)
+    if means.elsewhere is not None:
+        return means.elsewhere(frames, refused)
+    return relaxed_frames(frames, means, wanted, refused)
 
 
-def _relax(frame: Frame, means: Means, wanted: Wanted) -> Relaxed:
-    """One structure."""
-    atoms = frame.atoms.copy()
-    pieces, _ = connected(atoms, means.cutoff)
-    atoms.calc = means.calculator
-    course = relaxation(
-        atoms,
-        cell=wanted.cell,
-        pressure=wanted.pressure,
-        fmax=wanted.fmax,
-        steps=wanted.steps,
-        method=wanted.method,
-        where=frame.where,
-    )
-    watch = Watch()
-    *_, last = means.watch(_watched(course, watch, means.assessment, wanted.stop_outside), "relaxing")
-    result = finished(atoms, last, means.cutoff, pieces)
-    numbers = result.numbers | means.also(atoms) | watch.numbers()
-    if wanted.stop_outside and watch.outside:
-        return result._replace(numbers=numbers | {"converged": False}, converged=False)
-    return result._replace(numbers=numbers)
+def relaxed_frames(
+    frames: Iterable[Frame], means: Means, wanted: Wanted, refused: Refused | None
+) -> Iterator[tuple[Frame, Relaxed]]:
+    """Structures where their relaxations ended, in their order; arguments and errors as `relax_files`."""
+    one_by_one = ((frame, _alone(frame, means, wanted)) for frame in frames)
+    for frame, found in one_by_one if means.together is None else _together(frames, means, means.together, wanted):
+        if isinstance(found, Relaxed):
+            yield frame, found
+        elif refused is None:
+            raise named(found, frame.where) from found
+        else:
+            refused(named(found, frame.where))
 
 
-def _watched(course: Iterable[Step], watch: Watch, assessment: Callable[[], Assessment], stop: bool) -> Iterator[Step]:
-    """The steps; the last one is the first outside the training set, where that is wanted."""
-    for step in course:
-        watch.sees(assessment(), f"step {step.number}")
-        yield step
-        if stop and watch.outside:
-            return
+class _Relaxing:
+    """A structure on its way."""
+
+    def __init__(self, frame: Frame, means: Means, wanted: Wanted) -> None:
+        self.means, self.wanted, self.watch = means, wanted, Watch()
+        self.atoms = frame.atoms.copy()
+        self.pieces, _ = connected(self.atoms, means.cutoff)
+        words = {"cell": wanted.cell, "pressure": wanted.pressure, "fmax": wanted.fmax, "steps": wanted.steps}
+        self.words: dict[str, Any] = words | {"method": wanted.method, "where": frame.where}
+
+    def sees(self, step: Step, assessment: Assessment) -> bool:
+        """Whether to end there: at the first step outside the training set, where that is wanted."""
+        self.watch.sees(assessment, f"step {step.number}")
+        return self.wanted.stop_outside and self.watch.outside
+
+    def watched(self) -> Iterator[Step]:
+        """The steps, one by one."""
+        self.atoms.calc = self.means.calculator
+        for step in relaxation(self.atoms, **self.words):
+            ended = self.sees(step, self.means.assessment())
+            yield step
+            if ended:
+                return
+
+    def arrived(self, last: Step) -> Relaxed | MLANetError:
+        """What came out, or why that cannot be said."""
+        try:
+            return self._result(last)
+        except MLANetError as error:
+            return error
+
+    def _result(self, last: Step) -> Relaxed:
+        result = finished(self.atoms, last, self.means.cutoff, self.pieces)
+        numbers = result.numbers | self.means.also(self.atoms) | self.watch.numbers()
+        if self.wanted.stop_outside and self.watch.outside:
+            return result._replace(numbers=numbers | {"converged": False}, converged=False)
+        return result._replace(numbers=numbers)
+
+
+def _alone(frame: Frame, means: Means, wanted: Wanted) -> Relaxed | MLANetError:
+    """One structure, or why there is none."""
+    try:
+        relaxing = _Relaxing(frame, means, wanted)
+        *_, last = means.watch(relaxing.watched(), "relaxing")
+    except MLANetError as error:
+        return error
+    return relaxing.arrived(last)
+
+
+def _together(
+    frames: Iterable[Frame], means: Means, together: Together, wanted: Wanted
+) -> Iterator[tuple[Frame, Relaxed | MLANetError]]:
+    """All of them, many at a time."""
+    known: dict[int, _Relaxing] = {}
+
+    def course(frame: Frame) -> Course:
+        one = known[id(frame)] = _Relaxing(frame, means, wanted)
+        descent = Descent(one.atoms, **one.words)
+        return Course(descent, lambda step: one.sees(step, one.atoms.calc.assessment))
+
+    for frame, arrived in relax_all(together, frames, course):
+        one = known.pop(id(frame), None)
+        if isinstance(arrived, MLANetError):
+            yield frame, arrived
+        elif one is not None:
+            yield frame, one.arrived(arrived)
 
 
 def _done(frame: Frame, target: Path, relaxed: Relaxed) -> Done:

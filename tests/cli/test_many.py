@@ -251,3 +251,31 @@ def test_true_forces_in_every_answer(mlanet, model) -> None:
     )
     report = mlanet("evaluate", document["file"], "-m", model, "--json", "--dtype", "float64").document
     assert report["errors"]["quantities"]["forces"]["rmse"] < 1e-3
+
+
+def test_relaxing_many_at_a_time_writes_what_one_by_one_does(mlanet, model) -> None:
+    """The same files, numbers and exit status, with frames that cannot be used among them."""
+    crystals = [
+        bulk(symbol, cubic=symbol == "Cu", a=a) for symbol, a in (("Cu", 3.6), ("Al", 4.1), ("Fe", 2.9), ("Al", 4.0))
+    ]
+    crystals.insert(1, Atoms("Cu2", [[0, 0, 0], [0, 0, 0.05]], cell=[4, 4, 4], pbc=True))
+    for seed, atoms in enumerate(crystals):
+        atoms.rattle(0.02, seed=seed)
+    ase.io.write("set.extxyz", crystals)
+    words = ("set.extxyz", "-m", model, "--index", ":", "--cell", "full", "--steps", 4, "--keep-going", "--json", "-o")
+    alone = mlanet("relax", *words, "alone.extxyz")
+    batched = mlanet("relax", *words, "batched.extxyz", "--batched", "--max-edges", 300)
+    assert alone.status == batched.status == 1
+    numbers, others = alone.document["relaxed"], batched.document["relaxed"]
+    assert alone.document["refused"] == batched.document["refused"] and len(numbers) == len(others) == 3
+    for one, other in zip(numbers, others, strict=True):
+        assert list(one) == list(other) and one["steps"] == other["steps"] and one["structure"] == other["structure"]
+        assert one["energy_eV"] == pytest.approx(other["energy_eV"], abs=1e-9)
+    first, second = (ase.io.read(name, ":") for name in ("alone.extxyz", "batched.extxyz"))
+    for one, other in zip(first, second, strict=True):
+        assert (
+            np.allclose(one.positions, other.positions, atol=1e-7)
+            and one.calc.results.keys() == other.calc.results.keys()
+        )
+    assert "--compile" in mlanet("relax", *words, "no.extxyz", "--batched", "--compile").err
+    assert mlanet("relax", *words, "no.extxyz", "--max-memory", 1).status == 2

@@ -82,6 +82,8 @@ def test_commands_say_the_same_as_the_calculator(
         assert row["energy_eV"] == pytest.approx(bare.get_potential_energy(), abs=1e-9)
         assert row["energy_std_eV"] == pytest.approx(calculator.results["energy_std"], rel=1e-6)
         assert_allclose(row["forces_std_eV_per_A"], calculator.results["forces_std"], rtol=1e-6)
+    assert main(["predict", pool, "--model", first, *more, "--workers", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["predictions"] == rows
     assert main(["evaluate", pool, "--model", first, *more, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["errors"]["limits"]["quantities"]["forces"]["real"] > 0
     chosen = tmp_path / "next.extxyz"

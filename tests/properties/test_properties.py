@@ -17,7 +17,7 @@ from mlanet.potential import Potential
 from mlanet.properties import elasticity, equation_of_state, phonons
 from mlanet.properties.elastic import matrix
 from mlanet.properties.eos import fitted
-from mlanet.properties.rest import Rest
+from mlanet.properties.rest import Rest, all_at_rest
 from mlanet.statistics import Statistics
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
@@ -126,3 +126,41 @@ def test_energies_without_a_minimum_are_refused() -> None:
     squeezed.set_cell(squeezed.cell * 0.9, scale_atoms=True)
     with pytest.raises(GeometryError, match="no minimum to fit"):
         equation_of_state(squeezed, relax=False)
+
+
+def test_deformed_copies_are_computed_together_and_say_the_same(monkeypatch) -> None:
+    """Volumes and strains of a crystal are a batch: the numbers of one by one, for a fraction of the calls."""
+    from mlanet.properties import rest as rests
+
+    atoms = bulk("Si", a=5.5)
+    atoms.rattle(0.01, seed=0)
+    atoms.calc = MLANetCalculator(dtype="float64")
+    calls = []
+    atoms.calc.potential.register_forward_pre_hook(lambda module, args: calls.append(args[0].n_structures))
+
+    def measured() -> tuple[list[float], int, int]:
+        calls.clear()
+        equation = equation_of_state(atoms, points=5)
+        first = len(calls)
+        tensor = elasticity(atoms, relax=False)
+        numbers = [equation.volume, equation.energy, equation.bulk_modulus, *tensor.tensor.ravel()]
+        return numbers, len(calls) - first, max(calls)
+
+    together, at_once, most = measured()
+    monkeypatch.setattr(rests, "_together", lambda calculator: None)
+    alone, one_by_one, single = measured()
+    assert np.allclose(together, alone, rtol=1e-7, atol=1e-6) and (at_once, most) == (1, 12)
+    assert (one_by_one, single) == (12, 1)
+
+
+def test_of_copies_that_do_not_come_to_rest_the_first_is_named() -> None:
+    """The same error as one by one, with the strain."""
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.1, seed=0)
+    atoms.calc = MLANetCalculator(dtype="float64")
+    strained = [atoms.copy(), atoms.copy()]
+    for one in strained:
+        one.calc = atoms.calc
+    with pytest.raises(GeometryError, match="second: does not come to rest"):
+        strained[0].positions[:] = bulk("Si", cubic=True).positions
+        all_at_rest(strained, "fixed", Rest(fmax=0.02, steps=1), ["first", "second"])

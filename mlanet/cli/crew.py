@@ -1,0 +1,191 @@
+"""The parts of commands that other processes compute: what they open, they open once."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlanet.errors import ConfigError
+from mlanet.execution import Execution
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ase import Atoms
+
+    from mlanet.calculator import MLANetCalculator
+    from mlanet.data.formats import Refused
+    from mlanet.data.labels import LabelKeys
+    from mlanet.data.read import Frame
+    from mlanet.potential import Potential
+    from mlanet.properties.files import Item, Measure, Outcome
+    from mlanet.workflows.evaluate import Compared
+    from mlanet.workflows.predict import Predicted
+    from mlanet.workflows.relax import Relaxed
+    from mlanet.workflows.relax_files import Means, Wanted
+    from mlanet.workflows.workers import Crew, Part
+
+Workers = Annotated[
+    int, typer.Option("--workers", help="Processes that compute at once.", min=1, rich_help_panel="Computing")
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        help="Compute on a Ray cluster: its address, auto, or local.",
+        metavar="ADDRESS",
+        rich_help_panel="Computing",
+    ),
+]
+
+
+def crew_of(workers: int, ray: str | None, execution: Execution) -> Crew:
+    """Who works.
+
+    Raises:
+        ConfigError: processes that would share one GPU.
+    """
+    from mlanet.workflows.workers import Crew
+
+    crew = Crew(workers, ray)
+    if not crew.alone and ray is None and execution.device.startswith("cuda"):
+        raise ConfigError("processes of one machine would share its GPU; compute without --workers, or on Ray")
+    return crew
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What the processes of one command share.
+
+    - model: as named, a file by its whole path · execution: how it computes · max_edges: of a batch
+    - keep_going: whether structures that cannot be used are passed over · digest: of the model's file
+    - members: the other models of a committee
+    """
+
+    model: str
+    execution: Execution
+    max_edges: int = 20_000
+    keep_going: bool = False
+    digest: str = ""
+    members: tuple[Job, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        execution: Execution,
+        max_edges: int = 20_000,
+        keep_going: bool = False,
+        members: Sequence[str] = (),
+    ) -> Job:
+        """A job that processes in other folders understand; a model's file is known by what is in it."""
+        from mlanet.checkpoint import model_path, read_model_header
+
+        place = model_path(model)
+        named = os.path.abspath(model) if os.path.exists(model) else model
+        others = tuple(cls.of(one, execution) for one in members)
+        return cls(named, execution, max_edges, keep_going, read_model_header(place).digest, others)
+
+    def potential(self) -> Potential:
+        """Opened once in each process."""
+        return _potential(self.model, self.execution, self.digest)
+
+    def calculator(self) -> MLANetCalculator:
+        """Opened once in each process."""
+        return _calculator(self.model, self.execution, self.digest)
+
+    def others(self) -> list[Potential]:
+        """The other members, opened once in each process."""
+        return [one.potential() for one in self.members]
+
+
+@functools.lru_cache(maxsize=16)
+def _potential(model: str, execution: Execution, digest: str) -> Potential:
+    from mlanet.workflows.model import open_model
+
+    return open_model(model, execution, tell=warnings.warn)
+
+
+@functools.lru_cache(maxsize=1)
+def _calculator(model: str, execution: Execution, digest: str) -> MLANetCalculator:
+    from mlanet.calculator import MLANetCalculator
+
+    return MLANetCalculator(model, **execution.of_steps())
+
+
+def predicted(job: Job, frames: list[Frame]) -> Part[Predicted]:
+    """A part of `mlanet predict`."""
+    from mlanet.workflows.predict import predict_frames
+    from mlanet.workflows.workers import gathered
+
+    def work(refused: Refused | None) -> Iterator[Predicted]:
+        bounds: Any = {"max_edges": job.max_edges, "max_memory": job.execution.max_memory}
+        return predict_frames(job.potential(), frames, **bounds, refused=refused, members=job.others())
+
+    return gathered(work, job.keep_going)
+
+
+def compared(job: Job, keys: LabelKeys, frames: list[Frame]) -> Part[Compared]:
+    """A part of `mlanet evaluate`."""
+    from mlanet.workflows.evaluate import evaluate_frames
+    from mlanet.workflows.workers import gathered
+
+    def work(refused: Refused | None) -> Iterator[Compared]:
+        bounds: Any = {"max_edges": job.max_edges, "max_memory": job.execution.max_memory}
+        return evaluate_frames(job.potential(), frames, keys, **bounds, refused=refused, members=job.others())
+
+    return gathered(work, job.keep_going)
+
+
+def relaxed(job: Job, wanted: Wanted, batched: bool, frames: list[Frame]) -> Part[tuple[Frame, Relaxed]]:
+    """A part of `mlanet relax`, whose structures leave the model behind."""
+    from mlanet.data.write import answered
+    from mlanet.workflows.relax_files import relaxed_frames
+    from mlanet.workflows.workers import gathered
+
+    def work(refused: Refused | None) -> Iterator[tuple[Frame, Relaxed]]:
+        for frame, one in relaxed_frames(frames, job_means(job, batched), wanted, refused):
+            # Before the next one, of which the calculator will speak.
+            yield frame, one._replace(atoms=answered(one.atoms))
+
+    return gathered(work, job.keep_going)
+
+
+def job_means(job: Job, batched: bool) -> Means:
+    """What relaxes in one process."""
+    from mlanet.cli.relax import per_length
+    from mlanet.workflows.model import together_as
+    from mlanet.workflows.relax_files import Means
+
+    calculator = job.calculator()
+    together = together_as(calculator.potential, job.execution, job.max_edges) if batched else None
+    return Means(
+        calculator,
+        calculator.potential.cutoff,
+        also=per_length,
+        assessment=lambda: calculator.assessment,
+        together=together,
+    )
+
+
+def property_of(job: Job, measure: Measure, item: Item) -> Outcome:
+    """One structure of `mlanet eos`, `elastic` or `phonon`, with a word on whether it is like the training set."""
+    from mlanet.properties.files import measured_one
+
+    calculator = job.calculator()
+    return measured_one(functools.partial(judged, measure, calculator), calculator, item)
+
+
+def judged(measure: Measure, calculator: MLANetCalculator, atoms: Atoms, where: str, stem: Path) -> dict[str, object]:
+    """Numbers of a crystal, and a warning if, as given, it is unlike the training set."""
+    atoms.get_potential_energy()
+    seen = calculator.assessment
+    if seen.reasons:
+        warnings.warn(f"{where}: {seen.extrapolation} of the training set: {seen.reason}", stacklevel=2)
+    return {**measure(atoms, where, stem), "extrapolation": seen.extrapolation}

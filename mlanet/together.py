@@ -1,0 +1,262 @@
+"""One model for many structures at a time: what each of them is told is what it would be told alone, to rounding.
+
+A step of a cell of eight atoms takes 45 ms on one core, of which some 30 are spent on calls; in a batch of fifty a
+structure's share is 11 ms (docs/high_throughput.md). Structures keep their neighbour lists from one step to the next.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from torch import Tensor
+
+from mlanet.ambient import usual_torch
+from mlanet.data.atoms import ase_results, require_apart, to_graph
+from mlanet.errors import DataError, MLANetError
+from mlanet.forecast import MemoryLimit
+from mlanet.graph import AtomicGraph, Prediction, Size, batch_graphs
+from mlanet.inference import batches, require_finite, split
+from mlanet.limits import UNKNOWN, Assessment, assessed_results, of_joined
+from mlanet.memory import is_out_of_memory
+from mlanet.potential import Potential, lone_atoms
+
+SKIN = 0.5
+"""Å; lists hold pairs this much farther apart than the cutoff, and serve until one could have come within it."""
+
+
+class Together:
+    """Energy, forces and stress of any number of structures, in as few batches as memory allows.
+
+    Args:
+        potential: answers in evaluation mode.
+        max_edges: pairs of atoms that a batch may have, those in the skin included.
+        fits: whether a batch of a size is safe (`mlanet.forecast.memory_limit`), or None: only pairs count.
+        skin: Å.
+
+    >>> from ase.build import bulk
+    >>> import mlanet
+    >>> together = Together(mlanet.MLANetCalculator().potential)
+    >>> crystals = [bulk("Si", a=a) for a in (5.4, 5.5)]
+    >>> errors = together(crystals)
+    >>> [atoms.get_forces().shape for atoms in crystals], errors
+    ([(2, 3), (2, 3)], [None, None])
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        *,
+        max_edges: int = 20_000,
+        fits: MemoryLimit | None = None,
+        skin: float = SKIN,
+    ) -> None:
+        self.potential, self.max_edges, self.fits, self.skin = potential, max_edges, fits, skin
+        self._mentioned = False
+
+    def __call__(self, structures: Sequence[Atoms]) -> list[MLANetError | None]:
+        """Give every structure a calculator that holds what the model says of it as it is now.
+
+        A structure of which nothing can be said costs no other anything.
+
+        Args:
+            structures: changed in their `calc` alone. One that has been asked about before keeps its calculator.
+        Returns:
+            Of each structure the error, if there is one: what `to_graph` and `Potential` raise, `NotFiniteError`, or a
+            `DataError` of one that does not fit into memory.
+        """
+        errors: list[MLANetError | None] = [None] * len(structures)
+        asked: dict[int, int] = {}
+        graphs: list[AtomicGraph] = []
+        for index, atoms in enumerate(structures):
+            try:
+                wide = self.prepared(atoms)
+            except MLANetError as refused:
+                errors[index] = refused
+                continue
+            asked[id(wide)] = index
+            graphs.append(wide)
+        for batch in batches(graphs, max_edges=self.max_edges, fits=self.fits):
+            places = [asked[id(graph)] for graph in batch]
+            for place, error in zip(places, self._answered(batch, [structures[k] for k in places]), strict=True):
+                errors[place] = error
+        return errors
+
+    def prepared(self, atoms: Atoms) -> AtomicGraph:
+        """The graph of a structure, skin included, with a list that serves; it gets a calculator if it has none here.
+
+        Raises:
+            MLANetError: as `__call__`.
+        """
+        if not isinstance(atoms.calc, Held) or atoms.calc.together is not self:
+            atoms.calc = Held(self)
+        neighbors = atoms.calc.neighbors
+        if neighbors is None or not neighbors.serves(atoms):
+            atoms.calc.neighbors = None
+            bare = atoms.copy()  # whose calculator holds results of a step before
+            wide = to_graph(bare, self.potential.cutoff + self.skin)
+            self.potential.require_supported(wide)
+            if self.fits is not None:
+                self.fits.require(wide, "structure")
+            neighbors = atoms.calc.neighbors = Neighbors(wide, atoms, self.potential.cutoff)
+        return neighbors.now(atoms)
+
+    def size(self, atoms: Atoms) -> Size:
+        """Of a structure in a batch; raises as `prepared`."""
+        self.prepared(atoms)
+        size: Size = atoms.calc.neighbors.size
+        return size
+
+    def _answered(self, wide: list[AtomicGraph], structures: list[Atoms]) -> list[MLANetError | None]:
+        """One batch; in halves where memory does not suffice, one by one where that fails otherwise."""
+        try:
+            self._compute(wide, structures)
+        except MLANetError as error:
+            if len(wide) == 1:
+                return [error]
+            parts = [slice(k, k + 1) for k in range(len(wide))]
+        except (RuntimeError, MemoryError) as error:
+            if len(wide) == 1 or not is_out_of_memory(error):
+                raise
+            parts = [slice(0, len(wide) // 2), slice(len(wide) // 2, None)]
+        else:
+            return [None] * len(wide)
+        return [error for part in parts for error in self._answered(wide[part], structures[part])]
+
+    @usual_torch()
+    def _compute(self, wide: list[AtomicGraph], structures: list[Atoms]) -> None:
+        """Answers of one batch to its structures; raises if one has none."""
+        potential = self.potential
+        graph = within(batch_graphs(wide).to(potential.device), potential.cutoff)
+        require_apart(graph, "structure")
+        training = potential.training
+        potential.eval()
+        try:
+            joined = potential(graph).map(Tensor.cpu)
+        finally:
+            potential.train(training)
+        graph = graph.to("cpu")
+        require_finite(joined, graph, "structure")
+        self._mention_lone_atoms(graph)
+        for atoms, one, judged in zip(structures, split(joined, graph), self._assessed(graph, joined), strict=True):
+            atoms.calc.hold(atoms, ase_results(one), judged)
+
+    def _assessed(self, graph: AtomicGraph, joined: Prediction) -> list[Assessment]:
+        domain = self.potential.domain
+        if domain is None or joined.features is None:
+            return [Assessment(UNKNOWN)] * graph.n_structures
+        return of_joined(domain, self.potential.statistics, graph, joined.features, joined.forces, joined.stress)
+
+    def _mention_lone_atoms(self, graph: AtomicGraph) -> None:
+        """Once, where the energy of an atom without a neighbour is no free atom's."""
+        if not self._mentioned and (remark := lone_atoms(graph, self.potential.statistics)) is not None:
+            self._mentioned = True
+            warnings.warn(remark, stacklevel=4)
+
+
+class Held(Calculator):
+    """Holds what was last said of one structure; of another geometry it asks, for this structure alone.
+
+    - results: as those of `MLANetCalculator` · assessment: how far they can be believed
+    """
+
+    name = "mlanet"
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "charges"]  # noqa: RUF012 - as in ASE
+
+    def __init__(self, together: Together) -> None:
+        super().__init__()
+        self.together, self.potential = together, together.potential
+        self.implemented_properties = [*self.implemented_properties, *self.potential.model.config.outputs]
+        self.assessment = Assessment(UNKNOWN)
+        self.neighbors: Neighbors | None = None
+
+    def hold(self, atoms: Atoms, results: dict[str, Any], assessment: Assessment) -> None:
+        """Keep an answer for this geometry."""
+        self.atoms, self.assessment = atoms.copy(), assessment
+        self.results = results | assessed_results(assessment)
+
+    def rest(self) -> None:
+        """Let go of the neighbour list: the structure has arrived."""
+        self.neighbors = None
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the answer; quickly, since every step asks several times."""
+        known = self.atoms
+        if known is not None and len(known) == len(atoms):
+            same = {"positions": np.array_equal(known.positions, atoms.positions)}
+            same |= {"cell": np.array_equal(known.cell.array, atoms.cell.array)}
+            same |= {"numbers": np.array_equal(known.numbers, atoms.numbers)}
+            same |= {"pbc": np.array_equal(known.pbc, atoms.pbc)}
+            return [name for name, one in same.items() if not one]
+        return ["numbers"]
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Ask for one structure; called by ASE. Raises as `Together` says."""
+        if self.results:  # of this geometry, and without what is asked for
+            return
+        asked = self.atoms if atoms is None else atoms
+        if asked is None:
+            raise DataError("the calculator has no structure yet; call atoms.get_potential_energy()")
+        alone = asked.copy()
+        alone.calc = self
+        (error,) = self.together([alone])
+        if error is not None:
+            raise error
+
+
+class Neighbors:
+    """A list of all pairs within a radius, of one structure, and how long it holds every pair within the cutoff.
+
+    With D the strain that took the cell of the list to the cell of now, and u what an atom has moved besides,
+    |r'| ≥ σ_min(D) |r| − 2 max|u|. A pair that is not in the list had |r| ≥ radius, so that the list serves while
+    σ_min(D) · radius − 2 max|u| ≥ cutoff.
+    """
+
+    def __init__(self, wide: AtomicGraph, atoms: Atoms, cutoff: float) -> None:
+        self.wide, self.cutoff, self.size = wide, cutoff, wide.size()
+        self.positions, self.cell = atoms.positions.copy(), atoms.cell.array.copy()
+        self.numbers, self.pbc = atoms.numbers.copy(), atoms.pbc.copy()
+        periodic = np.where(self.pbc[:, None], self.cell, 0.0)
+        self._inverse = np.linalg.pinv(periodic, rcond=1e-12)
+        self._beside = np.eye(3) - self._inverse @ periodic
+
+    def serves(self, atoms: Atoms) -> bool:
+        """Whether every pair within the cutoff is there; never for numbers that are not finite."""
+        if len(atoms) != len(self.numbers) or not np.array_equal(atoms.numbers, self.numbers):
+            return False
+        if not np.array_equal(atoms.pbc, self.pbc):
+            return False
+        cell = atoms.cell.array
+        if not (np.isfinite(cell).all() and np.isfinite(atoms.positions).all()):
+            return False
+        if np.array_equal(cell, self.cell):
+            shrunk, moved = 1.0, atoms.positions - self.positions
+        else:
+            strain = self._inverse @ np.where(self.pbc[:, None], cell, 0.0) + self._beside
+            shrunk = float(np.linalg.svd(strain, compute_uv=False)[-1])
+            moved = atoms.positions - self.positions @ strain
+        most = float(np.linalg.norm(moved, axis=1).max())
+        return shrunk * self.wide.cutoff - 2 * most >= self.cutoff
+
+    def now(self, atoms: Atoms) -> AtomicGraph:
+        """The list with the structure as it is."""
+        positions, cell = (torch.tensor(one, dtype=torch.float64) for one in (atoms.positions, atoms.cell.array))
+        return dataclasses.replace(self.wide, positions=positions, cell=cell[None])
+
+
+def within(wide: AtomicGraph, cutoff: float) -> AtomicGraph:
+    """The graph without pairs that are at or beyond a cutoff, Å."""
+    near = wide.edge_vectors().square().sum(dim=1) < cutoff**2
+    center, neighbor, shift = wide.center[near], wide.neighbor[near], wide.shift[near]
+    return dataclasses.replace(wide, center=center, neighbor=neighbor, shift=shift, cutoff=cutoff)
