@@ -88,7 +88,7 @@ class Job:
         from mlanet.checkpoint import model_path, read_model_header
 
         place = model_path(model)
-        named = os.path.abspath(model) if os.path.exists(model) else model
+        named = os.path.abspath(place) if os.path.isfile(model) else model
         others = tuple(cls.of(one, execution) for one in members)
         return cls(named, execution, max_edges, keep_going, read_model_header(place).digest, others)
 
