@@ -19,6 +19,7 @@ from mlanet.cli import (
     finetune,
     info,
     md,
+    neb,
     output,
     predict,
     presets,
@@ -68,6 +69,7 @@ app.command("trajectory", rich_help_panel="Use a model")(trajectory.trajectory)
 app.command("eos", rich_help_panel="Use a model")(properties.eos)
 app.command("elastic", rich_help_panel="Use a model")(properties.elastic)
 app.command("phonon", rich_help_panel="Use a model")(properties.phonon)
+app.command("neb", rich_help_panel="Use a model")(neb.neb)
 app.command("exfoliate", rich_help_panel="Use a model")(exfoliate.exfoliate)
 app.command("check", rich_help_panel="Use a model")(check.check)
 app.command("info", rich_help_panel="Use a model")(info.info)

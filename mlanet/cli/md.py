@@ -90,7 +90,7 @@ def md(
     }
     settings = parse(words, DynamicsSettings, "mlanet md")
     with _telling_what_was_kept(output):
-        start = _start(structure, repeat)
+        start = repeated_start(structure, repeat)
         summary = _run(start, str(structure), model, settings, output, resume, execution, not json, stop_outside)
     if json:
         print_json({"model": model, "folder": output, **summary})
@@ -193,8 +193,8 @@ def _run(
     return result | guard.numbers() | watch.numbers() | {"neighbor_lists": calculator.neighbor_lists_built}
 
 
-def _start(structure: Path, repeat: str) -> Atoms:
-    """The last frame of the file, repeated."""
+def repeated_start(structure: Path, repeat: str) -> Atoms:
+    """The last frame of a file, repeated as --repeat says."""
     import math
 
     from mlanet.data.bounded_text import require_atoms

@@ -109,7 +109,7 @@ def measured(
     """
     with owned(folder.path, folder.what):
         for frame, path in _frames(files, index, refused):
-            content = _print(frame.atoms)
+            content = structure_print(frame.atoms)
             if content in folder.known:
                 yield Measured(frame.where, folder.known[content]["numbers"], old=True)
                 continue
@@ -140,7 +140,7 @@ def _stem(frame: Frame, path: Path) -> str:
     return name[:100]
 
 
-def _print(atoms: Atoms) -> str:
+def structure_print(atoms: Atoms) -> str:
     """What equal structures share."""
     parts = (atoms.numbers.astype(np.int64), atoms.positions, atoms.cell.array, atoms.pbc)
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()[:24]

@@ -1,4 +1,4 @@
-"""Pictures of equations of state and phonons."""
+"""Pictures of equations of state, phonons and barriers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mlanet.plots import BLUE, GREY, INK, RED, new_figure, save, style
+from mlanet.properties.band import Barrier
 from mlanet.properties.eos import EquationOfState
 from mlanet.properties.phonon import IMAGINARY, Phonons
 
@@ -53,6 +54,23 @@ def phonon_picture(path: Path, found: Phonons, title: str) -> None:
         left.axvline(place, color=GREY, linewidth=0.5)
     left.set_ylabel("frequency, THz")
     left.set_title(title, loc="left", fontsize=10, color=INK)
+    save(figure, path)
+
+
+def barrier_picture(path: Path, found: Barrier, title: str) -> None:
+    """Energy along the path: images, the curve between them, and how high the highest is from either side."""
+    figure = new_figure(4.8, 3.6)
+    axes = figure.add_subplot()
+    style(axes)
+    axes.plot(found.curve_path, found.curve, color=BLUE)
+    axes.plot(found.path, found.energies, "o", color=INK, markersize=4)
+    axes.plot(found.path[found.saddle], found.forward, "o", color=RED, markersize=5)
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    word = "" if found.converged else " (not converged)"
+    text = f"{title}: {found.forward:.3f} eV forward, {found.back:.3f} eV back{word}"
+    axes.set_title(text, loc="left", fontsize=10, color=INK)
+    axes.set_xlabel("length of the path, Å")
+    axes.set_ylabel("energy above the start, eV")
     save(figure, path)
 
 
