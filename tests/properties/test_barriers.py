@@ -131,11 +131,12 @@ def test_ends_that_do_not_match_are_refused_with_the_atom() -> None:
 
 def test_a_path_through_atoms_is_refused() -> None:
     """Two atoms that exchange places head on; ends that relax to the same; a model whose forces are no gradient."""
-    start = Atoms("Cu2", [[0, 0, 0], [2.5, 0, 0]], calculator=EMT())
+    start = Atoms("Cu2", [[0, 0, 0], [2.5, 0, 0]], cell=[9, 9, 9], pbc=True, calculator=EMT())
     end = start[[1, 0]]
     end.calc = EMT()
     with pytest.raises(GeometryError, match=r"image 1 of the path: atoms 0 \(Cu\) and 1 \(Cu\) are 1\.08 Å apart"):
         Band(start, end, images=5, as_ordered=True)
+    start.pbc = False
     longer = start.copy()
     longer.positions[1, 0] += 0.2
     with pytest.raises(GeometryError, match="relax to the same structure"):
