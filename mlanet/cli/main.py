@@ -12,6 +12,7 @@ from mlanet.cli import (
     calibrate,
     check,
     data,
+    diffusion,
     distill,
     doctor,
     evaluate,
@@ -70,6 +71,7 @@ app.command("eos", rich_help_panel="Use a model")(properties.eos)
 app.command("elastic", rich_help_panel="Use a model")(properties.elastic)
 app.command("phonon", rich_help_panel="Use a model")(properties.phonon)
 app.command("neb", rich_help_panel="Use a model")(neb.neb)
+app.command("diffusion", rich_help_panel="Use a model")(diffusion.diffusion)
 app.command("exfoliate", rich_help_panel="Use a model")(exfoliate.exfoliate)
 app.command("check", rich_help_panel="Use a model")(check.check)
 app.command("info", rich_help_panel="Use a model")(info.info)
