@@ -31,12 +31,16 @@ class Ensemble(enum.StrEnum):
     npt = "npt"
 
 
+Pressed = enum.StrEnum("Pressed", {one: one for one in ("isotropic", "full", "a", "b", "c", "ab", "ac", "bc", "abc")})
+"""What constant pressure may move."""
+
+
 @computing("skin", "tabulated", *STEPS, skin=0.5)
 def md(
     structure: Annotated[Path, typer.Argument(help="Start: extxyz, CIF, POSCAR …; the last frame of a file.")],
     model: Model = DEFAULT_MODEL,
     ensemble: Annotated[
-        Ensemble, typer.Option("--ensemble", "-e", help="nve keeps the energy, npt the pressure (isotropic).")
+        Ensemble, typer.Option("--ensemble", "-e", help="nve keeps the energy, npt the pressure.")
     ] = Ensemble.langevin,
     temperature: Annotated[float, typer.Option("--temperature", "-T", help="K.")] = 300.0,
     time: Annotated[float | None, typer.Option(help="Length in ps; or --steps.")] = None,
@@ -51,6 +55,9 @@ def md(
     relaxation: Annotated[float, typer.Option(help="bussi, nose-hoover, npt: of the temperature, fs.")] = 100.0,
     pressure: Annotated[float, typer.Option(help="npt: GPa.")] = 0.0,
     pressure_relaxation: Annotated[float, typer.Option(help="npt: of the pressure, fs.")] = 1000.0,
+    cell: Annotated[
+        Pressed, typer.Option("--cell", "-c", help="npt: what pressure moves: the size, all, or lengths of vectors.")
+    ] = Pressed.isotropic,
     every: Annotated[int, typer.Option(help="Steps between frames.")] = 10,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 200,
     seed: Annotated[int, typer.Option(help="Of velocities and thermostat.")] = 0,
@@ -83,6 +90,7 @@ def md(
         "relaxation": relaxation,
         "pressure": pressure,
         "pressure_relaxation": pressure_relaxation,
+        "cell": cell.value,
         "every": every,
         "checkpoint_every": checkpoint_every,
         "seed": seed,
