@@ -59,6 +59,12 @@ def relax(
         Cell, typer.Option("--cell", "-c", help="full: whatever is periodic (a sheet keeps its empty space).")
     ] = Cell.fixed,
     pressure: Annotated[float, typer.Option(help="GPa, with a cell that may change.")] = 0.0,
+    hold: Annotated[str, typer.Option(help="With --cell full: lattice vectors that stay, such as c or ab.")] = "",
+    vacuum: Annotated[
+        str, typer.Option(help="With --cell full: vectors along empty space, which stay: auto, none, or c, bc …")
+    ] = "auto",
+    keep_symmetry: Annotated[bool, typer.Option("--keep-symmetry", help="Keep the space group of the start.")] = False,
+    symprec: Annotated[float, typer.Option(help="Å up to which the space group is found.", min=1e-6)] = 0.01,
     fmax: Annotated[float, typer.Option(help="eV/Å at which to stop.", min=1e-8)] = 0.01,
     steps: Annotated[int, typer.Option(help="At most.", min=1)] = 500,
     method: Annotated[
@@ -91,7 +97,8 @@ def relax(
     from mlanet.workflows.relax_files import Means, Wanted, plan, relax_files
 
     refused = Refusals() if keep_going else None
-    wanted = Wanted(cell.value, pressure, fmax, steps, method.value, index, stop_outside)
+    kept = {"hold": hold, "vacuum": vacuum, "symmetry": symprec if keep_symmetry else None}
+    wanted = Wanted(cell.value, pressure, fmax, steps, method.value, index, stop_outside, **kept)
     planned = plan(files, output, wanted, refused)
     for remark in planned.remarks:
         note(remark)

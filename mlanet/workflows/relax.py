@@ -10,12 +10,12 @@ from ase import Atoms
 from ase.filters import FrechetCellFilter
 from ase.optimize.bfgs import BFGS
 from ase.optimize.fire import FIRE
-from numpy.typing import NDArray
 
 from mlanet.data.atoms import to_graph
 from mlanet.data.write import true_results
 from mlanet.errors import GeometryError
-from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
+from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
+from mlanet.workflows.cell import empty_axes, held_vectors, kept_symmetry, strain_mask
 
 CELLS = ("fixed", "full", "shape", "volume")
 """What of the cell may change: nothing; everything periodic; its shape at constant volume; its size only."""
@@ -40,6 +40,9 @@ def relaxation(
     steps: int = 500,
     method: str = "fire",
     where: str = "structure",
+    hold: str = "",
+    vacuum: str = "none",
+    symmetry: float | None = None,
 ) -> Iterator[Step]:
     """Move `atoms` (with a calculator) downhill, one `Step` at a time, the first included.
 
@@ -53,59 +56,48 @@ def relaxation(
         steps: at most.
         method: "fire" or "bfgs".
         where: named in errors, usually file and frame.
+        hold, vacuum: lattice vectors that stay, see `mlanet.workflows.cell.held_vectors`.
+        symmetry: Å up to which the space group is found that is kept; None: none is.
     Raises:
         GeometryError: atoms that run into each other or away, forces that are not finite, a cell to be relaxed
             without periodic directions, or pressure on a structure that has a free one.
     """
-    target: Atoms | FrechetCellFilter = atoms
-    if cell != "fixed":
-        target = _filter(atoms, cell, pressure)
-    elif pressure:
-        raise GeometryError("pressure: acts on the cell; let it change with cell full or volume")
-    optimizer = OPTIMIZERS[method](target, logfile=None)
-    try:
-        for converged in optimizer.irun(fmax=fmax, steps=steps):
-            force = float(np.linalg.norm(target.get_forces(), axis=1).max())
-            yield Step(
-                int(optimizer.get_number_of_steps()), float(atoms.get_potential_energy()), force, bool(converged)
-            )
-    except GeometryError as error:
-        raise type(error)(f"{where}, step {optimizer.get_number_of_steps()} of the relaxation: {error}") from None
+    with kept_symmetry(atoms, symmetry):
+        target: Atoms | FrechetCellFilter = atoms
+        if cell != "fixed":
+            target = _filter(atoms, cell, pressure, held_vectors(atoms, hold, vacuum))
+        elif pressure:
+            raise GeometryError("pressure: acts on the cell; let it change with cell full or volume")
+        elif hold:
+            raise GeometryError("hold: a fixed cell is held already; let it change with cell full")
+        optimizer = OPTIMIZERS[method](target, logfile=None)
+        try:
+            for converged in optimizer.irun(fmax=fmax, steps=steps):
+                force = float(np.linalg.norm(target.get_forces(), axis=1).max())
+                yield Step(
+                    int(optimizer.get_number_of_steps()), float(atoms.get_potential_energy()), force, bool(converged)
+                )
+        except GeometryError as error:
+            raise type(error)(f"{where}, step {optimizer.get_number_of_steps()} of the relaxation: {error}") from None
 
 
-def _filter(atoms: Atoms, cell: str, pressure: float) -> FrechetCellFilter:
-    """ASE's filter, with strains that would stretch empty space masked."""
+def _filter(atoms: Atoms, cell: str, pressure: float, held: str) -> FrechetCellFilter:
+    """ASE's filter, with strains that would stretch empty space or what is held masked."""
     if not atoms.pbc.any():
         raise GeometryError("the cell of a structure without periodic directions has no stress and cannot relax")
-    if pressure and not atoms.pbc.all():
+    if pressure and (not atoms.pbc.all() or set(held) & set(empty_axes(atoms))):
         raise GeometryError("pressure has no meaning along empty space; relax with --pressure 0")
     if cell in ("shape", "volume") and not atoms.pbc.all():
         raise GeometryError(f"cell '{cell}' needs three periodic directions; use full for sheets and wires")
+    if cell in ("shape", "volume") and held:
+        raise GeometryError(f"cell '{cell}' changes all lattice vectors, {held} is held; use full")
     return FrechetCellFilter(
         atoms,
-        mask=strain_mask(atoms),
+        mask=strain_mask(atoms, held),
         scalar_pressure=pressure / EV_PER_CUBIC_ANGSTROM_IN_GPA,
         hydrostatic_strain=cell == "volume",
         constant_volume=cell == "shape",
     )
-
-
-def strain_mask(atoms: Atoms) -> NDArray[np.bool_]:
-    """(6,) in Voigt order: Cartesian strains among periodic directions.
-
-    Raises:
-        GeometryError: a sheet or wire that does not lie along Cartesian axes.
-    """
-    if atoms.pbc.all():
-        return np.ones(6, dtype=bool)
-    lattice = atoms.cell.array[atoms.pbc]
-    inside = np.abs(lattice).max(axis=0) > 1e-8 * np.abs(lattice).max()
-    if inside.sum() != atoms.pbc.sum():
-        raise GeometryError(
-            "the periodic directions of a sheet or wire must lie along Cartesian planes or axes to relax its cell; "
-            "rotate it first (ase: atoms.rotate(..., rotate_cell=True))"
-        )
-    return np.array([inside[a] and inside[b] for a, b in zip(*VOIGT, strict=True)])
 
 
 class Relaxed(NamedTuple):

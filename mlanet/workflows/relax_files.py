@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,10 @@ from mlanet.data.formats import (
 )
 from mlanet.data.read import Frame, read_frames
 from mlanet.data.write import frame_text, write_one
-from mlanet.errors import ConfigError, MLANetError
+from mlanet.errors import ConfigError, GeometryError, MLANetError
 from mlanet.limits import UNKNOWN, Assessment, Watch
 from mlanet.workflows.answers import named
+from mlanet.workflows.cell import empty_axes, held_vectors, space_group, strain_mask
 from mlanet.workflows.growing import growing, partial_name
 from mlanet.workflows.output import atomic_path, refuse_overwriting
 from mlanet.workflows.relax import Relaxed, Step, connected, finished, relaxation
@@ -42,6 +44,9 @@ class Wanted:
     method: str = "fire"
     frames: str = "-1"
     stop_outside: bool = False
+    hold: str = ""
+    vacuum: str = "none"
+    symmetry: float | None = None
 
 
 class Plan(NamedTuple):
@@ -176,6 +181,7 @@ def _relax(frame: Frame, means: Means, wanted: Wanted) -> Relaxed:
     atoms = frame.atoms.copy()
     pieces, _ = connected(atoms, means.cutoff)
     atoms.calc = means.calculator
+    vacuum = _vacuum(atoms, wanted)
     course = relaxation(
         atoms,
         cell=wanted.cell,
@@ -184,14 +190,37 @@ def _relax(frame: Frame, means: Means, wanted: Wanted) -> Relaxed:
         steps=wanted.steps,
         method=wanted.method,
         where=frame.where,
+        hold=wanted.hold,
+        vacuum=vacuum,
+        symmetry=wanted.symmetry,
     )
     watch = Watch()
     *_, last = means.watch(_watched(course, watch, means.assessment, wanted.stop_outside), "relaxing")
     result = finished(atoms, last, means.cutoff, pieces)
-    numbers = result.numbers | means.also(atoms) | watch.numbers()
+    numbers = result.numbers | means.also(atoms) | watch.numbers() | _kept(atoms, wanted, vacuum)
     if wanted.stop_outside and watch.outside:
         return result._replace(numbers=numbers | {"converged": False}, converged=False)
     return result._replace(numbers=numbers)
+
+
+def _vacuum(atoms: Atoms, wanted: Wanted) -> str:
+    """Lattice vectors along empty space, that is none where found ones are not apart along Cartesian axes."""
+    if wanted.vacuum != "auto" or wanted.cell != "full":
+        return wanted.vacuum if wanted.cell == "full" else "none"
+    held = held_vectors(atoms, wanted.hold, "auto")
+    if len(held) < atoms.pbc.sum():
+        with contextlib.suppress(GeometryError):
+            strain_mask(atoms, held)
+            return "".join(empty_axes(atoms)) or "none"
+    return "none"
+
+
+def _kept(atoms: Atoms, wanted: Wanted, vacuum: str) -> dict[str, object]:
+    """What was held."""
+    kept: dict[str, object] = {} if wanted.symmetry is None else {"space_group": space_group(atoms, wanted.symmetry)}
+    if wanted.cell == "full" and (held := held_vectors(atoms, wanted.hold, vacuum)):
+        kept["held_vectors"] = held
+    return kept
 
 
 def _watched(course: Iterable[Step], watch: Watch, assessment: Callable[[], Assessment], stop: bool) -> Iterator[Step]:
@@ -206,6 +235,11 @@ def _watched(course: Iterable[Step], watch: Watch, assessment: Callable[[], Asse
 def _done(frame: Frame, target: Path, relaxed: Relaxed) -> Done:
     """What is said of one."""
     remarks = []
+    held = str(relaxed.numbers.get("held_vectors", ""))
+    for axis, gap in empty_axes(relaxed.atoms).items():
+        if axis in held:
+            words = "held; --vacuum none lets it change"
+            remarks.append(f"note: {frame.where}: {gap:.1f} Å along {axis} are empty, so that vector is {words}")
     if relaxed.apart:
         remarks.append(f"came apart: {frame.where}: {relaxed.apart}")
     if (reason := relaxed.numbers.get("extrapolation_reason")) is not None:
