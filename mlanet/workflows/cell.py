@@ -19,7 +19,7 @@ AXES = "abc"
 
 def empty_axes(atoms: Atoms) -> dict[str, float]:
     """Å of empty space along each periodic lattice vector that has more than 9 Å of it."""
-    found = {}
+    found: dict[str, float] = {}
     if not atoms.pbc.any() or abs(np.linalg.det(atoms.cell.array)) == 0:
         return found
     fractions = atoms.get_scaled_positions(wrap=True)
