@@ -31,8 +31,18 @@ class Ensemble(enum.StrEnum):
     npt = "npt"
 
 
-Pressed = enum.StrEnum("Pressed", {one: one for one in ("isotropic", "full", "a", "b", "c", "ab", "ac", "bc", "abc")})
-"""What constant pressure may move."""
+class Pressed(enum.StrEnum):
+    """What constant pressure may move."""
+
+    isotropic = "isotropic"
+    full = "full"
+    a = "a"
+    b = "b"
+    c = "c"
+    ab = "ab"
+    ac = "ac"
+    bc = "bc"
+    abc = "abc"
 
 
 @computing("skin", "tabulated", *STEPS, skin=0.5)

@@ -97,8 +97,8 @@ def relax(
     from mlanet.workflows.relax_files import Means, Wanted, plan, relax_files
 
     refused = Refusals() if keep_going else None
-    kept = {"hold": hold, "vacuum": vacuum, "symmetry": symprec if keep_symmetry else None}
-    wanted = Wanted(cell.value, pressure, fmax, steps, method.value, index, stop_outside, **kept)
+    symmetry = symprec if keep_symmetry else None
+    wanted = Wanted(cell.value, pressure, fmax, steps, method.value, index, stop_outside, hold, vacuum, symmetry)
     planned = plan(files, output, wanted, refused)
     for remark in planned.remarks:
         note(remark)
