@@ -47,7 +47,7 @@ def neb(
     relax: Annotated[bool, typer.Option("--relax/--as-given", help="Relax the ends first, in their cell.")] = True,
     fmax: Annotated[float, typer.Option(help="eV/Å across the path at which it is found.", min=1e-6)] = 0.03,
     steps: Annotated[int, typer.Option(help="At most, in this run.", min=1)] = 300,
-    method: Annotated[Way, typer.Option(help="mdmin needs fewer steps, fire is sturdier.")] = Way.mdmin,
+    method: Annotated[Way, typer.Option(help="fire is sturdy, mdmin needs fewer steps on smooth paths.")] = Way.fire,
     as_ordered: Annotated[
         bool, typer.Option("--as-ordered", help="Atoms that look exchanged in END are to exchange places.")
     ] = False,

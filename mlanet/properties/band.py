@@ -178,13 +178,13 @@ class Band:
             self.images, k=SPRING, method=METHOD, allow_shared_calculator=True, remove_rotation_and_translation=free
         )
 
-    def run(self, fmax: float = 0.03, steps: int = 300, method: str = "mdmin") -> Iterator[Step]:
+    def run(self, fmax: float = 0.03, steps: int = 300, method: str = "fire") -> Iterator[Step]:
         """Go down, first without, then with a climbing image; a `Step` at a time, with the energy of the highest image.
 
         Args:
             fmax: eV/Å, of the forces across the path.
             steps: at most.
-            method: "mdmin" or "fire".
+            method: "fire" or "mdmin".
         Raises:
             GeometryError: images in which atoms run into each other.
         """

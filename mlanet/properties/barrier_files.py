@@ -32,7 +32,7 @@ class Wanted(NamedTuple):
     images: int = 7
     fmax: float = 0.03
     steps: int = 300
-    method: str = "mdmin"
+    method: str = "fire"
     relax: bool = True
     as_ordered: bool = False
 

@@ -155,7 +155,7 @@ def test_a_molecule_turns_inside_out_and_what_is_held_stays() -> None:
     end = start.copy()
     end.positions[:, 2] *= -1
     end.calc = start.calc
-    found = barrier(start, end, images=5, relax=False, fmax=0.5)
+    found = barrier(start, end, images=5, relax=False, fmax=0.1)
     assert found.saddle in (0, 4) and "no barrier" in found.remarks[0]
     assert found.energies[1] == pytest.approx(found.energies[3], abs=1e-3) and found.energies[2] < -0.1
     ends = vacancy_hop(aluminium(), 0)
