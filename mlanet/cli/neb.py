@@ -18,6 +18,7 @@ from mlanet.execution import Execution
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from mlanet.properties.barrier_files import Found
     from mlanet.workflows.relax import Step
 
 
@@ -84,6 +85,17 @@ def neb(
     )
     if calculator.matmul_cost is not None:
         note(str(calculator.matmul_cost))
+    _answer(found, start, end, model, json)
+    if told.interrupted:
+        note("stopped by Ctrl-C; the images are written, and the same command goes on with them")
+        raise typer.Exit(130)
+    if not found.barrier.converged:
+        note(f"go on with: {command_again()}")
+        raise typer.Exit(1)
+
+
+def _answer(found: Found, start: Path, end: Path | None, model: str, json: bool) -> None:
+    """One JSON document, or names and values; and what a reader should know."""
     if json:
         profile = [list(one) for one in zip(found.barrier.path, found.barrier.energies, strict=True)]
         answer = {"start": start, "end": end, "model": model, **found.numbers, "profile_A_eV": profile}
@@ -92,15 +104,8 @@ def neb(
         print_pairs("", [(name.replace("_", " "), _text(value)) for name, value in found.numbers.items()])
     for remark in found.barrier.remarks:
         note(remark)
-    if not json:
-        for path in found.files:
-            note(f"wrote {path}")
-    if told.interrupted:
-        note("stopped by Ctrl-C; the images are written, and the same command goes on with them")
-        raise typer.Exit(130)
-    if not found.barrier.converged:
-        note(f"go on with: {command_again()}")
-        raise typer.Exit(1)
+    for path in () if json else found.files:
+        note(f"wrote {path}")
 
 
 NEAR = 7.0

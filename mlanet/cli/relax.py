@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+    from mlanet.workflows.answers import Refusals
     from mlanet.workflows.relax import Step
     from mlanet.workflows.relax_files import Done
 
@@ -110,14 +111,7 @@ def relax(
     done = list(courses if planned.one else progress(courses, "relaxing", planned.files))
     if calculator.matmul_cost is not None:
         note(str(calculator.matmul_cost))
-    if json:
-        documents = [{"structure": one.structure, "model": model, **one.numbers, "file": one.file} for one in done]
-        if planned.one and done and refused is None:
-            print_json(documents[0] | {"structure": files[0]})
-        else:
-            print_json({"relaxed": documents, **refused_part(refused)})
-    else:
-        _print(done, planned.one)
+    _answer(done, planned.one, files, model, json, refused)
     for one in done:
         if one.remark:
             note(one.remark)
@@ -127,6 +121,20 @@ def relax(
     report_refused(refused)
     if not all(one.converged for one in done):
         raise typer.Exit(1)
+
+
+def _answer(
+    done: Sequence[Done], one: bool, files: Sequence[Path], model: str, json: bool, refused: Refusals | None
+) -> None:
+    """One JSON document, or tables."""
+    if not json:
+        _print(done, one)
+        return
+    documents = [{"structure": it.structure, "model": model, **it.numbers, "file": it.file} for it in done]
+    if one and done and refused is None:
+        print_json(documents[0] | {"structure": files[0]})
+    else:
+        print_json({"relaxed": documents, **refused_part(refused)})
 
 
 class _Told:
