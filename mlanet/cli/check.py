@@ -9,7 +9,7 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import ONCE, computing
-from mlanet.cli.output import Json, Model, print_json, print_table
+from mlanet.cli.output import Json, Model, note, print_json, print_table
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -22,14 +22,24 @@ def check(
     structures: Annotated[
         list[Path] | None, typer.Argument(help="Systems to ask about; a few small ones if not given.", metavar="FILES…")
     ] = None,
+    pairs: Annotated[
+        str, typer.Option(help="In place of the laws, curves of two atoms: Li-O,Si or all (each element with itself).")
+    ] = "",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for these curves.")] = None,
     json: Json = False,
     *,
     execution: Execution,
 ) -> None:
     """Ask a model for the laws of physics, in float64: invariances, F = -dE/dR, stress by strain, smooth cutoff, ...
 
-    Exit status 1 where a law that the model promises is broken.
+    Exit status 1 where a law that the model promises is broken. With --pairs, how smooth wells of two atoms are: force
+    flips (1 for a well), energy jumps (0), tortuosity (1), and mean |F + dE/dr| (0 where forces are a gradient).
     """
+    if pairs:
+        _diatomics(model, pairs, output, json, execution)
+        return
+    if output is not None:
+        raise typer.BadParameter("--output is the folder of curves; name their --pairs")
     from rich.console import Console
 
     from mlanet.workflows.check import check_model
@@ -44,6 +54,29 @@ def check(
         print_table("", ("law", "", "deviation>", "tolerance>", "of"), rows)
     if broken:
         raise typer.Exit(1)
+
+
+def _diatomics(model: str, pairs: str, output: Path | None, json: bool, execution: Execution) -> None:
+    """A line for each pair of elements."""
+    from mlanet.workflows.check import diatomic_curves, write_curves
+
+    curves = []
+    for curve in diatomic_curves(model, pairs, execution):
+        note(f"{curve.pair}: {len(curve.r)} distances")
+        curves.append(curve)
+    written = [] if output is None else write_curves(output, curves)
+    numbers = [curve.numbers for curve in curves]
+    if json:
+        print_json({"model": model, "pairs": numbers, "files": written})
+        return
+    columns = ("pair", "flips>", "jump eV>", "tortuosity>", "|F + dE/dr| eV/Å>", "r Å>", "depth eV>")
+    print_table("", columns, [tuple(_cell(value) for value in row.values()) for row in numbers])
+    for path in written:
+        note(f"wrote {path}")
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _verdict(one: LawResult) -> str:

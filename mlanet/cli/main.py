@@ -12,6 +12,7 @@ from mlanet.cli import (
     calibrate,
     check,
     data,
+    diffusion,
     distill,
     doctor,
     evaluate,
@@ -20,6 +21,7 @@ from mlanet.cli import (
     finetune,
     info,
     md,
+    neb,
     output,
     predict,
     presets,
@@ -69,6 +71,8 @@ app.command("trajectory", rich_help_panel="Use a model")(trajectory.trajectory)
 app.command("eos", rich_help_panel="Use a model")(properties.eos)
 app.command("elastic", rich_help_panel="Use a model")(properties.elastic)
 app.command("phonon", rich_help_panel="Use a model")(properties.phonon)
+app.command("neb", rich_help_panel="Use a model")(neb.neb)
+app.command("diffusion", rich_help_panel="Use a model")(diffusion.diffusion)
 app.command("exfoliate", rich_help_panel="Use a model")(exfoliate.exfoliate)
 app.add_typer(export.app, name="export", rich_help_panel="Use a model")
 app.command("check", rich_help_panel="Use a model")(check.check)

@@ -31,12 +31,26 @@ class Ensemble(enum.StrEnum):
     npt = "npt"
 
 
+class Pressed(enum.StrEnum):
+    """What constant pressure may move."""
+
+    isotropic = "isotropic"
+    full = "full"
+    a = "a"
+    b = "b"
+    c = "c"
+    ab = "ab"
+    ac = "ac"
+    bc = "bc"
+    abc = "abc"
+
+
 @computing("skin", "tabulated", *STEPS, skin=0.5)
 def md(
     structure: Annotated[Path, typer.Argument(help="Start: extxyz, CIF, POSCAR …; the last frame of a file.")],
     model: Model = DEFAULT_MODEL,
     ensemble: Annotated[
-        Ensemble, typer.Option("--ensemble", "-e", help="nve keeps the energy, npt the pressure (isotropic).")
+        Ensemble, typer.Option("--ensemble", "-e", help="nve keeps the energy, npt the pressure.")
     ] = Ensemble.langevin,
     temperature: Annotated[float, typer.Option("--temperature", "-T", help="K.")] = 300.0,
     time: Annotated[float | None, typer.Option(help="Length in ps; or --steps.")] = None,
@@ -51,6 +65,9 @@ def md(
     relaxation: Annotated[float, typer.Option(help="bussi, nose-hoover, npt: of the temperature, fs.")] = 100.0,
     pressure: Annotated[float, typer.Option(help="npt: GPa.")] = 0.0,
     pressure_relaxation: Annotated[float, typer.Option(help="npt: of the pressure, fs.")] = 1000.0,
+    cell: Annotated[
+        Pressed, typer.Option("--cell", "-c", help="npt: what pressure moves: the size, all, or lengths of vectors.")
+    ] = Pressed.isotropic,
     every: Annotated[int, typer.Option(help="Steps between frames.")] = 10,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 200,
     seed: Annotated[int, typer.Option(help="Of velocities and thermostat.")] = 0,
@@ -83,6 +100,7 @@ def md(
         "relaxation": relaxation,
         "pressure": pressure,
         "pressure_relaxation": pressure_relaxation,
+        "cell": cell.value,
         "every": every,
         "checkpoint_every": checkpoint_every,
         "seed": seed,
@@ -90,7 +108,7 @@ def md(
     }
     settings = parse(words, DynamicsSettings, "mlanet md")
     with _telling_what_was_kept(output):
-        start = _start(structure, repeat)
+        start = repeated_start(structure, repeat)
         summary = _run(start, str(structure), model, settings, output, resume, execution, not json, stop_outside)
     if json:
         print_json({"model": model, "folder": output, **summary})
@@ -193,8 +211,8 @@ def _run(
     return result | guard.numbers() | watch.numbers() | {"neighbor_lists": calculator.neighbor_lists_built}
 
 
-def _start(structure: Path, repeat: str) -> Atoms:
-    """The last frame of the file, repeated."""
+def repeated_start(structure: Path, repeat: str) -> Atoms:
+    """The last frame of a file, repeated as --repeat says."""
     import math
 
     from mlanet.data.bounded_text import require_atoms

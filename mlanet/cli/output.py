@@ -115,9 +115,9 @@ WORDS: list[str] = []
 """The command line that is running, without the program's name."""
 
 
-def command_again(option: str) -> str:
-    """The running command line with one more option, to be copied."""
-    return shlex.join(["mlanet", *WORDS, *([] if option in WORDS else [option])])
+def command_again(*options: str) -> str:
+    """The running command line, with more options if any, to be copied."""
+    return shlex.join(["mlanet", *WORDS, *(one for one in options if one not in WORDS)])
 
 
 def note(message: str) -> None:

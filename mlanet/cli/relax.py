@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+    from mlanet.workflows.answers import Refusals
     from mlanet.workflows.relax import Step
     from mlanet.workflows.relax_files import Done, Means, Wanted
     from mlanet.workflows.workers import Crew
@@ -63,6 +64,12 @@ def relax(
         Cell, typer.Option("--cell", "-c", help="full: whatever is periodic (a sheet keeps its empty space).")
     ] = Cell.fixed,
     pressure: Annotated[float, typer.Option(help="GPa, with a cell that may change.")] = 0.0,
+    hold: Annotated[str, typer.Option(help="With --cell full: lattice vectors that stay, such as c or ab.")] = "",
+    vacuum: Annotated[
+        str, typer.Option(help="With --cell full: vectors along empty space, which stay: auto, none, or c, bc …")
+    ] = "auto",
+    keep_symmetry: Annotated[bool, typer.Option("--keep-symmetry", help="Keep the space group of the start.")] = False,
+    symprec: Annotated[float, typer.Option(help="Å up to which the space group is found.", min=1e-6)] = 0.01,
     fmax: Annotated[float, typer.Option(help="eV/Å at which to stop.", min=1e-8)] = 0.01,
     steps: Annotated[int, typer.Option(help="At most.", min=1)] = 500,
     method: Annotated[
@@ -102,7 +109,8 @@ def relax(
     if execution.max_memory is not None and not batched:
         raise typer.BadParameter("--max-memory bounds the batches of --batched; give both or neither")
     refused = Refusals() if keep_going else None
-    wanted = Wanted(cell.value, pressure, fmax, steps, method.value, index, stop_outside)
+    symmetry = symprec if keep_symmetry else None
+    wanted = Wanted(cell.value, pressure, fmax, steps, method.value, index, stop_outside, hold, vacuum, symmetry)
     planned = plan(files, output, wanted, refused)
     for remark in planned.remarks:
         note(remark)
@@ -114,14 +122,7 @@ def relax(
     done = list(courses if planned.one else progress(courses, "relaxing", planned.files))
     if job.calculator().matmul_cost is not None:
         note(str(job.calculator().matmul_cost))
-    if json:
-        documents = [{"structure": one.structure, "model": model, **one.numbers, "file": one.file} for one in done]
-        if planned.one and done and refused is None:
-            print_json(documents[0] | {"structure": files[0]})
-        else:
-            print_json({"relaxed": documents, **refused_part(refused)})
-    else:
-        _print(done, planned.one)
+    _answer(done, planned.one, files, model, json, refused)
     for one in done:
         if one.remark:
             note(one.remark)
@@ -142,6 +143,20 @@ def _elsewhere(means: Means, crew: Crew, job: Job, wanted: Wanted, batched: bool
     part = functools.partial(relaxed, job, wanted, batched)
     most = PART_FRAMES if batched else 4  # so that the last of them do not keep one process busy for long
     return means._replace(elsewhere=lambda frames, refused: worked(crew, part, frames, refused, most))
+
+
+def _answer(
+    done: Sequence[Done], one: bool, files: Sequence[Path], model: str, json: bool, refused: Refusals | None
+) -> None:
+    """One JSON document, or tables."""
+    if not json:
+        _print(done, one)
+        return
+    documents = [{"structure": it.structure, "model": model, **it.numbers, "file": it.file} for it in done]
+    if one and done and refused is None:
+        print_json(documents[0] | {"structure": files[0]})
+    else:
+        print_json({"relaxed": documents, **refused_part(refused)})
 
 
 class _Told:

@@ -18,6 +18,13 @@ MEANING = {
     "rdf_error_A": ("∫|Δg(r)| dr, Å", "{:.4f}"),
     "rdf_mae": ("mean |Δg(r)|", "{:.4f}"),
     "h_error": ("∫|Δh(r)| dr", "{:.4f}"),
+    "angle_error": ("∫|Δp(θ)| dθ", "{:.4f}"),
+    "vdos_distance_THz": ("distance of velocity spectra, THz", "{:.4f}"),
+    "vdos_error": ("  over the width of the reference", "{:.4f}"),
+    "pressure_GPa": ("pressure, GPa", "{:.4g}"),
+    "pressure_std_GPa": ("  its fluctuation, GPa", "{:.4g}"),
+    "pressure_reference_GPa": ("pressure of the reference, GPa", "{:.4g}"),
+    "pressure_std_reference_GPa": ("  its fluctuation, GPa", "{:.4g}"),
     "stable_ps": ("stable for, ps", "{:.4g}"),
     "diffusion_m2_per_s": ("D, m²/s", "{:.3e}"),
     "diffusion_error_m2_per_s": ("± , m²/s", "{:.1e}"),
@@ -40,7 +47,7 @@ def trajectory(
     threshold: Annotated[float, typer.Option(help="Stability: Å of ∫|Δg| dr; 3 for water, 1 for crystals.")] = 1.0,
     json: Json = False,
 ) -> None:
-    """Analyse FILE: g(r) and h(r), and against --reference their errors and the stable time.
+    """Analyse FILE: g(r), h(r), angles, velocity spectrum, pressure, and against --reference their errors.
 
     Definitions of arXiv 2210.07237. A periodic trajectory is stable until the average g(r) of a window differs from
     the reference by more than the threshold, a molecule until a bond is off by 0.5 Å.
@@ -62,13 +69,16 @@ def trajectory(
 
 def _write(folder: Path, found: Analysis) -> list[Path]:
     """Tables and pictures."""
-    from mlanet.dynamics.plots import displacements, distributions
+    from mlanet.dynamics.plots import displacements, distributions, motions
     from mlanet.dynamics.tables import write_tables
 
     written = write_tables(folder, found)
     if found.g or found.h is not None:
         distributions(folder / "distributions.png", found)
         written.append(folder / "distributions.png")
+    if found.angles is not None or found.spectrum is not None:
+        motions(folder / "motions.png", found)
+        written.append(folder / "motions.png")
     if found.diffusion is not None:
         displacements(folder / "displacements.png", found)
         written.append(folder / "displacements.png")

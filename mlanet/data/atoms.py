@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from mlanet.ambient import usual_torch
@@ -184,13 +185,27 @@ def as_atoms(structure: Atoms | Structure | Molecule) -> Atoms:
 
 
 def as_pymatgen(atoms: Atoms) -> Structure | Molecule:
-    """pymatgen's Structure of a structure with any periodic direction, else its Molecule."""
+    """pymatgen's Structure of a structure with any periodic direction, else its Molecule.
+
+    What the calculator has computed for it comes along: site property `forces` (eV/Å); properties `energy` (eV) and
+    `stress` ((3, 3) eV/Å³, tension positive). Initial magnetic moments stay the site property `magmom`.
+    """
     from pymatgen.io.ase import AseAtomsAdaptor
 
+    from mlanet.data.write import true_results
+
     plain = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    if plain.pbc.any():
-        return AseAtomsAdaptor.get_structure(plain)
-    return AseAtomsAdaptor.get_molecule(plain)
+    kind = AseAtomsAdaptor.get_structure if plain.pbc.any() else AseAtomsAdaptor.get_molecule
+    made = kind(plain)
+    if atoms.has("initial_magmoms"):
+        made.add_site_property("magmom", atoms.get_initial_magnetic_moments().tolist())
+    if atoms.calc is not None and not atoms.calc.calculation_required(atoms, ["energy", "forces"]):
+        said = true_results(atoms)
+        made.properties["energy"] = said["energy"]
+        made.add_site_property("forces", said["forces"].tolist())
+        if "stress" in said:
+            made.properties["stress"] = voigt_6_to_full_3x3_stress(said["stress"]).tolist()
+    return made
 
 
 def require_sound(atoms: Atoms, where: str) -> None:

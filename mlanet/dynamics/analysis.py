@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -15,10 +16,13 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlanet.data.read import read_frames
+from mlanet.dynamics.angles import Angles, angle_distribution
 from mlanet.dynamics.diffusion import Diffusion, diffusion, require_increasing
 from mlanet.dynamics.distributions import Distribution, distance_distribution, integral_error, rdf
+from mlanet.dynamics.spectrum import Spectrum, has_velocities, spectral_distance, velocity_spectrum
 from mlanet.dynamics.stability import intact_time, stable_time
 from mlanet.errors import DataError
+from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 Array = NDArray[np.float64]
 MOST_FRAMES = 400
@@ -54,13 +58,18 @@ class Analysis:
     h: Distribution | None = None
     h_reference: Distribution | None = None
     diffusion: Diffusion | None = None
+    angles: Angles | None = None
+    angles_reference: Angles | None = None
+    spectrum: Spectrum | None = None
+    spectrum_reference: Spectrum | None = None
 
 
 def analyse(trajectory: Path, reference: Path | None, options: AnalysisOptions) -> Analysis:
     """Read and analyse.
 
-    Numbers: frames, time_ps, rdf_error_A (∫|Δg| dr), rdf_mae (the same over r_max), h_error (∫|Δh| dr),
-    stable_ps, diffusion_m2_per_s and its error.
+    Numbers: frames, time_ps, rdf_error_A (∫|Δg| dr), rdf_mae (the same over r_max), h_error (∫|Δh| dr), angle_error
+    (∫|Δp| dθ), vdos_distance_THz (Wasserstein) and vdos_error (the same over the reference's width), pressure_GPa and
+    pressure_std_GPa (and of the reference), stable_ps, diffusion_m2_per_s and its error.
 
     Raises:
         DataError: files that cannot be read, or that are of different substances.
@@ -69,7 +78,8 @@ def analyse(trajectory: Path, reference: Path | None, options: AnalysisOptions) 
     times = frame_times(frames, options.interval, trajectory)
     if options.diffusion or options.discard or reference is not None:
         _require_order(times, trajectory)
-    known = [] if reference is None else _thinned([frame.atoms for frame in read_frames(reference)])
+    all_known = [] if reference is None else [frame.atoms for frame in read_frames(reference)]
+    known = _thinned(all_known)
     if known and sorted(known[0].numbers) != sorted(frames[0].numbers):
         formulas = (known[0].get_chemical_formula(), frames[0].get_chemical_formula())
         raise DataError(f"{reference}: is of {formulas[0]}, the trajectory of {formulas[1]}")
@@ -84,6 +94,9 @@ def analyse(trajectory: Path, reference: Path | None, options: AnalysisOptions) 
         if known:
             result.h_reference = distance_distribution(known)
             result.numbers["h_error"] = integral_error(result.h.mean, result.h_reference.mean, result.h.width)
+    _bent(result, late, known)
+    _vibrating(result, times[-len(late) :], late, all_known, options)
+    _pressed(result, late, known)
     if known and not frames[0].pbc.any():
         result.numbers["stable_ps"] = intact_time(times, frames, known)
     if options.diffusion:
@@ -139,6 +152,52 @@ def _radial(
         if result.times[-1] - result.times[0] >= options.tau:
             whole = rdf(frames, r_max=options.r_max)
             result.numbers["stable_ps"] = stable_time(result.times, whole, wanted, options.tau, options.threshold)
+
+
+def _bent(result: Analysis, late: Sequence[Atoms], known: Sequence[Atoms]) -> None:
+    """Angles between bonds, where there are any."""
+    with contextlib.suppress(DataError):
+        result.angles = angle_distribution(_thinned(late))
+        if known:
+            result.angles_reference = angle_distribution(known)
+            mine, theirs = result.angles, result.angles_reference
+            width = float(mine.angle[1] - mine.angle[0])
+            result.numbers["angle_error"] = integral_error(mine.density, theirs.density, width)
+
+
+def _vibrating(
+    result: Analysis, times: Array, late: Sequence[Atoms], known: Sequence[Atoms], options: AnalysisOptions
+) -> None:
+    """Spectra of velocities, both from momenta or both from positions, where frames are many and evenly spaced."""
+    plain = bool(known) and not (has_velocities(late) and has_velocities(known))
+    with contextlib.suppress(DataError):
+        result.spectrum = velocity_spectrum(times, late, from_positions=plain)
+        if known:
+            when = frame_times(known, options.interval if options.interval > 0 else 0.0, Path("reference"))
+            result.spectrum_reference = velocity_spectrum(when, known, from_positions=plain)
+            distance = spectral_distance(result.spectrum, result.spectrum_reference)
+            width = result.spectrum_reference.width
+            result.numbers |= {"vdos_distance_THz": distance, "vdos_error": distance / width if width else math.nan}
+
+
+def _pressed(result: Analysis, late: Sequence[Atoms], known: Sequence[Atoms]) -> None:
+    """Mean pressure and its fluctuation, with that of the motion where frames have momenta."""
+    for frames, end in ((late, ""), (known, "_reference")):
+        values = _pressures(frames)
+        if values is not None:
+            result.numbers |= {
+                f"pressure{end}_GPa": float(values.mean()),
+                f"pressure_std{end}_GPa": float(values.std()),
+            }
+
+
+def _pressures(frames: Sequence[Atoms]) -> Array | None:
+    """(T,) GPa, or None where a frame has no stress."""
+    if not frames or any("stress" not in getattr(one.calc, "results", {}) for one in frames):
+        return None
+    motion = has_velocities(frames)
+    stress = [one.get_stress(apply_constraint=False, include_ideal_gas=motion)[:3].mean() for one in frames]
+    return -np.array(stress) * EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 
 def _thinned(frames: Sequence[Atoms]) -> list[Atoms]:

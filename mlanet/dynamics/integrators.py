@@ -48,12 +48,18 @@ def integrator(atoms: Atoms, settings: DynamicsSettings, rng: np.random.Generato
         return Bussi(atoms, step, temperature, taut=damping, rng=rng)
     if atoms.constraints:
         raise ConfigError(f"{settings.ensemble} cannot keep constraints on atoms; use nve, langevin or bussi")
-    from ase.md.nose_hoover_chain import IsotropicMTKNPT, NoseHooverChainNVT
+    from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, MaskedMTKNPT, NoseHooverChainNVT
 
     if settings.ensemble == "nose-hoover":
         return NoseHooverChainNVT(atoms, step, temperature_K=temperature, tdamp=damping)
     pressure, slow = settings.pressure * units.GPa, settings.pressure_relaxation * units.fs
-    return IsotropicMTKNPT(atoms, step, temperature_K=temperature, pressure_au=pressure, tdamp=damping, pdamp=slow)
+    words: dict[str, Any] = {"temperature_K": temperature, "pressure_au": pressure, "tdamp": damping, "pdamp": slow}
+    if settings.cell == "isotropic":
+        return IsotropicMTKNPT(atoms, step, **words)
+    if settings.cell == "full":
+        return MTKNPT(atoms, step, **words)
+    words["mask"] = np.array([axis in settings.cell for axis in "abc"])  # a tuple would be taken for three indices
+    return MaskedMTKNPT(atoms, step, **words)
 
 
 def draw_velocities(atoms: Atoms, settings: DynamicsSettings, rng: np.random.Generator) -> None:
@@ -83,6 +89,7 @@ def remind(dynamics: MolecularDynamics, arrays: Arrays) -> None:
 def _remembered(dynamics: Any) -> list[tuple[Any, str]]:
     """Attributes that change from step to step, or that stem from the first one."""
     names = [(dynamics, name) for name in ("transferred_energy", "_eps", "_p_eps", "_cell0", "_volume0")]
+    names += [(dynamics, name) for name in ("_h0_basis", "_p_c" if hasattr(dynamics, "_p_c") else "_p_g")]
     for part in ("_thermostat", "_barostat"):
         owner = getattr(dynamics, part, None)
         names += [(owner, name) for name in ("_eta", "_p_eta", "_xi", "_p_xi")]

@@ -67,6 +67,30 @@ def displacements(path: Path, found: Analysis) -> None:
     save(figure, path)
 
 
+def motions(path: Path, found: Analysis) -> None:
+    """Angles between bonds and the velocity density of states, whichever there are; the reference as a grey area."""
+    panels = []
+    if (mine := found.angles) is not None:
+        theirs = found.angles_reference
+        behind = None if theirs is None else (theirs.angle, theirs.density)
+        panels.append(("angles between bonds, 1/°", "angle, °", (mine.angle, mine.density), behind))
+    if (wave := found.spectrum) is not None:
+        other = found.spectrum_reference
+        behind = None if other is None else (other.frequency, other.density)
+        panels.append(("velocity density of states, 1/THz", "frequency, THz", (wave.frequency, wave.density), behind))
+    figure = new_figure(3.9 * len(panels), 2.9)
+    for index, (title, label, (x, y), behind) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), index + 1)
+        style(axes)
+        if behind is not None:
+            axes.fill_between(*behind, color=GREY, alpha=0.45, linewidth=0)
+        axes.plot(x, y, color=BLUE, linewidth=1.2)
+        axes.set_title(title, loc="left", fontweight="bold", color=INK, fontsize=10)
+        axes.set_xlabel(label)
+        axes.set_ylim(bottom=0)
+    save(figure, path)
+
+
 def course(path: Path, log: dict[str, NDArray[np.float64]], n_atoms: int, target: float | None) -> None:
     """Temperature, and the energies per atom relative to their start, over time."""
     figure = new_figure(7.6, 3.2)

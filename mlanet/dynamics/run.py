@@ -72,11 +72,11 @@ def simulate(
         folder: for the results; one with a run in it is never overwritten.
         potential: name of the model, kept with the checkpoint.
         resume: go on from the folder's checkpoint.
-        conservative: False where the forces are no gradient; `nve` then refuses.
+        conservative: False where the forces are no gradient; `nve` and `npt` then refuse.
     Raises:
         ConfigError: a folder with a run in it or with another owner, or a checkpoint of another run.
-        NotConservativeError: constant energy asked of forces that are no gradient.
-        GeometryError: constant pressure without three periodic directions.
+        NotConservativeError: constant energy or pressure asked of forces that are no gradient.
+        GeometryError: constant pressure along a direction that is not periodic.
         DivergedError: the simulation has exploded; frames and checkpoint up to there stay.
     """
     _require_possible(atoms, settings, conservative)
@@ -240,12 +240,38 @@ def _require_possible(atoms: Atoms, settings: DynamicsSettings, conservative: bo
             "nve: the forces of this model are a direct head, not the gradient of its energy, so no energy is "
             "conserved; use a thermostat (langevin, bussi), or a model with `forces: gradient`"
         )
-    if settings.ensemble == "npt" and not (atoms.pbc.all() and abs(np.linalg.det(atoms.cell.array)) > 0):
-        raise GeometryError("npt: constant pressure needs a cell that is periodic in three directions")
+    if settings.ensemble == "npt":
+        _require_pressure(atoms, settings, conservative)
     if settings.keep_velocities and not atoms.has("momenta"):
         raise ConfigError("keep_velocities: the structure has no velocities")
     if settings.ensemble == "bussi" and settings.keep_velocities and not atoms.get_kinetic_energy() > 0:
         raise ConfigError("bussi rescales velocities, and those of the structure are all zero")
+
+
+def _require_pressure(atoms: Atoms, settings: DynamicsSettings, conservative: bool) -> None:
+    """Constant pressure needs periods along what may move, and a stress that is the gradient of an energy."""
+    named = [axis in settings.cell for axis in "abc"]
+    moves = np.array(named if settings.cell not in ("isotropic", "full") else [True] * 3)
+    if not (atoms.pbc[moves].all() and abs(np.linalg.det(atoms.cell.array)) > 0):
+        free = ", ".join("abc"[k] for k in range(3) if not atoms.pbc[k])
+        raise GeometryError(
+            "npt: constant pressure needs a cell that is periodic in three directions"
+            + (f"; this one is not along {free}: let only periodic vectors change, as cell ab" if free else "")
+        )
+    lengths = atoms.cell.lengths()
+    cosines = np.abs(atoms.cell.array @ atoms.cell.array.T) / np.outer(lengths, lengths) - np.eye(3)
+    if moves.sum() and settings.cell not in ("isotropic", "full") and cosines[moves].max() > 1e-6:
+        raise GeometryError(
+            f"npt: cell {settings.cell} changes lengths of vectors at right angles to all others, which they are not "
+            "here; use full or isotropic"
+        )
+    if settings.pressure and not atoms.pbc.all():
+        raise GeometryError("npt: a pressure other than 0 has no meaning where there is empty space")
+    if not conservative:
+        raise NotConservativeError(
+            "npt: forces and stress of this model are direct heads, not the gradient of its energy, so its pressure is "
+            "not that of its energy and the cell drifts; use nose-hoover or bussi, or a model with `forces: gradient`"
+        )
 
 
 def throughput(started: float, steps: int, timestep: float) -> tuple[float, float]:

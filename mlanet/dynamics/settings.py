@@ -10,13 +10,16 @@ import msgspec
 ENSEMBLES = ("nve", "langevin", "bussi", "nose-hoover", "npt")
 Ensemble = Literal["nve", "langevin", "bussi", "nose-hoover", "npt"]
 
+CELLS = ("isotropic", "full", "a", "b", "c", "ab", "ac", "bc", "abc")
+"""What constant pressure may move."""
+
 
 class DynamicsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One simulation; every key with its unit."""
 
     ensemble: Ensemble
     """nve: constant energy (needs forces that are a gradient) · langevin: stochastic · bussi: stochastic velocity
-    rescaling · nose-hoover: chain of three · npt: isotropic Martyna-Tobias-Klein."""
+    rescaling · nose-hoover: chain of three · npt: constant pressure of Martyna, Tobias and Klein (needs them too)."""
     temperature: float = 300.0
     """K; of the thermostat, and of the velocities drawn at the start."""
     timestep: float = 1.0
@@ -31,6 +34,9 @@ class DynamicsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """GPa, of `npt`."""
     pressure_relaxation: float = 1000.0
     """fs, of `npt`."""
+    cell: str = "isotropic"
+    """What pressure moves in `npt`: isotropic (the size) · full (size and shape) · or the lattice vectors that change
+    their lengths, such as abc or c, which stand at right angles to the others."""
     every: int = 10
     """Steps between frames of the trajectory and lines of the log."""
     checkpoint_every: int = 200
@@ -49,5 +55,7 @@ class DynamicsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 raise ValueError(f"{name} must be zero or positive, got {getattr(self, name)}")
         if self.temperature == 0 and self.ensemble not in ("nve", "langevin"):
             raise ValueError(f"temperature must be positive for {self.ensemble}")
+        if self.cell not in CELLS:
+            raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {self.cell}")
         if not math.isfinite(self.pressure):
             raise ValueError(f"pressure must be finite, got {self.pressure}")

@@ -155,7 +155,7 @@ def measured(
 
     def items() -> Iterator[Item]:
         for frame, path in _frames(files, index, refused):
-            yield Item(frame, _print(frame.atoms), folder.path / _stem(frame, path))
+            yield Item(frame, structure_print(frame.atoms), folder.path / _stem(frame, path))
 
     with owned(folder.path, folder.what):
         for item, found in in_order(crew, measure, items(), known):
@@ -187,7 +187,7 @@ def _stem(frame: Frame, path: Path) -> str:
     return name[:100]
 
 
-def _print(atoms: Atoms) -> str:
+def structure_print(atoms: Atoms) -> str:
     """What equal structures share."""
     parts = (atoms.numbers.astype(np.int64), atoms.positions, atoms.cell.array, atoms.pbc)
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()[:24]

@@ -1,14 +1,17 @@
-"""Pictures of equations of state and phonons."""
+"""Pictures of equations of state, phonons, barriers and diffusion."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mlanet.plots import BLUE, GREY, INK, RED, new_figure, save, style
+from mlanet.plots import BLUE, GREY, INK, RED, SERIES, new_figure, save, style
+from mlanet.properties.band import Barrier
 from mlanet.properties.eos import EquationOfState
 from mlanet.properties.phonon import IMAGINARY, Phonons
+from mlanet.properties.transport import Arrhenius, Mobility, Sample
 
 GREEK = {"GAMMA": "Γ", "SIGMA": "Σ", "DELTA": "Δ", "LAMBDA": "Λ"}
 
@@ -53,6 +56,57 @@ def phonon_picture(path: Path, found: Phonons, title: str) -> None:
         left.axvline(place, color=GREY, linewidth=0.5)
     left.set_ylabel("frequency, THz")
     left.set_title(title, loc="left", fontsize=10, color=INK)
+    save(figure, path)
+
+
+def barrier_picture(path: Path, found: Barrier, title: str) -> None:
+    """Energy along the path: images, the curve between them, and how high the highest is from either side."""
+    figure = new_figure(4.8, 3.6)
+    axes = figure.add_subplot()
+    style(axes)
+    axes.plot(found.curve_path, found.curve, color=BLUE)
+    axes.plot(found.path, found.energies, "o", color=INK, markersize=4)
+    axes.plot(found.path[found.saddle], found.forward, "o", color=RED, markersize=5)
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    word = "" if found.converged else " (not converged)"
+    text = f"{title}: {found.forward:.3f} eV forward, {found.back:.3f} eV back{word}"
+    axes.set_title(text, loc="left", fontsize=10, color=INK)
+    axes.set_xlabel("length of the path, Å")
+    axes.set_ylabel("energy above the start, eV")
+    save(figure, path)
+
+
+def diffusion_picture(
+    path: Path, samples: Sequence[Sample], points: Sequence[Mobility], fits: Sequence[Arrhenius]
+) -> None:
+    """Displacements over time, and D against 1000/T with the fits; what is in doubt is hollow."""
+    figure = new_figure(8.6, 3.6)
+    left, right = figure.subplots(1, 2)
+    colors = {name: SERIES[k % len(SERIES)] for k, name in enumerate(dict.fromkeys(one.element for one in points))}
+    for one in samples:
+        moved = one.found.msd > 0
+        left.plot(one.found.lag[moved], one.found.msd[moved], color=colors[one.found.element], linewidth=1.0)
+    left.set(xscale="log", yscale="log", xlabel="time, ps", ylabel="mean squared displacement, Å²")
+    for point in points:
+        if point.coefficient > 0:
+            color, low = colors[point.element], min(point.error, 0.99 * point.coefficient)
+            face = "white" if point.doubt else color
+            place = 1000 / point.temperature
+            right.errorbar(
+                place, point.coefficient, yerr=[[low], [point.error]], fmt="o", color=color, mfc=face, markersize=5
+            )
+    for fit in fits:
+        own = np.array([one.temperature for one in points if one.element == fit.element])
+        inverse = np.linspace(1000 / own.max(), 1000 / own.min(), 50)
+        text = f"{fit.element}: {fit.energy:.3f} ± {fit.energy_error:.2g} eV"
+        right.plot(inverse, [fit.at(1000 / one)[0] for one in inverse], color=colors[fit.element], label=text)
+    for element in colors.keys() - {fit.element for fit in fits}:
+        right.plot([], [], "o", color=colors[element], mfc="white", label=element)
+    right.set(yscale="log", xlabel="1000 K / T", ylabel="D, m²/s")
+    for axes in (left, right):
+        style(axes)
+    if colors:
+        right.legend(frameon=False, labelcolor=INK, fontsize=8)
     save(figure, path)
 
 

@@ -36,6 +36,11 @@ def require_crystal(atoms: Atoms, what: str, where: str) -> None:
     if not atoms.pbc.all():
         free = ", ".join("abc"[k] for k in range(3) if not atoms.pbc[k])
         raise GeometryError(f"{where}: not periodic along {free}; {what} is for crystals, periodic in all directions")
+    require_gradient(atoms, what)
+
+
+def require_gradient(atoms: Atoms, what: str) -> None:
+    """Raise `ConfigError` where forces are a direct head; atoms with their calculator, and what is wanted, in words."""
     potential = getattr(atoms.calc, "potential", None)
     if potential is not None and not potential.conservative:
         raise ConfigError(
@@ -44,14 +49,17 @@ def require_crystal(atoms: Atoms, what: str, where: str) -> None:
         )
 
 
-def at_rest(atoms: Atoms, cell: str, rest: Rest, where: str) -> Atoms:
+def at_rest(atoms: Atoms, cell: str, rest: Rest, where: str, held: bool = False) -> Atoms:
     """A relaxed copy with the same calculator; `cell`: see `mlanet.workflows.relax.relaxation`.
+
+    - held: keep the constraints, which are taken off otherwise
 
     Raises:
         GeometryError: it does not come to rest.
     """
     moved = atoms.copy()
-    moved.set_constraint()
+    if not held:
+        moved.set_constraint()
     moved.calc = atoms.calc
     if cell == "fixed" and np.abs(moved.get_forces()).max() < rest.fmax:
         return moved

@@ -40,9 +40,12 @@ class CellFilter(FrechetCellFilter):
         logarithm = new[n:] / self.exp_cell_factor
         free = expm(logarithm) - np.eye(3)
         strain = free.T * self.mask
-        self.atoms.set_cell(self.orig_cell @ (np.eye(3) + strain), scale_atoms=True)
+        wanted = self.orig_cell @ (np.eye(3) + strain)
+        self.atoms.set_cell(wanted, scale_atoms=True)
         self.atoms.set_positions(new[:n] @ (np.eye(3) + strain), **options)
-        self._known = (self.atoms.cell.array.copy(), logarithm) if np.array_equal(strain, free.T) else None
+        made = self.atoms.cell.array.copy()  # a constraint may have changed it
+        as_asked = np.array_equal(strain, free.T) and np.array_equal(made, wanted)
+        self._known = (made, logarithm) if as_asked else None
 
     def get_forces(self, **options: Any) -> NDArray[np.float64]:
         """(N + 3, 3) eV/Å and eV: on the coordinates; `stress` becomes what the criterion looks at."""

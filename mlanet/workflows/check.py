@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,14 @@ from mlanet.data.formats import structure_files
 from mlanet.data.read import read_frames
 from mlanet.errors import DataError
 from mlanet.execution import Execution
+from mlanet.files import write_columns
 from mlanet.laws import LAWS, LawResult, run_laws
+from mlanet.laws.diatomics import Curve, diatomic, pairs_of
+from mlanet.plots import INK, SERIES, new_figure, save, style
 from mlanet.workflows.model import open_model
 
+MOST_NAMED = 14
+"""Curves that a legend names."""
 MAX_ATOMS = 200
 """Finite differences ask some hundred times; larger structures would take minutes each."""
 
@@ -49,6 +54,40 @@ def check_model(
         progress(law.name)
         results += run_laws(potential, systems, [law])
     return results
+
+
+def diatomic_curves(model: str, pairs: str, execution: Execution | None = None) -> Iterator[Curve]:
+    """The curve of each pair of elements (see `mlanet.laws.diatomics.pairs_of`), in float64.
+
+    Raises:
+        ConfigError: pairs that are none.
+    """
+    potential = open_model(model, dataclasses.replace(execution or Execution(), dtype="float64"))
+    for first, second in pairs_of(pairs, tuple(potential.species)):
+        yield diatomic(potential, first, second)
+
+
+def write_curves(folder: Path, curves: Sequence[Curve]) -> list[Path]:
+    """A CSV of each curve, and one picture.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    written = [
+        write_columns(folder / f"{one.pair}.csv", {"r_A": one.r, "energy_eV": one.energy, "force_eV_per_A": one.force})
+        for one in curves
+    ]
+    figure = new_figure(6.4, 3.8)
+    axes = figure.add_subplot()
+    style(axes)
+    for k, one in enumerate(curves):
+        axes.plot(one.r, one.energy, color=SERIES[k % len(SERIES)], linewidth=1.2, label=one.pair)
+    low = min(float(one.energy.min()) for one in curves)
+    axes.set(ylim=(1.1 * min(low, -0.1), 2 * max(-low, 0.5)), xlabel="distance, Å", ylabel="energy, eV")
+    if len(curves) <= MOST_NAMED:
+        axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+    save(figure, folder / "diatomics.png")
+    return [*written, folder / "diatomics.png"]
 
 
 def small_systems(species: Sequence[int]) -> dict[str, Atoms]:

@@ -10,12 +10,12 @@ import numpy as np
 from ase import Atoms
 from ase.optimize.bfgs import BFGS
 from ase.optimize.fire import FIRE
-from numpy.typing import NDArray
 
 from mlanet.data.atoms import to_graph
 from mlanet.data.write import true_results
 from mlanet.errors import GeometryError, MLANetError
-from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
+from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
+from mlanet.workflows.cell import empty_axes, held_vectors, keep_symmetry, strain_mask
 from mlanet.workflows.cell_filter import CellFilter
 
 CELLS = ("fixed", "full", "shape", "volume")
@@ -41,6 +41,9 @@ def relaxation(
     steps: int = 500,
     method: str = "fire",
     where: str = "structure",
+    hold: str = "",
+    vacuum: str = "none",
+    symmetry: float | None = None,
 ) -> Iterator[Step]:
     """Move `atoms` (with a calculator) downhill, one `Step` at a time, the first included.
 
@@ -54,36 +57,72 @@ def relaxation(
         steps: at most.
         method: "fire" or "bfgs".
         where: named in errors, usually file and frame.
+        hold, vacuum: lattice vectors that stay, see `mlanet.workflows.cell.held_vectors`.
+        symmetry: Å up to which the space group is found that is kept; None: none is.
     Raises:
         GeometryError: atoms that run into each other or away, forces that are not finite, a cell to be relaxed
             without periodic directions, or pressure on a structure that has a free one.
     """
-    descent = Descent(atoms, cell=cell, pressure=pressure, fmax=fmax, steps=steps, method=method, where=where)
-    yield descent.look()
-    while not descent.ended:
-        descent.move()
+    descent = Descent(
+        atoms,
+        cell=cell,
+        pressure=pressure,
+        fmax=fmax,
+        steps=steps,
+        method=method,
+        where=where,
+        hold=hold,
+        vacuum=vacuum,
+        symmetry=symmetry,
+    )
+    try:
         yield descent.look()
+        while not descent.ended:
+            descent.move()
+            yield descent.look()
+    finally:
+        descent.release()
 
 
 class Descent:
     """A `relaxation` that moves when it is told to, so that forces of many can be asked for at once.
 
     After the calculator knows the structure as it is, `look` says where it stands; then, unless it has `ended`, `move`
-    changes atoms and cell, and so on. Arguments and errors are those of `relaxation`.
+    changes atoms and cell, and so on; at the end `release` takes off what held its symmetry. Arguments and errors are
+    those of `relaxation`.
     """
 
     def __init__(
-        self, atoms: Atoms, *, cell: str, pressure: float, fmax: float, steps: int, method: str, where: str
+        self,
+        atoms: Atoms,
+        *,
+        cell: str,
+        pressure: float,
+        fmax: float,
+        steps: int,
+        method: str,
+        where: str,
+        hold: str = "",
+        vacuum: str = "none",
+        symmetry: float | None = None,
     ) -> None:
         self.atoms, self.steps, self.where = atoms, steps, where
-        self.target: Atoms | CellFilter = atoms
         self.last: Step | None = None
-        if cell != "fixed":
-            self.target = _filter(atoms, cell, pressure)
-        elif pressure:
-            raise GeometryError("pressure: acts on the cell; let it change with cell full or volume")
+        self._symmetric = symmetry is not None
+        if symmetry is not None:
+            keep_symmetry(atoms, symmetry)
+        try:
+            self.target = _target(atoms, cell, pressure, hold, vacuum)
+        except MLANetError:
+            self.release()
+            raise
         self._optimizer = OPTIMIZERS[method](self.target, logfile=None)
         self._optimizer.fmax = fmax
+
+    def release(self) -> None:
+        """Take the constraint off that has held the symmetry, if any."""
+        if self._symmetric:
+            self.atoms.set_constraint()
 
     def look(self) -> Step:
         """Where it stands."""
@@ -123,39 +162,34 @@ class Descent:
             raise self.named(error) from None
 
 
-def _filter(atoms: Atoms, cell: str, pressure: float) -> CellFilter:
-    """ASE's filter, with strains that would stretch empty space masked."""
+def _target(atoms: Atoms, cell: str, pressure: float, hold: str, vacuum: str) -> Atoms | CellFilter:
+    """What an optimizer moves."""
+    if cell != "fixed":
+        return _filter(atoms, cell, pressure, held_vectors(atoms, hold, vacuum))
+    if pressure:
+        raise GeometryError("pressure: acts on the cell; let it change with cell full or volume")
+    if hold:
+        raise GeometryError("hold: a fixed cell is held already; let it change with cell full")
+    return atoms
+
+
+def _filter(atoms: Atoms, cell: str, pressure: float, held: str) -> CellFilter:
+    """ASE's filter, with strains that would stretch empty space or what is held masked."""
     if not atoms.pbc.any():
         raise GeometryError("the cell of a structure without periodic directions has no stress and cannot relax")
-    if pressure and not atoms.pbc.all():
+    if pressure and (not atoms.pbc.all() or set(held) & set(empty_axes(atoms))):
         raise GeometryError("pressure has no meaning along empty space; relax with --pressure 0")
     if cell in ("shape", "volume") and not atoms.pbc.all():
         raise GeometryError(f"cell '{cell}' needs three periodic directions; use full for sheets and wires")
+    if cell in ("shape", "volume") and held:
+        raise GeometryError(f"cell '{cell}' changes all lattice vectors, {held} is held; use full")
     return CellFilter(
         atoms,
-        mask=strain_mask(atoms),
+        mask=strain_mask(atoms, held),
         scalar_pressure=pressure / EV_PER_CUBIC_ANGSTROM_IN_GPA,
         hydrostatic_strain=cell == "volume",
         constant_volume=cell == "shape",
     )
-
-
-def strain_mask(atoms: Atoms) -> NDArray[np.bool_]:
-    """(6,) in Voigt order: Cartesian strains among periodic directions.
-
-    Raises:
-        GeometryError: a sheet or wire that does not lie along Cartesian axes.
-    """
-    if atoms.pbc.all():
-        return np.ones(6, dtype=bool)
-    lattice = atoms.cell.array[atoms.pbc]
-    inside = np.abs(lattice).max(axis=0) > 1e-8 * np.abs(lattice).max()
-    if inside.sum() != atoms.pbc.sum():
-        raise GeometryError(
-            "the periodic directions of a sheet or wire must lie along Cartesian planes or axes to relax its cell; "
-            "rotate it first (ase: atoms.rotate(..., rotate_cell=True))"
-        )
-    return np.array([inside[a] and inside[b] for a, b in zip(*VOIGT, strict=True)])
 
 
 class Relaxed(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,11 @@ from mlanet.data.formats import (
 )
 from mlanet.data.read import Frame
 from mlanet.data.write import frame_text, write_one
-from mlanet.errors import ConfigError, MLANetError
+from mlanet.errors import ConfigError, GeometryError, MLANetError
 from mlanet.limits import UNKNOWN, Assessment, Watch
 from mlanet.together import Together
 from mlanet.workflows.answers import frames_of, named
+from mlanet.workflows.cell import empty_axes, held_vectors, space_group, strain_mask
 from mlanet.workflows.growing import growing, partial_name
 from mlanet.workflows.output import atomic_path, refuse_overwriting
 from mlanet.workflows.relax import Descent, Relaxed, Step, connected, finished, relaxation
@@ -44,6 +46,9 @@ class Wanted:
     method: str = "fire"
     frames: str = "-1"
     stop_outside: bool = False
+    hold: str = ""
+    vacuum: str = "none"
+    symmetry: float | None = None
 
 
 class Plan(NamedTuple):
@@ -192,8 +197,10 @@ class _Relaxing:
         self.means, self.wanted, self.watch = means, wanted, Watch()
         self.atoms = frame.atoms.copy()
         self.pieces, _ = connected(self.atoms, means.cutoff)
-        words = {"cell": wanted.cell, "pressure": wanted.pressure, "fmax": wanted.fmax, "steps": wanted.steps}
-        self.words: dict[str, Any] = words | {"method": wanted.method, "where": frame.where}
+        self.vacuum = _vacuum(self.atoms, wanted)
+        names = ("cell", "pressure", "fmax", "steps", "method", "hold", "symmetry")
+        self.words: dict[str, Any] = {name: getattr(wanted, name) for name in names}
+        self.words |= {"where": frame.where, "vacuum": self.vacuum}
 
     def sees(self, step: Step, assessment: Assessment) -> bool:
         """Whether to end there: at the first step outside the training set, where that is wanted."""
@@ -219,6 +226,7 @@ class _Relaxing:
     def _result(self, last: Step) -> Relaxed:
         result = finished(self.atoms, last, self.means.cutoff, self.pieces)
         numbers = result.numbers | self.means.also(self.atoms) | self.watch.numbers()
+        numbers |= _kept(self.atoms, self.wanted, self.vacuum)
         if self.wanted.stop_outside and self.watch.outside:
             return result._replace(numbers=numbers | {"converged": False}, converged=False)
         return result._replace(numbers=numbers)
@@ -253,9 +261,34 @@ def _together(
             yield frame, one.arrived(arrived)
 
 
+def _vacuum(atoms: Atoms, wanted: Wanted) -> str:
+    """Lattice vectors along empty space, that is none where found ones are not apart along Cartesian axes."""
+    if wanted.vacuum != "auto" or wanted.cell != "full":
+        return wanted.vacuum if wanted.cell == "full" else "none"
+    held = held_vectors(atoms, wanted.hold, "auto")
+    if len(held) < atoms.pbc.sum():
+        with contextlib.suppress(GeometryError):
+            strain_mask(atoms, held)
+            return "".join(empty_axes(atoms)) or "none"
+    return "none"
+
+
+def _kept(atoms: Atoms, wanted: Wanted, vacuum: str) -> dict[str, object]:
+    """What was held."""
+    kept: dict[str, object] = {} if wanted.symmetry is None else {"space_group": space_group(atoms, wanted.symmetry)}
+    if wanted.cell == "full" and (held := held_vectors(atoms, wanted.hold, vacuum)):
+        kept["held_vectors"] = held
+    return kept
+
+
 def _done(frame: Frame, target: Path, relaxed: Relaxed) -> Done:
     """What is said of one."""
     remarks = []
+    held = str(relaxed.numbers.get("held_vectors", ""))
+    for axis, gap in empty_axes(relaxed.atoms).items():
+        if axis in held:
+            words = "held; --vacuum none lets it change"
+            remarks.append(f"note: {frame.where}: {gap:.1f} Å along {axis} are empty, so that vector is {words}")
     if relaxed.apart:
         remarks.append(f"came apart: {frame.where}: {relaxed.apart}")
     if (reason := relaxed.numbers.get("extrapolation_reason")) is not None:

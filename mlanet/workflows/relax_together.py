@@ -132,6 +132,8 @@ class _Pool:
         errors = self.together(structures)
         for (place, course), error in zip(self.running, errors, strict=True):
             place.arrived = _looked(course, error)
+            if place.arrived is not None:
+                course.descent.release()
         self.running = [one for one in self.running if one[0].arrived is None]
         sizes = (course.descent.atoms.calc.neighbors.size for _, course in self.running)
         self._size = reduce(Size.with_, sizes, NOTHING)

@@ -22,3 +22,13 @@ def test_a_structure_too_large_is_refused(mlanet, model) -> None:
     ase.io.write("many.extxyz", bulk("Al", cubic=True) * (4, 4, 4))
     result = mlanet("check", "-m", model, "many.extxyz")
     assert result.status == 2 and "256 atoms" in result.err
+
+
+def test_curves_of_two_atoms(mlanet) -> None:
+    """A line, a table and a picture; what is asked wrongly is said."""
+    result = mlanet("check", "-m", "elemental", "--pairs", "Li-Si", "-o", "curves", "--json")
+    (pair,) = result.document["pairs"]
+    assert result.status == 0 and pair["pair"] == "Li-Si" and pair["conservation_deviation_eV_per_A"] < 1e-3
+    assert result.document["files"] == ["curves/Li-Si.csv", "curves/diatomics.png"]
+    assert "not trained on Au" in mlanet("check", "-m", "elemental", "--pairs", "Au").err
+    assert mlanet("check", "-m", "elemental", "-o", "curves").status == 2

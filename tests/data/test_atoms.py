@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlanet.data.atoms import LabelKeys, as_atoms, as_pymatgen, to_graph, to_labels, with_prediction
@@ -148,6 +149,32 @@ def test_pymatgen_and_back() -> None:
         one, two = to_graph(atoms, 4.0), to_graph(as_pymatgen(atoms), 4.0)
         assert one.n_edges == two.n_edges
         torch.testing.assert_close(one.cell, two.cell)
+
+
+def test_pymatgen_gets_what_was_computed() -> None:
+    """Energy, forces (of held atoms too) and stress as dictionaries keep them; moments stay; stale ones do not."""
+    from pymatgen.core import Structure
+
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=0)
+    atoms.set_initial_magnetic_moments([1.0, -1.0, 0.5, 0.0])
+    assert not as_pymatgen(atoms).properties
+    atoms.calc = EMT()
+    assert "energy" not in as_pymatgen(atoms).properties
+    atoms.set_constraint(FixAtoms([0]))
+    atoms.get_stress()
+    again = Structure.from_dict(as_pymatgen(atoms).as_dict())
+    assert again.properties["energy"] == pytest.approx(atoms.get_potential_energy())
+    np.testing.assert_allclose(again.site_properties["forces"], atoms.get_forces(apply_constraint=False), atol=1e-12)
+    np.testing.assert_allclose(again.properties["stress"], atoms.get_stress(voigt=False), atol=1e-12)
+    assert again.site_properties["magmom"] == [1.0, -1.0, 0.5, 0.0]
+    atoms.positions[0, 0] += 0.1
+    assert "forces" not in as_pymatgen(atoms).site_properties
+    water = molecule("H2O")
+    water.calc = EMT()
+    water.get_forces()
+    alone = as_pymatgen(water)
+    assert "stress" not in alone.properties and np.shape(alone.site_properties["forces"]) == (3, 3)
 
 
 def test_pymatgen_charge_and_disorder() -> None:

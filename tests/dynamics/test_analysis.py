@@ -172,7 +172,7 @@ def test_whole_analysis_with_files(tmp_path: Path) -> None:
     same = analyse(tmp_path / "cold.extxyz", tmp_path / "cold.extxyz", AnalysisOptions(interval=50.0))
     assert same.numbers["rdf_error_A"] == 0 < found.numbers["rdf_error_A"]
     written = write_tables(tmp_path / "out", found)
-    assert [path.name for path in written] == ["rdf.csv", "h.csv", "msd.csv"]
+    assert [path.name for path in written] == ["rdf.csv", "h.csv", "angles.csv", "msd.csv"]
     header = written[0].read_text().splitlines()[0].split(",")
     assert header[0] == "r_A" and "g_Cl-Na_reference" in header
     distributions(tmp_path / "out" / "g.png", found)

@@ -94,10 +94,47 @@ def test_pressure_is_reached(tmp_path: Path) -> None:
     assert abs(late[-1].conserved - moments[0].conserved) < 0.3
 
 
-@pytest.mark.parametrize("ensemble", ENSEMBLES)
-def test_resume_is_exact(ensemble: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cell", ["isotropic", "full", "abc"])
+def test_constant_pressure_conserves_and_pushes(cell: str, tmp_path: Path) -> None:
+    """The conserved quantity errs less with half the time step, squared, and far less than energy goes in."""
+    spreads = []
+    for step in (4.0, 2.0):
+        wanted = settings(ensemble="npt", cell=cell, pressure=10.0, timestep=step, steps=int(160 / step), every=1)
+        wanted = msgspec.structs.replace(wanted, relaxation=50.0, pressure_relaxation=200.0)
+        atoms = bulk("Cu", cubic=True)
+        atoms.calc = EMT()
+        moments = run(atoms, tmp_path / f"{step}", wanted)
+        kept = np.array([one.conserved for one in moments])
+        spreads.append(np.abs(kept - kept[0]).max())
+        assert moments[-1].volume < moments[0].volume
+        assert spreads[-1] < 0.05 * np.ptp([one.potential + one.kinetic for one in moments])
+    assert 2.5 < spreads[0] / spreads[1] < 6
+
+
+@pytest.mark.parametrize("cell", ["isotropic", "full", "c"])
+def test_pressure_moves_what_it_is_told_to(cell: str, tmp_path: Path) -> None:
+    """Lengths and angles of a crystal that is not cubic: all in proportion, any, or the lengths that are named."""
+    atoms = bulk("Ti", "hcp", a=2.95, c=4.68).repeat((2, 2, 1))
+    atoms.numbers[:] = 29
+    atoms.calc = EMT()
+    before = atoms.cell.cellpar()
+    wanted = settings(ensemble="npt", cell=cell, pressure=5.0, pressure_relaxation=200.0, steps=20)
+    run(atoms, tmp_path / "a", wanted)
+    moved = np.abs(atoms.cell.cellpar() / before - 1) > 1e-9
+    if cell == "isotropic":
+        assert np.ptp(atoms.cell.lengths() / before[:3]) < 1e-9 and moved[:3].all()
+    elif cell == "full":
+        assert moved.all() and np.ptp(atoms.cell.lengths() / before[:3]) > 1e-6
+    else:
+        assert moved.tolist() == [axis in cell for axis in "abc"] + [False] * 3
+
+
+@pytest.mark.parametrize(
+    "words", [{"ensemble": one} for one in ENSEMBLES] + [{"ensemble": "npt", "cell": one} for one in ("full", "ab")]
+)
+def test_resume_is_exact(words: dict[str, str], tmp_path: Path) -> None:
     """Left at step 15 with the last checkpoint at 10: frames, log and end equal those of one run, to the bit."""
-    wanted = settings(ensemble=ensemble)
+    wanted = settings(**words)
     whole = silicon()
     run(whole, tmp_path / "whole", wanted)
     part = silicon()
@@ -190,6 +227,18 @@ def test_refusals(tmp_path: Path) -> None:
         run(copper(), tmp_path / "a", settings(), conservative=False)
     ethanol = molecule("CH3CH2OH")
     ethanol.calc = EMT()
+    slab = bulk("Cu", cubic=True)
+    slab.calc, slab.pbc = EMT(), [True, True, False]
+    with pytest.raises(GeometryError, match="not along c: let only periodic vectors change, as cell ab"):
+        run(slab, tmp_path / "a", settings(ensemble="npt"))
+    with pytest.raises(GeometryError, match="empty space"):
+        run(slab, tmp_path / "a", settings(ensemble="npt", cell="ab", pressure=1.0))
+    skewed = bulk("Cu")
+    skewed.calc = EMT()
+    with pytest.raises(GeometryError, match="cell abc .* right angles"):
+        run(skewed, tmp_path / "a", settings(ensemble="npt", cell="abc"))
+    with pytest.raises(NotConservativeError, match="npt.*direct heads"):
+        run(copper(), tmp_path / "a", settings(ensemble="npt"), conservative=False)
     with pytest.raises(GeometryError, match="npt.*periodic"):
         run(ethanol, tmp_path / "a", settings(ensemble="npt"))
     with pytest.raises(ConfigError, match="has no velocities"):

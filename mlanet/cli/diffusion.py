@@ -1,0 +1,226 @@
+"""`mlanet diffusion`: trajectories, or a structure and temperatures, in; diffusion and what activates it out."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlanet import DEFAULT_MODEL
+from mlanet.cli.computing import STEPS, computing
+from mlanet.cli.md import repeated_start
+from mlanet.cli.output import Json, KeepGoing, Model, note, print_json, print_table, refused_part, report_refused
+from mlanet.execution import Execution
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlanet.dynamics.settings import DynamicsSettings
+    from mlanet.limits import Watch
+    from mlanet.workflows.answers import Refusals
+
+
+class Dynamics(enum.StrEnum):
+    """What is held constant, without spoiling the dynamics."""
+
+    nve = "nve"
+    bussi = "bussi"
+    nose_hoover = "nose-hoover"
+
+
+@computing("skin", *STEPS, skin=0.5)
+def diffusion(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of mlanet md, or trajectories; with --temperatures a structure.", metavar="RUNS…"),
+    ],
+    model: Model = DEFAULT_MODEL,
+    temperatures: Annotated[
+        str, typer.Option("--temperatures", "-T", help="K; run dynamics at each, e.g. 600,800,1000.")
+    ] = "",
+    time: Annotated[float, typer.Option(help="Length of each run, ps.", min=1e-3)] = 50.0,
+    times: Annotated[int, typer.Option(help="Runs at each temperature, with other velocities.", min=1, max=99)] = 1,
+    timestep: Annotated[float, typer.Option(help="fs.")] = 1.0,
+    every: Annotated[int, typer.Option(help="Steps between frames.", min=1)] = 20,
+    ensemble: Annotated[Dynamics, typer.Option("--ensemble", "-e", help="Of these runs.")] = Dynamics.nose_hoover,
+    repeat: Annotated[str, typer.Option(help="Supercell of the structure, e.g. 2x2x2.")] = "1x1x1",
+    seed: Annotated[int, typer.Option(help="Of velocities.")] = 0,
+    element: Annotated[str, typer.Option(help="What diffuses, e.g. Li or Li,Na; all elements if not given.")] = "",
+    charge: Annotated[str, typer.Option(help="e, for the conductivity, e.g. Li=1 or Li=1,O=-2.")] = "",
+    at: Annotated[str, typer.Option(help="K to extrapolate to, e.g. 300.")] = "",
+    discard: Annotated[float | None, typer.Option(help="ps at the beginning; a tenth if not given.", min=0)] = None,
+    interval: Annotated[float, typer.Option(help="fs between frames that do not say their time.", min=0)] = 0.0,
+    temperature: Annotated[float | None, typer.Option(help="K, of trajectories without velocities.", min=1)] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder; a second run goes on with it.")] = Path(
+        "diffusion"
+    ),
+    keep_going: KeepGoing = False,
+    json: Json = False,
+    *,
+    execution: Execution,
+) -> None:
+    """Diffusion of each element from RUNS at any temperatures: D, activation energy, prefactor and conductivity.
+
+    The folder gets diffusion.csv, result.json, diffusion.png and, with --temperatures, a run of `mlanet md` for each.
+    Where a run is too short, or atoms only vibrate, that is said, and left out of the fit.
+    """
+    from mlanet.properties.transport_files import Wanted, transport, write_transport
+    from mlanet.workflows.answers import Refusals
+
+    refused = Refusals() if keep_going else None
+    wanted = Wanted(
+        tuple(word.strip() for word in element.split(",") if word.strip()),
+        _charges(charge),
+        tuple(_numbers("--at", at)),
+        discard,
+        interval,
+        temperature,
+    )
+    worst: dict[str, Any] = {}
+    if temperatures:
+        if len(runs) != 1:
+            raise typer.BadParameter(f"--temperatures runs dynamics of one structure, {len(runs)} were given")
+        kinds = _settings(temperatures, times, time, timestep, every, ensemble.value, seed)
+        runs, worst = _run(runs[0], repeat, kinds, output, model, execution, refused)
+    found = transport(runs, wanted, refused)
+    written = write_transport(output, found) if found.points else []
+    if json:
+        source = {"model": model, **worst} if temperatures else {}
+        print_json({**source, **found.document, "files": written, **refused_part(refused)})
+    else:
+        _print(found.document, worst)
+    for remark in found.remarks:
+        note(remark)
+    for path in [] if json else written:
+        note(f"wrote {path}")
+    report_refused(refused)
+
+
+def _charges(text: str) -> dict[str, float]:
+    """What --charge says."""
+    try:
+        return {name.strip(): float(value) for name, value in (word.split("=") for word in text.split(",") if word)}
+    except ValueError:
+        raise typer.BadParameter(f"--charge: '{text}' is not of the form Li=1,O=-2") from None
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    """Temperatures."""
+    try:
+        found = [float(word) for word in text.split(",") if word.strip()]
+    except ValueError:
+        found = [0.0]
+    if any(not 0 < one < 1e5 for one in found):
+        raise typer.BadParameter(f"{option}: '{text}' is not of the form 600,800 (K)")
+    return found
+
+
+def _settings(
+    temperatures: str, times: int, time: float, timestep: float, every: int, ensemble: str, seed: int
+) -> dict[str, DynamicsSettings]:
+    """Of each run, by the name of its folder."""
+    from mlanet.config import parse
+    from mlanet.dynamics.settings import DynamicsSettings
+
+    words = {"ensemble": ensemble, "timestep": timestep, "every": every, "checkpoint_every": 10 * every}
+    words["steps"] = max(1, round(1000 * time / timestep)) if timestep > 0 else 1
+    return {
+        f"{kelvin:g}K" + (f"-{k + 1}" if k else ""): parse(
+            words | {"temperature": kelvin, "seed": seed + k}, DynamicsSettings, "mlanet diffusion"
+        )
+        for kelvin in _numbers("--temperatures", temperatures)
+        for k in range(times)
+    }
+
+
+def _run(
+    structure: Path,
+    repeat: str,
+    kinds: dict[str, DynamicsSettings],
+    output: Path,
+    model: str,
+    execution: Execution,
+    refused: Refusals | None,
+) -> tuple[list[Path], dict[str, Any]]:
+    """Run what is missing; the folders, and the gravest word on the training set."""
+    import warnings
+
+    from mlanet.calculator import MLANetCalculator
+    from mlanet.checkpoint import model_path
+    from mlanet.data.atoms import to_graph
+    from mlanet.errors import MLANetError
+    from mlanet.limits import Watch
+    from mlanet.properties.transport_files import run_dynamics
+    from mlanet.workflows.answers import require_supported
+
+    atoms = repeated_start(structure, repeat)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a direct head cannot do is said below
+        calculator = MLANetCalculator(model, **execution.of_steps())
+    graph = to_graph(atoms, calculator.potential.cutoff, where=str(structure))
+    require_supported(calculator.potential, graph, str(structure))
+    atoms.calc = calculator
+    conservative, watch = calculator.potential.conservative, Watch()
+    if not conservative:
+        note(
+            "note: this model's forces are a direct head, not the gradient of its energy; a thermostat hides the drift"
+        )
+    done = []
+    for name, settings in kinds.items():
+        folder = output / name
+        try:
+            moments = run_dynamics(atoms, settings, folder, str(model_path(model)), conservative)
+            _follow(name, settings, moments, calculator, watch)
+        except MLANetError as error:
+            if refused is None:
+                raise
+            refused(type(error)(f"{folder}: {error}"))
+            continue
+        done.append(folder)
+    return done, watch.numbers()
+
+
+def _follow(name: str, settings: DynamicsSettings, moments: Any, calculator: Any, watch: Watch) -> None:
+    """Ten lines of progress of each run, and warnings."""
+    import contextlib
+
+    whole, said = settings.steps * settings.timestep / 1000, 0
+    with contextlib.closing(moments):
+        for moment in moments:
+            if text := watch.sees(calculator.assessment, f"{name}, {moment.time:.3f} ps"):
+                note(f"warning: {text}")
+            if moment.step * 10 // settings.steps > said or moment.step == settings.steps:
+                said = moment.step * 10 // settings.steps
+                note(f"{name}: {moment.time:.4g} of {whole:.4g} ps, {moment.temperature:.0f} K")
+
+
+def _print(document: dict[str, Any], worst: dict[str, Any]) -> None:
+    """A line for each D, one for each fit."""
+    charged = any("conductivity_S_per_m" in row for row in document["diffusion"])
+    columns = ["element", "T K>", "D m²/s>", "±>", *(["σ S/m>"] if charged else []), "told"]
+    rows = []
+    for row in document["diffusion"]:
+        sigma = [f"{row['conductivity_S_per_m']:.3g}" if "conductivity_S_per_m" in row else ""] if charged else []
+        numbers = (f"{row['diffusion_m2_per_s']:.3e}", f"{row['diffusion_error_m2_per_s']:.1e}")
+        told = "yes" if row["told"] else "no"
+        rows.append((row["element"], f"{row['temperature_K']:.0f}", *numbers, *sigma, told))
+    print_table("", columns, rows)
+    for fit in document["arrhenius"]:
+        energy = f"{fit['activation_energy_eV']:.4g} ± {fit['activation_energy_error_eV']:.2g}"
+        prefactor = f"{fit['prefactor_m2_per_s']:.3g} ± {fit['prefactor_error_m2_per_s']:.1g}"
+        _lines(fit["element"], energy, prefactor, fit["extrapolated"])
+    if "extrapolation" in worst:
+        print_table("", ("training set", "where"), [(worst["extrapolation"], worst.get("extrapolation_reason", ""))])
+
+
+def _lines(element: str, energy: str, prefactor: str, extrapolated: Sequence[dict[str, float]]) -> None:
+    from mlanet.cli.output import say
+
+    say(f"{element}: activation energy {energy} eV, prefactor {prefactor} m²/s")
+    for one in extrapolated:
+        text = f"{one['diffusion_m2_per_s']:.2e} ± {one['diffusion_error_m2_per_s']:.1e} m²/s"
+        if "conductivity_S_per_m" in one:
+            text += f", {one['conductivity_S_per_m']:.3g} ± {one['conductivity_error_S_per_m']:.1g} S/m"
+        say(f"{element} at {one['temperature_K']:g} K, extrapolated: {text}")

@@ -1,0 +1,175 @@
+"""`mlanet neb`: two structures, or one and a hop, and a model in; the barrier between them out."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlanet import DEFAULT_MODEL
+from mlanet.cli.computing import STEPS, computing
+from mlanet.cli.md import repeated_start
+from mlanet.cli.output import Json, Model, command_again, note, print_json, print_pairs
+from mlanet.execution import Execution
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from mlanet.properties.barrier_files import Found
+    from mlanet.workflows.relax import Step
+
+
+class Way(enum.StrEnum):
+    """How images go down."""
+
+    mdmin = "mdmin"
+    fire = "fire"
+
+
+@computing(*STEPS, dtype="float64")
+def neb(
+    start: Annotated[Path, typer.Argument(help="Structure at the start; the last frame of a file.")],
+    end: Annotated[Path | None, typer.Argument(help="At the end: the same atoms in the same order and cell.")] = None,
+    model: Model = DEFAULT_MODEL,
+    vacancy: Annotated[
+        int | None, typer.Option(help="In place of END: take this atom out of START; the first is 0.", min=0)
+    ] = None,
+    to: Annotated[
+        int | None,
+        typer.Option(help="With --vacancy: the atom that hops in; the nearest alike if not given.", min=0),
+    ] = None,
+    hop: Annotated[int | None, typer.Option(help="In place of END: this atom of START hops.", min=0)] = None,
+    into: Annotated[str, typer.Option(help="With --hop: where, in units of lattice vectors, as 0.5,0.5,0.25.")] = "",
+    repeat: Annotated[str, typer.Option(help="Supercell of START first, e.g. 2x2x2.")] = "1x1x1",
+    images: Annotated[int, typer.Option(help="Of the path, ends included.", min=3, max=99)] = 7,
+    relax: Annotated[bool, typer.Option("--relax/--as-given", help="Relax the ends first, in their cell.")] = True,
+    fmax: Annotated[float, typer.Option(help="eV/Å across the path at which it is found.", min=1e-6)] = 0.03,
+    steps: Annotated[int, typer.Option(help="At most, in this run.", min=1)] = 300,
+    method: Annotated[Way, typer.Option(help="fire is sturdy, mdmin needs fewer steps on smooth paths.")] = Way.fire,
+    as_ordered: Annotated[
+        bool, typer.Option("--as-ordered", help="Atoms that look exchanged in END are to exchange places.")
+    ] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder; a second run goes on with it.")] = Path("neb"),
+    json: Json = False,
+    *,
+    execution: Execution,
+) -> None:
+    """Barrier on the way from START to END, by a nudged elastic band with a climbing image.
+
+    The folder gets path.extxyz (images with energy and forces), profile.csv, barrier.png and result.json. Run the same
+    command again to go on with what was stopped or is not converged. Exit status 1 if it is not converged.
+    """
+    from mlanet.calculator import MLANetCalculator
+    from mlanet.checkpoint import model_path, read_model_header
+    from mlanet.properties.barrier_files import Wanted, barrier_in
+
+    ends, names = _ends(start, end, vacancy, to, hop, into, repeat)
+    calculator = MLANetCalculator(model, **execution.of_steps())
+    for one in ends:
+        one.calc = calculator
+    if (short := _shortest(ends[0])) is not None:
+        note(f"note: periodic images are {short:.2f} Å apart, so hops act on each other; repeat the cell")
+    told = _Told(images - 2)
+    found = barrier_in(
+        output,
+        ends,
+        names,
+        Wanted(images, fmax, steps, method.value, relax, as_ordered),
+        {"model": read_model_header(model_path(model)).digest, "dtype": execution.dtype},
+        watch=told,
+        assessment=lambda: calculator.assessment,
+        told=note,
+    )
+    if calculator.matmul_cost is not None:
+        note(str(calculator.matmul_cost))
+    _answer(found, start, end, model, json)
+    if told.interrupted:
+        note("stopped by Ctrl-C; the images are written, and the same command goes on with them")
+        raise typer.Exit(130)
+    if not found.barrier.converged:
+        note(f"go on with: {command_again()}")
+        raise typer.Exit(1)
+
+
+def _answer(found: Found, start: Path, end: Path | None, model: str, json: bool) -> None:
+    """One JSON document, or names and values; and what a reader should know."""
+    if json:
+        profile = [list(one) for one in zip(found.barrier.path, found.barrier.energies, strict=True)]
+        answer = {"start": start, "end": end, "model": model, **found.numbers, "profile_A_eV": profile}
+        print_json(answer | {"files": found.files})
+    else:
+        print_pairs("", [(name.replace("_", " "), _text(value)) for name, value in found.numbers.items()])
+    for remark in found.barrier.remarks:
+        note(remark)
+    for path in () if json else found.files:
+        note(f"wrote {path}")
+
+
+NEAR = 7.0
+"""Å; below it a hop and its periodic image are near."""
+
+
+def _shortest(atoms: Atoms) -> float | None:
+    """The shortest lattice vector along a period, if it is short."""
+    lengths = atoms.cell.lengths()[atoms.pbc]
+    return float(lengths.min()) if len(lengths) and lengths.min() < NEAR else None
+
+
+def _ends(
+    start: Path, end: Path | None, vacancy: int | None, to: int | None, hop: int | None, into: str, repeat: str
+) -> tuple[tuple[Atoms, Atoms], tuple[str, str]]:
+    """Both ends and their names: from two files, or from one and a hop."""
+    from mlanet.properties.hops import hop_into, vacancy_hop
+
+    if [end, vacancy, hop].count(None) != 2:
+        raise typer.BadParameter("give one of END, --vacancy and --hop")
+    if to is not None and vacancy is None:
+        raise typer.BadParameter("--to names the atom that hops into a --vacancy; give both")
+    if bool(into) != (hop is not None):
+        raise typer.BadParameter("--hop needs --into, the place where the atom hops, and the other way round")
+    atoms, first = repeated_start(start, repeat), str(start)
+    if end is not None:
+        return (atoms, repeated_start(end, repeat)), (first, str(end))
+    names = (first, f"{first} after the hop")
+    if vacancy is not None:
+        return vacancy_hop(atoms, vacancy, to, first), names
+    assert hop is not None
+    return hop_into(atoms, hop, _place(into), first), names
+
+
+def _place(text: str) -> list[float]:
+    """What --into says."""
+    try:
+        place = [float(word) for word in text.split(",")]
+    except ValueError:
+        place = []
+    if len(place) != 3 or not all(abs(one) < 1e3 for one in place):
+        raise typer.BadParameter(f"--into: '{text}' is not of the form 0.5,0.5,0.25")
+    return place
+
+
+class _Told:
+    """Shows the steps as they come; Ctrl-C ends them there, so that the images are written."""
+
+    def __init__(self, moving: int) -> None:
+        self.moving, self.interrupted = moving, False
+
+    def __call__(self, course: Iterable[Step]) -> Iterator[Step]:
+        """Pass the steps on."""
+        note(f"{self.moving} images move")
+        note(f"{'step':>5} {'barrier, eV':>12} {'largest force, eV/Å':>20}")
+        try:
+            for step in course:
+                note(f"{step.number:5d} {step.energy:12.4f} {step.force:20.4g}")
+                yield step
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
