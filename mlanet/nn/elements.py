@@ -9,6 +9,8 @@ import torch
 from ase.data import covalent_radii
 from torch import Tensor, nn
 
+from mlanet.nn.exact import ExactConstants
+
 NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86, 118)
 """Atomic numbers at which a period ends."""
 
@@ -122,7 +124,7 @@ def _properties(number: int) -> list[float]:
     return [*numbers, *(float(group == k) for k in range(1, 19)), *(float(period == k) for k in range(1, 8))]
 
 
-class PeriodicEmbedding(nn.Module):
+class PeriodicEmbedding(ExactConstants):
     """e_Z = t_Z + F_Z W: a row t_Z of its own, and a part that similar elements share.
 
     W is trained by every atom of every element, so an element or a pair of elements that the training set hardly has

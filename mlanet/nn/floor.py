@@ -11,10 +11,11 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlanet.crowding import HALF_POWER, crowding
 from mlanet.graph import AtomicGraph
+from mlanet.nn.exact import ExactConstants
 from mlanet.nn.repulsion import closest_approach
 from mlanet.ops.traced import is_tracing
 from mlanet.statistics import Statistics
@@ -39,7 +40,7 @@ class Seen(NamedTuple):
     energy: Tensor | None
 
 
-class DistanceFloor(nn.Module):
+class DistanceFloor(ExactConstants):
     """r_ij → r_ij exp(c + ramp(ln(d/r) − c)), c = (h_i + h_j)/2, h_i = ramp(ln(ρ_i/ρ_max)/12); energy K h_i².
 
     d is the distance of the two elements where nothing was learnt any more (`Statistics.wall`), ρ the crowding

@@ -11,6 +11,7 @@ import torch
 from ase.data import covalent_radii
 from torch import Tensor, nn
 
+from mlanet.nn.exact import ExactConstants
 from mlanet.ops.degrees import radial_network
 
 BONDS = (0.7, 1.9)
@@ -71,7 +72,7 @@ class BesselBasis(nn.Module):
         return waves * (0.5 * self.cutoff * envelope / distance)[:, None]
 
 
-class BondBasis(nn.Module):
+class BondBasis(ExactConstants):
     """G_k(r) = 3/2 u(r) exp(−½ ((r/(R_i + R_j) − μ_k)/Δ)²): the distance in units of the bond that two elements make.
 
     Bonds of different elements differ in length and resemble each other in these units, so what is learnt of one pair
@@ -117,7 +118,7 @@ class RadialMLP(nn.Module):
         return radial_network(radial, tuple(self.weights))
 
 
-class GaussianBasis(nn.Module):
+class GaussianBasis(ExactConstants):
     """b_k(r) = u(r) exp(−½ ((r/r_c − μ_k)/Δ)²), μ_k = k/(K−1), Δ = 1/(K−1), K functions on [0, r_c].
 
     - distance (E,) Å, envelope (E,) u(r) -> (E, K). Width r_c/(K−1); not trained.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from ase.data import covalent_radii
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlanet.graph import AtomicGraph
+from mlanet.nn.exact import ExactConstants
 from mlanet.nn.radial import polynomial_envelope
 from mlanet.ops.segment import segment_sum
 from mlanet.ops.traced import is_tracing
@@ -20,7 +21,7 @@ WALL_LAWS = frozenset({"wall", "compression"})
 """Laws that hold because of it."""
 
 
-class ScreenedRepulsion(nn.Module):
+class ScreenedRepulsion(ExactConstants):
     """E_i = ½ Σ_j (e²/4πε₀) Z_i Z_j / r · φ(r/a) · u(r / r_ij),  a = 0.4685 Å / (Z_i^0.23 + Z_j^0.23).
 
     u is the polynomial envelope that ends, with two derivatives, at r_ij (`closest_approach`): the smallest distance of

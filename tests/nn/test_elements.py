@@ -10,6 +10,8 @@ from ase import Atoms
 from ase.build import bulk
 from ase.data import atomic_numbers, chemical_symbols
 
+import mlanet
+from mlanet.checkpoint import rebuilt
 from mlanet.data.atoms import to_graph
 from mlanet.graph import AtomicGraph, batch_graphs
 from mlanet.models import MLANetConfig
@@ -142,3 +144,14 @@ def test_kernels_agree() -> None:
     plain, fused = potential(graphs()), potential.with_kernels("fused")(graphs())
     assert torch.allclose(plain.energy, fused.energy, atol=1e-11)
     assert torch.allclose(plain.forces, fused.forces, atol=1e-11)
+
+
+def test_constants_do_not_depend_on_what_a_model_was_before() -> None:
+    """Read in float32 and taken to float64, a model is the one that is built in float64 with the same weights."""
+    potential = mlanet.load("universal")
+    twice = potential.double()
+    anew = rebuilt(potential.model.config, potential.statistics, potential.state_dict())
+    assert anew.dtype == torch.float64
+    for (name, one), (_, other) in zip(twice.named_buffers(), anew.named_buffers(), strict=True):
+        assert torch.equal(one, other), name
+    assert any(one.dtype == torch.float64 for one in potential.float().buffers())
