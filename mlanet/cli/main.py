@@ -18,6 +18,7 @@ from mlanet.cli import (
     exfoliate,
     finetune,
     info,
+    lammps,
     md,
     output,
     predict,
@@ -77,6 +78,7 @@ app.command("calibrate", rich_help_panel="Make a model")(calibrate.calibrate)
 app.command("select", rich_help_panel="Make a model")(select.select)
 app.command("distill", rich_help_panel="Make a model")(distill.distill)
 app.command("sweep", rich_help_panel="Make a model")(sweep.sweep)
+app.add_typer(lammps.app, name="lammps", rich_help_panel="Use a model")
 app.add_typer(data.app, name="data", rich_help_panel="Make a model")
 app.command("presets", rich_help_panel="Make a model")(presets.presets)
 app.add_typer(profile.app, name="profile", rich_help_panel="This installation")
