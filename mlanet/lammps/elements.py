@@ -11,7 +11,8 @@ from ase.data import atomic_masses_iupac2016, atomic_numbers, chemical_symbols
 from mlanet.errors import DataError, UnsupportedElementError
 
 NEAR = 0.06
-"""amu; a mass that near to an element's counts as it. 59 is neither Co nor Ni."""
+"""amu; a mass that near to an element's counts as it, where the next is `CLEAR` times as far: 59 is no element's."""
+CLEAR = 4.0
 REMEDY = "name the elements, one for each type (--elements, or elements= in Python)"
 
 
@@ -75,11 +76,13 @@ def of_masses(lmp: Any, species: Sequence[int]) -> list[int]:
 def _of_mass(mass: float, place: int, species: Sequence[int]) -> int:
     distance = np.abs(atomic_masses_iupac2016 - mass)
     distance[0] = np.inf
-    near = [int(one) for one in np.argsort(distance, kind="stable") if distance[one] <= NEAR]
-    if not near:
+    near = [int(one) for one in np.argsort(distance, kind="stable") if distance[one] <= CLEAR * NEAR]
+    if not near or distance[near[0]] > NEAR:
         raise DataError(f"mass {mass:g} of atom type {place} is that of no element; {REMEDY}")
     known = [one for one in near if one in species] or near
-    if len(known) > 1:
+    if len(known) > 1 and distance[known[1]] < CLEAR * distance[known[0]]:
         one, other = (chemical_symbols[it] for it in known[:2])
         raise DataError(f"mass {mass:g} of atom type {place} may be {one} or {other}; {REMEDY}")
+    if distance[known[0]] > NEAR:
+        return near[0]  # which the model does not know, and that is what is said
     return known[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from collections.abc import Sequence
@@ -75,7 +76,7 @@ class Attached:
 
     - calculator · elements: symbols by atom type, known at the latest after the first step
     - steps: how often it was asked · watch: the gravest word of the model's limits
-    - failure: why a run was stopped, or None
+    - failure: why a run was stopped, or None; to go on from there, attach anew
     """
 
     def __init__(
@@ -137,9 +138,10 @@ class Attached:
             self.failure = error
             forces[:] = np.nan
             self.lmp.fix_external_set_energy_global(FIX, float("nan"))
-            self.lmp.error(0, f"mlanet: {error or type(error).__name__}")
             self.lmp.set_internal_variable(FAILED, 1.0)
             self.lmp.force_timeout()
+            with contextlib.suppress(Exception):  # LAMMPS keeps it, and whoever asked for the run gets it
+                self.lmp.error(2, f"mlanet: {error or type(error).__name__}")
 
     def _answer(
         self,
@@ -189,7 +191,7 @@ def _require_usable(lmp: Any) -> None:
         raise ConfigError("LAMMPS has no box yet; attach after create_box, read_data or read_restart")
     if (units := lmp.extract_global("units")) != "metal":
         raise ConfigError(
-            f"LAMMPS has units {units}; models answer in eV and Å: write `units metal` first in the input"
+            f"LAMMPS has units {units}; models answer in eV and Å: write `units metal` first"
         )
     if (ranks := lmp.extract_setting("world_size")) != 1:
         raise ConfigError(

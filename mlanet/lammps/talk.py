@@ -1,8 +1,9 @@
 """A LAMMPS input run in this process with a model as its potential.
 
 LAMMPS reads its input to the end before it returns, and a callback can be set only after its fix was made. So the
-translated input includes a named pipe at that place: while LAMMPS waits there for lines, a thread here makes the
-potential, writes the commands for its fix, and sets the callback.
+translated input includes two named pipes at that place. While LAMMPS waits for lines of the first, a thread here makes
+the potential and writes the commands for its fix; while it waits for the second, which stays empty, the thread sets the
+callback. LAMMPS closes each before it opens the other, so neither side can run ahead.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Run:
         with tempfile.TemporaryDirectory(prefix="mlanet-lammps-") as name:
             folder = Path(name)
             talk, connect = folder / "talk", folder / "connect"
-            texts = translated(files_of(path), folder, talk)
+            texts = translated(files_of(path), folder, [talk, connect])
             for place, text in texts.items():
                 place.write_text(text, encoding="utf-8")
             os.mkfifo(talk)
@@ -92,12 +93,12 @@ class Run:
                     return
                 try:
                     attached = self._attach()
-                    pipe.write("\n".join([*attached.commands(), f'include "{connect}"', ""]))
+                    pipe.write("\n".join([*attached.commands(), ""]))
                 except BaseException as error:
                     self._failure = error
                     self.lmp.set_show_error(0)
                     pipe.write("stopped_by_mlanet\n")
-                    continue
+                    return
             with connect.open("w"):
                 if self._over:
                     return

@@ -3,15 +3,16 @@
     pair_style mlanet                ->  pair_style none
     pair_coeff * * universal Si O    ->  variable mlanet_words string "universal Si O"
                                          include TALK
+                                         include CONNECT
 
-What TALK says is made when LAMMPS reads it (`mlanet.lammps.talk`), so loops, variables, `if`, `jump` and included files
-mean what they always do. An input without any pair style gets the second pair of lines after each line that makes a box.
+What these two say is made when LAMMPS reads it (`mlanet.lammps.talk`), so loops, variables, jumps and included files
+mean what they always do. An input without any pair style gets the last three lines after each line that makes a box.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlanet.errors import DataError
@@ -73,7 +74,7 @@ def _other(line: str) -> str | None:
     return None
 
 
-def translated(texts: dict[Path, str], folder: Path, talk: Path) -> dict[Path, str]:
+def translated(texts: dict[Path, str], folder: Path, asking: Sequence[Path]) -> dict[Path, str]:
     """New texts by the place in `folder` where they belong; the first is that of the input.
 
     Raises:
@@ -86,14 +87,14 @@ def translated(texts: dict[Path, str], folder: Path, talk: Path) -> dict[Path, s
             f"{next(iter(texts))}: sets '{styles[0]}' and never `pair_style mlanet`, so the model would have no part "
             "in it; write `pair_style mlanet` and `pair_coeff * * MODEL ELEMENTS`, or no pair style at all"
         )
-    return {places[one]: "".join(_lines(one, text, places, talk, not styles)) for one, text in texts.items()}
+    return {places[one]: "".join(_lines(one, text, places, asking, not styles)) for one, text in texts.items()}
 
 
 def _is_style(line: str) -> bool:
     return line.split()[:1] == ["pair_style"]
 
 
-def _lines(where: Path, text: str, places: dict[Path, Path], talk: Path, everywhere: bool) -> Iterator[str]:
+def _lines(where: Path, text: str, places: dict[Path, Path], asking: Sequence[Path], everywhere: bool) -> Iterator[str]:
     ours = True
     for written, line in commands(text):
         words = line.split()
@@ -111,14 +112,15 @@ def _lines(where: Path, text: str, places: dict[Path, Path], talk: Path, everywh
             ours = False
             yield written
         elif words[:3] == ["pair_coeff", "*", "*"] and ours:
-            yield from _ask(" ".join(words[3:]), talk)
+            yield from _ask(" ".join(words[3:]), asking)
         else:
             yield written if written.endswith("\n") else written + "\n"
             if everywhere and words[:1] and words[0] in BOXES:
-                yield from _ask("", talk)
+                yield from _ask("", asking)
 
 
-def _ask(words: str, talk: Path) -> Iterator[str]:
+def _ask(words: str, asking: Sequence[Path]) -> Iterator[str]:
     yield f"variable {WORDS} delete\n"
     yield f'variable {WORDS} string "{words}"\n'
-    yield f'include "{talk}"\n'
+    for one in asking:
+        yield f'include "{one}"\n'
