@@ -43,7 +43,7 @@ template <class T, int L, int P> class Neighborhood {
     using Scalar = Number<T, P>;
     using Lane = Number<Vector<T>, P>;
 
-    Neighborhood(const Sizes& sizes, const Given<T, P>& given, const Weights<T>& weights, Graph graph)
+    Neighborhood(const Sizes& sizes, const Given<T, P>& given, const Weights<T>& weights, const Graph& graph)
         : s(sizes), in(given), w(weights), graph_(graph), functions_(rounded_up(sizes.functions, W)),
           logit_row_(rounded_up(sizes.heads * Q, W)) {}
 
@@ -104,7 +104,7 @@ template <class T, int L, int P> class Neighborhood {
     template <class X> static INLINE void accumulate(T* to, X x) { store<T>(to, load<T>(to) + result(x)); }
 
   private:
-    Graph graph_;
+    const Graph& graph_;
     int64_t functions_, logit_row_;
     Buffer<int64_t> edges_;
     Store<T, P> basis_, z_, slope_, logits_, products_, alpha_, boost_, to_alpha_, to_z_, to_basis_, to_logits_, u_, query_, row_;

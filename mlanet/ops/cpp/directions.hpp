@@ -14,7 +14,7 @@ template <class T, int P> struct DirectionInputs {
     Array<T, P> sender, envelope, radial, harmonics;
 };
 
-// Gradients; those of senders and weights in a place of each thread's own.
+// Gradients; those of senders and weights in a place of each thread's own, or nowhere.
 template <class T> struct DirectionSums {
     T *message, *sender, *envelope, *radial, *harmonics, *mlp[MAX_DEPTH];
 };
@@ -125,6 +125,7 @@ template <class T, int L, int P> class Directions {
                 to_u += phi * along * sent;
                 at.store(0, along * sent * splat(u));
             }
+            if (!to.sender) continue;
             T* there = to.sender + neighbor_[e] * s.channels + c;
             store<T>(there, load<T>(there) + result(to_sent * splat(u)));
         }

@@ -4,57 +4,13 @@
 #include "message.hpp"
 #include "product.hpp"
 #include "pooling.hpp"
+#include "threads.hpp"
 
 using namespace mlanet;
 using T = REAL;
 constexpr int L = DEGREE, M = (L + 1) * (L + 1);
 
 namespace {
-
-struct RawWeights {
-    const T *chemical, *gates, *gates_bias, *logits, *logits_bias, *log_temperature, *mlp[MAX_DEPTH];
-};
-
-void pack(const Sizes& s, const RawWeights& raw, const Couplings<T>* couplings, Weights<T>& w) {
-    const int64_t gates = (L + 1) * s.gates, logits = s.heads * (2 * L + 2);
-    w.chemical.pack(raw.chemical, s.hidden, 1, s.functions, s.hidden);
-    w.chemical_back.pack(raw.chemical, 1, s.hidden, s.hidden, s.functions);
-    w.gates.pack(raw.gates, 1, s.hidden, s.hidden, gates);
-    w.gates_back.pack(raw.gates, s.hidden, 1, gates, s.hidden);
-    w.logits.pack(raw.logits, 1, s.hidden, s.hidden, logits);
-    w.logits_back.pack(raw.logits, s.hidden, 1, logits, s.hidden);
-    w.gates_bias = raw.gates_bias, w.logits_bias = raw.logits_bias, w.log_temperature = raw.log_temperature;
-    w.radial.pack(s.depth, s.widths, raw.mlp);
-    w.couplings = couplings;
-}
-
-// Centers of each thread: contiguous, with about the same number of edges.
-template <class Work> void over_centers(int64_t centers, int64_t threads, const int64_t* start, Work work) {
-#pragma omp parallel num_threads(threads)
-    {
-#pragma omp for schedule(static, 1)
-        for (int64_t t = 0; t < threads; ++t) {
-            auto bound = [&](int64_t k) {
-                if (k == threads) return centers;
-                return int64_t(std::lower_bound(start, start + centers, start[centers] * k / threads) - start);
-            };
-            work(t, bound(t), bound(t + 1));
-        }
-    }
-}
-
-// The sums of thread t: of n threads' places, one after the other.
-Sums<T> of_thread(const Sums<T>& all, const Sizes& s, int64_t t) {
-    Sums<T> own = all;
-    auto move = [t](T*& place, int64_t size) { place = place ? place + t * size : place; };
-    const int64_t logits = rounded_up(s.heads * (2 * L + 2), Lanes<T>::width);
-    move(own.sent, s.atoms * M * s.channels), move(own.key, s.atoms * M * s.keys), move(own.near, s.atoms * s.hidden);
-    move(own.chemical, s.functions * s.hidden), move(own.gates, s.hidden * (L + 1) * s.gates);
-    move(own.gates_bias, (L + 1) * s.gates), move(own.logits, s.hidden * logits);
-    move(own.logits_bias, s.heads * (2 * L + 2)), move(own.log_temperature, s.heads);
-    for (int64_t k = 0; k < s.depth; ++k) move(own.mlp[k], s.widths[k] * s.widths[k + 1]);
-    return own;
-}
 
 template <class Values, int P>
 void message(const Sizes& s, const Graph& graph, const Given<T, P>& given, const Weights<T>& weights, T* out) {
@@ -69,7 +25,7 @@ void gradient(const Sizes& s, const Graph& graph, const Given<T, P>& given, cons
               const Sums<T>& to) {
     over_centers(s.centers, s.threads, graph.start, [&](int64_t t, int64_t first, int64_t last) {
         Message<Values> work(s, given, weights, graph);
-        const Sums<T> own = of_thread(to, s, t);
+        const Sums<T> own = of_thread<T, L>(to, s, t);
         for (int64_t i = first; i < last; ++i) work.gradient(i, up + i * M * s.channels, own);
     });
 }
@@ -119,12 +75,6 @@ void filtered_gradient(const FilterSizes& s, const Graph& graph, const FilterInp
     });
 }
 
-// Nodes of each thread: contiguous.
-template <class Work> void over_nodes(int64_t nodes, int64_t threads, Work work) {
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int64_t t = 0; t < threads; ++t) work(t, nodes * t / threads, nodes * (t + 1) / threads);
-}
-
 template <int P>
 void product_gradient(const ProductSizes& s, const Terms<T>& terms, const T* weight, Array<T, P> features, const T* up,
                       const ProductSums<T>& to) {
@@ -144,25 +94,25 @@ int64_t mlanet_lanes() { return Lanes<T>::width; }
 
 // Light values, or full ones if there are couplings.
 void mlanet_message(const Sizes* s, const Graph* graph, const Couplings<T>* couplings, const Given<T, 1>* given,
-                    const RawWeights* raw, T* out) {
+                    const RawWeights<T>* raw, T* out) {
     Weights<T> weights;
-    pack(*s, *raw, couplings, weights);
+    pack<T, L>(*s, *raw, couplings, weights);
     if (couplings) message<FullValues<T, L, 1>, 1>(*s, *graph, *given, weights, out);
     else message<LightValues<T, L, 1>, 1>(*s, *graph, *given, weights, out);
 }
 
 void mlanet_message_gradient(const Sizes* s, const Graph* graph, const Couplings<T>* couplings,
-                             const Given<T, 1>* given, const RawWeights* raw, const T* up, const Sums<T>* to) {
+                             const Given<T, 1>* given, const RawWeights<T>* raw, const T* up, const Sums<T>* to) {
     Weights<T> weights;
-    pack(*s, *raw, couplings, weights);
+    pack<T, L>(*s, *raw, couplings, weights);
     if (couplings) gradient<FullValues<T, L, 1>, 1>(*s, *graph, *given, weights, up, *to);
     else gradient<LightValues<T, L, 1>, 1>(*s, *graph, *given, weights, up, *to);
 }
 
 void mlanet_message_tangent(const Sizes* s, const Graph* graph, const Couplings<T>* couplings,
-                            const Given<T, 2>* given, const RawWeights* raw, const T* up, const Sums<T>* to) {
+                            const Given<T, 2>* given, const RawWeights<T>* raw, const T* up, const Sums<T>* to) {
     Weights<T> weights;
-    pack(*s, *raw, couplings, weights);
+    pack<T, L>(*s, *raw, couplings, weights);
     if (couplings) gradient<FullValues<T, L, 2>, 2>(*s, *graph, *given, weights, up, *to);
     else gradient<LightValues<T, L, 2>, 2>(*s, *graph, *given, weights, up, *to);
 }

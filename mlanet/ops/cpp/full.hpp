@@ -56,7 +56,7 @@ template <class T, int L, int P> class FullValues : public Gated<T, L, P> {
     using All = Paths<L>;
     static constexpr int N_PATHS = All::count(), N_ENTRIES = All::first(N_PATHS);
 
-    FullValues(const Sizes& sizes, const Given<T, P>& given, const Weights<T>& weights, Graph graph)
+    FullValues(const Sizes& sizes, const Given<T, P>& given, const Weights<T>& weights, const Graph& graph)
         : Base(sizes, given, weights, graph), table_(*weights.couplings) {}
 
     void weigh(int64_t first, int64_t rows, T* out) {

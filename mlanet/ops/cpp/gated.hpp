@@ -13,7 +13,7 @@ template <class T, int L, int P> class Gated : public Neighborhood<T, L, P> {
     using Base::D, Base::M, Base::W;
     using typename Base::Lane, typename Base::Scalar;
 
-    Gated(const Sizes& sizes, const Given<T, P>& given, const Weights<T>& weights, Graph graph)
+    Gated(const Sizes& sizes, const Given<T, P>& given, const Weights<T>& weights, const Graph& graph)
         : Base(sizes, given, weights, graph), gate_row(D * sizes.channels + W), shared_row_(D * sizes.gates + W),
           network_(weights.radial) {}
 

@@ -1,155 +1,28 @@
-"""Compiles the C++ kernels for this machine, once for each l_max and precision, and loads them."""
+"""The C++ kernels for this machine, compiled once for each l_max and precision."""
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
-import hashlib
-import os
-import platform
-import shlex
-import shutil
-import signal
-import subprocess
 from pathlib import Path
 
 import torch
 
-from mlanet.errors import KernelError
-from mlanet.ops.cpp import cache
+from mlanet.ops.cpp import build
+from mlanet.ops.cpp.build import compiler
+
+__all__ = ["REALS", "compiler", "load"]
 
 SOURCES = Path(__file__).parent
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
 REALS = {torch.float32: "float", torch.float64: "double"}
-TIME_LIMIT = 300
-"""Seconds of its own processor time for the compiler, which needs about four; a busy machine may take any time."""
-PATIENCE = 3600.0
-"""Seconds of the clock for a compiler that does nothing, and for another process that compiles."""
 
 
 @functools.cache
 def load(l_max: int, dtype: torch.dtype) -> ctypes.CDLL:
-    """The library for one l_max and precision, compiled if this machine has not got it yet.
-
-    It is kept in `$MLANET_CACHE`, or `~/.cache/mlanet`, under a name made of sources, compiler, flags and processor.
-    Loaded is a copy of what was read and found unchanged, so nobody can exchange or cut it afterwards.
+    """The library for one l_max and precision (`build.load`).
 
     Raises:
         KernelError: no compiler, or one that fails.
     """
     macros = (f"-DREAL={REALS[dtype]}", f"-DDEGREE={l_max}")
-    found = compiler()
-    name = _fingerprint(found, macros)
-    place = cache.folder()
-    if place is not None:
-        cache.tidy(place)
-        if (kept := cache.read(place, name)) is not None:
-            with contextlib.suppress(OSError):  # made for libraries that are gone: made anew
-                return _loaded(kept, place)
-    try:
-        return _loaded(_made(found, macros, place, name), place)
-    except OSError as error:
-        raise KernelError(f"the kernels that {found[0]} made cannot be loaded: {error}") from error
-
-
-def compiler() -> tuple[str, ...]:
-    """`$CXX` with its arguments, or g++, c++ or clang++.
-
-    Raises:
-        KernelError: none of them is there.
-    """
-    named = os.environ.get("CXX")
-    for name, *arguments in [shlex.split(named)] if named else [["g++"], ["c++"], ["clang++"]]:
-        if found := shutil.which(name):
-            return found, *arguments
-    raise KernelError(
-        f"the C++ compiler CXX={named} is not there" if named else "no C++ compiler (g++, c++ or clang++) is there"
-    )
-
-
-def _made(found: tuple[str, ...], macros: tuple[str, ...], place: Path | None, name: str) -> bytes:
-    """The library, from the compiler, or from another process that compiled it while we waited."""
-    known = None if place is None else cache.read(place, name)
-    with cache.building(place, name, PATIENCE) as folder:
-        if place is not None and (made := cache.read(place, name)) not in (None, known):
-            assert made is not None
-            return made
-        made = _compiled(found, macros, folder)
-        if place is not None:
-            cache.write(place, name, made)
-        return made
-
-
-def _compiled(found: tuple[str, ...], macros: tuple[str, ...], folder: Path) -> bytes:
-    """In a folder that takes the compiler's own temporary files too."""
-    target = folder / "kernels.so"
-    done = _run([*found, *FLAGS, *macros, str(SOURCES / "entry.cpp"), "-o", str(target)], TMPDIR=str(folder))
-    if done.returncode == -signal.SIGXCPU or "CPU time limit exceeded" in done.stderr:
-        raise KernelError(f"{' '.join(found)} took more than {TIME_LIMIT} s of processor time for the kernels")
-    if done.returncode or not target.is_file():
-        complaint = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])
-        raise KernelError(f"{' '.join(found)} could not compile the kernels: {complaint.strip()}")
-    return target.read_bytes()
-
-
-def _loaded(library: bytes, place: Path | None) -> ctypes.CDLL:
-    """From a file of our own, which no name leads to afterwards; in the cache where temporary files may not be run."""
-    try:
-        return _copied(library, None)
-    except OSError:
-        if place is None:
-            raise
-        return _copied(library, place)
-
-
-def _copied(library: bytes, place: Path | None) -> ctypes.CDLL:
-    with cache.scratch(place) as folder:
-        copy = folder / "kernels.so"
-        copy.write_bytes(library)
-        return ctypes.CDLL(str(copy))
-
-
-def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command with its processor time limited; nothing of it runs on after an interruption."""
-    limited = ["sh", "-c", f'ulimit -S -t {TIME_LIMIT} 2>/dev/null; exec "$@"', "sh", *command]
-    try:
-        process = subprocess.Popen(
-            limited,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=os.environ | environment,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise KernelError(f"the C++ compiler {command[0]} does not run: {error}") from error
-    try:
-        out, complaints = process.communicate(timeout=PATIENCE)
-    except BaseException as error:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise KernelError(f"the C++ compiler {command[0]} has not ended after {PATIENCE:.0f} s") from None
-        raise
-    return subprocess.CompletedProcess(command, process.returncode, out, complaints)
-
-
-def _fingerprint(found: tuple[str, ...], macros: tuple[str, ...]) -> str:
-    """Of everything that the machine code depends on; homes may be shared by machines of different processors."""
-    version = " ".join(found) + _run([*found, "--version"]).stdout
-    sources = [one.read_bytes() for one in sorted(SOURCES.glob("*.[hc]pp"))]
-    text = "\n".join([version, *FLAGS, *macros, platform.machine(), _processor()])
-    return hashlib.sha256(b"\0".join([text.encode(), *sources])).hexdigest()[:24]
-
-
-def _processor() -> str:
-    """What instructions it has, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return build.load(SOURCES / "entry.cpp", macros, tuple(SOURCES.glob("*.[hc]pp")))

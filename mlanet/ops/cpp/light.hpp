@@ -11,7 +11,7 @@ template <class T, int L, int P> class LightValues : public Gated<T, L, P> {
     using Base::D, Base::M, Base::W;
     using typename Base::Lane, typename Base::Scalar;
 
-    LightValues(const Sizes& sizes, const Given<T, P>& given, const Weights<T>& weights, Graph graph)
+    LightValues(const Sizes& sizes, const Given<T, P>& given, const Weights<T>& weights, const Graph& graph)
         : Base(sizes, given, weights, graph), by_sum_(sizes.chemical_scale > 0) {}
 
     // u n̄^{-1/2} of `combine: sum`.

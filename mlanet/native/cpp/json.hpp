@@ -1,0 +1,172 @@
+// The JSON of a model file's header: a small reader that refuses what it does not understand.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <locale>
+#include <map>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "engine.hpp"
+
+namespace mlanet {
+
+// One value; asking for another kind than it is throws `Error`.
+class Json {
+  public:
+    enum class Kind { nothing, boolean, number, text, list, table };
+
+    static Json parse(const char* first, const char* last);
+
+    const std::string& text() const { return require(Kind::text, "a text"), text_; }
+    const std::vector<Json>& list() const { return require(Kind::list, "a list"), list_; }
+    bool boolean() const { return require(Kind::boolean, "true or false"), number_ != 0; }
+    bool is_nothing() const { return kind_ == Kind::nothing; }
+
+    double number() const {
+        require(Kind::number, "a number");
+        if (!std::isfinite(number_)) throw Error("the header holds a number that is not finite");
+        return number_;
+    }
+    // A whole number from `least` to `most`.
+    int64_t whole(int64_t least, int64_t most) const {
+        const double found = number();
+        if (!(found >= double(least) && found <= double(most)) || found != std::floor(found))
+            throw Error("the header holds " + shown(found) + ", expected a whole number from " + std::to_string(least) +
+                        " to " + std::to_string(most));
+        return int64_t(found);
+    }
+    const Json& operator[](const std::string& key) const {
+        require(Kind::table, "a table");
+        const auto found = table_.find(key);
+        if (found == table_.end()) throw Error("the header has no entry '" + key + "'");
+        return found->second;
+    }
+
+    static std::string shown(double number) {
+        std::ostringstream out;
+        out.imbue(std::locale::classic());
+        out << number;
+        return out.str();
+    }
+
+  private:
+    friend class JsonReader;
+    Kind kind_ = Kind::nothing;
+    double number_ = 0;
+    std::string text_;
+    std::vector<Json> list_;
+    std::map<std::string, Json> table_;
+
+    void require(Kind kind, const char* name) const {
+        if (kind_ != kind) throw Error(std::string("the header is not that of a native model: expected ") + name);
+    }
+};
+
+class JsonReader {
+  public:
+    JsonReader(const char* first, const char* last) : at_(first), last_(last) {}
+
+    Json whole() {
+        Json found = value(0);
+        space();
+        if (at_ != last_) fail();
+        return found;
+    }
+
+  private:
+    static constexpr int DEEPEST = 16;
+    const char *at_, *last_;
+
+    [[noreturn]] static void fail() { throw Error("the header is damaged: it is not JSON"); }
+
+    void space() {
+        while (at_ != last_ && (*at_ == ' ' || *at_ == '\n' || *at_ == '\t' || *at_ == '\r')) ++at_;
+    }
+    char next() {
+        if (at_ == last_) fail();
+        return *at_++;
+    }
+    bool accept(char one) {
+        space();
+        if (at_ == last_ || *at_ != one) return false;
+        ++at_;
+        return true;
+    }
+    void word(const char* rest) {
+        for (; *rest; ++rest)
+            if (next() != *rest) fail();
+    }
+
+    Json value(int depth) {
+        if (depth > DEEPEST) fail();
+        space();
+        if (at_ == last_) fail();
+        Json found;
+        switch (*at_) {
+            case '{': table(found, depth); break;
+            case '[': list(found, depth); break;
+            case '"': found.kind_ = Json::Kind::text, found.text_ = text(); break;
+            case 't': word("true"), found.kind_ = Json::Kind::boolean, found.number_ = 1; break;
+            case 'f': word("false"), found.kind_ = Json::Kind::boolean; break;
+            case 'n': word("null"); break;
+            default: found.kind_ = Json::Kind::number, found.number_ = number();
+        }
+        return found;
+    }
+
+    void table(Json& found, int depth) {
+        found.kind_ = Json::Kind::table;
+        ++at_;
+        if (accept('}')) return;
+        do {
+            space();
+            if (at_ == last_ || *at_ != '"') fail();
+            std::string key = text();
+            if (!accept(':') || !found.table_.emplace(std::move(key), value(depth + 1)).second) fail();
+        } while (accept(','));
+        if (!accept('}')) fail();
+    }
+
+    void list(Json& found, int depth) {
+        found.kind_ = Json::Kind::list;
+        ++at_;
+        if (accept(']')) return;
+        do found.list_.push_back(value(depth + 1));
+        while (accept(','));
+        if (!accept(']')) fail();
+    }
+
+    // Escapes for characters beyond ASCII stay as they are written: nothing here depends on them.
+    std::string text() {
+        std::string found;
+        next();
+        for (char one = next(); one != '"'; one = next()) {
+            if (static_cast<unsigned char>(one) < 0x20) fail();
+            found += one;
+            if (one != '\\') continue;
+            const char escaped = next();
+            if (escaped == '"' || escaped == '\\' || escaped == '/') found.back() = escaped;
+            else found += escaped;
+        }
+        return found;
+    }
+
+    double number() {
+        const char* first = at_;
+        while (at_ != last_ && (std::isdigit(static_cast<unsigned char>(*at_)) || (*at_ && std::string("+-.eE").find(*at_) != std::string::npos)))
+            ++at_;
+        std::istringstream in(std::string(first, at_));
+        in.imbue(std::locale::classic());  // whatever decimal mark the program has chosen
+        double found = 0;
+        in >> found;
+        if (in.fail() || in.peek() != std::istringstream::traits_type::eof()) fail();
+        return found;
+    }
+};
+
+inline Json Json::parse(const char* first, const char* last) { return JsonReader(first, last).whole(); }
+
+}  // namespace mlanet

@@ -1,0 +1,193 @@
+"""The native engine from Python: numpy in, numpy out, no torch."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlanet.errors import CheckpointError, ConfigError, GeometryError
+from mlanet.native.file import read_header
+from mlanet.ops.cpp import build
+
+SOURCES = Path(__file__).parent / "cpp"
+KERNELS = Path(build.__file__).parent
+REALS = {"float32": "float", "float64": "double"}
+ROOM = 1000
+"""Bytes for a text of what went wrong."""
+
+Rows = NDArray[Any]
+_Pass = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32)
+
+
+class _Structure(ctypes.Structure):
+    """As in engine.hpp."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("n_local", "n_total")),
+        *((name, ctypes.c_void_p) for name in ("species", "start", "neighbor", "vectors")),
+    ]
+
+
+class _Answer(ctypes.Structure):
+    """As in engine.hpp."""
+
+    _fields_ = [
+        ("energy", ctypes.c_double),
+        ("virial", ctypes.c_double * 9),
+        *((name, ctypes.c_void_p) for name in ("atomic_energies", "forces", "atomic_virials", "features")),
+    ]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of the local atoms.
+
+    - energy eV, references included · atomic_energies (n_local,) eV, summing to it
+    - forces (n_total, 3) eV/Å, those of ghosts being shares of their owners · virial (3, 3) eV, ∂E/∂ε: stress times
+      volume · atomic_virials (n_local, 3, 3) eV, summing to it
+    - features (n_local, F), what the last linear layer sees, less the same of a lone atom
+    """
+
+    energy: float
+    atomic_energies: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    virial: NDArray[np.float64]
+    atomic_virials: NDArray[np.float64]
+    features: NDArray[np.float64]
+
+
+class Engine:
+    """A model from a native file, ready to compute.
+
+    Args:
+        model: a path, or the bytes of a file.
+        precision: "float32" or "float64", of the computation; None for that of the file.
+        threads: that a computation may take.
+    Raises:
+        CheckpointError: no such file, or one that is damaged or of another kind.
+        ConfigError: an unknown precision.
+        KernelError: it cannot be compiled here.
+    """
+
+    def __init__(self, model: str | os.PathLike[str] | bytes, *, precision: str | None = None, threads: int = 1) -> None:
+        data, name = (model, "") if isinstance(model, bytes) else (_bytes(model), f"{os.fspath(model)}: ")
+        try:
+            self.header = read_header(data)
+            self.precision = str(precision or self.header["precision"])
+            l_max = int(self.header["settings"]["l_max"])
+        except (CheckpointError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{name}{error}") from None
+        if self.precision not in REALS:
+            raise ConfigError(f"precision '{self.precision}' is not supported; use {' or '.join(REALS)}")
+        if l_max not in (1, 2, 3):
+            raise CheckpointError(f"{name}the header has l_max {l_max}, expected 1, 2 or 3")
+        self._library, error = _library(l_max, self.precision), ctypes.create_string_buffer(ROOM)
+        words = (data, len(data), 1 + list(REALS).index(self.precision), error, ROOM)
+        self._engine = self._library.mlanet_engine_read(*words)
+        if not self._engine:
+            raise CheckpointError(f"{name}{error.value.decode(errors='replace')}")
+        self.threads = threads
+        self.feature_width = int(self._library.mlanet_engine_feature_width(self._engine))
+        self.largest_width = int(self._library.mlanet_engine_largest_width(self._engine))
+
+    def __del__(self) -> None:
+        if getattr(self, "_engine", None):
+            self._library.mlanet_engine_close(self._engine)
+
+    @property
+    def cutoff(self) -> float:
+        """Å."""
+        return float(self.header["cutoff"])
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers that it knows, ascending."""
+        return tuple(self.header["species"])
+
+    def compute(
+        self,
+        species: ArrayLike,
+        start: ArrayLike,
+        neighbor: ArrayLike,
+        vectors: ArrayLike,
+        forward: Callable[[Rows], None] | None = None,
+        reverse: Callable[[Rows], None] | None = None,
+    ) -> Answer:
+        """One step.
+
+        Args:
+            species: (n_total,) places in `self.species`, of local atoms and of ghosts behind them.
+            start: (n_local + 1,) pairs of atom i are start[i] … start[i + 1] − 1.
+            neighbor: (pairs,) below n_total.
+            vectors: (pairs, 3) Å from an atom to its neighbour; pairs beyond the cutoff count as absent.
+            forward: fills the rows of ghosts (n_total, width) from those of their owners, in place.
+            reverse: adds the rows of ghosts to those of their owners, in place.
+        Raises:
+            GeometryError: a structure without a meaning.
+        """
+        kinds = np.ascontiguousarray(species, dtype=np.int32).reshape(-1)
+        first = np.ascontiguousarray(start, dtype=np.int64).reshape(-1)
+        there = np.ascontiguousarray(neighbor, dtype=np.int64).reshape(-1)
+        apart = np.ascontiguousarray(vectors, dtype=np.float64).reshape(-1, 3)
+        n_local, n_total = len(first) - 1, len(kinds)
+        if n_local < 0 or int(first[-1]) != len(there) or len(there) != len(apart):
+            raise GeometryError(f"start ends at {first[-1:]}, with {len(there)} neighbours and {len(apart)} vectors")
+        given = _Structure(n_local, n_total, *(_address(one) for one in (kinds, first, there, apart)))
+        atomic, forces = np.empty(n_local), np.empty((n_total, 3))
+        virials, features = np.empty((n_local, 3, 3)), np.empty((n_local, self.feature_width))
+        found = _Answer(0.0, (ctypes.c_double * 9)(), *(_address(one) for one in (atomic, forces, virials, features)))
+        error = ctypes.create_string_buffer(ROOM)
+        passes = [_Pass() if one is None else _Pass(_on_rows(one, n_total)) for one in (forward, reverse)]
+        threads = min(self.threads, max(1, n_local))
+        call = self._library.mlanet_engine_compute
+        if not call(self._engine, ctypes.byref(given), threads, *passes, ctypes.byref(found), error, ROOM):
+            raise GeometryError(error.value.decode(errors="replace"))
+        virial = np.array(found.virial).reshape(3, 3)
+        return Answer(found.energy, atomic, forces, virial, virials, features)
+
+
+def _bytes(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{os.fspath(path)}: {error.strerror or error}; expected a native model") from None
+
+
+def _address(one: NDArray[Any]) -> int:
+    return int(one.ctypes.data)
+
+
+def _on_rows(work: Callable[[Rows], None], n_total: int) -> Callable[[int, int, int], None]:
+    """What C++ calls, with a view of the rows for Python."""
+
+    def called(place: int, width: int, is_double: int) -> None:
+        kind = ctypes.c_double if is_double else ctypes.c_float
+        work(np.ctypeslib.as_array(ctypes.cast(place, ctypes.POINTER(kind)), (n_total, width)))
+
+    return called
+
+
+@functools.cache
+def _library(l_max: int, precision: str) -> ctypes.CDLL:
+    """Compiled for one l_max and precision, on first use."""
+    macros = (f"-DMLANET_REAL={REALS[precision]}", f"-DMLANET_DEGREE={l_max}")
+    sources = (*SOURCES.glob("*.[hc]pp"), *KERNELS.glob("*.hpp"))
+    found = build.load(SOURCES / "calls.cpp", macros, sources)
+    place, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+    found.mlanet_engine_read.argtypes = [ctypes.c_char_p, size, number, ctypes.c_char_p, size]
+    found.mlanet_engine_read.restype = place
+    found.mlanet_engine_close.argtypes = [place]
+    for name in ("feature_width", "largest_width"):
+        function = getattr(found, f"mlanet_engine_{name}")
+        function.argtypes, function.restype = [place], size
+    found.mlanet_engine_compute.argtypes = [place, place, number, _Pass, _Pass, place, ctypes.c_char_p, size]
+    found.mlanet_engine_compute.restype = number
+    return found

@@ -1,0 +1,66 @@
+"""A native model file: a mark, a checksum, a header in JSON, tensors; `cpp/file.hpp` reads it and says how it lies."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlanet.errors import CheckpointError
+
+MARK = b"mlanet\n\0"
+VERSION = 1
+ALIGNMENT = 64
+TYPES = ("float32", "float64", "int32")
+_FIXED = struct.Struct("<8sIIQ")
+
+
+def pack(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> bytes:
+    """The bytes of a file.
+
+    Args:
+        header: plain data of JSON types; a table of the tensors is added.
+        tensors: of types in `TYPES`.
+    """
+    table, blocks, place = [], [], 0
+    for name, one in tensors.items():
+        assert one.dtype.name in TYPES, f"{name} is of type {one.dtype}"
+        table.append({"name": name, "type": one.dtype.name, "shape": list(one.shape), "offset": place})
+        block = _filled(np.ascontiguousarray(one).astype(one.dtype.newbyteorder("<")).tobytes())
+        blocks.append(block)
+        place += len(block)
+    text = json.dumps({**header, "tensors": table}, allow_nan=False).encode()
+    missing = -(_FIXED.size + len(text)) % ALIGNMENT
+    return sealed(_FIXED.pack(MARK, VERSION, 0, len(text)) + text + bytes(missing) + b"".join(blocks))
+
+
+def sealed(data: bytes) -> bytes:
+    """The same with the checksum of its content in place."""
+    return data[:12] + struct.pack("<I", zlib.crc32(memoryview(data)[16:])) + data[16:]
+
+
+def read_header(data: bytes) -> dict[str, Any]:
+    """What the file says of itself; everything else is checked by the engine.
+
+    Raises:
+        CheckpointError: no such file.
+    """
+    if len(data) < _FIXED.size or not data.startswith(MARK):
+        raise CheckpointError("no native model of mlanet; `mlanet export native` writes them")
+    length = _FIXED.unpack_from(data)[3]
+    try:
+        found = json.loads(data[_FIXED.size : _FIXED.size + length])
+        if not isinstance(found, dict):
+            raise ValueError("the header is no table")
+        return found
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"the header of the native model is damaged: {error}") from None
+
+
+def _filled(block: bytes) -> bytes:
+    return block + bytes(-len(block) % ALIGNMENT)
