@@ -19,7 +19,7 @@ from compilers import COMPILER, quick_compiler
 from forked import Forked
 
 from mlanet.errors import KernelError
-from mlanet.ops.cpp import cache, library
+from mlanet.ops.cpp import build, cache, library
 
 LOAD = (
     "import torch; from mlanet.ops.cpp import library; library.load.cache_clear(); "
@@ -63,7 +63,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch, kept: Path) -> list[Path]:
     """Where the compiler was asked; it gives what the cache held."""
     asked: list[Path] = []
     good = cache.read(kept.parent, kept.stem)
-    monkeypatch.setattr(library, "_compiled", lambda _found, _macros, folder: asked.append(folder) or good)
+    monkeypatch.setattr(build, "_compiled", lambda _found, _macros, folder: asked.append(folder) or good)
     return asked
 
 
@@ -194,7 +194,7 @@ def test_a_killed_compilation_leaves_nothing_that_stays_or_blocks(tmp_path: Path
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLANET_CACHE", str(tmp_path / "cache"))
         library.load.cache_clear()
-        patch.setattr(library, "_compiled", lambda *_: b"not a library")
+        patch.setattr(build, "_compiled", lambda *_: b"not a library")
         with pytest.raises(KernelError, match="cannot be loaded"):
             library.load(1, torch.float32)
     assert [one.suffix for one in place.iterdir()] == [".so"]
@@ -208,10 +208,10 @@ def test_the_limit_counts_processor_time(
     compiler = tmp_path / "compiler"
     compiler.write_text(f"#!/bin/sh\n{work}\n")
     compiler.chmod(0o755)
-    monkeypatch.setattr(library, "TIME_LIMIT", 1)
+    monkeypatch.setattr(build, "TIME_LIMIT", 1)
     if ends:
         with pytest.raises(KernelError, match="could not compile"):  # it wrote nothing
-            library._compiled((str(compiler),), (), tmp_path)
+            build._compiled((str(compiler),), tmp_path / "none.cpp", (), tmp_path)
     else:
         with pytest.raises(KernelError, match="more than 1 s of processor time"):
-            library._compiled((str(compiler),), (), tmp_path)
+            build._compiled((str(compiler),), tmp_path / "none.cpp", (), tmp_path)

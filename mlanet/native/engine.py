@@ -89,6 +89,7 @@ class Engine:
             raise ConfigError(f"precision '{self.precision}' is not supported; use {' or '.join(REALS)}")
         if l_max not in (1, 2, 3):
             raise CheckpointError(f"{name}the header has l_max {l_max}, expected 1, 2 or 3")
+        self._data = data
         self._library, error = _library(l_max, self.precision), ctypes.create_string_buffer(ROOM)
         words = (data, len(data), 1 + list(REALS).index(self.precision), error, ROOM)
         self._engine = self._library.mlanet_engine_read(*words)
@@ -101,6 +102,9 @@ class Engine:
     def __del__(self) -> None:
         if getattr(self, "_engine", None):
             self._library.mlanet_engine_close(self._engine)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made, (self._data, self.precision, self.threads)
 
     @property
     def cutoff(self) -> float:
@@ -152,6 +156,10 @@ class Engine:
             raise GeometryError(error.value.decode(errors="replace"))
         virial = np.array(found.virial).reshape(3, 3)
         return Answer(found.energy, atomic, forces, virial, virials, features)
+
+
+def _made(data: bytes, precision: str, threads: int) -> Engine:
+    return Engine(data, precision=precision, threads=threads)
 
 
 def _bytes(path: str | os.PathLike[str]) -> bytes:

@@ -41,15 +41,15 @@ class EngineBase : public Engine {
         for (int64_t i = 0; i < s.n_total; ++i)
             if (s.species[i] < 0 || size_t(s.species[i]) >= species_.size())
                 throw Error("atom " + std::to_string(i) + " is of an element that the model does not know");
-        for (int64_t i = 0; i < s.n_local; ++i) {
+        for (int64_t i = 0; i < s.n_local; ++i)
             if (s.start[i + 1] < s.start[i]) throw Error("the pairs of atom " + std::to_string(i) + " end before they begin");
+        for (int64_t i = 0; i < s.n_local; ++i)
             for (int64_t e = s.start[i]; e < s.start[i + 1]; ++e) {
                 const double *v = s.vectors + 3 * e, squared = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
                 if (s.neighbor[e] < 0 || s.neighbor[e] >= s.n_total) throw Error("a neighbour of atom " + std::to_string(i) + " is not there");
                 if (!(squared >= MIN_DISTANCE * MIN_DISTANCE && squared < 1e12))
                     throw Error("atom " + std::to_string(i) + " has a neighbour at " + Json::shown(std::sqrt(squared)) + " Å");
             }
-        }
     }
 
     // Forces and virials from the gradients in the vectors of pairs (E, 3).

@@ -45,7 +45,9 @@ template <class T, int L, int P> class Neighborhood {
 
     Neighborhood(const Sizes& sizes, const Given<T, P>& given, const Weights<T>& weights, const Graph& graph)
         : s(sizes), in(given), w(weights), graph_(graph), functions_(rounded_up(sizes.functions, W)),
-          logit_row_(rounded_up(sizes.heads * Q, W)) {}
+          logit_row_(rounded_up(sizes.heads * Q, W)) {
+        for (int l = 0; l < D; ++l) scale_[l] = T(1) / std::sqrt(T(sizes.key_dim * (2 * l + 1) * D));
+    }
 
     int64_t count() const { return n; }
 
@@ -57,6 +59,7 @@ template <class T, int L, int P> class Neighborhood {
         for (int64_t e = 0; e < n; ++e) fill(logits + e * logit_row_, w.logits_bias, s.heads * Q, logit_row_);
         w.logits.times(n, z, s.hidden, logits, logit_row_, true);
         sum_query(i);
+        for (int64_t h = 0; h < s.heads; ++h) cold_[h] = std::exp(-w.log_temperature[h]);
         for (int64_t e = 0; e < n; ++e) products(i, e);
         softmax();
     }
@@ -106,7 +109,9 @@ template <class T, int L, int P> class Neighborhood {
   private:
     const Graph& graph_;
     int64_t functions_, logit_row_;
+    T scale_[D] = {}, *cold_ = nullptr;  // 1/√(d_k (2l+1)(L+1)), and 1/τ of each head
     Buffer<int64_t> edges_;
+    Buffer<T> cold_store_;
     Store<T, P> basis_, z_, slope_, logits_, products_, alpha_, boost_, to_alpha_, to_z_, to_basis_, to_logits_, u_, query_, row_;
     Array<T, P> slope{}, logits{}, dots{}, boost{}, to_logits{}, query_sum{}, row{};
 
@@ -125,6 +130,7 @@ template <class T, int L, int P> class Neighborhood {
         z = z_.take(n * s.hidden), slope = slope_.take(n * s.hidden), to_z = to_z_.take(n * s.hidden);
         logits = logits_.take(n * logit_row_), to_logits = to_logits_.take(n * logit_row_);
         dots = products_.take(n * s.heads * PRODUCTS);
+        cold_ = cold_store_.take(s.heads);
         alpha = alpha_.take(n * s.heads), to_alpha = to_alpha_.take(n * s.heads), boost = boost_.take(n * s.heads);
         to_envelope = u_.take(n);
         query_sum = query_.take(M * s.heads), row = row_.take(2 * s.keys);
@@ -164,7 +170,17 @@ template <class T, int L, int P> class Neighborhood {
         }
     }
 
-    T scale(int l) const { return T(1) / std::sqrt(T(s.key_dim * (2 * l + 1) * D)); }
+    // Σ of the keys of head h in `row`, and the same number for all of them at `to`.
+    INLINE Scalar sum_of_head(int64_t h) const {
+        if (s.key_dim == W) return total<T>(row.load(h * W));
+        Scalar sum{};
+        for (int64_t k = h * s.key_dim; k < (h + 1) * s.key_dim; ++k) sum += row.at(k);
+        return sum;
+    }
+    INLINE void spread_over_head(int64_t h, Array<T, P> to, Scalar one) const {
+        if (s.key_dim == W) return to.store(h * W, splat(one));
+        for (int64_t k = h * s.key_dim; k < (h + 1) * s.key_dim; ++k) to.set(k, one);
+    }
 
     // <q^l, k_j^l> and <Σ_k q^l, Y_l> per head, and the logits over temperature, which take the place of their first part.
     void products(int64_t i, int64_t e) {
@@ -176,19 +192,18 @@ template <class T, int L, int P> class Neighborhood {
                 row.store(k, sum);
             }
             for (int64_t h = 0; h < s.heads; ++h) {
-                Scalar dot{}, along{};
-                for (int64_t k = h * s.key_dim; k < (h + 1) * s.key_dim; ++k) dot += row.at(k);
-                dots.set(product(e, h, l), dot * scale(l));
+                Scalar along{};
+                dots.set(product(e, h, l), sum_of_head(h) * scale_[l]);
                 if (l == 0) continue;
                 for (int m = l * l; m < (l + 1) * (l + 1); ++m)
                     along += in.harmonics.at(edge[e] * M + m) * query_sum.at(m * s.heads + h);
-                dots.set(product(e, h, L + l), along * scale(l));
+                dots.set(product(e, h, L + l), along * scale_[l]);
             }
         }
         for (int64_t h = 0; h < s.heads; ++h) {
             Scalar logit = logits.at(weight(e, h, 0));
             for (int k = 0; k < PRODUCTS; ++k) logit += logits.at(weight(e, h, k + 1)) * dots.at(product(e, h, k));
-            logits.set(weight(e, h, 0), logit * std::exp(-w.log_temperature[h]));
+            logits.set(weight(e, h, 0), logit * cold_[h]);
         }
     }
 
@@ -231,17 +246,16 @@ template <class T, int L, int P> class Neighborhood {
     void softmax_back(int64_t h, const Sums<T>& to) {
         Scalar mean{};
         for (int64_t e = 0; e < n; ++e) mean += alpha.at(e * s.heads + h) * to_alpha.at(e * s.heads + h);
-        const T cold = std::exp(-w.log_temperature[h]);
         T to_temperature = 0;
         for (int64_t e = 0; e < n; ++e) {
             const int64_t k = e * s.heads + h;
-            const Scalar above = to_alpha.at(k) - mean, to_scaled = alpha.at(k) * above, to_logit = to_scaled * cold;
+            const Scalar above = to_alpha.at(k) - mean, to_scaled = alpha.at(k) * above, to_logit = to_scaled * cold_[h];
             to_envelope.set(e, to_envelope.at(e) + above * boost.at(k));
             to_temperature -= result(to_scaled * logits.at(weight(e, h, 0)));
             to_logits.set(weight(e, h, 0), to_logit);
             for (int q = 0; q < PRODUCTS; ++q) {
                 to_logits.set(weight(e, h, q + 1), to_logit * dots.at(product(e, h, q)));
-                dots.set(product(e, h, q), to_logit * logits.at(weight(e, h, q + 1)) * scale(q < D ? q : q - L));
+                dots.set(product(e, h, q), to_logit * logits.at(weight(e, h, q + 1)) * scale_[q < D ? q : q - L]);
             }
         }
         if (to.log_temperature) to.log_temperature[h] += to_temperature;
@@ -250,11 +264,10 @@ template <class T, int L, int P> class Neighborhood {
     // From products to query, key and Y: `dots` holds their gradients now.
     void products_back(int64_t i, int64_t e, const Sums<T>& to) {
         for (int l = 0; l < D; ++l) {
-            for (int64_t h = 0; h < s.heads; ++h)
-                for (int64_t k = h * s.key_dim; k < (h + 1) * s.key_dim; ++k) {
-                    row.set(k, dots.at(product(e, h, l)));
-                    row.set(s.keys + k, l ? dots.at(product(e, h, L + l)) : Scalar{});
-                }
+            for (int64_t h = 0; h < s.heads; ++h) {
+                spread_over_head(h, row, dots.at(product(e, h, l)));
+                spread_over_head(h, row + s.keys, l ? dots.at(product(e, h, L + l)) : Scalar{});
+            }
             for (int m = l * l; m < (l + 1) * (l + 1); ++m) {
                 const auto y = splat(in.harmonics.at(edge[e] * M + m));
                 for (int64_t k = 0; k < s.keys; k += W) {

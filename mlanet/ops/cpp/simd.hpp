@@ -85,13 +85,13 @@ template <class T> INLINE Dual<Vector<T>> scaled(Dual<Vector<T>> a, Dual<T> b) {
 template <class T> INLINE Vector<T> scaled(Vector<T> a, T b) { return a * b; }
 
 template <class T> INLINE T total(Vector<T> x) {
-    T sum = 0;
-    T lanes[Lanes<T>::width];
-    std::memcpy(lanes, &x, sizeof x);
-    for (int step = Lanes<T>::width / 2; step; step /= 2)
-        for (int k = 0; k < step; ++k) lanes[k] += lanes[k + step];
-    sum = lanes[0];
-    return sum;
+    typedef T Part __attribute__((vector_size(16)));
+    Part part[BYTES / 16];
+    std::memcpy(part, &x, sizeof x);
+    for (int step = BYTES / 32; step; step /= 2)
+        for (int k = 0; k < step; ++k) part[k] += part[k + step];
+    if constexpr (sizeof(T) == 4) return (part[0][0] + part[0][2]) + (part[0][1] + part[0][3]);
+    else return part[0][0] + part[0][1];
 }
 template <class T> INLINE Dual<T> total(Dual<Vector<T>> x) { return {total<T>(x.v), total<T>(x.d)}; }
 

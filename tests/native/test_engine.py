@@ -1,0 +1,219 @@
+"""The native engine says what the Python model says: every switch, every kind of structure, ghosts, threads."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from native_systems import EVERY, apart, batch, potential, supported_presets
+from systems import triclinic
+
+from mlanet.data.atoms import to_graph
+from mlanet.errors import ConfigError, GeometryError
+from mlanet.graph import AtomicGraph
+from mlanet.native import Answer, Engine
+from mlanet.native.answers import NativeAnswers
+from mlanet.native.export import native_bytes, obstacle
+from mlanet.potential import Potential
+
+SMALL = {"irreps": "12x0e+12x1o", "layers": 2, "heads": 2, "key_dim": 5, "hidden": 13, "gate_channels": 1}
+"""Sizes that fill no vector."""
+
+SWITCHES: list[dict[str, Any]] = [
+    {},
+    {"gate_channels": 3, "heads": 3},
+    {"message": "full"},
+    {"message": "full", "gate_channels": 2, "radial_hidden": (5,)},
+    {"radial_hidden": (9, 12, 7)},
+    {"combine": "sum"},
+    {"norm": "none", "node_product": "none"},
+    {"norm": "none", "irreps": "4x0e+4x1o"},
+    {"node_product": "none"},
+    {"pooling": "sum"},
+    {"pooling_bound": None},
+    {"isolated_atom": "free"},
+    {"bonded": "learned"},
+    {"repulsion": "none"},
+    {"elements": "periodic"},
+    {"bond_functions": 5},
+    {"layers": 1},
+]
+
+
+def expected(subject: Potential, graph: AtomicGraph) -> Any:
+    """By Python, with features."""
+    subject.watched = True
+    return subject(graph)
+
+
+@pytest.mark.parametrize("changes", SWITCHES, ids=str)
+def test_every_switch(changes: dict[str, Any]) -> None:
+    """Energies, forces, stress and features to twelve digits: molecules, crystals, lone and crowded atoms."""
+    subject = potential("mlanet_l1", **{**SMALL, **changes})
+    graph = batch(subject.cutoff)
+    differences = apart(NativeAnswers(subject)(graph, True), expected(subject, graph))
+    assert max(differences.values()) < 1e-12, differences
+
+
+@pytest.mark.parametrize("preset", supported_presets())
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=["64", "32"])
+def test_every_preset(preset: str, dtype: torch.dtype, tolerance: float) -> None:
+    """In both precisions; crowded atoms, whose forces cancel, in float64 only."""
+    subject = potential(preset, dtype)
+    graph = to_graph(triclinic(), subject.cutoff) if dtype == torch.float32 else batch(subject.cutoff)
+    differences = apart(NativeAnswers(subject)(graph.to(None, dtype), True), expected(subject, graph))
+    assert max(differences.values()) < tolerance, differences
+
+
+def computed(engine: Engine, graph: AtomicGraph, displaced: Any = 0.0, strain: Any = 0.0) -> Answer:
+    """Of a graph whose atoms are displaced (N, 3), all strained (3, 3) afterwards."""
+    n, center, neighbor = graph.n_atoms, graph.center.numpy(), graph.neighbor.numpy()
+    moved = graph.positions.numpy() * 0.0 + displaced
+    vectors = (graph.edge_vectors().numpy() + moved[neighbor] - moved[center]) @ (np.eye(3) + strain)
+    species = np.searchsorted(engine.species, graph.numbers.numpy())
+    return engine.compute(species, np.searchsorted(center, np.arange(n + 1)), neighbor, vectors)
+
+
+@pytest.mark.parametrize("name", ["triclinic", "crowded", "near"])
+def test_forces_and_virial_are_derivatives(name: str) -> None:
+    """Central differences of the engine's own energy."""
+    subject = potential("mlanet_l1", **SMALL, bonded="learned", bond_functions=3)
+    engine, graph = Engine(native_bytes(subject)), to_graph(EVERY[name], subject.cutoff)
+    found, generator, step = computed(engine, graph), np.random.default_rng(1), 1e-5
+    way, strain = generator.normal(size=(graph.n_atoms, 3)), generator.normal(size=(3, 3))
+
+    def slope(displaced: Any, strained: Any) -> float:
+        ends = [computed(engine, graph, sign * step * displaced, sign * step * strained).energy for sign in (1, -1)]
+        return (ends[0] - ends[1]) / (2 * step)
+
+    assert slope(way, 0 * strain) == pytest.approx(-(found.forces * way).sum(), rel=1e-7)
+    assert slope(0 * way, strain) == pytest.approx((found.virial * strain).sum(), rel=1e-7)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("name", ["triclinic", "crowded"])
+def test_ghosts(name: str, precision: str) -> None:
+    """Every image of an atom as a ghost of its own, passed on and back by us: the same answer."""
+    subject = potential("mlanet_l1", **SMALL)
+    engine, graph = Engine(native_bytes(subject), precision=precision), to_graph(EVERY[name], subject.cutoff)
+    whole, n = computed(engine, graph), graph.n_atoms
+    images = np.hstack([graph.neighbor.numpy()[:, None], graph.shift.numpy()])
+    elsewhere = images[:, 1:].any(axis=1)
+    places, ghost = np.unique(images[elsewhere], axis=0, return_inverse=True)
+    owner, neighbor = places[:, 0], images[:, 0].copy()
+    neighbor[elsewhere] = n + ghost.reshape(-1)
+    widths = []
+
+    def forward(rows: Any) -> None:
+        widths.append(rows.shape[1])
+        rows[n:] = rows[owner]
+
+    def reverse(rows: Any) -> None:
+        np.add.at(rows, owner, rows[n:])
+        rows[n:] = np.nan
+
+    kinds = np.searchsorted(engine.species, graph.numbers.numpy())
+    start = np.searchsorted(graph.center.numpy(), np.arange(n + 1))
+    vectors = graph.edge_vectors().numpy()
+    found = engine.compute(np.append(kinds, kinds[owner]), start, neighbor, vectors, forward, reverse)
+    forces = found.forces[:n].copy()
+    np.add.at(forces, owner, found.forces[n:])
+    tolerance = 1e-12 if precision == "float64" else 2e-5
+    assert found.energy == pytest.approx(whole.energy, rel=tolerance)
+    assert abs(forces - whole.forces).max() <= tolerance * abs(whole.forces).max()
+    assert abs(found.virial - whole.virial).max() <= tolerance * abs(whole.virial).max()
+    assert max(widths) <= engine.largest_width
+    with pytest.raises(GeometryError, match="needs an exchange"):
+        engine.compute(np.append(kinds, kinds[owner]), start, neighbor, vectors)
+
+
+def test_threads_and_repetition() -> None:
+    """Two threads differ by rounding; the same engine says the same again after other structures, to the last bit."""
+    subject = potential("mlanet_l1", **SMALL)
+    engine = Engine(native_bytes(subject))
+    graphs = [to_graph(EVERY[name], subject.cutoff) for name in ("triclinic", "ethanol", "lone", "triclinic")]
+    first, *_, again = [computed(engine, one) for one in graphs]
+    assert np.array_equal(first.forces, again.forces)
+    engine.threads = 2
+    both = computed(engine, graphs[0])
+    assert abs(both.forces - first.forces).max() < 1e-12 * abs(first.forces).max()
+    assert both.energy == pytest.approx(first.energy, rel=1e-14)
+
+
+def test_atomic_parts_sum_up() -> None:
+    """Atomic energies to the energy, atomic virials to the virial, forces to nothing."""
+    subject = potential("mlanet_l1", **SMALL)
+    found = computed(Engine(native_bytes(subject)), to_graph(EVERY["slab"], subject.cutoff))
+    assert found.atomic_energies.sum() == pytest.approx(found.energy, rel=1e-14)
+    assert found.atomic_virials.sum(0) == pytest.approx(found.virial, rel=1e-12)
+    assert abs(found.forces.sum(0)).max() < 1e-12 * abs(found.forces).max()
+
+
+def test_no_atoms_and_pairs_beyond_the_cutoff() -> None:
+    """Nothing has energy 0; pairs of a wider list count as absent."""
+    subject = potential("mlanet_l1", **SMALL)
+    engine = Engine(native_bytes(subject))
+    nothing = engine.compute([], [0], [], [])
+    assert (nothing.energy, len(nothing.forces)) == (0.0, 0)
+    wide, narrow = (to_graph(EVERY["triclinic"], reach) for reach in (subject.cutoff + 1.0, subject.cutoff))
+    assert computed(engine, wide).energy == pytest.approx(computed(engine, narrow).energy, rel=1e-14)
+
+
+def test_what_has_no_meaning_is_refused() -> None:
+    """Unknown elements, neighbours that are not there, atoms in one place, vectors that are no numbers."""
+    engine = Engine(native_bytes(potential("mlanet_l1", **SMALL)))
+    for species, start, neighbor, vectors, complaint in (
+        ([3], [0, 0], [], [], "does not know"),
+        ([-1], [0, 0], [], [], "does not know"),
+        ([0], [0, 1], [1], [[1.0, 0, 0]], "is not there"),
+        ([0], [0, 1], [0], [[0.0, 0, 0]], "neighbour at 0"),
+        ([0], [0, 1], [0], [[np.nan, 0, 0]], "neighbour at nan"),
+        ([0, 0], [0, 2, 1], [1], [[1.0, 0, 0]], "end before they begin"),
+        ([0], [1, 1], [0], [[1.0, 0, 0]], "impossible sizes"),
+        ([0], [0, 2], [0], [[1.0, 0, 0]], "start ends at"),
+    ):
+        with pytest.raises(GeometryError, match=complaint):
+            engine.compute(species, start, neighbor, vectors)
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "setting"),
+    [
+        ("mlanet_l1", {"attention": "gatv2"}, "attention: gatv2"),
+        ("mlanet_l1", {"pooling": "extensive"}, "pooling: extensive"),
+        ("mlanet_l1", {"forces": "direct"}, "forces: direct"),
+        ("mlanet_l1", {"charge": "total"}, "charge: total"),
+        ("mlanet_l2_coulomb", {}, "long_range: coulomb"),
+        ("mlanet_l2", {"outputs": ("dipole",)}, "outputs: dipole"),
+        ("mlanet_l1", {"message": "full", "combine": "sum"}, "combine: sum"),
+        ("mlanet_l1", {"radial_hidden": (4, 4, 4, 4)}, "radial_hidden"),
+        ("leignn_64", {}, "LEIGNN"),
+    ],
+)
+def test_what_is_not_supported_is_named(preset: str, changes: dict[str, Any], setting: str) -> None:
+    """At export, by the setting."""
+    subject = potential(preset, **changes)
+    assert setting in obstacle(subject)
+    with pytest.raises(ConfigError, match=setting):
+        native_bytes(subject)
+
+
+def test_engines_are_copied_and_pickled() -> None:
+    """Each has memory of its own."""
+    subject = potential("mlanet_l1", **SMALL)
+    engine, graph = Engine(native_bytes(subject)), to_graph(EVERY["ethanol"], subject.cutoff)
+    energy = computed(engine, graph).energy
+    for other in (copy.deepcopy(engine), pickle.loads(pickle.dumps(engine))):
+        assert computed(other, graph).energy == energy
+
+
+def test_the_engine_needs_no_torch() -> None:
+    """Importing it does not import torch."""
+    code = "import sys, mlanet.native; raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
