@@ -102,7 +102,7 @@ def mpi_headers(prefix: Path | None, headers: Path) -> Path:
         packaged = mpi_file("mpi.h")
         system = ["/usr/include", "/usr/local/include", *Path("/usr/lib").glob("*/openmpi/include")]
         system += [*Path("/usr/include").glob("*/mpi*"), "/usr/lib64/mpi/gcc/openmpi/include"]
-        places = [*([packaged.parent] if packaged else []), *map(Path, system), headers / "STUBS"]
+        places = [*([packaged.parent] if packaged else []), *(Path(one) for one in system), headers / "STUBS"]
     for one in places:
         if (one / "mpi.h").is_file():
             return one

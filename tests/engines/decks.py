@@ -114,3 +114,27 @@ def pressure_tensor(lmp: Any) -> NDArray[np.float64]:
     """Pressure of the potential in bar as a 3 x 3 tensor, for atoms at rest."""
     xx, yy, zz, xy, xz, yz = (lmp.get_thermo(one) for one in ("pxx", "pyy", "pzz", "pxy", "pxz", "pyz"))
     return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+
+
+def lone() -> Atoms:
+    """One atom without a neighbour."""
+    return Atoms("Si", [[5.0, 5.0, 5.0]], cell=[30.0, 30.0, 30.0], pbc=True)
+
+
+def corner() -> Atoms:
+    """Few atoms in one corner, so that most of four ranks have none."""
+    positions = [[1.0, 1.0, 1.0], [2.6, 1.2, 0.9], [1.3, 2.7, 1.4]]
+    return Atoms("OSiO", positions, cell=[40.0, 40.0, 40.0], pbc=(True, True, False))
+
+
+def data_file(atoms: Atoms, symbols: list[str], types: NDArray[np.int64]) -> str:
+    """A file for `read_data`, with ids from 1 in the order of `atoms`."""
+    (lx, _, _), (xy, ly, _), (xz, yz, lz) = atoms.cell.array.tolist()
+    lines = ["", f"{len(atoms)} atoms", f"{len(symbols)} atom types"]
+    lines += [f"0 {length!r} {axis}lo {axis}hi" for axis, length in zip("xyz", (lx, ly, lz), strict=True)]
+    lines += [f"{xy!r} {xz!r} {yz!r} xy xz yz", "", "Masses", ""]
+    lines += [f"{place} {float(Atoms(one).get_masses()[0])!r}" for place, one in enumerate(symbols, start=1)]
+    lines += ["", "Atoms # atomic", ""]
+    for number, (kind, position) in enumerate(zip(types, atoms.positions.tolist(), strict=True), start=1):
+        lines.append(f"{number} {kind} " + " ".join(repr(one) for one in position))
+    return "\n".join(lines) + "\n"
