@@ -42,7 +42,7 @@ SAID = """\
 compute e all pe/atom
 compute s all stress/atom NULL virial
 compute sum all reduce sum c_e c_s[1] c_s[2] c_s[3] c_s[4] c_s[5] c_s[6]
-thermo_style custom step pe press pxx pyy pzz pxy pxz pyz c_sum[*]
+thermo_style custom step pe ke etotal press pxx pyy pzz pxy pxz pyz c_sum[*]
 {course}
 print "$(pe:%.16g) $(pxx:%.16g) $(pyy:%.16g) $(pzz:%.16g) $(pxy:%.16g) $(pxz:%.16g) $(pyz:%.16g) $(vol:%.16g)" &
     file {name}.said
