@@ -58,7 +58,8 @@ class MLANetCalculator(Calculator):
         skin: Å. Neighbours are looked up within cutoff + skin, and again only when an atom has moved by more than
             skin/2 or anything else has changed. Results do not depend on it. For dynamics, 0.5 is a fair value.
         tabulated: read LEIGNN's radial filters from tables: faster where it has 64 or more radial functions.
-        kernels: "fused" (fastest), or "plain" torch; "auto" takes the fastest that is known to be so.
+        kernels: "native" (a whole step without torch, on a CPU: fastest), "fused", or "plain" torch; "auto" takes the
+            fastest that is known to be so.
         capture: on a GPU, record a step once and replay it as a CUDA graph (docs/decisions/0014): for dynamics of some
             thousand atoms with a skin. Where that cannot be done a warning says why, and steps are computed one by one.
         compiled: have torch compile the whole step, which takes a minute and pays in long runs, most for small cells.
@@ -228,7 +229,8 @@ class MLANetCalculator(Calculator):
             self.potential.domain = domain
             if self.parameters["tabulated"]:
                 self.potential.tabulated()
-            use_kernels(self.potential, self.parameters["kernels"])
+            whole = self.parameters["compiled"] or self.parameters["capture"]
+            use_kernels(self.potential, self.parameters["kernels"], inference=not whole)
         self._prepare_steps()
         self._lock = threading.RLock()
 

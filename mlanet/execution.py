@@ -25,13 +25,14 @@ class Execution:
     """Where and how a model computes; numbers are those of the same model but for rounding.
 
     - dtype: "float32" or "float64"; None keeps the model's · device: "cpu", "cuda" or "cuda:N"
-    - kernels: "auto", "plain" or "fused" (`mlanet.kernels`) · matmul: "float32" or "tf32" (`mlanet.precision`)
+    - kernels: "auto", "plain", "fused" or "native" (`mlanet.kernels`)
+    - matmul: "float32" or "tf32" (`mlanet.precision`)
     - compiled: whole steps by torch's compiler · capture: replay of a recorded step, on a GPU
     - tabulated: LEIGNN's radial filters from tables · skin: Å, of neighbour lists that serve for several steps
     - max_memory: GiB that a batch may need, or None
 
     Raises:
-        ConfigError: a precision that does not exist, or a skin that is no length.
+        ConfigError: a precision that does not exist, a skin that is no length, or two ways to compute a whole step.
     """
 
     dtype: str | None = None
@@ -47,6 +48,8 @@ class Execution:
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in PRECISIONS:
             raise ConfigError(f"dtype '{self.dtype}' is not supported; use {' or '.join(PRECISIONS)}")
+        if self.kernels == "native" and (self.compiled or self.capture):
+            raise ConfigError("kernels: native is a whole step already; leave out compiled and capture, or take fused")
         if not 0.0 <= self.skin < math.inf:
             raise ConfigError(f"skin must be zero or a positive number of Å, got {self.skin}")
 
@@ -77,11 +80,12 @@ class Execution:
         potential = copied(model) if isinstance(model, Potential) else load_model(model_path(model))
         if not trained:
             potential.requires_grad_(False)
-        return self.placed(potential.eval())
+        return self.placed(potential.eval(), inference=True)
 
-    def placed(self, potential: Potential) -> Potential:
+    def placed(self, potential: Potential, *, inference: bool = False) -> Potential:
         """The potential itself, in the mode that it is in: moved, in this precision, with these tables and kernels.
 
+        inference: whether it only answers, so that kernels without gradients of weights may serve
         Raises:
             ConfigError, KernelError: as `resolve`.
         """
@@ -91,4 +95,6 @@ class Execution:
         from mlanet.kernels import use_kernels
 
         potential = moved(potential, None if self.dtype is None else getattr(torch, self.dtype), self.device)
-        return use_kernels(potential.tabulated() if self.tabulated else potential, self.kernels)
+        ready = potential.tabulated() if self.tabulated else potential
+        # Steps that torch compiles or records are torch's own.
+        return use_kernels(ready, self.kernels, inference=inference and not (self.compiled or self.capture))

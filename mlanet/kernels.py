@@ -15,16 +15,21 @@ from mlanet.agreement import TOLERANCE, disagreement, excess, smallest_gradient
 from mlanet.ambient import usual_torch
 from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError, KernelError, MLANetError
-from mlanet.graph import AtomicGraph, batch_graphs
+from mlanet.graph import AtomicGraph, Prediction, batch_graphs
+from mlanet.native.answers import NativeAnswers
+from mlanet.native.export import obstacle as native_obstacle
 from mlanet.ops.segment import segment_sum
 from mlanet.potential import Potential
+
+NATIVE = "native"
+"""The kernels that are a whole step without torch, for inference."""
 
 _compared: set[object] = set()
 """Configuration, precision and device of potentials whose fused kernels were compared in this process."""
 
 
 @usual_torch()
-def use_kernels(potential: Potential, kernels: str) -> Potential:
+def use_kernels(potential: Potential, kernels: str, inference: bool = False) -> Potential:
     """The potential with its kernels chosen; fast ones are compared with the plain ones before they are used.
 
     Compared are energy, forces, stress, and the gradients of a loss on all three with respect to every weight, on
@@ -34,13 +39,19 @@ def use_kernels(potential: Potential, kernels: str) -> Potential:
         potential: is changed.
         kernels: "plain", "fused", or "auto": fused on a CPU where model and machine have them, else plain, with a
             warning if kernels that the model has cannot be used. Those for GPUs have been proven in
-            Triton's interpreter and never been timed, so they are used only if asked for.
+            Triton's interpreter and never been timed, so they are used only if asked for. For inference there is
+            "native" too, a whole step without torch (`mlanet.native`), and "auto" takes it on a CPU where it can.
+        inference: whether the potential only answers, as it stands; compared are then its answers alone.
     Raises:
         ConfigError: kernels that the model has not, or that give other numbers.
         KernelError: they cannot be made here.
     """
+    if kernels == NATIVE:
+        return _native(potential)
     if kernels == "auto":
-        return _best(potential)
+        if not inference or not _quietly_native(potential):
+            _best(potential)
+        return potential
     potential.with_kernels(kernels)
     if kernels == "fused":
         try:
@@ -54,6 +65,68 @@ def use_kernels(potential: Potential, kernels: str) -> Potential:
             potential.with_kernels("plain")
             raise KernelError(f"kernels: {kernels} fail here: {type(error).__name__}: {error}") from error
     return potential
+
+
+def _native(potential: Potential) -> Potential:
+    """Answered by the native engine."""
+    found = native_obstacle(potential) or ("" if potential.device.type == "cpu" else "the engine is for CPUs")
+    if found:
+        raise ConfigError(f"kernels: {NATIVE}: {found}")
+    potential.with_kernels("plain")
+    try:
+        answers = NativeAnswers(potential)
+        subject = (potential.model.config, potential.dtype, NATIVE)
+        if subject not in _compared:
+            _compare_answers(potential, answers)
+            _compared.add(subject)
+    except MLANetError:
+        raise
+    except Exception as error:  # whatever a compiler raises
+        raise KernelError(f"kernels: {NATIVE} fails here: {type(error).__name__}: {error}") from error
+    potential.answered_by = answers
+    return potential
+
+
+def _quietly_native(potential: Potential) -> bool:
+    """Whether the native engine answers now; a warning where it knows the model and cannot be used all the same.
+
+    It has no gradients of weights, so whoever may want these gets the other fast kernels beneath it.
+    """
+    if potential.training or potential.device.type != "cpu" or native_obstacle(potential):
+        return False
+    if any(one.requires_grad for one in potential.parameters()):
+        return False
+    try:
+        _native(potential)
+    except MLANetError as error:
+        warnings.warn(f"computing without the native engine: {error}", stacklevel=4)
+        return False
+    return True
+
+
+def _compare_answers(potential: Potential, answers: NativeAnswers) -> None:
+    """Raise if these and the plain answers differ."""
+    graph = _sample(potential)
+    found, plain = _results(potential, graph, answers(graph)), _results(potential, graph, potential(graph))
+    pairs = [(name, other, one) for (name, one), (_, other) in zip(plain, found, strict=True)]
+    least, tolerance = smallest_gradient([one for name, one in plain if name != "energy"]), TOLERANCE[potential.dtype]
+    apart = disagreement(pairs, tolerance, least)
+    if apart and potential.dtype != torch.float64:
+        exact = copy.deepcopy(potential).to(dtype=torch.float64).with_kernels("plain")
+        right = _results(exact, graph, exact(graph.to(dtype=torch.float64)))
+        apart = excess(pairs, [one for _, one in right], tolerance, least)
+    if apart:
+        raise ConfigError(
+            f"kernels: {NATIVE} gives other numbers than plain: {apart}. Please report this, and use plain"
+        )
+
+
+def _results(potential: Potential, graph: AtomicGraph, found: Prediction) -> list[tuple[str, Tensor]]:
+    """Energy above the references, forces and stress, and what else the potential predicts."""
+    references = potential.references[potential.species_index[graph.numbers]]
+    energy = found.energy - segment_sum(references, graph.structure, graph.n_structures)
+    more = [(one.name, getattr(found, one.name).nan_to_num()) for one in potential.quantities if one.optional]
+    return [("energy", energy), ("forces", found.forces), ("stress", found.stress.nan_to_num()), *more]
 
 
 def _best(potential: Potential) -> Potential:
@@ -103,19 +176,14 @@ def _answers(potential: Potential) -> list[tuple[str, Tensor]]:
     try:
         with torch.enable_grad():
             graph = _sample(potential)
-            found = potential(graph)
-            references = potential.references[potential.species_index[graph.numbers]]
-            energy = found.energy - segment_sum(references, graph.structure, graph.n_structures)
-            stress = found.stress.nan_to_num()
-            more = [(one.name, getattr(found, one.name).nan_to_num()) for one in potential.quantities if one.optional]
-            loss = energy.sum() + _some_of(found.forces) + _some_of(stress)
-            loss = sum((_some_of(one) for _, one in more), loss)
+            results = _results(potential, graph, potential(graph))
+            (_, energy), *others = results
+            loss = sum((_some_of(one) for _, one in others), energy.sum())
             named = [(name, one) for name, one in potential.named_parameters() if one.requires_grad]
             weights = [one for _, one in named]
             slopes = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True) if weights else ()
     finally:
         potential.train(was_training)
-    results = [("energy", energy), ("forces", found.forces), ("stress", stress), *more]
     gradients = [(f"the gradient of {name}", slope) for (name, _), slope in zip(named, slopes, strict=True)]
     return [(name, one.detach()) for name, one in [*results, *gradients]]
 

@@ -46,6 +46,8 @@ class Potential(nn.Module):
     Attributes:
         domain: what is known of where it can be trusted, or None; saved with the weights (`mlanet.limits`).
         watched: whether predictions carry `features` even without a domain.
+        answered_by: another way to compute answers in evaluation mode, of graphs that are supported, where the weights
+            are and in their precision; told whether `features` are wanted. It is dropped as soon as weights may change.
     """
 
     references: Tensor
@@ -59,6 +61,7 @@ class Potential(nn.Module):
         self.matmul = "float32"
         self.domain: Domain | None = None
         self.watched = False
+        self.answered_by: Callable[[AtomicGraph, bool], Prediction] | None = None
         self._spoke_of_charge = False
         index = torch.full((256,), -1, dtype=torch.int64)
         index[list(statistics.species)] = torch.arange(len(statistics.species))
@@ -115,7 +118,10 @@ class Potential(nn.Module):
         if graph.charge.device.type == "cpu":
             self.mention_ignored_charge(float(graph.charge[graph.charge.abs().argmax()]))
         with usual_torch(), matrix_products(self.matmul):
-            return self.answer(graph.ordinary().to(self.device, self.dtype))
+            here = graph.ordinary().to(self.device, self.dtype)
+            if self.answered_by is not None and not self.training:
+                return self.answered_by(here, self.domain is not None or self.watched)
+            return self.answer(here)
 
     def answer(self, graph: AtomicGraph) -> Prediction:
         """`forward` of a graph that is known to be supported and is where the weights are, in their precision."""
@@ -132,7 +138,20 @@ class Potential(nn.Module):
             ConfigError: a model whose filters have no table form.
         """
         self.model.tabulate()
+        self.answered_by = None
         return self.eval()
+
+    def train(self, mode: bool = True) -> Potential:
+        """Training or evaluation mode; what answers in the place of the weights is dropped where they may change."""
+        if mode:
+            self.answered_by = None
+        super().train(mode)
+        return self
+
+    def load_state_dict(self, *arguments: Any, **named: Any) -> Any:
+        """Other weights, which answer for themselves."""
+        self.answered_by = None
+        return super().load_state_dict(*arguments, **named)
 
     def with_kernels(self, kernels: str) -> Potential:
         """Itself, its messages computed in `plain` torch or by `fused` kernels (docs/models/mlanet.md).
@@ -141,6 +160,7 @@ class Potential(nn.Module):
             ConfigError: a model or configuration that has only one way.
         """
         self.model.use_kernels(kernels_called(kernels))
+        self.answered_by = None
         return self
 
     def kernels_obstacle(self) -> str:
@@ -235,6 +255,7 @@ class Potential(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Potential:
         """`to`, `float`, `double`, `cuda`: move everything, but never round the references to float32."""
+        self.answered_by = None
         with usual_torch():
             super()._apply(fn, recurse)
             self._restore_constants()

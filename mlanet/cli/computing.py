@@ -21,6 +21,7 @@ class Kernel(enum.StrEnum):
     auto = "auto"
     plain = "plain"
     fused = "fused"
+    native = "native"
 
 
 class Digits(enum.StrEnum):
@@ -53,7 +54,9 @@ OPTIONS: dict[str, Any] = {
     "tabulated": _flag("--tabulated", "Tables for LEIGNN's radial filters."),
     "dtype": _option(Precision | None, "Precision; the model's own if not given."),
     "device": _option(str, "cpu, cuda or cuda:N."),
-    "kernels": _option(Kernel, "fused (C++, compiled once) or plain (torch); auto takes the fastest."),
+    "kernels": _option(
+        Kernel, "native (whole steps in C++), fused (C++, compiled once) or plain (torch); auto takes the fastest."
+    ),
     "capture": _flag("--capture", "On a GPU: record a step once and replay it, as a CUDA graph."),
     "compiled": _flag("--compile", "Compile the whole step, which takes a minute; for long runs."),
     "matmul": _option(Digits, "Matrix products in fewer digits: tf32 (NVIDIA GPUs); what it costs is said."),

@@ -16,6 +16,7 @@ from mlanet.cli import (
     doctor,
     evaluate,
     exfoliate,
+    export,
     finetune,
     info,
     lammps,
@@ -70,6 +71,7 @@ app.command("eos", rich_help_panel="Use a model")(properties.eos)
 app.command("elastic", rich_help_panel="Use a model")(properties.elastic)
 app.command("phonon", rich_help_panel="Use a model")(properties.phonon)
 app.command("exfoliate", rich_help_panel="Use a model")(exfoliate.exfoliate)
+app.add_typer(export.app, name="export", rich_help_panel="Use a model")
 app.command("check", rich_help_panel="Use a model")(check.check)
 app.command("info", rich_help_panel="Use a model")(info.info)
 app.command("train", rich_help_panel="Make a model")(train.train)

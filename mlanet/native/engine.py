@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ class Answer:
 
 
 class Engine:
-    """A model from a native file, ready to compute.
+    """A model from a native file, ready to compute; threads of Python take turns.
 
     Args:
         model: a path, or the bytes of a file.
@@ -77,7 +78,9 @@ class Engine:
         KernelError: it cannot be compiled here.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | bytes, *, precision: str | None = None, threads: int = 1) -> None:
+    def __init__(
+        self, model: str | os.PathLike[str] | bytes, *, precision: str | None = None, threads: int = 1
+    ) -> None:
         data, name = (model, "") if isinstance(model, bytes) else (_bytes(model), f"{os.fspath(model)}: ")
         try:
             self.header = read_header(data)
@@ -89,12 +92,12 @@ class Engine:
             raise ConfigError(f"precision '{self.precision}' is not supported; use {' or '.join(REALS)}")
         if l_max not in (1, 2, 3):
             raise CheckpointError(f"{name}the header has l_max {l_max}, expected 1, 2 or 3")
-        self._data = data
-        self._library, error = _library(l_max, self.precision), ctypes.create_string_buffer(ROOM)
-        words = (data, len(data), 1 + list(REALS).index(self.precision), error, ROOM)
+        self._data, self._turn = data, threading.Lock()
+        self._library, complaint = _library(l_max, self.precision), ctypes.create_string_buffer(ROOM)
+        words = (data, len(data), 1 + list(REALS).index(self.precision), complaint, ROOM)
         self._engine = self._library.mlanet_engine_read(*words)
         if not self._engine:
-            raise CheckpointError(f"{name}{error.value.decode(errors='replace')}")
+            raise CheckpointError(f"{name}{complaint.value.decode(errors='replace')}")
         self.threads = threads
         self.feature_width = int(self._library.mlanet_engine_feature_width(self._engine))
         self.largest_width = int(self._library.mlanet_engine_largest_width(self._engine))
@@ -152,7 +155,9 @@ class Engine:
         passes = [_Pass() if one is None else _Pass(_on_rows(one, n_total)) for one in (forward, reverse)]
         threads = min(self.threads, max(1, n_local))
         call = self._library.mlanet_engine_compute
-        if not call(self._engine, ctypes.byref(given), threads, *passes, ctypes.byref(found), error, ROOM):
+        with self._turn:
+            done = call(self._engine, ctypes.byref(given), threads, *passes, ctypes.byref(found), error, ROOM)
+        if not done:
             raise GeometryError(error.value.decode(errors="replace"))
         virial = np.array(found.virial).reshape(3, 3)
         return Answer(found.energy, atomic, forces, virial, virials, features)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mlanet.ambient import usual_torch
 from mlanet.checkpoint import copied
 from mlanet.config import to_data
+from mlanet.crowding import NEAREST
 from mlanet.errors import CheckpointError, ConfigError
 from mlanet.files import write_whole
 from mlanet.graph import AtomicGraph
@@ -25,9 +24,7 @@ from mlanet.models.mlanet import MLANet, MLANetConfig
 from mlanet.native.file import pack
 from mlanet.nn.dual_path import InteractionLayer
 from mlanet.nn.floor import SLACK, STIFFNESS, WIDTH, DistanceFloor
-from mlanet.nn.pooling import LocalPooling
 from mlanet.nn.radial import RadialMLP
-from mlanet.crowding import NEAREST
 from mlanet.ops.cpp.calls import MAX_DEPTH
 from mlanet.ops.node_product.reference import terms
 from mlanet.ops.tensor_product import couplings
@@ -204,7 +201,8 @@ def _readout(model: MLANet) -> Tensors:
 
 def _ends(model: MLANet) -> tuple[nn.Linear, nn.Linear]:
     """Both layers of the read-out of each atom."""
-    readout = model.pooling.readout  # type: ignore[union-attr]
+    readout = getattr(model.pooling, "readout", None)
+    assert isinstance(readout, nn.Sequential)
     first, last = readout[0], readout[-1]
     assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
     return first, last

@@ -20,5 +20,5 @@ def open_model(model: str, execution: Execution | None = None, tell: Callable[[s
         CheckpointError, ConfigError, KernelError: as `Execution.resolve`.
     """
     execution = execution or Execution()
-    potential = execution.resolve(model)
+    potential = execution.resolve(model, trained=False)
     return use_matmul(potential, execution.matmul, lambda found: tell(str(found)))

@@ -66,9 +66,7 @@ def compiler() -> tuple[str, ...]:
     )
 
 
-def _made(
-    found: tuple[str, ...], source: Path, macros: tuple[str, ...], place: Path | None, name: str
-) -> bytes:
+def _made(found: tuple[str, ...], source: Path, macros: tuple[str, ...], place: Path | None, name: str) -> bytes:
     """The library, from the compiler, or from another process that compiled it while we waited."""
     known = None if place is None else cache.read(place, name)
     with cache.building(place, name, PATIENCE) as folder:

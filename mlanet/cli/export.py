@@ -1,0 +1,38 @@
+"""`mlanet export`: models for programs that know nothing of Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlanet.cli.computing import Precision
+from mlanet.cli.output import Json, note, print_json, print_pairs
+
+app = typer.Typer(help="Write a model for programs without Python.", no_args_is_help=True)
+
+
+@app.callback()
+def export() -> None:
+    """Write a model for programs without Python."""
+
+
+@app.command("native")
+def native(
+    model: Annotated[str, typer.Argument(help="A packaged model or a model file.", metavar="MODEL")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file, e.g. NAME.mlanet.")],
+    dtype: Annotated[Precision | None, typer.Option(help="Precision; the model's own if not given.")] = None,
+    json: Json = False,
+) -> None:
+    """Write MODEL as a flat file for the native engine: C++ without torch, inside other programs (docs/native.md).
+
+    What the engine says is compared with the model before anything is written, where there is a C++ compiler.
+    """
+    from mlanet.workflows.export import export as run
+
+    found = run(model, output, None if dtype is None else dtype.value, note)
+    if json:
+        print_json(found)
+        return
+    print_pairs(f"{output} is written", [(key, str(value)) for key, value in found.items()])

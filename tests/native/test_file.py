@@ -1,0 +1,177 @@
+"""Native model files: what is written is read; what is damaged, by accident or on purpose, is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from native_systems import potential
+
+from mlanet.errors import CheckpointError, ConfigError, GeometryError
+from mlanet.native import Engine
+from mlanet.native.engine import SOURCES
+from mlanet.native.export import export_native, native_bytes
+from mlanet.native.file import sealed
+
+SMALL = {"irreps": "4x0e+4x1o", "layers": 1, "heads": 2, "key_dim": 2, "hidden": 4, "gate_channels": 1}
+
+
+@pytest.fixture(scope="module")
+def whole() -> bytes:
+    """A small model with most of what there can be."""
+    return native_bytes(potential("mlanet_l1", **SMALL, message="full", bonded="learned", bond_functions=2))
+
+
+def parts(data: bytes) -> tuple[dict[str, Any], int]:
+    """The header, and where it ends."""
+    (length,) = struct.unpack_from("<Q", data, 16)
+    return json.loads(data[24 : 24 + length]), 24 + length
+
+
+def changed(data: bytes, **settings: Any) -> bytes:
+    """The same with other settings in its header, everything else in place; checksum and lengths are right."""
+    header, end = parts(data)
+    header["settings"] |= settings
+    text = json.dumps(header).encode()
+    tensors = data[-(-end // 64) * 64 :]
+    return sealed(data[:16] + struct.pack("<Q", len(text)) + text + bytes(-(24 + len(text)) % 64) + tensors)
+
+
+def answers(data: bytes) -> bool:
+    """Whether the file opens; then it has to compute as well."""
+    try:
+        engine = Engine(data)
+    except (CheckpointError, ConfigError):
+        return False
+    vector = [0.3, 0.4, 1.0]
+    with contextlib.suppress(GeometryError):
+        engine.compute([0, 0], [0, 1, 2], [1, 0], [vector, [-one for one in vector]])
+    return True
+
+
+def test_a_file_is_written_whole_and_read(tmp_path: Path, whole: bytes) -> None:
+    """By path; the header says what it is."""
+    subject = potential("mlanet_l1", **SMALL)
+    export_native(subject, tmp_path / "one.mlanet", "0123")
+    engine = Engine(tmp_path / "one.mlanet")
+    assert (engine.cutoff, engine.species, engine.header["digest"]) == (5.0, (1, 6, 8), "0123")
+    assert [one.name for one in tmp_path.iterdir()] == ["one.mlanet"]
+    with pytest.raises(CheckpointError, match=r"none\.mlanet: No such file"):
+        Engine(tmp_path / "none.mlanet")
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        export_native(subject, tmp_path)
+    with pytest.raises(ConfigError, match="precision 'half'"):
+        Engine(whole, precision="half")
+
+
+def test_every_flipped_byte_is_found(whole: bytes) -> None:
+    """Whatever byte it is."""
+    for place in range(0, len(whole), 1 + len(whole) // 60):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x10
+        with pytest.raises(CheckpointError):
+            Engine(bytes(damaged))
+
+
+def test_cut_files_are_refused(whole: bytes) -> None:
+    """At any length, with a checksum that fits too."""
+    for size in range(0, len(whole) - 64, 1 + len(whole) // 60):
+        for data in (whole[:size], sealed(whole[:size]) if size >= 24 else b""):
+            with pytest.raises(CheckpointError):
+                Engine(data)
+
+
+def test_hostile_headers_do_not_crash(whole: bytes) -> None:
+    """Bytes of the header changed, with a checksum that fits: refused, or a model that computes."""
+    _, end = parts(whole)
+    degree = whole.index(b'"l_max": ')  # another one would be compiled first
+    found = set()
+    for place in set(range(0, end, 1 + end // 150)) - set(range(degree, degree + 11)):
+        damaged = bytearray(whole)
+        damaged[place] ^= (0x01, 0x10, 0x80)[place % 3]
+        found.add(answers(sealed(bytes(damaged))))
+    assert found == {True, False}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"channels": 8},
+        {"channels": 4096, "heads": 1024},
+        {"channels": 1e30},
+        {"channels": -4},
+        {"channels": 4.5},
+        {"layers": 2},
+        {"layers": 2**62},
+        {"heads": 3},
+        {"hidden": 8192},
+        {"radial_hidden": [8192] * 3},
+        {"radial_hidden": [1] * 1000},
+        {"radial_functions": 512},
+        {"message": "heavy"},
+        {"combine": "sum"},
+        {"l_max": 7},
+        {"mean_neighbors": 0},
+        {"pooling_bound": -1.0},
+        {"gate_channels": 3},
+        {"bond_functions": None},
+    ],
+    ids=str,
+)
+def test_settings_that_do_not_fit_are_refused(whole: bytes, settings: dict[str, Any]) -> None:
+    """Huge counts, wrong shapes, wrong kinds: by name, before anything is built."""
+    assert answers(changed(whole))
+    with pytest.raises(CheckpointError):
+        Engine(changed(whole, **settings))
+
+
+def test_tensors_that_lie_are_refused(whole: bytes) -> None:
+    """Outside of the file, not aligned, with products of axes that overflow, of unknown types, twice; NaN in them."""
+    header, end = parts(whole)
+    first = next(k for k, one in enumerate(header["tensors"]) if one["name"] == "sender")
+    lies: list[dict[str, Any]] = [
+        {"offset": 2**40},
+        {"offset": 8},
+        {"offset": -64},
+        {"shape": [2**31, 2**31, 2**31, 2**31]},
+        {"shape": [3, -4]},
+        {"shape": [1] * 9},
+        {"shape": [4, 3]},
+        {"type": "float16"},
+        {"type": "int32"},
+        {"name": "embedding"},
+        {"name": None},
+    ]
+    for lie in lies:
+        tensors = [one | lie if k == first else one for k, one in enumerate(header["tensors"])]
+        text = json.dumps({**header, "tensors": tensors}).encode()
+        data = whole[:16] + struct.pack("<Q", len(text)) + text + bytes(-(24 + len(text)) % 64)
+        with pytest.raises(CheckpointError):
+            Engine(sealed(data + whole[-(-end // 64) * 64 :]))
+    place = -(-end // 64) * 64 + header["tensors"][first]["offset"]
+    with pytest.raises(CheckpointError, match="'sender' holds NaN or infinity"):
+        Engine(sealed(whole[:place] + np.float64(np.nan).tobytes() + whole[place + 8 :]))
+
+
+@pytest.mark.slow
+def test_hostile_files_under_sanitizers(tmp_path: Path, whole: bytes) -> None:
+    """No access out of bounds and nothing undefined, whatever the file says."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    (tmp_path / "one.mlanet").write_bytes(whole)
+    flags = ["-std=c++17", "-O1", "-g", "-march=native", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    macros = ["-DMLANET_REAL=double", "-DMLANET_DEGREE=1", f"-I{SOURCES}"]
+    source = str(Path(__file__).parent / "fuzz.cpp")
+    subprocess.run([compiler, *flags, *macros, source, "-o", str(tmp_path / "fuzz")], check=True)
+    done = subprocess.run(
+        [tmp_path / "fuzz", tmp_path / "one.mlanet", "3"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
