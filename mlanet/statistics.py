@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ class Statistics:
 
     >>> Statistics.unit((1, 8)).references
     (0.0, 0.0)
+    >>> hash(Statistics.unit((1, 8))) == hash(Statistics.unit((1, 8)))
+    True
     """
 
     species: tuple[int, ...]
@@ -53,6 +56,15 @@ class Statistics:
             raise ValueError(f"crowding must have {n} entries, one per element, and needs wall")
         if self.mean_neighbors <= 0:
             raise ValueError(f"mean_neighbors must be positive, got {self.mean_neighbors}")
+
+    def __hash__(self) -> int:
+        """Of the numbers, once: tables of 89 elements are asked for by what is kept for them, several times a step."""
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        tables = (self.closest, self.wall, self.crowding)
+        return hash((self.species, self.references, self.scale, self.mean_neighbors, self.stress_scale, *tables))
 
     @property
     def problem(self) -> str:
