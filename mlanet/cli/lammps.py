@@ -85,7 +85,7 @@ def build(
     from mlanet.lammps.build import Only, build_plugin
     from mlanet.lammps.model import write_model
 
-    written = write_model(model, output, None if dtype is None else dtype.value)
+    written = write_model(model, output, None if dtype is None else dtype.value, note)
     only = Only(written.precision, written.l_max) if alone else None
     plugin = build_plugin(output, source, mpi, only, processor)
     lines = [f"plugin load {plugin}", "pair_style mlanet", f"pair_coeff * * {written.name} {written.example}"]

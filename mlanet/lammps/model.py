@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from ase.data import chemical_symbols
 
-from mlanet.checkpoint import model_path
-from mlanet.execution import Execution
-from mlanet.native.export import export_native
+from mlanet.checkpoint import model_path, read_model_header
+from mlanet.workflows.export import export
 
 
 class Written(NamedTuple):
@@ -23,18 +22,17 @@ class Written(NamedTuple):
     example: str
 
 
-def write_model(model: str | os.PathLike[str], folder: Path, dtype: str | None = None) -> Written:
+def write_model(model: str, folder: Path, dtype: str | None = None, tell: Callable[[str], None] = print) -> Written:
     """A model as `NAME.mlanet` in a folder, which is made if it is not there.
 
     Raises:
-        CheckpointError: no such model, or a file that cannot be written; ConfigError: one without a native form.
+        CheckpointError, ConfigError, OutputError: as `export`.
     """
-    potential = Execution(dtype).resolve(model, trained=False)
     folder.mkdir(parents=True, exist_ok=True)
     name = model_path(model).stem
     path = folder / f"{name}.mlanet"
-    export_native(potential, path)
-    symbols = [chemical_symbols[one] for one in potential.species]
+    precision = export(model, path, dtype, tell)["precision"]
+    header = read_model_header(model_path(model))
+    symbols = [chemical_symbols[one] for one in header.statistics.species]
     example = "Si O" if {"Si", "O"} <= set(symbols) else " ".join(symbols[:2])
-    precision = str(potential.dtype).removeprefix("torch.")
-    return Written(path, name, precision, potential.model.config.l_max, example)
+    return Written(path, name, str(precision), header.config.l_max, example)
