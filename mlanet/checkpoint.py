@@ -250,11 +250,7 @@ def copied(potential: Potential) -> Potential:
     if not isinstance(potential.model.config, ModelConfig):
         return copy.deepcopy(potential).eval()
     found = rebuilt(potential.model.config, potential.statistics, potential.state_dict())
-    found.domain = potential.domain
-    constants = dict(potential.named_buffers())
-    for name, one in found.named_buffers():  # tables that were rounded with the weights once stay as they are
-        if name in constants and constants[name].shape == one.shape:
-            one.copy_(constants[name])
+    found.take(potential)
     return found.with_kernels(potential.model.kernels)
 
 

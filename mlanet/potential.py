@@ -107,6 +107,14 @@ class Potential(nn.Module):
         """Where the weights are."""
         return self.species_index.device
 
+    @torch.no_grad()
+    def take(self, other: Potential) -> None:
+        """What weights do not hold: another's domain, and its tables, which may have been rounded with its weights."""
+        self.domain = other.domain
+        tables = dict(other.named_buffers())
+        for name, one in self.named_buffers():
+            one.copy_(tables.get(name, one))
+
     def forward(self, graph: AtomicGraph) -> Prediction:
         """Energy, forces and stress of a batch.
 

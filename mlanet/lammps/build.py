@@ -100,9 +100,9 @@ def mpi_headers(prefix: Path | None, headers: Path) -> Path:
         places = [prefix / "include", prefix]
     else:
         packaged = mpi_file("mpi.h")
-        system = ["/usr/include", "/usr/local/include", *Path("/usr/lib").glob("*/openmpi/include")]
-        system += [*Path("/usr/include").glob("*/mpi*"), "/usr/lib64/mpi/gcc/openmpi/include"]
-        places = [*([packaged.parent] if packaged else []), *(Path(one) for one in system), headers / "STUBS"]
+        system = [Path("/usr/include"), Path("/usr/local/include"), *Path("/usr/include").glob("*/mpi*")]
+        system += [*Path("/usr/lib").glob("*/openmpi/include"), Path("/usr/lib64/mpi/gcc/openmpi/include")]
+        places = [*([packaged.parent] if packaged else []), *system, headers / "STUBS"]
     for one in places:
         if (one / "mpi.h").is_file():
             return one
