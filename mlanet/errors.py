@@ -67,3 +67,7 @@ class DivergedError(MLANetError):
 
 class KernelError(MLANetError):
     """Fast kernels that cannot be made or used on this machine; the plain computation always can."""
+
+
+class EngineError(MLANetError):
+    """A simulation program, such as LAMMPS, that refuses its input or stops."""

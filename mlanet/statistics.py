@@ -43,10 +43,6 @@ class Statistics:
     wall: tuple[tuple[float, ...], ...] = ()
     crowding: tuple[float, ...] = ()
 
-    def __hash__(self) -> int:
-        """Of what tells models apart: the tables of 89 elements hold 16 000 numbers, and a step asks three times."""
-        return hash((self.species, self.references, self.scale))
-
     def __post_init__(self) -> None:
         if list(self.species) != sorted(set(self.species)) or not self.species:
             raise ValueError(f"species must be ascending and unique, got {self.species}")

@@ -348,3 +348,15 @@ def _sign(path: Path, kind: str, header: str, tensors: dict[str, torch.Tensor]) 
 
     blank = safetensors.torch.save(tensors, {"mlanet": kind, "header": header, "sha256": "0" * 64})
     path.write_bytes(blank.replace(b"0" * 64, hashlib.sha256(blank).hexdigest().encode(), 1))
+
+
+def test_a_copy_of_a_wider_model_says_the_same_to_the_last_bit() -> None:
+    """Its constants are those of float64 too, whatever precision the weights had."""
+    from ase.build import bulk
+
+    from mlanet.checkpoint import copied, load_model, model_path, moved
+    from mlanet.data.atoms import to_graph
+
+    wide = moved(load_model(model_path("universal")), torch.float64, "cpu")
+    graph = to_graph(bulk("Si"), wide.cutoff)
+    assert torch.equal(copied(wide)(graph).energy, wide(graph).energy)

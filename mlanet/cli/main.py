@@ -20,6 +20,7 @@ from mlanet.cli import (
     export,
     finetune,
     info,
+    lammps,
     md,
     neb,
     output,
@@ -83,6 +84,7 @@ app.command("calibrate", rich_help_panel="Make a model")(calibrate.calibrate)
 app.command("select", rich_help_panel="Make a model")(select.select)
 app.command("distill", rich_help_panel="Make a model")(distill.distill)
 app.command("sweep", rich_help_panel="Make a model")(sweep.sweep)
+app.add_typer(lammps.app, name="lammps", rich_help_panel="Use a model")
 app.add_typer(data.app, name="data", rich_help_panel="Make a model")
 app.command("presets", rich_help_panel="Make a model")(presets.presets)
 app.add_typer(profile.app, name="profile", rich_help_panel="This installation")

@@ -1,0 +1,75 @@
+// pair_style mlanet: a model of mlanet in LAMMPS, without Python and torch; see docs/lammps.md.
+//
+//     pair_style mlanet [float32 | float64] [threads N]
+//     pair_coeff * * MODEL Si O …        one element for each atom type, NULL for types of other styles
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../../native/cpp/engine.hpp"
+#include "pair.h"
+
+namespace LAMMPS_NS {
+
+class PairMLANet : public Pair {
+  public:
+    explicit PairMLANet(LAMMPS* lmp);
+    ~PairMLANet() override;
+
+    void settings(int argc, char** argv) override;
+    void coeff(int argc, char** argv) override;
+    void init_style() override;
+    double init_one(int, int) override;
+    void compute(int eflag, int vflag) override;
+    double memory_usage() override;
+    void* extract(const char* name, int& dimension) override;
+
+    int pack_forward_comm(int count, int* atoms, double* buffer, int, int*) override;
+    void unpack_forward_comm(int count, int first, double* buffer) override;
+    int pack_reverse_comm(int count, int first, double* buffer) override;
+    void unpack_reverse_comm(int count, int* atoms, double* buffer) override;
+
+  private:
+    // The engine's view of the other ranks.
+    struct Ranks final : mlanet::Exchange {
+        PairMLANet* pair;
+        explicit Ranks(PairMLANet* one) : pair(one) {}
+        void forward(float* rows, int64_t width) override { pair->pass(rows, width, sizeof(float), true); }
+        void forward(double* rows, int64_t width) override { pair->pass(rows, width, sizeof(double), true); }
+        void reverse(float* rows, int64_t width) override { pair->pass(rows, width, sizeof(float), false); }
+        void reverse(double* rows, int64_t width) override { pair->pass(rows, width, sizeof(double), false); }
+    };
+
+    static constexpr int LEAST = 64;  // doubles per atom and message that a hybrid style makes room for
+
+    std::unique_ptr<mlanet::Engine> engine_;
+    mlanet::Precision precision_ = mlanet::Precision::stored;
+    int threads_ = 1;
+    double cutoff_ = 0;
+    std::vector<int> species_;  // by atom type from 1: place in Engine::species, or -1 for NULL
+
+    // One step: atoms that the model sees, local ones first, and their pairs.
+    std::vector<int32_t> place_, kind_;  // of all atoms of this rank: place among those, or -1 · of those: species
+    std::vector<int64_t> start_, neighbor_;
+    std::vector<double> vectors_, forces_, energies_, virials_;
+    int64_t n_local_ = 0, n_total_ = 0;
+
+    // What messages between ranks carry meanwhile: rows of numbers by place, columns from `from_` on.
+    char* rows_ = nullptr;
+    int64_t row_ = 0, from_ = 0, size_ = 0;  // bytes of a row, where the part begins, how long it is
+    bool double_ = false;
+
+    std::vector<char> read_model(const std::string& name) const;
+    [[noreturn]] void refuse_elements(const std::string& name) const;
+    void place_atoms();
+    void find_pairs();
+    void add_answer(const mlanet::Answer& answer);
+
+    void pass(void* rows, int64_t width, size_t number, bool forward);
+    int64_t slots() const { return (size_ + 7) / 8; }  // doubles of LAMMPS' buffers that one row's part takes
+    template <class T> void add(char* to, const char* from) const;
+};
+
+}  // namespace LAMMPS_NS

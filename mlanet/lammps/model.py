@@ -1,0 +1,38 @@
+"""A model's file for the compiled pair style."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ase.data import chemical_symbols
+
+from mlanet.checkpoint import model_path, read_model_header
+from mlanet.workflows.export import export
+
+
+class Written(NamedTuple):
+    """A file that was written, and what to write behind `pair_coeff * *`."""
+
+    path: Path
+    name: str
+    precision: str
+    l_max: int
+    example: str
+
+
+def write_model(model: str, folder: Path, dtype: str | None = None, tell: Callable[[str], None] = print) -> Written:
+    """A model as `NAME.mlanet` in a folder, which is made if it is not there.
+
+    Raises:
+        CheckpointError, ConfigError, OutputError: as `export`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = model_path(model).stem
+    path = folder / f"{name}.mlanet"
+    precision = export(model, path, dtype, tell)["precision"]
+    header = read_model_header(model_path(model))
+    symbols = [chemical_symbols[one] for one in header.statistics.species]
+    example = "Si O" if {"Si", "O"} <= set(symbols) else " ".join(symbols[:2])
+    return Written(path, name, str(precision), header.config.l_max, example)
