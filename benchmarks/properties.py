@@ -29,7 +29,7 @@ from mlanet.distill.teacher import Teacher
 from mlanet.errors import MLANetError
 from mlanet.files import append_whole, write_whole
 from mlanet.properties import elasticity
-from mlanet.properties.rest import Rest
+from mlanet.properties.rest import Rest, at_rest
 
 MODULI = {"bulk": "bulk_modulus_vrh", "shear": "shear_modulus_vrh"}
 
@@ -90,7 +90,10 @@ def measure(word: str, given: Sequence[tuple[str, Atoms, dict[str, float]]], fol
             atoms.calc = calculator = OfTeacher(model)
             row: dict[str, Any] = {"crystal": crystal, "reference": reference, "atoms": len(atoms)}
             try:
-                found = elasticity(atoms, strain=0.01, rest=Rest(fmax=0.03, steps=200), where=crystal)
+                rest = Rest(fmax=0.03, steps=200)
+                relaxed = at_rest(atoms, "full", rest, crystal)
+                row["volume"] = relaxed.get_volume() / atoms.get_volume()
+                found = elasticity(relaxed, strain=0.01, rest=rest, where=crystal)
                 row |= {"bulk": found.bulk_modulus, "shear": found.shear_modulus, "stable": found.stable}
             except MLANetError as error:
                 row["error"] = str(error)
@@ -108,6 +111,9 @@ def summary(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         found |= {f"{kind}_MAE_GPa": float(errors.mean()), f"{kind}_median_GPa": float(np.median(errors))}
         found[f"{kind}_reference_mean_GPa"] = float(np.mean([row["reference"][kind] for row in done]))
     found["stable"] = sum(row["stable"] for row in done)
+    off = np.array([abs(row["volume"] - 1) for row in done if "volume" in row])
+    if len(off):
+        found |= {"volume_error_median": float(np.median(off)), "volume_error_largest": float(off.max())}
     return found | {"seconds_per_crystal": float(np.mean([row["seconds"] for row in done]))}
 
 
