@@ -63,7 +63,7 @@ class Run:
                 place.write_text(text, encoding="utf-8")
             os.mkfifo(talk)
             os.mkfifo(connect)
-            thread = threading.Thread(target=self._answer, args=(talk, connect), daemon=True)
+            thread = threading.Thread(target=self._listen, args=(talk, connect), daemon=True)
             thread.start()
             try:
                 self._run(next(iter(texts)), path)
@@ -85,6 +85,14 @@ class Run:
             raise self._failure from None
         for one in self.attached:
             one.require_sound()
+
+    def _listen(self, talk: Path, connect: Path) -> None:
+        """Answer until the run is over; where a signal broke a pipe, LAMMPS is let go on to its end."""
+        try:
+            self._answer(talk, connect)
+        except OSError as error:
+            self._failure = self._failure or error
+            os.close(os.open(connect, os.O_RDWR | os.O_NONBLOCK))
 
     def _answer(self, talk: Path, connect: Path) -> None:
         """For every time that LAMMPS asks: lines for the fix, then its callback; in a thread of its own."""

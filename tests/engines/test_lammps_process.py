@@ -262,3 +262,22 @@ def test_inputs_that_cannot_run_say_why(
     course = Run(opened(), lambda name: MLANetCalculator(name), "universal")
     with pytest.raises(kind, match=message):
         course.file(place)
+
+
+@pytest.mark.parametrize("name", ["in.nve", "in.nvt", "in.npt", "in.minimize"])
+def test_examples_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The inputs that come with the package."""
+    import shutil
+
+    import mlanet.lammps
+
+    folder = tmp_path / "examples"
+    shutil.copytree(Path(mlanet.lammps.__file__).parent / "examples", folder)
+    monkeypatch.chdir(folder)
+    (folder / "start.in").write_text(
+        (folder / "start.in").read_text().replace("block 0 2 0 2 0 2", "block 0 1 0 1 0 1")
+    )
+    assert main(["lammps", "run", name, "--var", "steps=3", "--json", "--log", "none"]) == 0
+    assert json.loads(capfd.readouterr().out)["atoms"] == 8
