@@ -83,8 +83,7 @@ def _native(potential: Potential) -> Potential:
         raise
     except Exception as error:  # whatever a compiler raises
         raise KernelError(f"kernels: {NATIVE} fails here: {type(error).__name__}: {error}") from error
-    potential.answered_by = answers
-    return potential
+    return potential.answer_by(answers)
 
 
 def _quietly_native(potential: Potential) -> bool:

@@ -46,8 +46,7 @@ class Potential(nn.Module):
     Attributes:
         domain: what is known of where it can be trusted, or None; saved with the weights (`mlanet.limits`).
         watched: whether predictions carry `features` even without a domain.
-        answered_by: another way to compute answers in evaluation mode, of graphs that are supported, where the weights
-            are and in their precision; told whether `features` are wanted. It is dropped as soon as weights may change.
+        answered_by: another way to compute answers in evaluation mode (`answer_by`), or None.
     """
 
     references: Tensor
@@ -62,6 +61,7 @@ class Potential(nn.Module):
         self.domain: Domain | None = None
         self.watched = False
         self.answered_by: Callable[[AtomicGraph, bool], Prediction] | None = None
+        self._answered_for: list[tuple[Tensor, int, int]] = []
         self._spoke_of_charge = False
         index = torch.full((256,), -1, dtype=torch.int64)
         index[list(statistics.species)] = torch.arange(len(statistics.species))
@@ -119,7 +119,7 @@ class Potential(nn.Module):
             self.mention_ignored_charge(float(graph.charge[graph.charge.abs().argmax()]))
         with usual_torch(), matrix_products(self.matmul):
             here = graph.ordinary().to(self.device, self.dtype)
-            if self.answered_by is not None and not self.training:
+            if self.answered_by is not None and not self.training and self._unchanged():
                 return self.answered_by(here, self.domain is not None or self.watched)
             return self.answer(here)
 
@@ -130,6 +130,23 @@ class Potential(nn.Module):
             return answer(graph)
         with constants(self):
             return answer(graph).detach()
+
+    def answer_by(self, other: Callable[[AtomicGraph, bool], Prediction]) -> Potential:
+        """Itself, answered by something else in evaluation mode, until a weight changes, moves or may be trained.
+
+        Args:
+            other: takes a graph that is supported, where the weights are and in their precision, and whether
+                `features` are wanted.
+        """
+        self._answered_for = [(one, *_state(one)) for one in self.parameters()]
+        self.answered_by = other
+        return self
+
+    def _unchanged(self) -> bool:
+        """Whether weights are what they were when something else began to answer for them; it is dropped if not."""
+        if any(_state(one) != (place, version) for one, place, version in self._answered_for):
+            self.answered_by = None
+        return self.answered_by is not None
 
     def tabulated(self) -> Potential:
         """Itself, for inference only from now on, with its radial filters read from tables (docs/models/leignn.md).
@@ -260,6 +277,11 @@ class Potential(nn.Module):
             super()._apply(fn, recurse)
             self._restore_constants()
         return self
+
+
+def _state(weight: Tensor) -> tuple[int, int]:
+    """What changes with a tensor: where its numbers are, and how often they were written."""
+    return weight.data_ptr(), 0 if weight.is_inference() else weight._version
 
 
 @contextlib.contextmanager

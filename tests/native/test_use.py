@@ -83,6 +83,12 @@ def test_it_answers_for_these_weights_only(subject: Potential) -> None:
         assert native.answered_by is not None
         change(native)
         assert native.answered_by is None
+    native, graph = use_kernels(copy.deepcopy(subject), "native"), batch(subject.cutoff)
+    before = native(graph).energy
+    with torch.no_grad():
+        next(native.model.layers.parameters()).mul_(1.5)
+    assert not torch.equal(native(graph).energy, before)
+    assert native.answered_by is None
 
 
 def test_batches_of_all_kinds(subject: Potential) -> None:
