@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import ase.io
@@ -13,6 +13,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.optimize import FIRE
 
 from mlanet.checkpoint import save_model
 from mlanet.config import parse
@@ -131,12 +132,17 @@ def test_relaxation_tells_its_steps_and_all_digits(mlanet, tmp_path: Path) -> No
 def test_a_relaxation_stopped_by_ctrl_c_keeps_the_structure(mlanet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Status 130, and the file holds the atoms as they were then."""
 
-    def stopped(*_: object) -> Iterator[bool]:
-        yield from (False, False)
-        raise KeyboardInterrupt
+    step, steps = FIRE.step, itertools.count()
 
-    monkeypatch.setattr("ase.optimize.FIRE.irun", lambda *_, **__: stopped())
-    ase.io.write("mo.extxyz", bulk("Mo", cubic=True))
+    def stopped(*words: object) -> None:
+        if next(steps) == 2:
+            raise KeyboardInterrupt
+        step(*words)
+
+    monkeypatch.setattr("ase.optimize.FIRE.step", stopped)
+    atoms = bulk("Mo", cubic=True)
+    atoms.rattle(0.1, seed=2)
+    ase.io.write("mo.extxyz", atoms)
     given = mlanet("relax", "mo.extxyz", *MODEL)
     assert given.status == 130 and "go on from mo_relaxed.extxyz" in given.err
     assert len(ase.io.read("mo_relaxed.extxyz")) == 2
