@@ -87,6 +87,7 @@ def barrier_in(
             as_ordered=wanted.as_ordered,
             known=known,
         )
+        folder.claim()
         if not known:
             _save(place, band.images)
         for step in watch(band.run(wanted.fmax, wanted.steps, wanted.method)):

@@ -93,9 +93,14 @@ class Folder:
             ) from None
         if before is not None and before != text:
             raise ConfigError(f"{path} holds results of other settings ({_changes(before, settings)}); choose --output")
-        if before is None:
-            write_whole(place, text.encode())
+        self._text = text
         self.known = self._read()
+
+    def claim(self) -> None:
+        """Write the settings: before the first result, so that a run that was refused leaves the folder to others."""
+        place = self.path / SETTINGS
+        if not place.exists():
+            write_whole(place, self._text.encode())
 
     def _read(self) -> dict[str, dict[str, Any]]:
         """Complete lines of an earlier run, by print."""
@@ -111,6 +116,7 @@ class Folder:
 
     def add(self, record: dict[str, Any]) -> None:
         """A line, whole."""
+        self.claim()
         append_whole(self.path / RESULTS, (json.dumps(record) + "\n").encode())
         self.known[record["print"]] = record
 

@@ -58,4 +58,4 @@ def test_what_is_asked_wrongly_is_said(mlanet, metal) -> None:
     ):
         given = mlanet("neb", "al.cif", *words)
         assert given.status == 2 and reason in given.err.replace("\n", " ").replace("│ ", ""), words
-    assert not Path("neb/path.extxyz").exists()
+    assert not Path("neb/path.extxyz").exists() and not Path("neb/settings.json").exists()

@@ -91,3 +91,13 @@ def test_phonons_of_a_file(mlanet, crystals) -> None:
     assert np.all(np.diff(capacity) >= -1e-9) and capacity[-1] < 3.01
     bad = mlanet("phonon", "mo.extxyz", *MODEL, "--supercell", "2,2")
     assert bad.status == 2 and "3,3,3" in bad.err
+
+
+def test_a_folder_belongs_to_whoever_has_results_in_it(mlanet, crystals) -> None:
+    """A run that could use nothing leaves the folder to one with other settings; results keep it."""
+    Path("empty.cif").touch()
+    words = ("eos", "--points", 5, "--output", "out")
+    assert mlanet(*words, "empty.cif").status == 2
+    assert mlanet(*words, "si.cif", "--dtype", "float32").status == 0
+    refused = mlanet(*words, "si.cif")
+    assert refused.status == 2 and "holds results of other settings" in refused.err
