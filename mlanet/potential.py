@@ -90,7 +90,7 @@ class Potential(nn.Module):
     def quantities(self) -> tuple[Quantity, ...]:
         """What it predicts, in the order of `mlanet.quantities`."""
         given = {*ALWAYS, *self.model.config.outputs}
-        return tuple(one for name, one in BY_NAME.items() if name in given)
+        return tuple(one for name, one in BY_NAME.items() if name in given or one.of_teachers)
 
     @property
     def species(self) -> tuple[int, ...]:

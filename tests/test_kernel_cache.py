@@ -63,7 +63,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch, kept: Path) -> list[Path]:
     """Where the compiler was asked; it gives what the cache held."""
     asked: list[Path] = []
     good = cache.read(kept.parent, kept.stem)
-    monkeypatch.setattr(build, "_compiled", lambda _found, _macros, folder: asked.append(folder) or good)
+    monkeypatch.setattr(build, "_compiled", lambda _found, _source, _macros, folder: asked.append(folder) or good)
     return asked
 
 

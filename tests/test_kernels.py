@@ -18,7 +18,7 @@ from mlanet.agreement import disagreement
 from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError, KernelError
 from mlanet.kernels import _answers, use_kernels
-from mlanet.ops.cpp import library
+from mlanet.ops.cpp import build, library
 from mlanet.ops.message.cpu import NativeMessage
 from mlanet.potential import Potential
 from mlanet.profiling.subject import configuration
@@ -126,7 +126,7 @@ def test_a_cache_that_cannot_be_used(fresh: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_library_that_cannot_be_loaded(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the compiler wrote is an error with its name, not a crash."""
-    monkeypatch.setattr(library, "_compiled", lambda *_: b"not a library")
+    monkeypatch.setattr(build, "_compiled", lambda *_: b"not a library")
     with pytest.raises(KernelError, match=r"the kernels that \S+ made cannot be loaded"):
         use_kernels(small(), "fused")
 

@@ -287,6 +287,8 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
     except Exception as error:
         after = f"{path}, after frame {number}" if number >= 0 else str(path)
         reason = f"{type(error).__name__}: {error}" if str(error).strip() else "its text does not follow that format"
+        if isinstance(error, IndexError | AttributeError | TypeError | StopIteration):  # a reader that ran out of text
+            reason = "it is cut short, or its text does not follow that format"
         raise DataError(f"{after}: cannot be read as '{kind}': {reason}") from None
 
 
