@@ -164,7 +164,7 @@ def test_damaged_files(tmp_path: Path) -> None:
         "flipped.extxyz.xz": (good[:90] + bytes([good[90] ^ 255]) + good[91:], "damaged|unreadable"),
         "nonsense.cif": (b"data_x\n_cell_length_a abc\n", "nonsense.cif"),
         "prose.cif": (b"hello\n", r"prose\.cif: cannot be read as 'cif': its text does not follow that format"),
-        "cut.cif": (b"data_x\nloop_\n", r"cut\.cif: cannot be read as 'cif': it is cut short"),
+        "cut.cif": (b"data_x\n_cell_length_a\n", r"cut\.cif: cannot be read as 'cif': it is cut short"),
         "POSCAR": (b"title\nnot a number\n", "POSCAR"),
         "fake.db": (b"not a database" * 100, "fake.db"),
         "fake.traj": (b"not a trajectory" * 100, "fake.traj"),
