@@ -76,6 +76,8 @@ class MLANetCalculator(Calculator):
     matmul_cost: MatmulCost | None = None
     assessment: Assessment = Assessment(UNKNOWN)
     """Of the last calculation, with the reasons."""
+    prediction: Prediction | None = None
+    """Of the last calculation, as tensors."""
     _compiled: CompiledPotential | None
     _replay: Replay | None
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "charges"]  # noqa: RUF012 - as in ASE
@@ -167,7 +169,7 @@ class MLANetCalculator(Calculator):
                 raise PropertyNotImplementedError("a dipole has a meaning only where no direction is periodic")
             self.potential.mention_ignored_charge(_charges(self.atoms)[0])
             graph, prediction = self._predicted(self.atoms)
-            self.results = self._results(prediction)
+            self.results, self.prediction = self._results(prediction), prediction
             self.assessment = assess(self.potential.domain, self.potential.statistics, graph, prediction)
             self.results |= assessed_results(self.assessment)
 

@@ -6,17 +6,15 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from mlanet.calculator import MLANetCalculator
+from mlanet.data.atoms import ase_results
 from mlanet.errors import ConfigError
-from mlanet.limits.assess import UNKNOWN, Assessment, worse
-from mlanet.limits.committee import require_committee
+from mlanet.limits import UNKNOWN, Assessment, assessed_results
+from mlanet.limits.committee import mean, require_committee, spread
 from mlanet.potential import Potential
-
-AVERAGED = ("energy", "free_energy", "energies", "forces", "stress", "charges", "dipole", "polarizability")
 
 
 class CommitteeCalculator(Calculator):
@@ -63,23 +61,8 @@ class CommitteeCalculator(Calculator):
         """Everything the models say of `atoms`; called by ASE. Raises as `MLANetCalculator.calculate`."""
         super().calculate(atoms, properties, system_changes)
         self.results = {}
-        said = []
         for one in self.members:
             one.calculate(atoms, properties, system_changes)
-            said.append(one.results)
-        shared = [name for name in AVERAGED if all(name in one for one in said)]
-        found: dict[str, Any] = {name: np.mean([one[name] for one in said], axis=0) for name in shared}
-        for name in ("energy", "free_energy"):
-            found[name] = float(found[name])
-        found["energy_std"] = float(np.std([one["energy"] for one in said], ddof=1))
-        variance = np.var([one["forces"] for one in said], axis=0, ddof=1)
-        found["forces_std"] = np.sqrt(variance.mean(axis=1))
-        if "stress" in shared:
-            found["stress_std"] = float(np.sqrt(np.var([one["stress"] for one in said], axis=0, ddof=1).mean()))
-        self.assessment = self.members[0].assessment
-        for one in self.members[1:]:
-            if worse(one.assessment.extrapolation, self.assessment.extrapolation):
-                self.assessment = one.assessment
-        if self.assessment.extrapolation != UNKNOWN:
-            found["extrapolation"] = self.assessment.extrapolation
-        self.results = found
+        said = [one.prediction for one in self.members if one.prediction is not None]
+        self.assessment = spread(said, [one.assessment for one in self.members])
+        self.results = ase_results(mean(said)) | assessed_results(self.assessment)

@@ -141,7 +141,7 @@ def _print(shown: Sequence[Row], count: int) -> None:
     more = f"and {count - len(shown)} more; --output, --csv or --json give all" if count > len(shown) else ""
     names = _names([one.where for one in shown])
     pairs = list(zip(names, shown, strict=True))
-    known = any(one.extrapolation != "unknown" for one in shown)
+    known = any(one.extrapolation != "unknown" or one.energy_std_eV is not None for one in shown)
     cells = ((*_cells(name, one), *(_limits(one) if known else ())) for name, one in pairs)
     print_table("", (*COLUMNS, *(LIMITS_COLUMNS if known else ())), cells, more)
     stressed = [(name, *(_fixed(value, 3) for value in one.stress_GPa)) for name, one in pairs if one.stress_GPa]

@@ -115,6 +115,8 @@ def relax(
     for remark in planned.remarks:
         note(remark)
     told, crew = _Told(said=not json), crew_of(workers, ray, execution)
+    if planned.one and not crew.alone:
+        note("note: one structure is relaxed by one process; --workers and --ray are for many")
     job = Job.of(model, execution, max_edges, keep_going)
     means = job_means(job, batched and not planned.one)._replace(tell=note)
     means = means._replace(watch=told) if planned.one else _elsewhere(means, crew, job, wanted, batched)

@@ -81,8 +81,8 @@ class Calibrating:
             self._forces.append(np.stack([assessment.forces_std, wrong_of_atoms, size, numbers], axis=1))
 
     def report(self) -> LimitsReport | None:
-        """All together; None for a model that says nothing of its limits."""
-        if set(self.words) <= {UNKNOWN}:
+        """All together; None for a model that says nothing of its limits or errors."""
+        if set(self.words) <= {UNKNOWN} and not (self._energy or self._forces):
             return None
         table = np.concatenate(self._forces) if self._forces else np.zeros((0, 4))
         table = table[np.isfinite(table).all(axis=1)]

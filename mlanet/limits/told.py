@@ -11,14 +11,13 @@ from mlanet.limits.assess import UNKNOWN, Assessment
 
 def assessed_results(assessment: Assessment) -> dict[str, Any]:
     """For `Calculator.results`: extrapolation, and what standard errors are known; empty where nothing is."""
-    if assessment.extrapolation == UNKNOWN:
-        return {}
+    word = {} if assessment.extrapolation == UNKNOWN else {"extrapolation": assessment.extrapolation}
     named = {
         "energy_std": assessment.energy_std,
         "forces_std": assessment.forces_std,
         "stress_std": assessment.stress_std,
     }
-    return {"extrapolation": assessment.extrapolation} | {name: it for name, it in named.items() if it is not None}
+    return word | {name: it for name, it in named.items() if it is not None}
 
 
 def with_assessment(atoms: Atoms, assessment: Assessment) -> None:

@@ -93,6 +93,22 @@ def test_commands_say_the_same_as_the_calculator(
     assert selected[0]["structure"] == largest["where"]
 
 
+def test_models_that_know_no_limits_make_a_committee(
+    members: list[Path], files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their spread is said, in the table too, and only the word is unknown."""
+    _, first, second = members
+    (atoms,) = crystals(1, seed=8)
+    atoms.calc = calculator = mlanet.CommitteeCalculator([first, second])
+    atoms.get_potential_energy()
+    assert calculator.results["energy_std"] > 0 and "extrapolation" not in calculator.results
+    words = [str(files["pool"]), "--model", str(first), "--member", str(second)]
+    assert main(["predict", *words]) == 0
+    assert "±" in capsys.readouterr().out
+    assert main(["evaluate", *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["errors"]["limits"]["quantities"]["energy"]["predicted"] > 0
+
+
 def test_what_is_no_committee_is_refused(
     members: list[Path], potential: Potential, files: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
