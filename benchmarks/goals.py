@@ -35,7 +35,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Goal:
-    """over / under of a quantity (ms or tensor_MiB) in a mode, at least or at most `needed`."""
+    """over / under of a quantity (ms or working_MiB) in a mode, at least or at most `needed`."""
 
     over: Side
     under: Side
@@ -92,7 +92,7 @@ def goals(on_gpu: bool, compiled: bool = False) -> list[Goal]:
             found.append(Goal(Side(rival, degree), Side("mlanet", degree), "ms", mode, factor, True))
         if not on_gpu:
             found.append(Goal(Side("mlanet", 3), Side("mlanet", 1), "ms", mode, 2.5, False))
-            found.append(Goal(Side("mlanet", 3), Side("mace", 3), "tensor_MiB", mode, 0.125, False))
+            found.append(Goal(Side("mlanet", 3), Side("mace", 3), "working_MiB", mode, 0.125, False))
     return found
 
 

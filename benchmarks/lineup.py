@@ -12,7 +12,7 @@ from mlanet.errors import ConfigError
 from mlanet.profiling.fleet import Settings, require_known
 
 ADAPTERS = Path(__file__).with_name("peers.py")
-KERNELS = ("plain", "fused")
+KERNELS = ("plain", "fused", "native")
 FIXED_DEGREE = {"painn": 1, "tensornet": 2}
 """Peers whose features have one highest degree and no option for it."""
 

@@ -36,6 +36,7 @@ from peers import PEERS
 from mlanet.cli.output import note, print_table, progress
 from mlanet.errors import ConfigError, MLANetError
 from mlanet.execution import Execution
+from mlanet.kernels import NATIVE
 from mlanet.memory import free_bytes, is_out_of_memory
 from mlanet.page import Page
 from mlanet.profiling.ceilings import measure_ceilings
@@ -73,7 +74,8 @@ class Run:
         )
         self.on_gpu = options.device.startswith("cuda")
         sizes = Sizes(options.channels, options.layers)
-        everybody = lineup(options.degrees, options.kernels, options.peers, sizes, self.on_gpu, options.compiled_peers)
+        kernels = options.kernels or [one for one in KERNELS if one != NATIVE or not self.on_gpu]
+        everybody = lineup(options.degrees, kernels, options.peers, sizes, self.on_gpu, options.compiled_peers)
         self.contenders, self.absent = require_present(everybody, self.settings)
         try:
             self.systems = {where: system(where) for where in options.systems}
@@ -182,7 +184,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=PEERS_OF_GOALS, help="other packages")
     parser.add_argument("--compiled-peers", action="store_true", help="them also in their packages' compiled modes")
     parser.add_argument("--degrees", nargs="+", type=int, choices=(1, 2, 3), default=(1, 2, 3))
-    parser.add_argument("--kernels", nargs="+", default=KERNELS, help="of our models")
+    parser.add_argument("--kernels", nargs="+", choices=KERNELS, help="of our models; all that the device has")
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, help="as LiCoO2:96, small before large, or files")

@@ -231,7 +231,7 @@ def test_goals_are_judged_by_the_worst_system() -> None:
     rows = rows_of({"a@plain": (8.0, 50.0), "a@fused": (4.0, 90.0), "m": (80.0, 100.0)}, "s")
     rows += rows_of({"a@plain": (5.0, 10.0), "a@fused": (9.0, 1.0), "m": (55.0, 100.0)}, "t")
     faster = Goal(Side("mace", 3), Side("mlanet", 3), "ms", "infer", 10.0, True)
-    leaner = Goal(Side("mlanet", 3), Side("mace", 3), "tensor_MiB", "infer", 0.125, False)
+    leaner = Goal(Side("mlanet", 3), Side("mace", 3), "working_MiB", "infer", 0.125, False)
     found = judge(faster, rows, line, {})
     assert (found.worst, found.on, found.reached, found.missing) == (11.0, "t", "yes", "")
     assert found.typical == pytest.approx((20 * 11) ** 0.5, abs=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -28,6 +29,10 @@ class NativeAnswers:
     def __init__(self, potential: Potential) -> None:
         self.engine = Engine(native_bytes(potential))
         self.species_index = potential.species_index.numpy().copy()
+
+    def forget(self) -> None:
+        """Let go of the memory that a call leaves for the next one."""
+        self.engine = copy.copy(self.engine)
 
     def __call__(self, graph: AtomicGraph, features: bool = False) -> Prediction:
         """Energies, forces and stress of a batch.

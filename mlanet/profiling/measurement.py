@@ -27,7 +27,8 @@ class Measurement:
 
     - ms: median over the rounds, ms_p20 and ms_p80 around it · us_per_atom: the median over the atoms
     - processor_ms: median of the processor time of all threads; below ms where the machine served others (CPU)
-    - tensor_MiB: tensors alive at once, above the model and its inputs; the same on every device
+    - tensor_MiB: tensors alive at once, above the model and its inputs; the same on every device; None of an engine
+      that has none
     - resident_MiB: rise of the process (CPU) · allocated_MiB, reserved_MiB: of CUDA's allocator
     """
 
@@ -53,6 +54,11 @@ class Measurement:
     slope_error: float | None = None
     failure: str = ""
     machine: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def working_MiB(self) -> float | None:
+        """What models are compared by: tensors, or the rise of the process where there are none."""
+        return self.resident_MiB if self.tensor_MiB is None else self.tensor_MiB
 
     def add_times(self, clocks: Sequence[Clocks]) -> None:
         """Fill in the quantiles."""

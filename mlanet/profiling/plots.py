@@ -208,4 +208,4 @@ def _us(row: Measurement) -> float | None:
 
 
 def _mib(row: Measurement) -> float | None:
-    return row.tensor_MiB
+    return row.working_MiB

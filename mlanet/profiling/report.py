@@ -175,7 +175,7 @@ def ratios(rows: Sequence[Measurement]) -> list[list[object]]:
         chosen = [row for row in rows if (row.system, row.mode) == (system, mode) and row.ms is not None]
         for row in chosen:
             first = chosen[0]
-            memory = row.tensor_MiB / first.tensor_MiB if row.tensor_MiB and first.tensor_MiB else None
+            memory = row.working_MiB / first.working_MiB if row.working_MiB and first.working_MiB else None
             processor = row.processor_ms / first.processor_ms if row.processor_ms and first.processor_ms else None
             found.append([system, mode, row.model, (row.ms or 0.0) / (first.ms or 1.0), processor, memory])
     return found

@@ -133,7 +133,7 @@ def growth(rows: Sequence[Measurement]) -> Growth:
     large = done[len(done) // 2 :] if len(done) >= 4 else done
     sizes = [row.atoms for row in large]
     times = _exponent(sizes, [row.ms for row in large])
-    memory = _exponent(sizes, [row.tensor_MiB for row in large])
+    memory = _exponent(sizes, [row.working_MiB for row in large])
     return Growth(rows[0].model, rows[0].mode, times, memory, max((row.atoms for row in done), default=0), ended)
 
 

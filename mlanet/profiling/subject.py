@@ -119,12 +119,35 @@ class Own:
         return found.energy, found.forces, found.stress.nan_to_num()
 
 
+@dataclass(frozen=True)
+class Answering(Own):
+    """One whose answers come from a second potential with the same weights, which never trains."""
+
+    answers: Potential
+
+    def evaluate(self, inputs: AtomicGraph, training: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Energy, forces, stress; with a history if they are for training."""
+        return super().evaluate(inputs, True) if training else Own(self.answers, self.device).evaluate(inputs, False)
+
+    def forget(self) -> None:
+        """Let go of the memory that a call leaves for the next one."""
+        from mlanet.native.answers import NativeAnswers
+
+        if isinstance(self.answers.answered_by, NativeAnswers):
+            self.answers.answered_by.forget()
+
+    @property
+    def in_torch(self) -> Own:
+        """The same, all computed by modules of torch, which can be looked into."""
+        return Own(self.module, self.device)
+
+
 def own(name: str, request: Request) -> Own:
     """A preset, a user's YAML (both `…:key=value,key=value` to change settings), or a model file.
 
-    `@fused` or `@plain` at the end chooses the kernels, the fastest if there is none; `+compile` behind that
-    has torch compile the whole step. A trained model keeps its weights and its species; a preset is drawn anew, from
-    seed 0.
+    `@native`, `@fused` or `@plain` at the end chooses the kernels, the fastest if there is none; `+compile` behind
+    that has torch compile the whole step. The native engine only answers: training steps take the fastest of the
+    others. A trained model keeps its weights and its species; a preset is drawn anew, from seed 0.
 
     Raises:
         ConfigError, CheckpointError: no such preset or file, or a setting that does not exist.
@@ -134,13 +157,18 @@ def own(name: str, request: Request) -> Own:
     if compiled not in ("", "compile"):
         raise ConfigError(f"{name}@{way}: '+{compiled}' is unknown; there is +compile")
     execution = dataclasses.replace(request.execution, kernels=kernels or "auto", compiled=bool(compiled))
+    trains = dataclasses.replace(execution, kernels="auto") if kernels == "native" and not compiled else execution
     trained = name.endswith(".safetensors")
-    potential = execution.resolve(name) if trained else execution.placed(_drawn(name, request))
-    if not compiled:
-        return Own(potential, potential.device)
-    from mlanet.profiling.compiled import CompiledSubject
+    potential = trains.resolve(name) if trained else trains.placed(_drawn(name, request))
+    if compiled:
+        from mlanet.profiling.compiled import CompiledSubject
 
-    return CompiledSubject(potential, potential.device)
+        return CompiledSubject(potential, potential.device)
+    if execution.kernels in ("auto", "native"):
+        answers = execution.resolve(potential, trained=False)
+        if answers.answered_by is not None:
+            return Answering(potential, potential.device, answers)
+    return Own(potential, potential.device)
 
 
 def _drawn(name: str, request: Request) -> Potential:

@@ -27,7 +27,7 @@ from mlanet import memory
 from mlanet.execution import Execution
 from mlanet.profiling.clock import Stopwatch
 from mlanet.profiling.steps import Steps, slope_error
-from mlanet.profiling.subject import Own, Request, Subject, own
+from mlanet.profiling.subject import Answering, Own, Request, Subject, own
 
 WAKING = 500.0
 """ms. A process that has waited for its turn finds cold caches and threads asleep, which longer calls do not feel."""
@@ -83,7 +83,7 @@ class Worker:
 
     def phases(self, key: str, structures: list[dict[str, Any]]) -> dict[str, Any]:
         """Milliseconds of the neighbour list, of the parts of inference and of those of a training step."""
-        steps, given = self.loaded[key], [_atoms(one) for one in structures]
+        steps, given = self._in_torch(key), [_atoms(one) for one in structures]
         listed = self.watch.time(lambda: self.subject.prepare(given))
         infer = self.watch.phases(steps.infer)
         train = self.watch.phases(steps.gradient)
@@ -98,9 +98,13 @@ class Worker:
         """Bytes at the peak of a call, above the model and its inputs: of tensors, of the process or of the GPU."""
         steps = self.loaded[key]
         run = steps.call(mode)
-        steps.optimiser.state.clear()
-        found: dict[str, Any] = {"tensor_bytes": memory.peak_bytes(run)}
-        steps.optimiser.state.clear()
+        found: dict[str, Any] = {}
+        if isinstance(self.subject, Answering) and mode == "infer":
+            self.subject.forget()  # its memory is no tensor, and stays for the next call
+        else:
+            steps.optimiser.state.clear()
+            found["tensor_bytes"] = memory.peak_bytes(run)
+            steps.optimiser.state.clear()
         if self.device.type == "cuda":
             found["allocated_bytes"], found["reserved_bytes"] = memory.allocated_bytes(run, self.device)
             return found
@@ -111,6 +115,11 @@ class Worker:
         run()
         found["resident_bytes"] = memory.highest_resident() - before
         return found
+
+    def _in_torch(self, key: str) -> Steps:
+        """The calls with all their modules at work: an engine without torch cannot be looked into."""
+        steps = self.loaded[key]
+        return Steps(self.subject.in_torch, steps.inputs) if isinstance(self.subject, Answering) else steps
 
     def saved(self, key: str) -> dict[str, Any]:
         """Bytes that each module keeps for the backward pass of a training step."""
@@ -123,7 +132,7 @@ class Worker:
         """Where the time goes: by layer, by operation, and beside the ceilings of the machine."""
         from mlanet.profiling.trace import trace
 
-        steps = self.loaded[key]
+        steps = self._in_torch(key)
         return trace(steps.call(mode), self.subject.module, self.device, Path(path) if path else None)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
 from mlanet.errors import ConfigError
 from mlanet.execution import Execution
+from mlanet.native.engine import Engine
 from mlanet.profiling.clock import Clocks
 from mlanet.profiling.compare import Plan, compare, memory, phases, started
 from mlanet.profiling.fleet import Remote, Settings, WorkerError, as_data, require_known
@@ -17,10 +19,12 @@ from mlanet.profiling.plots import bars, family, pareto_front
 from mlanet.profiling.report import ratios
 from mlanet.profiling.scale import growth, scale
 from mlanet.profiling.steps import Steps
-from mlanet.profiling.subject import Request, configuration, own
+from mlanet.profiling.subject import Answering, Request, configuration, own
 from mlanet.profiling.systems import CRYSTALS, system
 
 SMALL = "leignn:channels=8,layers=1"
+FUSED = f"{SMALL}@fused"
+NATIVE = "mlanet_l1:irreps=8x0e+8x1o,layers=1"
 TINY = {"Si:8": system("Si:8")}
 
 ADAPTERS = '''
@@ -79,9 +83,9 @@ def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_comparison_measures_every_model_and_reports_every_failure(adapters: Path) -> None:
     """Our own model and another package's side by side; one that cannot be built is a row with the reason."""
     settings = Settings(peers=adapters)
-    rows = compare(Plan([SMALL, "springs", "springs:wrong=true"], TINY, ["infer", "train"], 2, settings))
+    rows = compare(Plan([FUSED, "springs", "springs:wrong=true"], TINY, ["infer", "train"], 2, settings))
     assert [(row.model, row.mode) for row in rows] == [
-        (name, mode) for name in (SMALL, "springs", "springs:wrong=true") for mode in ("infer", "train")
+        (name, mode) for name in (FUSED, "springs", "springs:wrong=true") for mode in ("infer", "train")
     ]
     for row in rows[:4]:
         assert not row.failure and row.rounds == 2 and row.edges and row.parameters
@@ -93,7 +97,7 @@ def test_a_comparison_measures_every_model_and_reports_every_failure(adapters: P
     assert rows[1].tensor_MiB > rows[0].tensor_MiB, "a training step keeps more"
     assert all(row.failure == "out of memory: MemoryError: too large" and row.ms is None for row in rows[4:])
     times = {(row[1], row[2]): row[3] for row in ratios(rows)}
-    assert times["infer", SMALL] == 1.0
+    assert times["infer", FUSED] == 1.0
 
 
 @pytest.mark.usefixtures("forks")
@@ -108,7 +112,7 @@ def test_an_interrupted_comparison_keeps_what_it_has() -> None:
             yield thing
 
     with pytest.raises(KeyboardInterrupt):
-        compare(Plan([SMALL], TINY, ["infer"], 9, Settings()), stopped, kept.append)
+        compare(Plan([FUSED], TINY, ["infer"], 9, Settings()), stopped, kept.append)
     assert kept[-1][0].rounds == 2 and kept[-1][0].ms > 0
 
 
@@ -188,13 +192,13 @@ def test_exponents_are_those_of_the_data() -> None:
 @pytest.mark.usefixtures("forks")
 def test_phases_and_kept_memory_of_a_model() -> None:
     """Every part of a step has a time, and the modules of the model keep what autograd needs."""
-    plan = Plan([SMALL], TINY, ["train"], 1, Settings())
+    plan = Plan([FUSED], TINY, ["train"], 1, Settings())
     (row,) = phases(plan)
     parts = ["neighbour list", "infer: forward", "infer: backward", "train: double backward", "train: optimiser"]
     assert all(row[name] > 0 for name in parts)
     rows, saved = memory(plan)
     assert rows[0].tensor_MiB > 0
-    kept = saved[f"{SMALL} on Si:8"]
+    kept = saved[f"{FUSED} on Si:8"]
     assert any(name.startswith("model.layers.0") for name in kept) and sum(kept.values()) > 1000
 
 
@@ -269,11 +273,29 @@ def test_lines_and_fronts_of_pictures() -> None:
     assert pareto_front([(2.0, 1.0, "b"), (1.0, 2.0, "a"), (3.0, 1.5, "c")]) == [(1.0, 2.0, "a"), (2.0, 1.0, "b")]
 
 
+@pytest.mark.parametrize("way", ["", "@native"])
+def test_the_engine_without_torch_answers_and_torch_trains(way: str) -> None:
+    """What `auto` computes with in inference is what is timed, before a training step and after it."""
+    request = Request((14,), 20.0, Execution("float64"))
+    fused, subject = own(f"{NATIVE}@fused", request), own(NATIVE + way, request)
+    assert isinstance(subject, Answering) and not isinstance(fused, Answering)
+    steps = Steps(subject, subject.prepare([system("Si:8")]))
+    for _ in range(2):
+        with mock.patch.object(Engine, "compute", autospec=True, side_effect=Engine.compute) as engine:
+            answers = subject.evaluate(steps.inputs, False)
+        assert engine.call_count == 1
+        for one, other in zip(answers, fused.evaluate(steps.inputs, False), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+        steps.train()
+        subject.forget()
+    assert not isinstance(subject.in_torch, Answering)
+
+
 def test_compiled_steps_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """`+compile`: the same answer and the same gradient by traced programs, and these are what a step calls."""
     monkeypatch.setattr("mlanet.compiled._machine_code", lambda traced: traced)
     request = Request((14,), 20.0, Execution("float64"))
-    plain, compiled = own(f"{SMALL}@fused", request), own(f"{SMALL}@fused+compile", request)
+    plain, compiled = own(FUSED, request), own(f"{SMALL}@fused+compile", request)
     slopes = []
     for subject in (plain, compiled):
         steps = Steps(subject, subject.prepare([system("Si:8")]))
