@@ -4,12 +4,16 @@
 
 A fifth of the set is the test. From the rest, some structures are labelled at random; each round trains a small model
 from scratch, has it choose from what is left (or draws at random), and adds the labels. Trainings take the same number
-of steps. Rows go to WORK/rounds.jsonl; what is there already is not trained again.
+of steps. Rows go to WORK/rounds.jsonl; what is there already is not trained again. WORK/rounds.csv has means and
+standard errors over the seeds, WORK/rounds.png the same as a picture.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +27,8 @@ from mlanet.checkpoint import load_model
 from mlanet.config import parse
 from mlanet.data.dataset import load_samples
 from mlanet.data.read import read_frames
+from mlanet.files import write_whole
+from mlanet.plots import new_figure, save, style
 from mlanet.training.config import TrainConfig
 from mlanet.training.processes import Processes
 from mlanet.training.trainer import evaluate, train
@@ -56,6 +62,7 @@ def main(
             _rounds(
                 frames, pool, test, work / f"{way}-{seed}", way, seed, (first, add, rounds), (steps, channels), mine
             )
+            _summarized([json.loads(line) for line in rows.read_text().splitlines()], work)
 
 
 def _rounds(
@@ -127,6 +134,50 @@ def _next(
     potential = load_model(folder / "model.safetensors").eval()
     chosen = select_files(potential, [place], folder / "chosen.extxyz", add, tell=lambda text: None)
     return [left[int(one.where.rpartition("frame ")[2])] for one in chosen]
+
+
+def _summarized(rows: Sequence[dict[str, Any]], work: Path) -> None:
+    """Means over seeds as a table and a picture, and how many labels make up for chance."""
+    table = []
+    for way, labels in sorted({(row["way"], row["labels"]) for row in rows}):
+        errors = [1e3 * row["forces"] for row in rows if (row["way"], row["labels"]) == (way, labels)]
+        spread = float(np.std(errors, ddof=1) / np.sqrt(len(errors))) if len(errors) > 1 else float("nan")
+        names = ("way", "labels", "seeds", "forces_mae_meV_per_A", "standard_error")
+        table.append(dict(zip(names, (way, labels, len(errors), float(np.mean(errors)), spread), strict=True)))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]))
+    writer.writeheader()
+    writer.writerows(table)
+    write_whole(work / "rounds.csv", text.getvalue().encode())
+    figure = new_figure(5.2, 3.6)
+    axes = figure.add_subplot()
+    for way in ("random", "select"):
+        mine = [row for row in table if row["way"] == way]
+        x, y, error = ([row[name] for row in mine] for name in ("labels", "forces_mae_meV_per_A", "standard_error"))
+        axes.errorbar(x, y, yerr=np.nan_to_num(error), marker="o", markersize=4, capsize=2, label=way)
+    axes.set(xlabel="labels", ylabel="force error, meV/Å")
+    axes.legend(frameon=False)
+    style(axes)
+    save(figure, work / "rounds.png")
+    if needed := _labels_for(table):
+        print(f"random reaches {needed[0]:.1f} meV/Å with {needed[1]} labels; select with {needed[2]:.0f}", flush=True)
+
+
+def _labels_for(table: Sequence[dict[str, Any]]) -> tuple[float, int, float] | None:
+    """The error of random selection with all its labels, their number, and how many selected ones reach it."""
+    random, chosen = ([row for row in table if row["way"] == way] for way in ("random", "select"))
+    if not random or not chosen:
+        return None
+    goal, name = random[-1]["forces_mae_meV_per_A"], "forces_mae_meV_per_A"
+    before = None
+    for row in chosen:
+        if row[name] <= goal:
+            if before is None:
+                return goal, random[-1]["labels"], float(row["labels"])
+            part = (before[name] - goal) / (before[name] - row[name])
+            return goal, random[-1]["labels"], before["labels"] + part * (row["labels"] - before["labels"])
+        before = row
+    return goal, random[-1]["labels"], float("inf")
 
 
 def _bare(atoms: Atoms) -> Atoms:
