@@ -50,7 +50,10 @@ def python_blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
-WALKED = {"quickstart", "tutorial_predict", "tutorial_relax", "tutorial_md", "tutorial_finetune"}
+WALKED = {
+    "quickstart",
+    *(f"tutorial_{name}" for name in ("active_learning", "finetune", "md", "predict", "relax")),
+}
 """Pages whose commands run too, in order, on nothing but what the page makes."""
 
 
