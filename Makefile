@@ -12,7 +12,8 @@ WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Bytecode is made of what is imported, when it is imported: most of the files never are.
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --no-compile
 # Tests start many processes: without bytecode each of them would compile the package again.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # Oxides, a semiconductor, metals, an alloy, a layered crystal, a salt.
@@ -67,18 +68,18 @@ clean:
 $(VENV)/.torch:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mlanet needs Python 3.11 or later; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install "$(TORCH)"
+	$(INSTALL) "$(TORCH)"
 	touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
 	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
-	$(PIP) install --constraint $(VENV)/constraints.txt --editable .
+	$(INSTALL) --constraint $(VENV)/constraints.txt --editable .
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install --constraint $(VENV)/constraints.txt --editable '.[dev]'
+	$(INSTALL) --constraint $(VENV)/constraints.txt --editable '.[dev]'
 	touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
-	$(PIP) install --constraint $(VENV)/constraints.txt --editable '.[docs]'
+	$(INSTALL) --constraint $(VENV)/constraints.txt --editable '.[docs]'
 	touch $@
