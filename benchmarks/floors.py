@@ -23,7 +23,8 @@ from mlanet.profiling.ceilings import Ceilings
 from mlanet.profiling.clock import WARM_UP, Sample, Stopwatch
 from mlanet.profiling.compare import neighbours_of, species_of
 from mlanet.profiling.fleet import Settings
-from mlanet.profiling.subject import Request, own
+from mlanet.profiling.ours import own
+from mlanet.profiling.subject import Request
 
 ROUNDS = 5
 

@@ -29,7 +29,8 @@ from mlanet.forecast import MARGIN, Forecast, MemoryLimit, peak
 from mlanet.graph import AtomicGraph, Labels, batch_graphs
 from mlanet.potential import Potential
 from mlanet.profiling.measurement import provenance
-from mlanet.profiling.subject import Request, own
+from mlanet.profiling.ours import own
+from mlanet.profiling.subject import Request
 
 SPECIES = (3, 8, 27)
 

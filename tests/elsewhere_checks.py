@@ -29,7 +29,7 @@ from mlanet.data.labels import LabelKeys
 from mlanet.graph import AtomicGraph, batch_graphs
 from mlanet.laws import run_laws
 from mlanet.potential import Potential
-from mlanet.profiling.subject import configuration
+from mlanet.profiling.ours import configuration
 from mlanet.statistics import Statistics
 from mlanet.training.config import TrainConfig
 from mlanet.training.trainer import train

@@ -21,7 +21,7 @@ from mlanet.checkpoint import load_model, save_model
 from mlanet.data.atoms import to_graph
 from mlanet.graph import batch_graphs
 from mlanet.potential import Potential
-from mlanet.profiling.subject import configuration
+from mlanet.profiling.ours import configuration
 from mlanet.statistics import Statistics
 
 pytestmark = pytest.mark.filterwarnings("ignore:the forces of this model")

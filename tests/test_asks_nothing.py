@@ -15,7 +15,8 @@ from torch.overrides import TorchFunctionMode
 from mlanet.graph import AtomicGraph, Labels
 from mlanet.potential import Potential
 from mlanet.profiling.compare import neighbours_of, species_of
-from mlanet.profiling.subject import Request, own
+from mlanet.profiling.ours import own
+from mlanet.profiling.subject import Request
 from mlanet.profiling.systems import system
 from mlanet.training.config import LossConfig
 from mlanet.training.loss import Residuals, loss

@@ -27,7 +27,8 @@ from mlanet.nn.dual_path import DualPathAttention  # noqa: E402
 from mlanet.potential import Potential  # noqa: E402
 from mlanet.profiling.compare import neighbours_of, species_of  # noqa: E402
 from mlanet.profiling.measurement import Measurement  # noqa: E402
-from mlanet.profiling.subject import Request, configuration, own  # noqa: E402
+from mlanet.profiling.ours import configuration, own  # noqa: E402
+from mlanet.profiling.subject import Request  # noqa: E402
 from mlanet.profiling.systems import system  # noqa: E402
 from mlanet.statistics import Statistics  # noqa: E402
 

@@ -14,7 +14,7 @@ from mlanet.config import parse
 from mlanet.errors import ConfigError
 from mlanet.execution import Execution
 from mlanet.potential import Potential
-from mlanet.profiling.subject import configuration
+from mlanet.profiling.ours import configuration
 from mlanet.statistics import Statistics
 from mlanet.training.config import RunConfig, TrainConfig
 

@@ -21,7 +21,7 @@ from mlanet.kernels import _answers, use_kernels
 from mlanet.ops.cpp import build, library
 from mlanet.ops.message.cpu import NativeMessage
 from mlanet.potential import Potential
-from mlanet.profiling.subject import configuration
+from mlanet.profiling.ours import configuration
 from mlanet.statistics import Statistics
 
 

@@ -17,7 +17,8 @@ from mlanet.kernels import use_kernels
 from mlanet.laws import run_laws
 from mlanet.memory import allocated_bytes
 from mlanet.potential import Potential
-from mlanet.profiling.subject import Request, configuration, own
+from mlanet.profiling.ours import configuration, own
+from mlanet.profiling.subject import Request
 from mlanet.profiling.systems import system
 from mlanet.statistics import Statistics
 

@@ -196,9 +196,10 @@ def predict(
     """Memory and time of a cell that is not computed, and the largest cell that fits; this package's models only."""
     import torch
 
+    from mlanet.profiling.ours import own
     from mlanet.profiling.predict import limit_of
     from mlanet.profiling.predict import predict as run
-    from mlanet.profiling.subject import Request, own
+    from mlanet.profiling.subject import Request
 
     _settings(models, execution, threads, None, None)
     torch.set_num_threads(threads)

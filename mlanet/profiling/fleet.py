@@ -20,7 +20,8 @@ from mlanet.checkpoint import model_path
 from mlanet.devices import device_called
 from mlanet.errors import ConfigError, MLANetError
 from mlanet.execution import Execution
-from mlanet.profiling.subject import SINGLE, Request, configuration
+from mlanet.profiling.ours import configuration
+from mlanet.profiling.subject import SINGLE, Request
 from mlanet.profiling.worker import adapter_table
 
 OUT_OF_MEMORY = "out of memory"

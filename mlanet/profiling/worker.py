@@ -27,7 +27,7 @@ from mlanet import memory
 from mlanet.execution import Execution
 from mlanet.profiling.clock import Stopwatch
 from mlanet.profiling.steps import Steps, slope_error
-from mlanet.profiling.subject import Answering, Own, Request, Subject, own
+from mlanet.profiling.subject import Answering, Own, Request, Subject
 
 WAKING = 500.0
 """ms. A process that has waited for its turn finds cold caches and threads asleep, which longer calls do not feel."""
@@ -53,7 +53,7 @@ class Worker:
         wanted = Request(tuple(request["species"]), request["neighbours"], execution)
         self.device = torch.device(wanted.device)
         self.watch = Stopwatch(self.device)
-        self.subject = adapted(model, Path(adapter), wanted) if adapter else own(model, wanted)
+        self.subject = adapted(model, Path(adapter), wanted) if adapter else ours(model, wanted)
         if limit_gib is not None:
             limit_memory(limit_gib, self.device)
         parameters = sum(one.numel() for one in self.subject.module.parameters())
@@ -142,6 +142,13 @@ def adapted(model: str, path: Path, request: Request) -> Subject:
     options = dict(word.split("=", 1) for word in changes.split(",") if word)
     found: Subject = adapter_table(path)[base].build({key: _value(text) for key, text in options.items()}, request)
     return found
+
+
+def ours(model: str, request: Request) -> Subject:
+    """One of this package's; its modules are not there for other packages' environments."""
+    from mlanet.profiling.ours import own
+
+    return own(model, request)
 
 
 def degree_of(subject: Subject, name: str) -> int | None:

@@ -21,7 +21,7 @@ from mlanet.ops.edge_degree.gpu import GpuDirections
 from mlanet.ops.message.gpu.operation import GpuMessage
 from mlanet.ops.neighbor_pooling.gpu import GpuPooling
 from mlanet.potential import Potential
-from mlanet.profiling.subject import configuration
+from mlanet.profiling.ours import configuration
 from mlanet.statistics import Statistics
 
 SPECIES = (3, 8)

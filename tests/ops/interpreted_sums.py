@@ -27,7 +27,7 @@ from mlanet.ops.node_product.gpu import GpuProduct
 from mlanet.ops.node_product.reference import product_paths
 from mlanet.ops.rows import Rows
 from mlanet.potential import Potential
-from mlanet.profiling.subject import configuration
+from mlanet.profiling.ours import configuration
 from mlanet.statistics import Statistics
 
 # So that small problems have several blocks of channels and functions, and weights several programs.

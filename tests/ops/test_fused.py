@@ -24,7 +24,7 @@ from mlanet.ops.neighbor_pooling.cpu import NativePooling
 from mlanet.ops.node_product.cpu import NativeProduct
 from mlanet.ops.node_product.reference import product_paths
 from mlanet.potential import Potential
-from mlanet.profiling.subject import configuration
+from mlanet.profiling.ours import configuration
 from mlanet.profiling.systems import system
 from mlanet.statistics import Statistics
 

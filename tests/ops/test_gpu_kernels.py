@@ -18,7 +18,7 @@ from mlanet.ops.message.reference import MessageShape, MessageWeights
 from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods
 from mlanet.potential import Potential
-from mlanet.profiling.subject import configuration
+from mlanet.profiling.ours import configuration
 from mlanet.statistics import Statistics
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")

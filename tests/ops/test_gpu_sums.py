@@ -15,7 +15,7 @@ from mlanet.errors import KernelError
 from mlanet.kernels import use_kernels
 from mlanet.ops import dispatch
 from mlanet.potential import Potential
-from mlanet.profiling.subject import configuration
+from mlanet.profiling.ours import configuration
 from mlanet.statistics import Statistics
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")

@@ -18,7 +18,7 @@ from mlanet.graph import AtomicGraph, Labels, Size, batch_graphs
 from mlanet.inference import predict
 from mlanet.memory import peak_bytes
 from mlanet.potential import Potential
-from mlanet.profiling.subject import configuration
+from mlanet.profiling.ours import configuration
 from mlanet.statistics import Statistics
 
 SMALL = "mlanet_l2:irreps=8x0e+8x1o+8x2e,layers=2"

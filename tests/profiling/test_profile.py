@@ -15,11 +15,12 @@ from mlanet.profiling.clock import Clocks
 from mlanet.profiling.compare import Plan, compare, memory, phases, started
 from mlanet.profiling.fleet import Remote, Settings, WorkerError, as_data, require_known
 from mlanet.profiling.measurement import Measurement, busy
+from mlanet.profiling.ours import configuration, own
 from mlanet.profiling.plots import bars, family, pareto_front
 from mlanet.profiling.report import ratios
 from mlanet.profiling.scale import growth, scale
 from mlanet.profiling.steps import Steps
-from mlanet.profiling.subject import Answering, Request, configuration, own
+from mlanet.profiling.subject import Answering, Request
 from mlanet.profiling.systems import CRYSTALS, system
 
 SMALL = "leignn:channels=8,layers=1"
