@@ -2,6 +2,7 @@
 #   make demo      predict real crystals with the model that ships in the package
 #   make test      run the quick tests
 #   make test-all  run these, then those marked slow
+#   make test-long run those that take minutes each, before a release
 #   make mutants   show that the quick tests notice every small error in the equations
 #   make docs      build the site from docs/ into build/site/index.html
 # PYTHON chooses the interpreter (3.11 or later), TORCH the build of PyTorch.
@@ -22,16 +23,19 @@ EXAMPLES := mlanet/examples
 # make fuzz COUNT=10000: wrong input of every kind; whatever is not a result or one line and a status is printed.
 COUNT ?= 10000
 
-.PHONY: demo test test-all mutants soak fuzz lint format wheel docs clean
+.PHONY: demo test test-all test-long mutants soak fuzz lint format wheel docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/mlanet predict $(EXAMPLES) --output demo/predictions.extxyz --picture demo/predictions.png
 
 test: $(VENV)/.installed-dev
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not long"
 
 test-all: test
 	$(PYTEST) -m slow
+
+test-long: $(VENV)/.installed-dev
+	$(PYTEST) -m long
 
 mutants: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py

@@ -206,9 +206,9 @@ def test_gradients_of_a_training_step(name: str, traced_only: None) -> None:
                 torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_step_compiled_for_good() -> None:
-    """Machine code in float32: loss and gradients of two batches, to what float32 holds.
+    """Machine code in float32: loss and gradients of two batches, to what float32 holds. Four minutes of a compiler.
 
     Torch compiles once more for the first batch of more than some 25 atoms; both have more."""
     potential = build("leignn, fused", torch.float32).train()
