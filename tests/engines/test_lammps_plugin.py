@@ -59,12 +59,12 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the plugin and of the packaged model in float64."""
     if named := os.environ.get("MLANET_LAMMPS_PLUGIN"):
         return Path(named).resolve()
-    from mlanet.lammps.build import Only, build_plugin
+    from mlanet.lammps.build import build_plugin
     from mlanet.lammps.model import write_model
 
     folder = tmp_path_factory.mktemp("plugin")
     written = write_model("universal", folder, "float64")
-    build_plugin(folder, only=Only(written.precision, written.l_max))
+    build_plugin(folder, only=written.kind)
     return folder
 
 

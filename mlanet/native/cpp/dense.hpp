@@ -170,15 +170,45 @@ template <class T, int L> class Norm {
     }
 };
 
-// SiLU over `count` numbers, whole vectors: y = x σ(x), and up · σ (1 + x (1 − σ)).
-template <class T> void silu_forward(int64_t count, const T* x, T* y) {
-    for (int64_t k = 0; k < count; k += Lanes<T>::width) store<T>(y + k, load<T>(x + k) * sigmoid<T>(load<T>(x + k)));
+// SiLU times a factor over `count` numbers, whole vectors: y = f x σ(x), and up · f σ (1 + x (1 − σ)).
+template <class T> void silu_forward(int64_t count, const T* x, T* y, T factor = 1) {
+    for (int64_t k = 0; k < count; k += Lanes<T>::width)
+        store<T>(y + k, load<T>(x + k) * sigmoid<T>(load<T>(x + k)) * factor);
 }
-template <class T> void silu_backward(int64_t count, const T* x, const T* up, T* to) {
+template <class T> void silu_backward(int64_t count, const T* x, const T* up, T* to, T factor = 1) {
     for (int64_t k = 0; k < count; k += Lanes<T>::width) {
         const Vector<T> in = load<T>(x + k), gate = sigmoid<T>(in);
-        store<T>(to + k, load<T>(up + k) * gate * (T(1) + in * (T(1) - gate)));
+        store<T>(to + k, load<T>(up + k) * factor * gate * (T(1) + in * (T(1) - gate)));
     }
 }
+
+// y = W₂ f SiLU(W₁ x + b₁) + b₂ of scalars, whose columns come in groups that are filled up.
+template <class T> class TwoLayers {
+  public:
+    explicit TwoLayers(double factor) : factor_(T(factor)) {}
+    void read(const ModelFile& file, const std::string& name, int64_t in_groups, int64_t in, int64_t hidden, int64_t groups,
+              int64_t out) {
+        first_.read(file, name + ".first", in, 1, hidden, true, in_groups);
+        second_.read(file, name + ".second", hidden, groups, out, true);
+    }
+    int64_t hidden() const { return first_.width(); }
+    int64_t width() const { return second_.width(); }
+
+    // x -> y (n, width); `state` (n, hidden) is what `backward` wants, `acted` (n, hidden) is overwritten.
+    void forward(int64_t n, const T* x, int64_t x_row, T* state, T* acted, T* y) const {
+        first_.forward(n, x, x_row, state, hidden());
+        silu_forward<T>(n * hidden(), state, acted, factor_);
+        second_.forward(n, acted, hidden(), y, width());
+    }
+    void backward(int64_t n, const T* state, T* acted, const T* up, T* to, int64_t to_row, bool add) const {
+        second_.backward(n, up, width(), acted, hidden(), false);
+        silu_backward<T>(n * hidden(), state, acted, acted, factor_);
+        first_.backward(n, acted, hidden(), to, to_row, add);
+    }
+
+  private:
+    T factor_;
+    ScalarLinear<T> first_, second_;
+};
 
 }  // namespace mlanet

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <initializer_list>
 #include <locale>
 #include <map>
 #include <sstream>
@@ -37,6 +38,16 @@ class Json {
             throw Error("the header holds " + shown(found) + ", expected a whole number from " + std::to_string(least) +
                         " to " + std::to_string(most));
         return int64_t(found);
+    }
+    // Which of the words that are known the entry `key` is.
+    size_t word(const std::string& key, std::initializer_list<const char*> known) const {
+        const std::string& found = (*this)[key].text();
+        std::string expected;
+        for (const char* const* one = known.begin(); one != known.end(); ++one) {
+            if (found == *one) return size_t(one - known.begin());
+            expected += (expected.empty() ? "" : " or ") + std::string(*one);
+        }
+        throw Error("the header has " + key + ": " + found + ", expected " + expected);
     }
     const Json& operator[](const std::string& key) const {
         require(Kind::table, "a table");

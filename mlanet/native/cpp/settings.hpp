@@ -1,16 +1,9 @@
 // What shapes a network, from a file's header; every number is bounded before anything is built from it.
 #pragma once
 #include "layer.hpp"
+#include "readout.hpp"
 
 namespace mlanet {
-
-// One of the words that are known.
-inline bool is(const Json& settings, const std::string& key, const std::string& one, const std::string& other) {
-    const std::string& found = settings[key].text();
-    if (found != one && found != other)
-        throw Error("the header has " + key + ": " + found + ", expected " + one + " or " + other);
-    return found == one;
-}
 
 struct MLANetSettings {
     int64_t l_max, channels, layers, heads, key_dim, bessel, bonds, hidden, gate_channels;
@@ -22,10 +15,10 @@ struct MLANetSettings {
         : l_max(s["l_max"].whole(1, 3)), channels(s["channels"].whole(1, 4096)), layers(s["layers"].whole(1, 64)),
           heads(s["heads"].whole(1, 1024)), key_dim(s["key_dim"].whole(1, 1024)), bessel(s["radial_functions"].whole(1, 512)),
           bonds(s["bond_functions"].whole(0, 512)), hidden(s["hidden"].whole(1, 8192)),
-          gate_channels(s["gate_channels"].whole(1, 4096)), full(is(s, "message", "full", "light")),
-          sum(is(s, "combine", "sum", "product")), product(is(s, "node_product", "uuu", "none")),
-          normed(is(s, "norm", "rms", "none")), local_pooling(is(s, "pooling", "local", "sum")),
-          bonded(is(s, "bonded", "learned", "none")), mean_neighbors(s["mean_neighbors"].number()),
+          gate_channels(s["gate_channels"].whole(1, 4096)), full(s.word("message", {"light", "full"})),
+          sum(s.word("combine", {"product", "sum"})), product(s.word("node_product", {"none", "uuu"})),
+          normed(s.word("norm", {"none", "rms"})), local_pooling(s.word("pooling", {"sum", "local"})),
+          bonded(s.word("bonded", {"none", "learned"})), mean_neighbors(s["mean_neighbors"].number()),
           pooling_bound(s["pooling_bound"].is_nothing() ? 0.0 : s["pooling_bound"].number()) {
         for (const Json& width : s["radial_hidden"].list()) radial_hidden.push_back(width.whole(1, 8192));
         if (radial_hidden.size() >= size_t(MAX_DEPTH)) throw Error("the header has too many radial_hidden");
@@ -36,6 +29,7 @@ struct MLANetSettings {
         if (!(pooling_bound > 0) && !s["pooling_bound"].is_nothing()) throw Error("pooling_bound must be positive");
     }
     int64_t functions() const { return bessel + bonds; }
+    ReadoutSettings readout() const { return {channels, channels, 1, local_pooling, mean_neighbors, pooling_bound}; }
     LayerSettings layer(int64_t l_out) const {
         return {channels, heads,   key_dim, functions(), hidden,         gate_channels, radial_hidden,
                 full,     sum,     product, normed,      mean_neighbors, l_out};
