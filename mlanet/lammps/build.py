@@ -122,7 +122,8 @@ def build_plugin(
         f'-DMLANET_VERSION="{__version__}"',
     )
     places = ("-isystem", str(lammps.headers), "-isystem", str(mpi_headers(mpi, lammps.headers)))
-    common = (*compiler(), *FLAGS, f"-march={processor}")
+    program, *arguments = compiler()
+    common = (program, *FLAGS, f"-march={processor}", *arguments)
     with tempfile.TemporaryDirectory(prefix="mlanet-lammps-") as name:
         objects = []
         for one, words in (

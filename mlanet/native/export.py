@@ -88,8 +88,8 @@ def native_bytes(potential: Potential, digest: str | None = None) -> bytes:
     Raises:
         ConfigError: a model that the engine does not know.
     """
-    if found := obstacle(potential):
-        raise ConfigError(found)
+    if against := obstacle(potential):
+        raise ConfigError(against)
     kind, model = KINDS[type(potential.model)], potential.model
     found: Tensors = kind.tensors(model) | _readout(*_ends(model)) | _references(potential) | _wall(potential)
     header = _header(potential, digest or _digest(potential))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from mlanet.errors import ConfigError, GeometryError
 from mlanet.graph import AtomicGraph
 from mlanet.native import Answer, Engine
 from mlanet.native.answers import NativeAnswers
+from mlanet.native.engine import _library
 from mlanet.native.export import native_bytes, obstacle
 from mlanet.potential import Potential
 
@@ -91,6 +93,16 @@ def test_every_preset(preset: str, dtype: torch.dtype, tolerance: float) -> None
     graph = to_graph(triclinic(), subject.cutoff) if dtype == torch.float32 else batch(subject.cutoff)
     differences = apart(NativeAnswers(subject)(graph.to(None, dtype), True), expected(subject, graph))
     assert max(differences.values()) < tolerance, differences
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["mlanet_l2", "mlanet_elements", "leignn_64"])
+def test_as_users_have_it_compiled(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With full optimisation, which other tests leave out, in both precisions."""
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr("mlanet.native.engine._library", functools.cache(_library.__wrapped__))
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        test_every_preset(preset, dtype, tolerance)
 
 
 def computed(engine: Engine, graph: AtomicGraph, displaced: Any = 0.0, strain: Any = 0.0) -> Answer:

@@ -36,7 +36,7 @@ template <class T, int L> class Layer {
   public:
     static constexpr int M = (L + 1) * (L + 1), W = Lanes<T>::width;
 
-    Layer(const ModelFile& file, const std::string& name, const LayerSettings& s, const CouplingTable<T>* couplings,
+    COLD Layer(const ModelFile& file, const std::string& name, const LayerSettings& s, const CouplingTable<T>* couplings,
           const TermTable<T>* terms)
         : s_(s), terms_(terms), channels_(whole<T>(s.channels)), keys_(whole<T>(s.heads * s.key_dim)),
           hidden_(whole<T>(s.hidden)), rows_out_((s.l_out + 1) * (s.l_out + 1)) {
@@ -98,7 +98,7 @@ template <class T, int L> class Layer {
     std::vector<std::unique_ptr<Full>> full_;
     Rooms<T> rooms_;
 
-    void read_message(const ModelFile& file, const std::string& name, const CouplingTable<T>* couplings) {
+    COLD void read_message(const ModelFile& file, const std::string& name, const CouplingTable<T>* couplings) {
         const int64_t c = s_.channels, gates = c / s_.gate_channels, logits = s_.heads * (2 * L + 2);
         const int64_t groups = s_.full ? Paths<L>::count() : 2 * (L + 1), gate_width = whole<T>(gates);
         const auto chemical = padded(file.numbers<T>(name + ".chemical", {s_.functions, s_.hidden}), 1, s_.functions, 1,
@@ -122,7 +122,7 @@ template <class T, int L> class Layer {
         pack<T, L>(sizes_, raw, s_.full ? &couplings->view : nullptr, weights_);
     }
 
-    void read_product(const ModelFile& file, const std::string& name) {
+    COLD void read_product(const ModelFile& file, const std::string& name) {
         paths_ = int64_t(terms_->begin.size()) - 1;
         path_weights_ = padded(file.numbers<T>(name + ".product", {paths_, s_.channels}), 1, paths_, 1, s_.channels, paths_,
                                channels_);
@@ -131,7 +131,7 @@ template <class T, int L> class Layer {
     }
 
     // Places of this structure's size; messages begin as zeros.
-    void take(const Step<T>& step, const T* h) {
+    COLD void take(const Step<T>& step, const T* h) {
         const int64_t n = step.structure->n_local, all = step.structure->n_total;
         sizes_.centers = n, sizes_.atoms = all, sizes_.threads = step.threads;
         graph_ = {step.structure->neighbor, step.structure->start}, h_ = h;

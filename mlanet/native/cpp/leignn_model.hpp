@@ -12,7 +12,7 @@ struct LEIGNNSettings {
     Invariant invariant;
     Bias bias;
 
-    explicit LEIGNNSettings(const Json& s)
+    COLD explicit LEIGNNSettings(const Json& s)
         : channels(s["channels"].whole(2, 4096)), layers(s["layers"].whole(1, 64)),
           functions(s["radial_functions"].whole(2, 512)), gaussian(s.word("radial_basis", {"bessel", "gaussian"})),
           scaled(s.word("scaling", {"none", "published"})), painn(s.word("update", {"nmu", "painn"})),
@@ -55,7 +55,7 @@ template <class T> class LEIGNN final : public Network<T, Arrow, 5> {
     std::vector<std::unique_ptr<ScalarVectorLayer<T>>> layers_;
     Buffer<T> features_, up_[2];
 
-    LEIGNN(const ModelFile& file, const LEIGNNSettings& settings) : Base(file, settings.readout()) {
+    COLD LEIGNN(const ModelFile& file, const LEIGNNSettings& settings) : Base(file, settings.readout()) {
         if (settings.gaussian) {
             radial_.centers = file.numbers<T>("radial.centers", {settings.functions});
             radial_.spread = file.numbers<T>("radial.spread", {1})[0];

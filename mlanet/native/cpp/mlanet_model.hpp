@@ -48,7 +48,7 @@ template <class T, int L> class MLANet final : public Network<T, Harmonics<L>, 6
     std::vector<std::unique_ptr<Directions<T, L, 1>>> directions_;
     Buffer<T> factor_, features_, senders_, up_[2], to_coordination_;
 
-    MLANet(const ModelFile& file, const MLANetSettings& settings) : Base(file, settings.readout()), settings_(settings) {
+    COLD MLANet(const ModelFile& file, const MLANetSettings& settings) : Base(file, settings.readout()), settings_(settings) {
         if (settings.l_max != L) throw Error("the header holds another l_max than expected");
         const int64_t c = settings.channels, functions = settings.functions();
         read_radial(file);
@@ -72,7 +72,7 @@ template <class T, int L> class MLANet final : public Network<T, Harmonics<L>, 6
         }
     }
 
-    void read_radial(const ModelFile& file) {
+    COLD void read_radial(const ModelFile& file) {
         radial_.wave_numbers = file.numbers<T>("radial.wave_numbers", {settings_.bessel});
         if (!settings_.bonds) return;
         radial_.size = T(1.5);

@@ -16,7 +16,7 @@ template <class T, class Angles, int POWER> class Network : public EngineBase {
     int64_t feature_width() const override { return readout_.features(); }
 
   protected:
-    Network(const ModelFile& file, const ReadoutSettings& readout)
+    COLD Network(const ModelFile& file, const ReadoutSettings& readout)
         : EngineBase(file), kinds_(int64_t(species().size())), channels_(whole<T>(readout.channels)), pairs_(radial_),
           readout_(file, readout), wall_(file, file.header()["settings"], kinds_, cutoff()) {
         radial_.cutoff = T(cutoff());

@@ -21,7 +21,7 @@ template <class T> class Readout {
   public:
     static constexpr int W = Lanes<T>::width;
 
-    Readout(const ModelFile& file, const ReadoutSettings& s)
+    COLD Readout(const ModelFile& file, const ReadoutSettings& s)
         : s_(s), local_(s.local), bound_(T(s.bound)), mean_(T(s.mean_neighbors)), channels_(whole<T>(s.channels)),
           hidden_(whole<T>(s.hidden)), views_(s.local ? 4 : 1) {
         first_.read(file, "readout.first", s.channels, 1, s.hidden, true, views_);

@@ -26,7 +26,7 @@ template <class T> class ScalarVectorLayer {
   public:
     static constexpr int W = Lanes<T>::width, ROWS = 4;
 
-    ScalarVectorLayer(const ModelFile& file, const std::string& name, const ScalarVectorSettings& s)
+    COLD ScalarVectorLayer(const ModelFile& file, const std::string& name, const ScalarVectorSettings& s)
         : s_(s), channels_(whole<T>(s.channels)), rows_in_(s.first ? 1 : ROWS), rows_out_(s.last ? 1 : ROWS),
           sent_rows_(s.first ? 2 : 5), mixed_rows_(s.last && !s.painn ? 1 : 2) {
         const int64_t c = s.channels, filters = s.first ? 2 : 3;
@@ -97,7 +97,7 @@ template <class T> class ScalarVectorLayer {
     }
 
     // Places of this structure's size.
-    void take(const Step<T>& step, const T* h) {
+    COLD void take(const Step<T>& step, const T* h) {
         const int64_t n = step.structure->n_local, all = step.structure->n_total, c = channels_;
         sizes_.centers = n, sizes_.atoms = all, sizes_.threads = step.threads;
         graph_ = {step.structure->neighbor, step.structure->start}, h_ = h;

@@ -11,7 +11,7 @@ struct MLANetSettings {
     bool full, sum, product, normed, local_pooling, bonded;
     double mean_neighbors, pooling_bound;
 
-    explicit MLANetSettings(const Json& s)
+    COLD explicit MLANetSettings(const Json& s)
         : l_max(s["l_max"].whole(1, 3)), channels(s["channels"].whole(1, 4096)), layers(s["layers"].whole(1, 64)),
           heads(s["heads"].whole(1, 1024)), key_dim(s["key_dim"].whole(1, 1024)), bessel(s["radial_functions"].whole(1, 512)),
           bonds(s["bond_functions"].whole(0, 512)), hidden(s["hidden"].whole(1, 8192)),
@@ -37,7 +37,7 @@ struct MLANetSettings {
 };
 
 // Paths (a, b, c) of natural parity with a <= b, of a product of features with themselves.
-inline int64_t product_paths(int l_in, int l_out) {
+COLD inline int64_t product_paths(int l_in, int l_out) {
     int64_t found = 0;
     for (int c = 0; c <= l_out; ++c)
         for (int a = 0; a <= l_in; ++a)
@@ -46,7 +46,7 @@ inline int64_t product_paths(int l_in, int l_out) {
 }
 
 // The terms of h ⊗ h, as mlanet/ops/node_product/reference.py lists them.
-template <class T> void read_terms(const ModelFile& file, const std::string& name, int l_in, int l_out, TermTable<T>& to) {
+template <class T> COLD void read_terms(const ModelFile& file, const std::string& name, int l_in, int l_out, TermTable<T>& to) {
     const int64_t count = file.length(name + ".value"), paths = product_paths(l_in, l_out);
     const int64_t rows_in = (l_in + 1) * (l_in + 1), rows_out = (l_out + 1) * (l_out + 1);
     to.begin = file.indices(name + ".begin", {paths + 1}, count + 1);
@@ -58,7 +58,7 @@ template <class T> void read_terms(const ModelFile& file, const std::string& nam
 }
 
 // The couplings of full messages, as mlanet/ops/tensor_product.py lists them.
-template <class T> void read_couplings(const ModelFile& file, int l_max, CouplingTable<T>& to) {
+template <class T> COLD void read_couplings(const ModelFile& file, int l_max, CouplingTable<T>& to) {
     const int64_t count = file.length("couplings.value"), rows = (l_max + 1) * (l_max + 1);
     const int entries[] = {0, Paths<1>::first(Paths<1>::count()), Paths<2>::first(Paths<2>::count()),
                            Paths<3>::first(Paths<3>::count())};
