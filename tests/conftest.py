@@ -18,10 +18,13 @@ os.environ["NO_COLOR"] = "1"
 import numpy as np
 import pytest
 import torch
+from compilers import CHEAP, COMPILER
 from forked import Forked
 from hypothesis import settings
 
 torch.set_num_threads(1)
+if COMPILER is not None:
+    os.environ.setdefault("CXX", f"{COMPILER} {CHEAP}")
 # A shell that starts this in the background has SIGINT ignored, here and in every process that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("mlanet", deadline=None, derandomize=True, max_examples=30)

@@ -33,11 +33,13 @@ def statistics(species: tuple[int, ...] = SPECIES) -> Statistics:
     return Statistics(species, references, scale, 14.3, wall=wall, closest=wall, crowding=(0.3,) * n)
 
 
-def potential(preset: str, dtype: torch.dtype = torch.float64, **changes: Any) -> Potential:
+def potential(
+    preset: str, dtype: torch.dtype = torch.float64, of: Statistics | None = None, **changes: Any
+) -> Potential:
     """Of random weights; a learned shift of bonded atoms is none of zeros."""
     torch.manual_seed(3)
     config = msgspec.structs.replace(read_model_config(preset), **changes)
-    found = Potential.build(config, statistics()).to(dtype=dtype).eval()
+    found = Potential.build(config, of or statistics()).to(dtype=dtype).eval()
     if getattr(found.model, "bonded", None) is not None:
         torch.nn.init.normal_(found.model.bonded.shift)
     return found

@@ -118,6 +118,17 @@ def test_a_compiler_with_arguments_and_a_user_without_a_home(fresh: Path, monkey
     assert use_kernels(small(), "fused").model.kernels == "fused"
 
 
+def test_arguments_of_the_compiler_prevail(fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`CXX="g++ -O0"` compiles without optimisation: what users say stands behind what we say."""
+    script, seen = tmp_path / "told-g++", tmp_path / "words"
+    script.write_text(f'#!/bin/sh\necho "$@" >> {seen}\nexec {os.environ["CXX"]} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", f"{script} -O0")
+    use_kernels(small(), "fused")
+    words = seen.read_text().split()
+    assert words.index("-O0") > words.index("-O3")
+
+
 def test_a_cache_that_cannot_be_used(fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A file in the place of the folder: the kernels are made in a private folder."""
     (tmp_path / "cache").write_text("")

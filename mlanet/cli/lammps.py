@@ -73,7 +73,7 @@ def build(
         str, typer.Option(help="The compiler's -march, e.g. x86-64-v3 for machines of several kinds.")
     ] = "native",
     alone: Annotated[
-        bool, typer.Option("--alone", help="For models of this l_max and precision only: a sixth of the time.")
+        bool, typer.Option("--alone", help="For models of this kind, l_max and precision only: a sixth of the time.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -82,12 +82,11 @@ def build(
     Needs a C++ compiler and a minute or two; Python and torch are not needed where it runs. The plugin serves the
     version of LAMMPS that it was compiled for.
     """
-    from mlanet.lammps.build import Only, build_plugin
+    from mlanet.lammps.build import build_plugin
     from mlanet.lammps.model import write_model
 
     written = write_model(model, output, None if dtype is None else dtype.value, note)
-    only = Only(written.precision, written.l_max) if alone else None
-    plugin = build_plugin(output, source, mpi, only, processor)
+    plugin = build_plugin(output, source, mpi, written.kind if alone else None, processor)
     lines = [f"plugin load {plugin}", "pair_style mlanet", f"pair_coeff * * {written.name} {written.example}"]
     if json:
         print_json({"plugin": plugin, "model": written.path, "input": lines})

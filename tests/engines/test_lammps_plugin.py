@@ -36,7 +36,7 @@ box tilt large
 read_data {name}.data
 plugin load {plugin}/mlanetplugin.so
 pair_style mlanet
-pair_coeff * * universal {elements}
+pair_coeff * * {model} {elements}
 """
 SAID = """\
 compute e all pe/atom
@@ -59,17 +59,21 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the plugin and of the packaged model in float64."""
     if named := os.environ.get("MLANET_LAMMPS_PLUGIN"):
         return Path(named).resolve()
-    from mlanet.lammps.build import Only, build_plugin
+    return compiled("universal", tmp_path_factory.mktemp("plugin"))
+
+
+def compiled(model: str, folder: Path) -> Path:
+    """The folder, with the plugin for a model, and the model in float64."""
+    from mlanet.lammps.build import build_plugin
     from mlanet.lammps.model import write_model
 
-    folder = tmp_path_factory.mktemp("plugin")
-    written = write_model("universal", folder, "float64")
-    build_plugin(folder, only=Only(written.precision, written.l_max))
+    written = write_model(model, folder, "float64")
+    build_plugin(folder, only=written.kind)
     return folder
 
 
 @pytest.fixture
-def run(tmp_path: Path, plugin: Path) -> Runner:
+def run(tmp_path: Path) -> Runner:
     """Runs an input on some ranks, in the test's folder."""
     from mlanet.lammps.program import lammps_folder, mpi_file
 
@@ -95,15 +99,17 @@ def calculator() -> MLANetCalculator:
     return MLANetCalculator(dtype="float64")
 
 
-def prepared(name: str, atoms: Atoms, folder: Path, plugin: Path) -> str:
+def prepared(name: str, atoms: Atoms, folder: Path, plugin: Path, model: str = "universal") -> str:
     """Lines up to the potential; the data file is written."""
     symbols, types = types_of(atoms)
     (folder / f"{name}.data").write_text(data_file(atoms, symbols, types))
     edges = " ".join("p" if periodic else "f" for periodic in atoms.pbc)
-    return HEAD.format(name=name, edges=edges, plugin=plugin, elements=" ".join(symbols))
+    return HEAD.format(name=name, edges=edges, plugin=plugin, model=model, elements=" ".join(symbols))
 
 
-def require_said(name: str, atoms: Atoms, folder: Path, at_rest: bool = True) -> None:
+def require_said(
+    name: str, atoms: Atoms, folder: Path, at_rest: bool = True, of: MLANetCalculator | None = None
+) -> None:
     """What LAMMPS wrote is what ASE says: 1e-8 eV/atom, 1e-7 eV/Å; shares of atoms sum to the whole."""
     first, second, third = (
         np.array(line.split(), float) for line in (folder / f"{name}.said").read_text().splitlines()
@@ -113,7 +119,7 @@ def require_said(name: str, atoms: Atoms, folder: Path, at_rest: bool = True) ->
     now = atoms.copy()
     now.cell = [[xhi - xlo, 0, 0], [xy, yhi - ylo, 0], [xz, yz, zhi - zlo]]
     now.positions = rows[:, 1:4] - [xlo, ylo, zlo]
-    now.calc = calculator()
+    now.calc = of or calculator()
     assert first[0] == pytest.approx(now.get_potential_energy(), abs=1e-8 * len(atoms))
     assert rows[:, 4:7] == pytest.approx(now.get_forces(), abs=1e-7)
     assert rows[:, 7] == pytest.approx(now.get_potential_energies(), abs=1e-7)
@@ -135,6 +141,31 @@ def test_every_number_is_that_of_ase(ranks: int, run: Runner, plugin: Path, tmp_
     run("\n".join(deck), ranks)
     for name, one in systems.items():
         require_said(name, one, tmp_path)
+
+
+def test_leignn_says_what_ase_says(run: Runner, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The other kind of model, on one rank and on three: all numbers, after atoms have moved too."""
+    from native_systems import potential, statistics
+
+    from mlanet.checkpoint import save_model
+
+    folder = tmp_path_factory.mktemp("light")
+    subject = potential("leignn_64", of=statistics((8, 14)), channels=16)
+    save_model(subject, folder / "light.safetensors")
+    compiled(str(folder / "light.safetensors"), folder)
+    systems, courses = {name: make() for name, make in SYSTEMS.items()} | {"lone": lone()}, {}
+    for name in systems:
+        courses[name] = "run 0"
+    systems["moved"] = large_skewed()
+    courses["moved"] = "velocity all create 300 5\nfix 1 all nve\nneigh_modify every 1 delay 0\ntimestep 0.0005\nrun 20"
+    for ranks in (1, 3):
+        deck = [
+            prepared(name, one, tmp_path, folder, "light") + SAID.format(name=name, course=courses[name])
+            for name, one in systems.items()
+        ]
+        run("\n".join(deck), ranks)
+        for name, one in systems.items():
+            require_said(name, one, tmp_path, at_rest=name != "moved", of=MLANetCalculator(subject, dtype="float64"))
 
 
 @pytest.mark.parametrize(

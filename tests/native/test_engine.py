@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import subprocess
 import sys
@@ -19,11 +20,15 @@ from mlanet.errors import ConfigError, GeometryError
 from mlanet.graph import AtomicGraph
 from mlanet.native import Answer, Engine
 from mlanet.native.answers import NativeAnswers
+from mlanet.native.engine import _library
 from mlanet.native.export import native_bytes, obstacle
 from mlanet.potential import Potential
 
 SMALL = {"irreps": "12x0e+12x1o", "layers": 2, "heads": 2, "key_dim": 5, "hidden": 13, "gate_channels": 1}
 """Sizes that fill no vector."""
+LIGHT = {"channels": 10, "layers": 2}
+"""The same of LEIGNN."""
+BOTH = [("mlanet_l1", SMALL), ("leignn_64", LIGHT)]
 
 SWITCHES: list[dict[str, Any]] = [
     {},
@@ -44,6 +49,21 @@ SWITCHES: list[dict[str, Any]] = [
     {"bond_functions": 5},
     {"layers": 1},
 ]
+LIGHT_SWITCHES: list[dict[str, Any]] = [
+    {},
+    {"layers": 1},
+    {"layers": 1, "update": "painn"},
+    {"radial_basis": "gaussian"},
+    {"filter_bias": "raw"},
+    {"filter_bias": "none", "radial_functions": 5},
+    {"scaling": "published"},
+    {"update": "painn", "layers": 3},
+    {"update": "painn", "scaling": "published", "invariant": "norm"},
+    {"invariant": "squared"},
+    {"invariant": "norm", "channels": 2},
+    {"isolated_atom": "free"},
+    {"repulsion": "none"},
+]
 
 
 def expected(subject: Potential, graph: AtomicGraph) -> Any:
@@ -52,10 +72,14 @@ def expected(subject: Potential, graph: AtomicGraph) -> Any:
     return subject(graph)
 
 
-@pytest.mark.parametrize("changes", SWITCHES, ids=str)
-def test_every_switch(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("preset", "changes"),
+    [("mlanet_l1", SMALL | one) for one in SWITCHES] + [("leignn_64", LIGHT | one) for one in LIGHT_SWITCHES],
+    ids=str,
+)
+def test_every_switch(preset: str, changes: dict[str, Any]) -> None:
     """Energies, forces, stress and features to twelve digits: molecules, crystals, lone and crowded atoms."""
-    subject = potential("mlanet_l1", **{**SMALL, **changes})
+    subject = potential(preset, **changes)
     graph = batch(subject.cutoff)
     differences = apart(NativeAnswers(subject)(graph, True), expected(subject, graph))
     assert max(differences.values()) < 1e-12, differences
@@ -71,6 +95,16 @@ def test_every_preset(preset: str, dtype: torch.dtype, tolerance: float) -> None
     assert max(differences.values()) < tolerance, differences
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["mlanet_l2", "mlanet_elements", "leignn_64"])
+def test_as_users_have_it_compiled(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With full optimisation, which other tests leave out, in both precisions."""
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr("mlanet.native.engine._library", functools.cache(_library.__wrapped__))
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        test_every_preset(preset, dtype, tolerance)
+
+
 def computed(engine: Engine, graph: AtomicGraph, displaced: Any = 0.0, strain: Any = 0.0) -> Answer:
     """Of a graph whose atoms are displaced (N, 3), all strained (3, 3) afterwards."""
     n, center, neighbor = graph.n_atoms, graph.center.numpy(), graph.neighbor.numpy()
@@ -81,9 +115,12 @@ def computed(engine: Engine, graph: AtomicGraph, displaced: Any = 0.0, strain: A
 
 
 @pytest.mark.parametrize("name", ["triclinic", "crowded", "near"])
-def test_forces_and_virial_are_derivatives(name: str) -> None:
+@pytest.mark.parametrize(
+    ("preset", "changes"), [("mlanet_l1", {**SMALL, "bonded": "learned", "bond_functions": 3}), ("leignn_64", LIGHT)]
+)
+def test_forces_and_virial_are_derivatives(preset: str, changes: dict[str, Any], name: str) -> None:
     """Central differences of the engine's own energy."""
-    subject = potential("mlanet_l1", **SMALL, bonded="learned", bond_functions=3)
+    subject = potential(preset, **changes)
     engine, graph = Engine(native_bytes(subject)), to_graph(EVERY[name], subject.cutoff)
     found, generator, step = computed(engine, graph), np.random.default_rng(1), 1e-5
     way, strain = generator.normal(size=(graph.n_atoms, 3)), generator.normal(size=(3, 3))
@@ -98,9 +135,10 @@ def test_forces_and_virial_are_derivatives(name: str) -> None:
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("name", ["triclinic", "crowded"])
-def test_ghosts(name: str, precision: str) -> None:
+@pytest.mark.parametrize(("preset", "changes"), BOTH)
+def test_ghosts(preset: str, changes: dict[str, Any], name: str, precision: str) -> None:
     """Every image of an atom as a ghost of its own, passed on and back by us: the same answer."""
-    subject = potential("mlanet_l1", **SMALL)
+    subject = potential(preset, **changes)
     engine, graph = Engine(native_bytes(subject), precision=precision), to_graph(EVERY[name], subject.cutoff)
     whole, n = computed(engine, graph), graph.n_atoms
     images = np.hstack([graph.neighbor.numpy()[:, None], graph.shift.numpy()])
@@ -133,9 +171,10 @@ def test_ghosts(name: str, precision: str) -> None:
         engine.compute(np.append(kinds, kinds[owner]), start, neighbor, vectors)
 
 
-def test_threads_and_repetition() -> None:
+@pytest.mark.parametrize(("preset", "changes"), BOTH)
+def test_threads_and_repetition(preset: str, changes: dict[str, Any]) -> None:
     """Two threads differ by rounding; the same engine says the same again after other structures, to the last bit."""
-    subject = potential("mlanet_l1", **SMALL)
+    subject = potential(preset, **changes)
     engine = Engine(native_bytes(subject))
     graphs = [to_graph(EVERY[name], subject.cutoff) for name in ("triclinic", "ethanol", "lone", "triclinic")]
     first, *_, again = [computed(engine, one) for one in graphs]
@@ -146,18 +185,20 @@ def test_threads_and_repetition() -> None:
     assert both.energy == pytest.approx(first.energy, rel=1e-14)
 
 
-def test_atomic_parts_sum_up() -> None:
+@pytest.mark.parametrize(("preset", "changes"), BOTH)
+def test_atomic_parts_sum_up(preset: str, changes: dict[str, Any]) -> None:
     """Atomic energies to the energy, atomic virials to the virial, forces to nothing."""
-    subject = potential("mlanet_l1", **SMALL)
+    subject = potential(preset, **changes)
     found = computed(Engine(native_bytes(subject)), to_graph(EVERY["slab"], subject.cutoff))
     assert found.atomic_energies.sum() == pytest.approx(found.energy, rel=1e-14)
     assert found.atomic_virials.sum(0) == pytest.approx(found.virial, rel=1e-12)
     assert abs(found.forces.sum(0)).max() < 1e-12 * abs(found.forces).max()
 
 
-def test_no_atoms_and_pairs_beyond_the_cutoff() -> None:
+@pytest.mark.parametrize(("preset", "changes"), BOTH)
+def test_no_atoms_and_pairs_beyond_the_cutoff(preset: str, changes: dict[str, Any]) -> None:
     """Nothing has energy 0; pairs of a wider list count as absent."""
-    subject = potential("mlanet_l1", **SMALL)
+    subject = potential(preset, **changes)
     engine = Engine(native_bytes(subject))
     nothing = engine.compute([], [0], [], [])
     assert (nothing.energy, len(nothing.forces)) == (0.0, 0)
@@ -193,7 +234,12 @@ def test_what_has_no_meaning_is_refused() -> None:
         ("mlanet_l2", {"outputs": ("dipole",)}, "outputs: dipole"),
         ("mlanet_l1", {"message": "full", "combine": "sum"}, "combine: sum"),
         ("mlanet_l1", {"radial_hidden": (4, 4, 4, 4)}, "radial_hidden"),
-        ("leignn_64", {}, "LEIGNN"),
+        ("leignn_64", {"global_node": True}, "global_node: true"),
+        ("leignn_64", {"neighbor_cap": 20}, "neighbor_cap: 20"),
+        ("leignn_direct", {}, "forces: direct"),
+        ("leignn_64", {"charge": "total"}, "charge: total"),
+        ("leignn_dispersion", {}, "long_range: dispersion"),
+        ("leignn_64", {"outputs": ("dipole",)}, "outputs: dipole"),
     ],
 )
 def test_what_is_not_supported_is_named(preset: str, changes: dict[str, Any], setting: str) -> None:
@@ -201,6 +247,13 @@ def test_what_is_not_supported_is_named(preset: str, changes: dict[str, Any], se
     subject = potential(preset, **changes)
     assert setting in obstacle(subject)
     with pytest.raises(ConfigError, match=setting):
+        native_bytes(subject)
+
+
+def test_filters_from_tables_are_not_the_engine_s() -> None:
+    """A potential whose filters are tabulated answers by torch, and says why."""
+    subject = potential("leignn_64", **LIGHT).tabulated()
+    with pytest.raises(ConfigError, match="tabulated"):
         native_bytes(subject)
 
 

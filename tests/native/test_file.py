@@ -29,6 +29,12 @@ def whole() -> bytes:
     return native_bytes(potential("mlanet_l1", **SMALL, message="full", bonded="learned", bond_functions=2))
 
 
+@pytest.fixture(scope="module")
+def light() -> bytes:
+    """A small LEIGNN."""
+    return native_bytes(potential("leignn_64", channels=4, layers=2, filter_bias="raw"))
+
+
 def parts(data: bytes) -> tuple[dict[str, Any], int]:
     """The header, and where it ends."""
     (length,) = struct.unpack_from("<Q", data, 16)
@@ -88,10 +94,12 @@ def test_cut_files_are_refused(whole: bytes) -> None:
                 Engine(data)
 
 
-def test_hostile_headers_do_not_crash(whole: bytes) -> None:
+@pytest.mark.parametrize("kind", ["whole", "light"])
+def test_hostile_headers_do_not_crash(kind: str, request: pytest.FixtureRequest) -> None:
     """Bytes of the header changed, with a checksum that fits: refused, or a model that computes."""
+    whole = request.getfixturevalue(kind)
     _, end = parts(whole)
-    degree = whole.index(b'"l_max": ')  # another one would be compiled first
+    degree = whole.find(b'"l_max": ')  # another one would be compiled first
     found = set()
     for place in set(range(0, end, 1 + end // 150)) - set(range(degree, degree + 11)):
         damaged = bytearray(whole)
@@ -132,6 +140,53 @@ def test_settings_that_do_not_fit_are_refused(whole: bytes, settings: dict[str, 
         Engine(changed(whole, **settings))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"channels": 8},
+        {"channels": 3},
+        {"channels": 2**62},
+        {"layers": 1},
+        {"layers": 0},
+        {"radial_functions": 1},
+        {"radial_functions": 512},
+        {"radial_basis": "gaussian"},
+        {"filter_bias": "none"},
+        {"filter_bias": 1},
+        {"update": "painn"},
+        {"invariant": "soft or norm"},
+        {"scaling": None},
+        {"wall": 1},
+    ],
+    ids=str,
+)
+def test_settings_of_leignn_that_do_not_fit_are_refused(light: bytes, settings: dict[str, Any]) -> None:
+    """As above."""
+    assert answers(changed(light))
+    with pytest.raises(CheckpointError):
+        Engine(changed(light, **settings))
+
+
+@pytest.mark.parametrize("kind", ["gnn", "MLANet", "", None, 3])
+def test_models_of_other_kinds_are_refused(whole: bytes, kind: object) -> None:
+    """By name, before anything is compiled for them."""
+    header, end = parts(whole)
+    text = json.dumps(header | {"model": kind}).encode()
+    data = whole[:16] + struct.pack("<Q", len(text)) + text + bytes(-(24 + len(text)) % 64)
+    with pytest.raises(CheckpointError, match="of kind"):
+        Engine(sealed(data + whole[-(-end // 64) * 64 :]))
+
+
+def test_a_file_of_the_other_kind_is_refused(whole: bytes, light: bytes) -> None:
+    """One that calls itself what it is not."""
+    for data, kind in ((whole, "leignn"), (light, "mlanet")):
+        header, end = parts(data)
+        text = json.dumps(header | {"model": kind, "settings": {"l_max": 1} | header["settings"]}).encode()
+        made = data[:16] + struct.pack("<Q", len(text)) + text + bytes(-(24 + len(text)) % 64)
+        with pytest.raises(CheckpointError):
+            Engine(sealed(made + data[-(-end // 64) * 64 :]))
+
+
 def test_tensors_that_lie_are_refused(whole: bytes) -> None:
     """Outside of the file, not aligned, with products of axes that overflow, of unknown types, twice; NaN in them."""
     header, end = parts(whole)
@@ -161,14 +216,16 @@ def test_tensors_that_lie_are_refused(whole: bytes) -> None:
 
 
 @pytest.mark.slow
-def test_hostile_files_under_sanitizers(tmp_path: Path, whole: bytes) -> None:
+@pytest.mark.parametrize(("kind", "only"), [("whole", "MLANet<double,1>"), ("light", "LEIGNN<double>")])
+def test_hostile_files_under_sanitizers(tmp_path: Path, kind: str, only: str, request: pytest.FixtureRequest) -> None:
     """No access out of bounds and nothing undefined, whatever the file says."""
+    whole = request.getfixturevalue(kind)
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("no C++ compiler")
     (tmp_path / "one.mlanet").write_bytes(whole)
     flags = ["-std=c++17", "-O1", "-g", "-march=native", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    macros = ["-DMLANET_REAL=double", "-DMLANET_DEGREE=1", f"-I{SOURCES}"]
+    macros = [f"-DMLANET_ONLY={only}", f"-I{SOURCES}"]
     source = str(Path(__file__).parent / "fuzz.cpp")
     subprocess.run([compiler, *flags, *macros, source, "-o", str(tmp_path / "fuzz")], check=True)
     done = subprocess.run(

@@ -63,11 +63,12 @@ def test_auto_takes_it_for_inference_only(subject: Potential) -> None:
     assert MLANetCalculator(subject, compiled=True).potential.answered_by is None
     with pytest.raises(ConfigError, match="a whole step already"):
         MLANetCalculator(subject, kernels="native", compiled=True)
-    other = potential("leignn_64", channels=8, layers=1).requires_grad_(False)
+    assert MLANetCalculator(potential("leignn_64", channels=8, layers=1)).potential.answered_by is not None
+    other = potential("leignn_64", channels=8, layers=1, global_node=True).requires_grad_(False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert use_kernels(other, "auto", inference=True).answered_by is None
-    with pytest.raises(ConfigError, match="kernels: native: the native engine knows MLANet"):
+    with pytest.raises(ConfigError, match="kernels: native: the native engine knows global_node: false"):
         use_kernels(other, "native", inference=True)
 
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <unordered_map>
 
 #include "atom.h"
 #include "comm.h"
@@ -28,7 +29,7 @@ PairMLANet::PairMLANet(LAMMPS* lmp) : Pair(lmp) {
     no_virial_fdotr_compute = 1;             // the engine's virial is exact, and needs no positions of ghosts
     centroidstressflag = CENTROID_NOTAVAIL;  // shares of atoms are those of the pairs around them, nothing finer
     comm_forward = comm_reverse = LEAST;
-    nextra = 2, pvector = new double[2]();  // ghosts, and bytes sent, in the last step
+    nextra = 2, pvector = new double[2]();  // atoms elsewhere with ghosts here, and bytes sent, in the last step
 }
 
 PairMLANet::~PairMLANet() {
@@ -143,17 +144,39 @@ double PairMLANet::init_one(int, int) {
     return cutoff_;
 }
 
-// Atoms that the model sees, in LAMMPS' order: local ones, then all ghosts, since ghosts of ghosts pass rows on.
-void PairMLANet::place_atoms() {
+// Which atom every ghost is an image of.
+void PairMLANet::ask_owners() {
     const int local = atom->nlocal, all = local + atom->nghost;
-    place_.assign(all, -1), kind_.clear();
+    owner_.resize(2 * all + 2), place_.resize(all), first_.assign(all, 1);
+    for (int i = 0; i < all; ++i) place_[i] = i, owner_[2 * i] = comm->me, owner_[2 * i + 1] = i;
+    alone_ = false;
+    pass(owner_.data(), 2, sizeof(double), true);
+}
+
+// Places of the atoms that the model sees: local ones, then those elsewhere that have ghosts here. Ghosts come in the
+// order of LAMMPS' swaps, and go back in the opposite one; so the first ghost of an atom gets its row before any other
+// passes it on, and gives it back after all of them have.
+void PairMLANet::place_atoms() {
+    ask_owners();
+    const int local = atom->nlocal, all = local + atom->nghost;
+    kind_.clear(), first_.assign(all, 0);
+    std::unordered_map<uint64_t, int32_t> elsewhere;
     for (int i = 0; i < all; ++i) {
         if (i == local) n_local_ = int64_t(kind_.size());
+        place_[i] = -1;
         if (species_[atom->type[i]] < 0) continue;
-        place_[i] = int32_t(kind_.size()), kind_.push_back(species_[atom->type[i]]);
+        const int rank = int(owner_[2 * i]), index = int(owner_[2 * i + 1]);
+        const int32_t next = int32_t(kind_.size());
+        if (i < local) place_[i] = next;
+        else if (rank == comm->me) place_[i] = place_[index];
+        else place_[i] = elsewhere.emplace(uint64_t(rank) << 32 | uint32_t(index), next).first->second;
+        if (place_[i] == next) kind_.push_back(species_[atom->type[i]]), first_[i] = 1;
     }
     n_total_ = int64_t(kind_.size());
     if (all == local) n_local_ = n_total_;
+    int ghosts = n_total_ > n_local_, any = 0;
+    MPI_Allreduce(&ghosts, &any, 1, MPI_INT, MPI_MAX, world);
+    alone_ = !any;
 }
 
 // Pairs within the model's own cutoff, without LAMMPS' skin.
@@ -205,7 +228,7 @@ void PairMLANet::compute(int eflag, int vflag) {
 void PairMLANet::add_answer(const mlanet::Answer& answer) {
     const int local = atom->nlocal, all = local + atom->nghost;
     for (int i = 0; i < all; ++i)
-        if (place_[i] >= 0)
+        if (place_[i] >= 0 && first_[i])
             for (int x = 0; x < 3; ++x) atom->f[i][x] += forces_[3 * place_[i] + x];
     static constexpr int ROW[] = {0, 1, 2, 0, 0, 1}, COLUMN[] = {0, 1, 2, 1, 2, 2};  // xx yy zz xy xz yz
     const auto share = [](const double* of, int k) { return -0.5 * (of[3 * ROW[k] + COLUMN[k]] + of[3 * COLUMN[k] + ROW[k]]); };
@@ -222,6 +245,7 @@ void PairMLANet::add_answer(const mlanet::Answer& answer) {
 
 // Rows to or from other ranks, in parts no wider than what LAMMPS has made room for.
 void PairMLANet::pass(void* rows, int64_t width, size_t number, bool forward) {
+    if (alone_) return;
     const int64_t room = 8 * std::min(force->pair->comm_forward, force->pair->comm_reverse);
     rows_ = static_cast<char*>(rows), row_ = width * int64_t(number), double_ = number == sizeof(double);
     for (from_ = 0; from_ < row_; from_ += size_) {
@@ -241,13 +265,15 @@ int PairMLANet::pack_forward_comm(int count, int* atoms, double* buffer, int, in
 
 void PairMLANet::unpack_forward_comm(int count, int first, double* buffer) {
     for (int k = 0; k < count; ++k)
-        if (const int32_t place = place_[first + k]; place >= 0) std::memcpy(rows_ + place * row_ + from_, buffer + k * slots(), size_);
+        if (first_[first + k]) std::memcpy(rows_ + place_[first + k] * row_ + from_, buffer + k * slots(), size_);
 }
 
 int PairMLANet::pack_reverse_comm(int count, int first, double* buffer) {
     const int64_t step = slots();
-    for (int k = 0; k < count; ++k)
-        if (const int32_t place = place_[first + k]; place >= 0) std::memcpy(buffer + k * step, rows_ + place * row_ + from_, size_);
+    for (int k = 0; k < count; ++k) {
+        if (first_[first + k]) std::memcpy(buffer + k * step, rows_ + place_[first + k] * row_ + from_, size_);
+        else std::fill_n(buffer + k * step, step, 0.0);
+    }
     pvector[1] += double(count * step * 8);
     return int(count * step);
 }

@@ -50,8 +50,12 @@ class PairMLANet : public Pair {
     double cutoff_ = 0;
     std::vector<int> species_;  // by atom type from 1: place in Engine::species, or -1 for NULL
 
-    // One step: atoms that the model sees, local ones first, and their pairs.
+    // One step: atoms that the model sees, local ones first, and their pairs. Ghosts of a local atom take its place, and
+    // ghosts of one atom elsewhere share a place, which the first of them fills and empties.
     std::vector<int32_t> place_, kind_;  // of all atoms of this rank: place among those, or -1 · of those: species
+    std::vector<char> first_;            // of all atoms: whether rows of its place come and go by it
+    std::vector<double> owner_;          // of all atoms: rank and index of the atom itself
+    bool alone_ = false;                 // no rank has ghosts of atoms elsewhere
     std::vector<int64_t> start_, neighbor_;
     std::vector<double> vectors_, forces_, energies_, virials_;
     int64_t n_local_ = 0, n_total_ = 0;
@@ -63,6 +67,7 @@ class PairMLANet : public Pair {
 
     std::vector<char> read_model(const std::string& name) const;
     [[noreturn]] void refuse_elements(const std::string& name) const;
+    void ask_owners();
     void place_atoms();
     void find_pairs();
     void add_answer(const mlanet::Answer& answer);

@@ -20,7 +20,7 @@ class EngineBase : public Engine {
   protected:
     static constexpr double MIN_DISTANCE = 1e-3;  // Å; nearer, no answer has a meaning
 
-    explicit EngineBase(const ModelFile& file) : header_(file.text()), digest_(file.header()["digest"].text()),
+    COLD explicit EngineBase(const ModelFile& file) : header_(file.text()), digest_(file.header()["digest"].text()),
                                                  cutoff_(file.header()["cutoff"].number()) {
         if (!(cutoff_ > 0 && cutoff_ <= 100)) throw Error("the cutoff must be positive and at most 100 Å");
         for (const Json& one : file.header()["species"].list()) species_.push_back(int(one.whole(1, 118)));

@@ -9,7 +9,7 @@ template <class T> int64_t whole(int64_t size) { return rounded_up(size, Lanes<T
 
 // A matrix whose rows and columns come in groups of equal size, each group filled up with zeros.
 template <class T>
-std::vector<T> padded(const std::vector<T>& from, int64_t row_groups, int64_t rows, int64_t column_groups, int64_t columns,
+COLD std::vector<T> padded(const std::vector<T>& from, int64_t row_groups, int64_t rows, int64_t column_groups, int64_t columns,
                       int64_t row_size, int64_t column_size) {
     std::vector<T> to(row_groups * row_size * column_groups * column_size, T(0));
     const int64_t wide = column_groups * columns;
@@ -28,7 +28,7 @@ template <class T> struct RadialLayers {
 };
 
 template <class T>
-RadialLayers<T> radial_layers(const ModelFile& file, const std::string& name, int64_t functions,
+COLD RadialLayers<T> radial_layers(const ModelFile& file, const std::string& name, int64_t functions,
                               const std::vector<int64_t>& hidden, int64_t groups, int64_t channels) {
     RadialLayers<T> made{{functions}, {}};
     for (size_t k = 0; k <= hidden.size(); ++k) {
@@ -44,7 +44,7 @@ RadialLayers<T> radial_layers(const ModelFile& file, const std::string& name, in
 // y = x W and its transpose; W (in, out) or, as torch's linear layers have it, (out, in).
 template <class T> class Matrix {
   public:
-    void pack(const std::vector<T>& w, int64_t in, int64_t out, bool transposed = false) {
+    COLD void pack(const std::vector<T>& w, int64_t in, int64_t out, bool transposed = false) {
         const int64_t by_in = transposed ? 1 : out, by_out = transposed ? in : 1;
         forward_.pack(w.data(), by_in, by_out, in, out);
         backward_.pack(w.data(), by_out, by_in, out, in);
@@ -65,7 +65,7 @@ template <class T> class Matrix {
 // One matrix for every degree 0 … L_out; features whose rows have `in` or `out` numbers, filled up to whole vectors.
 template <class T> class DegreeLinear {
   public:
-    void read(const ModelFile& file, const std::string& name, int64_t l_out, int64_t in, int64_t out) {
+    COLD void read(const ModelFile& file, const std::string& name, int64_t l_out, int64_t in, int64_t out) {
         const std::vector<T> all = file.numbers<T>(name, {l_out + 1, in, out});
         l_out_ = l_out, in_ = whole<T>(in), out_ = whole<T>(out);
         for (int64_t l = 0; l <= l_out; ++l)
@@ -93,7 +93,7 @@ template <class T> class DegreeLinear {
 template <class T> class ScalarLinear {
   public:
     // torch's weight (groups · out, in) and bias; without a bias if `bias` is false.
-    void read(const ModelFile& file, const std::string& name, int64_t in, int64_t groups, int64_t out, bool bias,
+    COLD void read(const ModelFile& file, const std::string& name, int64_t in, int64_t groups, int64_t out, bool bias,
               int64_t in_groups = 1) {
         const int64_t column = whole<T>(out), row = whole<T>(in);
         width_ = groups * column;
@@ -123,7 +123,7 @@ template <class T, int L> class Norm {
   public:
     static constexpr int W = Lanes<T>::width, M = (L + 1) * (L + 1);
 
-    void read(const ModelFile& file, const std::string& name, int64_t channels) {
+    COLD void read(const ModelFile& file, const std::string& name, int64_t channels) {
         channels_ = channels, width_ = whole<T>(channels);
         gain_ = padded(file.numbers<T>(name, {L + 1, channels}), L + 1, 1, 1, channels, 1, width_);
     }
@@ -170,15 +170,45 @@ template <class T, int L> class Norm {
     }
 };
 
-// SiLU over `count` numbers, whole vectors: y = x σ(x), and up · σ (1 + x (1 − σ)).
-template <class T> void silu_forward(int64_t count, const T* x, T* y) {
-    for (int64_t k = 0; k < count; k += Lanes<T>::width) store<T>(y + k, load<T>(x + k) * sigmoid<T>(load<T>(x + k)));
+// SiLU times a factor over `count` numbers, whole vectors: y = f x σ(x), and up · f σ (1 + x (1 − σ)).
+template <class T> void silu_forward(int64_t count, const T* x, T* y, T factor = 1) {
+    for (int64_t k = 0; k < count; k += Lanes<T>::width)
+        store<T>(y + k, load<T>(x + k) * sigmoid<T>(load<T>(x + k)) * factor);
 }
-template <class T> void silu_backward(int64_t count, const T* x, const T* up, T* to) {
+template <class T> void silu_backward(int64_t count, const T* x, const T* up, T* to, T factor = 1) {
     for (int64_t k = 0; k < count; k += Lanes<T>::width) {
         const Vector<T> in = load<T>(x + k), gate = sigmoid<T>(in);
-        store<T>(to + k, load<T>(up + k) * gate * (T(1) + in * (T(1) - gate)));
+        store<T>(to + k, load<T>(up + k) * factor * gate * (T(1) + in * (T(1) - gate)));
     }
 }
+
+// y = W₂ f SiLU(W₁ x + b₁) + b₂ of scalars, whose columns come in groups that are filled up.
+template <class T> class TwoLayers {
+  public:
+    explicit TwoLayers(double factor) : factor_(T(factor)) {}
+    COLD void read(const ModelFile& file, const std::string& name, int64_t in_groups, int64_t in, int64_t hidden, int64_t groups,
+              int64_t out) {
+        first_.read(file, name + ".first", in, 1, hidden, true, in_groups);
+        second_.read(file, name + ".second", hidden, groups, out, true);
+    }
+    int64_t hidden() const { return first_.width(); }
+    int64_t width() const { return second_.width(); }
+
+    // x -> y (n, width); `state` (n, hidden) is what `backward` wants, `acted` (n, hidden) is overwritten.
+    void forward(int64_t n, const T* x, int64_t x_row, T* state, T* acted, T* y) const {
+        first_.forward(n, x, x_row, state, hidden());
+        silu_forward<T>(n * hidden(), state, acted, factor_);
+        second_.forward(n, acted, hidden(), y, width());
+    }
+    void backward(int64_t n, const T* state, T* acted, const T* up, T* to, int64_t to_row, bool add) const {
+        second_.backward(n, up, width(), acted, hidden(), false);
+        silu_backward<T>(n * hidden(), state, acted, acted, factor_);
+        first_.backward(n, acted, hidden(), to, to_row, add);
+    }
+
+  private:
+    T factor_;
+    ScalarLinear<T> first_, second_;
+};
 
 }  // namespace mlanet

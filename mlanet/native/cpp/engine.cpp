@@ -1,29 +1,30 @@
-// The native engine, whole: compile this file. With MLANET_REAL and MLANET_DEGREE given it serves one precision and
-// one l_max only, and compiles in a sixth of the time.
+// The native engine, whole: compile this file. With MLANET_ONLY given, as LEIGNN<float> or MLANet<double, 2>, it serves
+// models of this kind, precision and l_max only, and compiles in a sixth of the time.
 #include "engine.hpp"
 
-#include "base.hpp"
+#include "leignn_model.hpp"
 #include "mlanet_model.hpp"
 
 namespace mlanet {
 
 namespace {
 
-template <class T, int L> std::unique_ptr<Engine> made(const ModelFile& file) {
-#if defined(MLANET_REAL) && defined(MLANET_DEGREE)
-    constexpr bool compiled = std::is_same<T, MLANET_REAL>::value && L == MLANET_DEGREE;
+template <class Model> std::unique_ptr<Engine> made(const ModelFile& file) {
+#ifdef MLANET_ONLY
+    constexpr bool compiled = std::is_same<Model, MLANET_ONLY>::value;
 #else
     constexpr bool compiled = true;
 #endif
-    if constexpr (compiled) return std::make_unique<MLANet<T, L>>(file);
-    else throw Error("this library was compiled for another precision or l_max");
+    if constexpr (compiled) return std::make_unique<Model>(file);
+    else throw Error("this library was compiled for another kind of model, precision or l_max");
 }
 
 template <class T> std::unique_ptr<Engine> of_precision(const ModelFile& file) {
+    if (file.header().word("model", {"mlanet", "leignn"})) return made<LEIGNN<T>>(file);
     switch (file.header()["settings"]["l_max"].whole(1, 3)) {
-        case 1: return made<T, 1>(file);
-        case 2: return made<T, 2>(file);
-        default: return made<T, 3>(file);
+        case 1: return made<MLANet<T, 1>>(file);
+        case 2: return made<MLANet<T, 2>>(file);
+        default: return made<MLANet<T, 3>>(file);
     }
 }
 
@@ -32,10 +33,8 @@ template <class T> std::unique_ptr<Engine> of_precision(const ModelFile& file) {
 std::unique_ptr<Engine> Engine::read(const void* bytes, size_t size, Precision precision) {
     const auto* first = static_cast<const unsigned char*>(bytes);
     const ModelFile file(std::vector<unsigned char>(first, first + size));
-    if (const std::string& model = file.header()["model"].text(); model != "mlanet")
-        throw Error("the file holds a model of kind '" + model + "', this program knows mlanet");
     if (precision == Precision::stored)
-        precision = is(file.header(), "precision", "float32", "float64") ? Precision::float32 : Precision::float64;
+        precision = file.header().word("precision", {"float32", "float64"}) ? Precision::float64 : Precision::float32;
     return precision == Precision::float32 ? of_precision<float>(file) : of_precision<double>(file);
 }
 

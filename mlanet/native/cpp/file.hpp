@@ -34,7 +34,7 @@ using Shape = std::initializer_list<int64_t>;
 
 class ModelFile {
   public:
-    explicit ModelFile(std::vector<unsigned char> bytes) : bytes_(std::move(bytes)) {
+    COLD explicit ModelFile(std::vector<unsigned char> bytes) : bytes_(std::move(bytes)) {
         if (bytes_.size() < FIXED_BYTES || std::memcmp(bytes_.data(), "mlanet\n", 8) != 0)
             throw Error("this is no native model of mlanet (mlanet export native writes them)");
         if (const auto version = at<uint32_t>(8); version != FILE_VERSION)
@@ -51,7 +51,7 @@ class ModelFile {
         for (const Json& one : header_["tensors"].list()) add(one);
     }
 
-    static std::vector<unsigned char> bytes_of(const std::string& path) {
+    COLD static std::vector<unsigned char> bytes_of(const std::string& path) {
         std::FILE* file = std::fopen(path.c_str(), "rb");
         if (!file) throw Error(path + ": cannot be opened: " + std::strerror(errno));
         std::vector<unsigned char> found;
@@ -67,7 +67,7 @@ class ModelFile {
     const std::string& text() const { return text_; }
 
     // A tensor of exactly this shape, finite, in the caller's precision.
-    template <class T> std::vector<T> numbers(const std::string& name, Shape shape) const {
+    template <class T> COLD std::vector<T> numbers(const std::string& name, Shape shape) const {
         const Tensor& one = found(name, shape);
         std::vector<T> values(one.count);
         if (one.type == "float32") copy<float>(one, values);
@@ -79,7 +79,7 @@ class ModelFile {
     }
 
     // Whole numbers from 0 to below `limit`.
-    std::vector<int32_t> indices(const std::string& name, Shape shape, int64_t limit) const {
+    COLD std::vector<int32_t> indices(const std::string& name, Shape shape, int64_t limit) const {
         const Tensor& one = found(name, shape);
         if (one.type != "int32") throw Error("tensor '" + name + "' has type " + one.type + ", expected int32");
         std::vector<int32_t> values(one.count);
@@ -90,7 +90,7 @@ class ModelFile {
     }
 
     // The length of a tensor with one axis.
-    int64_t length(const std::string& name) const {
+    COLD int64_t length(const std::string& name) const {
         const Tensor& one = found(name);
         if (one.shape.size() != 1) throw Error("tensor '" + name + "' has another shape than expected");
         return one.shape[0];
@@ -117,7 +117,7 @@ class ModelFile {
         return found;
     }
 
-    void add(const Json& one) {
+    COLD void add(const Json& one) {
         const std::string name = one["name"].text(), type = one["type"].text();
         const size_t size = type == "float64" ? 8 : type == "float32" || type == "int32" ? 4 : 0;
         if (!size) throw Error("tensor '" + name + "' has a type that is not known: " + type);
@@ -137,12 +137,12 @@ class ModelFile {
         if (!tensors_.emplace(name, made).second) throw Error("tensor '" + name + "' is there twice");
     }
 
-    const Tensor& found(const std::string& name) const {
+    COLD const Tensor& found(const std::string& name) const {
         const auto one = tensors_.find(name);
         if (one == tensors_.end()) throw Error("the file has no tensor '" + name + "'");
         return one->second;
     }
-    const Tensor& found(const std::string& name, Shape shape) const {
+    COLD const Tensor& found(const std::string& name, Shape shape) const {
         const Tensor& one = found(name);
         if (!std::equal(shape.begin(), shape.end(), one.shape.begin(), one.shape.end()))
             throw Error("tensor '" + name + "' has another shape than the settings ask for");

@@ -1,4 +1,5 @@
-// Spherical harmonics of unit vectors, e3nn's, `component` normalised, as polynomials of x, y, z; and their gradient.
+// What networks see of directions: spherical harmonics, e3nn's, `component` normalised, as polynomials of x, y, z, or
+// the unit vector itself; and their gradients.
 #pragma once
 #include "../../ops/cpp/simd.hpp"
 
@@ -83,5 +84,23 @@ INLINE void harmonics_back(Vector<T> x, Vector<T> y, Vector<T> z, const Vector<T
         to[2] += T(middle) * ((T(4) * yy - xx - T(3) * zz) * g[13] - T(2) * x * z * g[11]) + T(3 * third) * (zz - xx) * g[15];
     }
 }
+
+// What `Pairs` has of a direction, of the unit vector from an atom to its neighbour: Y_l, l <= L, in `rows` numbers.
+template <int L> struct Harmonics {
+    static constexpr int rows = (L + 1) * (L + 1);
+    template <class T> static INLINE void values(Vector<T> x, Vector<T> y, Vector<T> z, Vector<T>* Y) { harmonics<T, L>(x, y, z, Y); }
+    template <class T> static INLINE void gradient(Vector<T> x, Vector<T> y, Vector<T> z, const Vector<T>* g, Vector<T>* to) {
+        harmonics_back<T, L>(x, y, z, g, to);
+    }
+};
+
+// The same for û, which points from the neighbour to the atom.
+struct Arrow {
+    static constexpr int rows = 3;
+    template <class T> static INLINE void values(Vector<T> x, Vector<T> y, Vector<T> z, Vector<T>* u) { u[0] = -x, u[1] = -y, u[2] = -z; }
+    template <class T> static INLINE void gradient(Vector<T>, Vector<T>, Vector<T>, const Vector<T>* g, Vector<T>* to) {
+        for (int k = 0; k < rows; ++k) to[k] = -g[k];
+    }
+};
 
 }  // namespace mlanet

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <initializer_list>
 #include <locale>
 #include <map>
 #include <sstream>
@@ -10,6 +11,9 @@
 #include <vector>
 
 #include "engine.hpp"
+
+// What runs once, when a file is read: it is to be small, and quick to compile.
+#define COLD __attribute__((cold, noinline))
 
 namespace mlanet {
 
@@ -25,27 +29,37 @@ class Json {
     bool boolean() const { return require(Kind::boolean, "true or false"), number_ != 0; }
     bool is_nothing() const { return kind_ == Kind::nothing; }
 
-    double number() const {
+    COLD double number() const {
         require(Kind::number, "a number");
         if (!std::isfinite(number_)) throw Error("the header holds a number that is not finite");
         return number_;
     }
     // A whole number from `least` to `most`.
-    int64_t whole(int64_t least, int64_t most) const {
+    COLD int64_t whole(int64_t least, int64_t most) const {
         const double found = number();
         if (!(found >= double(least) && found <= double(most)) || found != std::floor(found))
             throw Error("the header holds " + shown(found) + ", expected a whole number from " + std::to_string(least) +
                         " to " + std::to_string(most));
         return int64_t(found);
     }
-    const Json& operator[](const std::string& key) const {
+    // Which of the words that are known the entry `key` is.
+    COLD size_t word(const std::string& key, std::initializer_list<const char*> known) const {
+        const std::string& found = (*this)[key].text();
+        std::string expected;
+        for (const char* const* one = known.begin(); one != known.end(); ++one) {
+            if (found == *one) return size_t(one - known.begin());
+            expected += (expected.empty() ? "" : " or ") + std::string(*one);
+        }
+        throw Error("the header has " + key + ": " + found + ", expected " + expected);
+    }
+    COLD const Json& operator[](const std::string& key) const {
         require(Kind::table, "a table");
         const auto found = table_.find(key);
         if (found == table_.end()) throw Error("the header has no entry '" + key + "'");
         return found->second;
     }
 
-    static std::string shown(double number) {
+    COLD static std::string shown(double number) {
         std::ostringstream out;
         out.imbue(std::locale::classic());
         out << number;
@@ -60,7 +74,7 @@ class Json {
     std::vector<Json> list_;
     std::map<std::string, Json> table_;
 
-    void require(Kind kind, const char* name) const {
+    COLD void require(Kind kind, const char* name) const {
         if (kind_ != kind) throw Error(std::string("the header is not that of a native model: expected ") + name);
     }
 };
@@ -69,7 +83,7 @@ class JsonReader {
   public:
     JsonReader(const char* first, const char* last) : at_(first), last_(last) {}
 
-    Json whole() {
+    COLD Json whole() {
         Json found = value(0);
         space();
         if (at_ != last_) fail();
@@ -80,7 +94,7 @@ class JsonReader {
     static constexpr int DEEPEST = 16;
     const char *at_, *last_;
 
-    [[noreturn]] static void fail() { throw Error("the header is damaged: it is not JSON"); }
+    [[noreturn]] COLD static void fail() { throw Error("the header is damaged: it is not JSON"); }
 
     void space() {
         while (at_ != last_ && (*at_ == ' ' || *at_ == '\n' || *at_ == '\t' || *at_ == '\r')) ++at_;
@@ -100,7 +114,7 @@ class JsonReader {
             if (next() != *rest) fail();
     }
 
-    Json value(int depth) {
+    COLD Json value(int depth) {
         if (depth > DEEPEST) fail();
         space();
         if (at_ == last_) fail();
@@ -117,7 +131,7 @@ class JsonReader {
         return found;
     }
 
-    void table(Json& found, int depth) {
+    COLD void table(Json& found, int depth) {
         found.kind_ = Json::Kind::table;
         ++at_;
         if (accept('}')) return;
@@ -130,7 +144,7 @@ class JsonReader {
         if (!accept('}')) fail();
     }
 
-    void list(Json& found, int depth) {
+    COLD void list(Json& found, int depth) {
         found.kind_ = Json::Kind::list;
         ++at_;
         if (accept(']')) return;
@@ -140,7 +154,7 @@ class JsonReader {
     }
 
     // Escapes for characters beyond ASCII stay as they are written: nothing here depends on them.
-    std::string text() {
+    COLD std::string text() {
         std::string found;
         next();
         for (char one = next(); one != '"'; one = next()) {
@@ -154,7 +168,7 @@ class JsonReader {
         return found;
     }
 
-    double number() {
+    COLD double number() {
         const char* first = at_;
         while (at_ != last_ && (std::isdigit(static_cast<unsigned char>(*at_)) || (*at_ && std::string("+-.eE").find(*at_) != std::string::npos)))
             ++at_;

@@ -7,12 +7,10 @@
 
 #include "../../ops/cpp/message.hpp"
 #include "../../ops/cpp/product.hpp"
-#include "../../ops/cpp/threads.hpp"
 #include "dense.hpp"
+#include "step.hpp"
 
 namespace mlanet {
-
-constexpr int64_t BLOCK = 24;  // atoms at a time, a multiple of the rows of a tile
 
 struct LayerSettings {
     int64_t channels, heads, key_dim, functions, hidden, gate_channels;
@@ -34,32 +32,11 @@ template <class T> struct CouplingTable {
     Couplings<T> view{};
 };
 
-// What layers share during a step.
-template <class T> struct Step {
-    const Structure* structure;
-    Exchange* exchange;
-    int64_t threads;
-    Graph graph;
-    T *factor, *envelope, *basis, *harmonics;  // 1 + n/n̄ of atoms; u, RBF, Y of pairs
-
-    void forward(T* rows, int64_t width) const {
-        if (exchange) exchange->forward(rows, width);
-    }
-    void reverse(T* rows, int64_t width) const {
-        if (exchange) exchange->reverse(rows, width);
-    }
-};
-
-// Gradients of one layer in what pairs are and in 1 + n/n̄.
-template <class T> struct PairSums {
-    T *envelope, *basis, *harmonics, *factor;
-};
-
 template <class T, int L> class Layer {
   public:
     static constexpr int M = (L + 1) * (L + 1), W = Lanes<T>::width;
 
-    Layer(const ModelFile& file, const std::string& name, const LayerSettings& s, const CouplingTable<T>* couplings,
+    COLD Layer(const ModelFile& file, const std::string& name, const LayerSettings& s, const CouplingTable<T>* couplings,
           const TermTable<T>* terms)
         : s_(s), terms_(terms), channels_(whole<T>(s.channels)), keys_(whole<T>(s.heads * s.key_dim)),
           hidden_(whole<T>(s.hidden)), rows_out_((s.l_out + 1) * (s.l_out + 1)) {
@@ -97,11 +74,7 @@ template <class T, int L> class Layer {
     }
 
   private:
-    // A thread's place for what a block of atoms needs in passing.
-    struct Room {
-        Buffer<T> buffer[4];
-        T* take(int k, int64_t size) { return buffer[k].take(size); }
-    };
+    using Room = mlanet::Room<T>;
     using Light = Message<LightValues<T, L, 1>>;
     using Full = Message<FullValues<T, L, 1>>;
 
@@ -123,9 +96,9 @@ template <class T, int L> class Layer {
         gate_store_, out_store_, up_message_store_, to_sent_, to_key_, to_near_, to_query_, to_here_;
     std::vector<std::unique_ptr<Light>> light_;
     std::vector<std::unique_ptr<Full>> full_;
-    std::vector<std::unique_ptr<Room>> rooms_;
+    Rooms<T> rooms_;
 
-    void read_message(const ModelFile& file, const std::string& name, const CouplingTable<T>* couplings) {
+    COLD void read_message(const ModelFile& file, const std::string& name, const CouplingTable<T>* couplings) {
         const int64_t c = s_.channels, gates = c / s_.gate_channels, logits = s_.heads * (2 * L + 2);
         const int64_t groups = s_.full ? Paths<L>::count() : 2 * (L + 1), gate_width = whole<T>(gates);
         const auto chemical = padded(file.numbers<T>(name + ".chemical", {s_.functions, s_.hidden}), 1, s_.functions, 1,
@@ -149,7 +122,7 @@ template <class T, int L> class Layer {
         pack<T, L>(sizes_, raw, s_.full ? &couplings->view : nullptr, weights_);
     }
 
-    void read_product(const ModelFile& file, const std::string& name) {
+    COLD void read_product(const ModelFile& file, const std::string& name) {
         paths_ = int64_t(terms_->begin.size()) - 1;
         path_weights_ = padded(file.numbers<T>(name + ".product", {paths_, s_.channels}), 1, paths_, 1, s_.channels, paths_,
                                channels_);
@@ -158,28 +131,25 @@ template <class T, int L> class Layer {
     }
 
     // Places of this structure's size; messages begin as zeros.
-    void take(const Step<T>& step, const T* h) {
+    COLD void take(const Step<T>& step, const T* h) {
         const int64_t n = step.structure->n_local, all = step.structure->n_total;
         sizes_.centers = n, sizes_.atoms = all, sizes_.threads = step.threads;
-        graph_ = step.graph, h_ = h;
+        graph_ = {step.structure->neighbor, step.structure->start}, h_ = h;
         given_.sent = {sent_.take(all * M * channels_ + 1)}, given_.key = {key_store_.take(all * M * keys_ + 1)};
         given_.near = {near_store_.take(all * hidden_ + 1)}, given_.query = {query_store_.take(n * M * keys_ + 1)};
         given_.here = {here_store_.take(n * hidden_ + 1)}, given_.factor = {step.factor};
-        given_.envelope = {step.envelope}, given_.radial = {step.basis}, given_.harmonics = {step.harmonics};
+        given_.envelope = {step.envelope}, given_.radial = {step.basis}, given_.harmonics = {step.angular};
         message_ = message_store_.take(n * M * channels_ + 1), mixed_ = mixed_store_.take(n * M * channels_ + 1);
         hidden_state_ = state_store_.take(n * rows_out_ * channels_ + 1), out_ = out_store_.take(n * rows_out_ * channels_ + 1);
         gate_ = gate_store_.take(n * s_.l_out * channels_ + 1);
-        while (int64_t(rooms_.size()) < step.threads) {
-            rooms_.push_back(std::make_unique<Room>());
+        while (int64_t(std::max(full_.size(), light_.size())) < step.threads) {
             if (s_.full) full_.push_back(std::make_unique<Full>(sizes_, given_, weights_, graph_));
             else light_.push_back(std::make_unique<Light>(sizes_, given_, weights_, graph_));
         }
     }
 
     template <class Work> void over_blocks(const Step<T>& step, Work work) {
-        over_nodes(sizes_.centers, step.threads, [&](int64_t t, int64_t first, int64_t last) {
-            for (int64_t i = first; i < last; i += BLOCK) work(*rooms_[t], i, std::min(BLOCK, last - i));
-        });
+        rooms_.over_blocks(sizes_.centers, step.threads, work);
     }
 
     template <class Work> void over_messages(const Step<T>& step, Work work) {
@@ -204,19 +174,13 @@ template <class T, int L> class Layer {
         for (int k = 0; k < 3; ++k) *places[k] = stores[k]->take(t * sizes[k] + 1);
         sums_.query = to_query_.take(n * M * keys_ + 1), sums_.here = to_here_.take(n * hidden_ + 1);
         sums_.factor = pairs.factor, sums_.envelope = pairs.envelope;
-        sums_.radial = pairs.basis, sums_.harmonics = pairs.harmonics;
+        sums_.radial = pairs.basis, sums_.harmonics = pairs.angular;
         over_messages(step, [&](auto& message, int64_t k, int64_t first, int64_t last) {
             const Sums<T> own = of_thread<T, L>(sums_, sizes_, k);
             std::fill_n(own.sent, sizes[0], T(0)), std::fill_n(own.key, sizes[1], T(0)), std::fill_n(own.near, sizes[2], T(0));
             for (int64_t i = first; i < last; ++i) message.gradient(i, up_message_ + i * M * channels_, own);
         });
-        for (int k = 0; k < 3; ++k) join(*places[k], sizes[k], t);
-    }
-
-    // Adds the sums of all threads to those of the first.
-    static void join(T* place, int64_t size, int64_t threads) {
-        for (int64_t t = 1; t < threads; ++t)
-            for (int64_t k = 0; k < size; ++k) place[k] += place[t * size + k];
+        for (int k = 0; k < 3; ++k) join<T>(*places[k], sizes[k], t);
     }
 
     // Atoms first … first + n − 1: what they send, ask and hold.
@@ -244,7 +208,7 @@ template <class T, int L> class Layer {
         for (int64_t i = first; i < first + n; ++i, normed += M * channels_) {
             T* place = to + i * M * channels_;
             if (s_.normed) attention_norm_.backward(h_ + i * M * channels_, normed, place);
-            else plus(M * channels_, normed, place);
+            else plus<T>(M * channels_, normed, place);
         }
     }
 
@@ -296,7 +260,7 @@ template <class T, int L> class Layer {
         T* place = to + first * wide;
         std::fill_n(place, n * wide, T(0));
         if (s_.product) product_back(room, first, n, to_whole, place);
-        for (int64_t i = 0; i < n; ++i) plus(narrow, to_whole + i * narrow, place + i * wide);
+        for (int64_t i = 0; i < n; ++i) plus<T>(narrow, to_whole + i * narrow, place + i * wide);
         mix_.backward(n, place, M, up_message_ + first * wide, M);
     }
 
@@ -309,7 +273,7 @@ template <class T, int L> class Layer {
         with_product(room, mixed, n, [&](auto& product, int64_t i) { product.gradient(i, up + i * narrow, sums); });
         for (int64_t i = 0; i < n; ++i) {
             if (s_.normed) product_norm_.backward(mixed + i * wide, to_factor + i * wide, to + i * wide);
-            else plus(wide, to_factor + i * wide, to + i * wide);
+            else plus<T>(wide, to_factor + i * wide, to + i * wide);
         }
     }
 
@@ -332,10 +296,6 @@ template <class T, int L> class Layer {
         for (int64_t l = 1; l <= s_.l_out; ++l)
             for (int64_t m = l * l; m < (l + 1) * (l + 1); ++m)
                 for (int64_t c = 0; c < channels_; c += W) work(m * channels_ + c, (l - 1) * channels_ + c);
-    }
-
-    static void plus(int64_t count, const T* from, T* to) {
-        for (int64_t k = 0; k < count; k += W) store<T>(to + k, load<T>(to + k) + load<T>(from + k));
     }
 };
 

@@ -1,46 +1,55 @@
-// From the scalars of the last layer to energies: pooling over the neighbours, and a network of two layers.
+// From the scalars of the last layer to energies: pooling over the neighbours, and a network of two layers,
+// e(x) = w · f SiLU(W x + b) + b'.
 //
 // e(x_i) or e(x_i ‖ Σ_j u y_j / n̄ ‖ Σ_j u y_j / (1 + n_i) ‖ smooth max_j y_j), y = b tanh(x/b): mlanet/nn/pooling.py.
 #pragma once
 #include "../../ops/cpp/pooling.hpp"
-#include "layer.hpp"
+#include "dense.hpp"
+#include "step.hpp"
 
 namespace mlanet {
+
+struct ReadoutSettings {
+    int64_t channels, hidden;
+    double factor = 1;          // f
+    bool local = false;         // whether neighbours are pooled
+    double mean_neighbors = 1;  // n̄
+    double bound = 0;           // b, or 0 for none
+};
 
 template <class T> class Readout {
   public:
     static constexpr int W = Lanes<T>::width;
 
-    // bound: b, or 0 for none.
-    Readout(const ModelFile& file, int64_t channels, bool local, double bound, double mean_neighbors)
-        : local_(local), bound_(T(bound)), mean_(T(mean_neighbors)), features_(channels), channels_(whole<T>(channels)),
-          views_(local ? 4 : 1) {
-        first_.read(file, "readout.first", channels, 1, channels, true, views_);
-        last_ = padded(file.numbers<T>("readout.last.weight", {1, channels}), 1, 1, 1, channels, 1, channels_);
+    COLD Readout(const ModelFile& file, const ReadoutSettings& s)
+        : s_(s), local_(s.local), bound_(T(s.bound)), mean_(T(s.mean_neighbors)), channels_(whole<T>(s.channels)),
+          hidden_(whole<T>(s.hidden)), views_(s.local ? 4 : 1) {
+        first_.read(file, "readout.first", s.channels, 1, s.hidden, true, views_);
+        last_ = padded(file.numbers<T>("readout.last.weight", {1, s.hidden}), 1, 1, 1, s.hidden, 1, hidden_);
         bias_ = file.numbers<T>("readout.last.bias", {1})[0];
     }
-    int64_t features() const { return features_; }
+    int64_t features() const { return s_.hidden; }
     int64_t largest_width() const { return local_ ? channels_ : 0; }
 
     // Scalars (n_local, C) -> site energies (n_local).
     void forward(const Step<T>& step, const T* scalars, const T* coordination, T* site) {
         const int64_t n = step.structure->n_local, wide = views_ * channels_;
-        input_ = input_store_.take(n * wide + 1), state_ = state_store_.take(n * channels_ + 1);
-        acted_ = acted_store_.take(n * channels_ + 1);
+        input_ = input_store_.take(n * wide + 1), state_ = state_store_.take(n * hidden_ + 1);
+        acted_ = acted_store_.take(n * hidden_ + 1);
         if (local_) pool(step, scalars, coordination);
         else std::copy_n(scalars, n * channels_, input_);
         over_nodes(n, step.threads, [&](int64_t, int64_t from, int64_t to) {
-            first_.forward(to - from, input_ + from * wide, wide, state_ + from * channels_, channels_);
-            silu_forward<T>((to - from) * channels_, state_ + from * channels_, acted_ + from * channels_);
+            first_.forward(to - from, input_ + from * wide, wide, state_ + from * hidden_, hidden_);
+            silu_forward<T>((to - from) * hidden_, state_ + from * hidden_, acted_ + from * hidden_, T(s_.factor));
             for (int64_t i = from; i < to; ++i) {
                 Vector<T> sum{};
-                for (int64_t c = 0; c < channels_; c += W) sum += load<T>(acted_ + i * channels_ + c) * load<T>(last_.data() + c);
+                for (int64_t c = 0; c < hidden_; c += W) sum += load<T>(acted_ + i * hidden_ + c) * load<T>(last_.data() + c);
                 site[i] = bias_ + total<T>(sum);
             }
         });
     }
     // What the last layer saw of atom i.
-    const T* features_of(int64_t i) const { return acted_ + i * channels_; }
+    const T* features_of(int64_t i) const { return acted_ + i * hidden_; }
 
     // up (n_local) of site energies -> to (n_local, C); adds to the gradients in u of the pairs and in n_i.
     void backward(const Step<T>& step, const T* coordination, const T* up, T* to, T* to_envelope, T* to_coordination) {
@@ -48,19 +57,21 @@ template <class T> class Readout {
         T* to_input = to_input_store_.take(n * wide + 1);
         over_nodes(n, step.threads, [&](int64_t, int64_t from, int64_t end) {
             for (int64_t i = from; i < end; ++i) {
-                for (int64_t c = 0; c < channels_; c += W) store<T>(acted_ + i * channels_ + c, load<T>(last_.data() + c) * up[i]);
-                silu_backward<T>(channels_, state_ + i * channels_, acted_ + i * channels_, acted_ + i * channels_);
+                T* row = acted_ + i * hidden_;
+                for (int64_t c = 0; c < hidden_; c += W) store<T>(row + c, load<T>(last_.data() + c) * up[i]);
+                silu_backward<T>(hidden_, state_ + i * hidden_, row, row, T(s_.factor));
             }
-            first_.backward(end - from, acted_ + from * channels_, channels_, to_input + from * wide, wide, false);
+            first_.backward(end - from, acted_ + from * hidden_, hidden_, to_input + from * wide, wide, false);
         });
         if (local_) pool_back(step, coordination, to_input, to, to_envelope, to_coordination);
         else std::copy_n(to_input, n * channels_, to);
     }
 
   private:
+    ReadoutSettings s_;
     bool local_;
     T bound_, mean_;
-    int64_t features_, channels_, views_;
+    int64_t channels_, hidden_, views_;
     ScalarLinear<T> first_;
     std::vector<T> last_;
     T bias_ = 0, *input_ = nullptr, *state_ = nullptr, *acted_ = nullptr, *seen_ = nullptr;

@@ -12,7 +12,7 @@ namespace mlanet {
 
 class Wall {
   public:
-    Wall(const ModelFile& file, const Json& settings, int64_t species, double cutoff) : species_(species), cutoff_(cutoff) {
+    COLD Wall(const ModelFile& file, const Json& settings, int64_t species, double cutoff) : species_(species), cutoff_(cutoff) {
         if (!settings["wall"].boolean()) return;
         present_ = true;
         closest_ = file.numbers<double>("wall.closest", {species, species});

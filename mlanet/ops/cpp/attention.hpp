@@ -32,10 +32,6 @@ template <class T> struct Sums {
     T *chemical, *gates, *gates_bias, *logits, *logits_bias, *log_temperature, *mlp[MAX_DEPTH];
 };
 
-struct Graph {
-    const int64_t *neighbor, *start;
-};
-
 // Everything about the edges of one center that takes part: those with an envelope above 0.
 template <class T, int L, int P> class Neighborhood {
   public:

@@ -52,7 +52,7 @@ def load(source: Path, macros: tuple[str, ...], sources: Sequence[Path]) -> ctyp
 
 
 def compiler() -> tuple[str, ...]:
-    """`$CXX` with its arguments, or g++, c++ or clang++.
+    """`$CXX` with its arguments, which go behind our own and so prevail, or g++, c++ or clang++.
 
     Raises:
         KernelError: none of them is there.
@@ -82,7 +82,8 @@ def _made(found: tuple[str, ...], source: Path, macros: tuple[str, ...], place: 
 def _compiled(found: tuple[str, ...], source: Path, macros: tuple[str, ...], folder: Path) -> bytes:
     """In a folder that takes the compiler's own temporary files too."""
     target = folder / "kernels.so"
-    done = _run([*found, *FLAGS, *macros, str(source), "-o", str(target)], TMPDIR=str(folder))
+    name, *arguments = found
+    done = _run([name, *FLAGS, *arguments, *macros, str(source), "-o", str(target)], TMPDIR=str(folder))
     if done.returncode == -signal.SIGXCPU or "CPU time limit exceeded" in done.stderr:
         raise KernelError(f"{' '.join(found)} took more than {TIME_LIMIT} s of processor time for the kernels")
     if done.returncode or not target.is_file():

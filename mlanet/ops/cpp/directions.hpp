@@ -26,14 +26,14 @@ template <class T, int L, int P> class Directions {
     using Lane = Number<Vector<T>, P>;
 
     Directions(const DirectionSizes& sizes, const DirectionInputs<T, P>& given, const RadialWeights<T>& weights,
-               const int64_t* neighbor, const int64_t* start)
-        : s(sizes), in(given), network_(weights), neighbor_(neighbor), start_(start),
+               const Graph& graph)
+        : s(sizes), in(given), network_(weights), graph_(graph),
           row_(rounded_up(sizes.functions, W)) {}
 
     // (M − 1, C) at `out`, which holds zeros.
     void message(int64_t i, T* out) {
-        for (int64_t first = start_[i]; first < start_[i + 1];) {
-            const int64_t rows = next(first, start_[i + 1]);
+        for (int64_t first = graph_.start[i]; first < graph_.start[i + 1];) {
+            const int64_t rows = next(first, graph_.start[i + 1]);
             weigh(rows, out);
         }
     }
@@ -41,8 +41,8 @@ template <class T, int L, int P> class Directions {
     // Gradients of <up, m>, up (M − 1, C); for dual numbers their derivatives, and that of the message.
     void gradient(int64_t i, const T* up, const DirectionSums<T>& to) {
         clear_absent(i, to);
-        for (int64_t first = start_[i]; first < start_[i + 1];) {
-            const int64_t rows = next(first, start_[i + 1]);
+        for (int64_t first = graph_.start[i]; first < graph_.start[i + 1];) {
+            const int64_t rows = next(first, graph_.start[i + 1]);
             if constexpr (P == 2) weigh(rows, to.message + i * (M - 1) * s.channels);
             for (int64_t k = 0; k < rows; ++k) weigh_back(k, up, to);
             for (int64_t k = 0; k < rows * row_; k += W) to_basis.store(k, Lane{});
@@ -57,13 +57,13 @@ template <class T, int L, int P> class Directions {
     const DirectionSizes& s;
     const DirectionInputs<T, P>& in;
     RadialNetwork<T, P> network_;
-    const int64_t *neighbor_, *start_;
+    const Graph& graph_;
     int64_t row_, edge_[CHUNK];
     Store<T, P> basis_, to_basis_, radial_;
     Array<T, P> basis{}, to_basis{}, radial{};
 
     void clear_absent(int64_t i, const DirectionSums<T>& to) const {
-        for (int64_t e = start_[i]; e < start_[i + 1]; ++e) {
+        for (int64_t e = graph_.start[i]; e < graph_.start[i + 1]; ++e) {
             if (in.envelope.v[e] > 0) continue;
             to.envelope[e] = 0;
             std::fill_n(to.radial + e * s.functions, s.functions, T(0));
@@ -91,7 +91,7 @@ template <class T, int L, int P> class Directions {
             Lane sum[M] = {};
             for (int64_t k = 0; k < rows; ++k) {
                 const int64_t e = edge_[k];
-                const Lane sent = in.sender.load(neighbor_[e] * s.channels + c) * splat(in.envelope.at(e) * T(s.factor));
+                const Lane sent = in.sender.load(graph_.neighbor[e] * s.channels + c) * splat(in.envelope.at(e) * T(s.factor));
                 for (int l = 1; l <= L; ++l) {
                     const Lane along = sent * radial.load(k * network_.row() + (l - 1) * s.channels + c);
                     for (int m = l * l; m < (l + 1) * (l + 1); ++m) sum[m] += along * splat(in.harmonics.at(e * M + m));
@@ -110,7 +110,7 @@ template <class T, int L, int P> class Directions {
         const Scalar u = in.envelope.at(e) * T(s.factor);
         Lane to_y[M] = {}, to_u{};
         for (int64_t c = 0; c < s.channels; c += W) {
-            const Lane sent = in.sender.load(neighbor_[e] * s.channels + c);
+            const Lane sent = in.sender.load(graph_.neighbor[e] * s.channels + c);
             Lane to_sent{};
             for (int l = 1; l <= L; ++l) {
                 const Array<T, P> at = radial + (k * network_.row() + (l - 1) * s.channels + c);
@@ -126,7 +126,7 @@ template <class T, int L, int P> class Directions {
                 at.store(0, along * sent * splat(u));
             }
             if (!to.sender) continue;
-            T* there = to.sender + neighbor_[e] * s.channels + c;
+            T* there = to.sender + graph_.neighbor[e] * s.channels + c;
             store<T>(there, load<T>(there) + result(to_sent * splat(u)));
         }
         for (int m = 0; m < M; ++m) to.harmonics[e * M + m] = total<T>(result(to_y[m]));

@@ -36,7 +36,7 @@ void directions_gradient(const DirectionSizes& s, const Graph& graph, const Dire
     RadialWeights<T> weights;
     weights.pack(s.depth, s.widths, mlp);
     over_centers(s.centers, s.threads, graph.start, [&](int64_t t, int64_t first, int64_t last) {
-        Directions<T, L, P> work(s, given, weights, graph.neighbor, graph.start);
+        Directions<T, L, P> work(s, given, weights, graph);
         DirectionSums<T> own = to;
         own.sender += t * s.atoms * s.channels;
         for (int64_t k = 0; k < s.depth; ++k)
@@ -67,7 +67,7 @@ void filtered_gradient(const FilterSizes& s, const Graph& graph, const FilterInp
     RadialWeights<T> weights;
     pack(s, weight, weights);
     over_centers(s.centers, s.threads, graph.start, [&](int64_t t, int64_t first, int64_t last) {
-        FilteredSum<T, P> work(s, given, weights, graph.neighbor, graph.start);
+        FilteredSum<T, P> work(s, given, weights, graph);
         FilterSums<T> own = to;
         own.sent += t * s.atoms * (s.vectors ? 5 : 2) * s.channels;
         if (own.weight) own.weight += t * s.functions * weights.outputs();
@@ -122,7 +122,7 @@ void mlanet_directions(const DirectionSizes* s, const Graph* graph, const Direct
     RadialWeights<T> weights;
     weights.pack(s->depth, s->widths, mlp);
     over_centers(s->centers, s->threads, graph->start, [&](int64_t, int64_t first, int64_t last) {
-        Directions<T, L, 1> work(*s, *given, weights, graph->neighbor, graph->start);
+        Directions<T, L, 1> work(*s, *given, weights, *graph);
         for (int64_t i = first; i < last; ++i) work.message(i, out + i * (M - 1) * s->channels);
     });
 }
@@ -159,7 +159,7 @@ void mlanet_filtered(const FilterSizes* s, const Graph* graph, const FilterInput
     RadialWeights<T> weights;
     pack(*s, weight, weights);
     over_centers(s->centers, s->threads, graph->start, [&](int64_t, int64_t first, int64_t last) {
-        FilteredSum<T, 1> work(*s, *given, weights, graph->neighbor, graph->start);
+        FilteredSum<T, 1> work(*s, *given, weights, *graph);
         for (int64_t i = first; i < last; ++i) work.value(i, out + i * 4 * s->channels);
     });
 }

@@ -27,22 +27,22 @@ template <class T, int P> class FilteredSum {
     using Lane = Number<Vector<T>, P>;
 
     FilteredSum(const FilterSizes& sizes, const FilterInputs<T, P>& given, const RadialWeights<T>& weights,
-                const int64_t* neighbor, const int64_t* start)
-        : s(sizes), in(given), network_(weights), neighbor_(neighbor), start_(start),
+                const Graph& graph)
+        : s(sizes), in(given), network_(weights), graph_(graph),
           row_(rounded_up(sizes.functions, W)), sent_rows_(sizes.vectors ? 5 : 2) {}
 
     // (4, C) at `out`, which holds zeros.
     void value(int64_t i, T* out) {
-        for (int64_t first = start_[i]; first < start_[i + 1];) {
-            const int64_t rows = next(first, start_[i + 1]);
+        for (int64_t first = graph_.start[i]; first < graph_.start[i + 1];) {
+            const int64_t rows = next(first, graph_.start[i + 1]);
             weigh(rows, out);
         }
     }
 
     // Gradients of <up, received>, up (4, C); for dual numbers their derivatives, and that of what is received.
     void gradient(int64_t i, const T* up, const FilterSums<T>& to) {
-        for (int64_t first = start_[i]; first < start_[i + 1];) {
-            const int64_t before = first, rows = next(first, start_[i + 1]);
+        for (int64_t first = graph_.start[i]; first < graph_.start[i + 1];) {
+            const int64_t before = first, rows = next(first, graph_.start[i + 1]);
             std::fill(to.basis + before * s.functions, to.basis + first * s.functions, T(0));
             std::fill(to.direction + before * 3, to.direction + first * 3, T(0));
             if constexpr (P == 2) weigh(rows, to.received + i * RECEIVED * s.channels);
@@ -59,7 +59,7 @@ template <class T, int P> class FilteredSum {
     const FilterSizes& s;
     const FilterInputs<T, P>& in;
     RadialNetwork<T, P> network_;
-    const int64_t *neighbor_, *start_;
+    const Graph& graph_;
     int64_t row_, sent_rows_, edge_[CHUNK];
     Store<T, P> basis_, to_basis_, filter_;
     Array<T, P> basis{}, to_basis{}, filter{};
@@ -86,7 +86,7 @@ template <class T, int P> class FilteredSum {
         return rows;
     }
 
-    Array<T, P> sent_to(int64_t k, int64_t c) const { return in.sent + neighbor_[edge_[k]] * sent_rows_ * s.channels + c; }
+    Array<T, P> sent_to(int64_t k, int64_t c) const { return in.sent + graph_.neighbor[edge_[k]] * sent_rows_ * s.channels + c; }
 
     void weigh(int64_t rows, T* out) {
         for (int64_t c = 0; c < s.channels; c += W) {
@@ -107,7 +107,7 @@ template <class T, int P> class FilteredSum {
     // The filters of one edge give way to their gradients.
     void weigh_back(int64_t k, const T* up, const FilterSums<T>& to) {
         Lane to_direction[3] = {};
-        T* to_sent = to.sent + neighbor_[edge_[k]] * sent_rows_ * s.channels;
+        T* to_sent = to.sent + graph_.neighbor[edge_[k]] * sent_rows_ * s.channels;
         for (int64_t c = 0; c < s.channels; c += W, to_sent += W) {
             const Array<T, P> sent = sent_to(k, c), by = filter + (k * network_.row() + c);
             const Lane scalar = by.load(0), arrow = by.load(s.channels), there = sent.load(s.channels);

@@ -1,6 +1,7 @@
 // Products of tall, thin matrices that stay in the cache: rows of edges times weights.
 #pragma once
 #include <algorithm>
+#include <type_traits>
 
 #include "simd.hpp"
 
@@ -48,6 +49,13 @@ void strip(int64_t rows, int64_t steps, const T* a, int64_t by_row, int64_t by_s
     }
 }
 
+// Calls work with `width` as a constant, COLS <= width <= TILE_COLS.
+template <int COLS, class Work> void with_width(int64_t width, Work work) {
+    if constexpr (COLS < TILE_COLS)
+        if (width != COLS) return with_width<COLS + 1>(width, work);
+    work(std::integral_constant<int, COLS>{});
+}
+
 // Rows times `vectors` columns of vectors; `panel` tells where the strip of a column begins, `b_row` its row length.
 template <class T, class Panel>
 void product(int64_t rows, int64_t steps, int64_t vectors, const T* a, int64_t by_row, int64_t by_step, Panel panel,
@@ -55,12 +63,10 @@ void product(int64_t rows, int64_t steps, int64_t vectors, const T* a, int64_t b
     constexpr int W = Lanes<T>::width;
     for (int64_t q = 0; q < vectors; q += TILE_COLS) {
         const int64_t width = std::min<int64_t>(TILE_COLS, vectors - q);
-        const auto [b, b_row] = panel(q, width);
-        T* to = c + q * W;
-        if (width == 4) strip<T, 4>(rows, steps, a, by_row, by_step, b, b_row, to, c_row, add);
-        else if (width == 3) strip<T, 3>(rows, steps, a, by_row, by_step, b, b_row, to, c_row, add);
-        else if (width == 2) strip<T, 2>(rows, steps, a, by_row, by_step, b, b_row, to, c_row, add);
-        else strip<T, 1>(rows, steps, a, by_row, by_step, b, b_row, to, c_row, add);
+        const auto b = panel(q, width);
+        with_width<1>(width, [&](auto columns) {
+            strip<T, columns>(rows, steps, a, by_row, by_step, b.first, b.row, c + q * W, c_row, add);
+        });
     }
 }
 

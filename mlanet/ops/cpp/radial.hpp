@@ -7,6 +7,11 @@ namespace mlanet {
 constexpr int MAX_DEPTH = 4;  // layers
 constexpr int CHUNK = 64;     // edges whose weights are in the cache at a time
 
+// Edges by center: those of center i are start[i] … start[i + 1] − 1.
+struct Graph {
+    const int64_t *neighbor, *start;
+};
+
 template <class T> struct RadialWeights {
     int64_t depth = 0, widths[MAX_DEPTH + 1] = {};
     Panels<T> forward[MAX_DEPTH], backward[MAX_DEPTH];

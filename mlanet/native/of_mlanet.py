@@ -1,0 +1,111 @@
+"""What a native file holds of MLANet, by the names that cpp/mlanet_model.hpp reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mlanet.models.mlanet import MLANet
+from mlanet.nn.dual_path import InteractionLayer
+from mlanet.nn.radial import RadialMLP
+from mlanet.ops.cpp.calls import MAX_DEPTH
+from mlanet.ops.node_product.reference import terms
+from mlanet.ops.tensor_product import couplings
+from mlanet.statistics import Statistics
+
+Tensors = dict[str, Tensor]
+
+SUPPORTED: dict[str, tuple[Any, ...]] = {
+    "attention": ("tp_dot",),
+    "pooling": ("local", "sum"),
+    "forces": ("gradient",),
+    "charge": ("none",),
+    "long_range": ("none",),
+    "outputs": ((),),
+}
+"""Settings of MLANet of which the engine knows some values only."""
+
+
+def obstacle(model: MLANet) -> str:
+    """What beyond `SUPPORTED` stands against a native form; empty where nothing does."""
+    config = model.config
+    if config.message == "full" and config.combine == "sum":
+        return "the native engine knows message: full with combine: product only; this model has combine: sum"
+    if len(config.radial_hidden) >= MAX_DEPTH:
+        return f"the native engine knows radial_hidden of {MAX_DEPTH - 1} widths at most, this model has more"
+    return ""
+
+
+def settings(model: MLANet, statistics: Statistics) -> dict[str, Any]:
+    """What shapes the network, beside its configuration."""
+    config = model.config
+    return {"l_max": config.l_max, "channels": config.channels, "mean_neighbors": float(statistics.mean_neighbors)}
+
+
+def readout(model: MLANet) -> nn.Sequential:
+    """The read-out of each atom."""
+    found = getattr(model.pooling, "readout", None)
+    assert isinstance(found, nn.Sequential)
+    return found
+
+
+def tensors(model: MLANet) -> Tensors:
+    """Everything of the model but its read-out, references and wall."""
+    config, rows = model.config, torch.arange(model.n_species, device=next(model.parameters()).device)
+    found: Tensors = {"embedding": model.embedding(rows), "sender": model.sender(rows)}
+    found["radial.wave_numbers"] = model.radial.wave_numbers
+    if (bonds := model.bonds) is not None:
+        found |= {"bonds.centers": bonds.centers, "bonds.radius": bonds.log_radius.exp()}
+        found["bonds.spread"] = torch.tensor([bonds.spread], dtype=torch.float64)
+    found |= _radial("directions", model.directions.radial)
+    for k, layer in enumerate(model.layers):
+        assert isinstance(layer, InteractionLayer)
+        found |= {f"layers.{k}.{name}": one for name, one in _layer(layer).items()}
+    if config.message == "full":
+        found |= {f"couplings.{name}": one for name, one in couplings(config.l_max, torch.float64)._asdict().items()}
+    if config.node_product == "uuu":
+        for name, l_out in (("terms", config.l_max), ("last_terms", 0)):
+            table = terms(config.l_max, l_out, torch.float64)._asdict()
+            found |= {f"{name}.{part}": one for part, one in table.items()}
+    if model.bonded is not None:
+        found["bonded"] = model.bonded.shift
+    return found
+
+
+def _radial(name: str, network: RadialMLP) -> Tensors:
+    return {f"{name}.{k}": layer for k, layer in enumerate(network.weights)}
+
+
+def _layer(layer: InteractionLayer) -> Tensors:
+    attention = layer.attention
+    weights, logits = attention.message_weights(), attention.logits
+    assert logits is not None
+    found = {
+        "chemical": weights.chemical,
+        "gates.weight": weights.gates,
+        "gates.bias": weights.gates_bias,
+        "logits.weight": weights.logits,
+        "logits.bias": weights.logits_bias,
+        "log_temperature": weights.log_temperature,
+        **{f"radial.{k}": one for k, one in enumerate(weights.mlp)},
+        "value": attention.value.weight,
+        "query": logits.query.weight,
+        "key": logits.key.weight,
+        "near.weight": attention.chemical.neighbor.weight,
+        "here.weight": attention.chemical.center.weight,
+        "here.bias": attention.chemical.center.bias,
+        "mix": layer.mix.weight,
+        "update_in": layer.update.linear_in.weight,
+        "update_out": layer.update.linear_out.weight,
+    }
+    if layer.update.gates is not None:
+        found |= {"update_gates.weight": layer.update.gates.weight, "update_gates.bias": layer.update.gates.bias}
+    if layer.attention_norm is not None:
+        found["attention_norm"] = layer.attention_norm.gain
+    if layer.product is not None:
+        found |= {"product": layer.product.path_weights, "product_linear": layer.product.linear.weight}
+    if layer.product_norm is not None:
+        found["product_norm"] = layer.product_norm.gain
+    return found
