@@ -75,7 +75,7 @@ def test_strain_of_the_pairs_of_one_atom() -> None:
     atoms.calc = large.calc = calculator
     np.testing.assert_allclose(large.get_stresses(), np.tile(atoms.get_stresses(), (2, 1)) / 2, atol=1e-9)
     potential = calculator.potential
-    graphs = [to_graph(one, potential.cutoff) for one in (atoms, large)]
+    graphs = [to_graph(one.copy(), potential.cutoff) for one in (atoms, large)]
     both = atomic_stresses(potential, batch_graphs(graphs)).numpy()
     np.testing.assert_allclose(both, np.concatenate([atomic_stresses(potential, one) for one in graphs]), atol=1e-10)
 

@@ -17,7 +17,7 @@ _INNER = re.compile(
     "scaling factors"
 )
 """Words of parsers that ran out of text, about their own variables."""
-_INNER_TYPES = (IndexError, AttributeError, TypeError, StopIteration, AssertionError, UnboundLocalError)
+_INNER_TYPES = (IndexError, AttributeError, TypeError, StopIteration, UnboundLocalError)
 _START = 4096
 """Bytes that are looked at."""
 _COMPRESSED = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz"}
@@ -29,7 +29,7 @@ def reason(error: Exception) -> str:
     said = str(error).strip()
     if isinstance(error, _INNER_TYPES) or _INNER.search(said):
         return f"it is cut short, or {FOREIGN}"
-    if not said:
+    if not said or isinstance(error, AssertionError):
         return FOREIGN
     return f"{type(error).__name__}: {said}"
 
