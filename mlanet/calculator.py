@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mlanet import DEFAULT_MODEL
 from mlanet.ambient import usual_torch
+from mlanet.atomic_stress import atomic_stresses, stresses_obstacle
 from mlanet.capture import CaptureError, Replay
 from mlanet.checkpoint import rebuilt
 from mlanet.compiled import CompiledPotential, CompileError
@@ -31,6 +32,7 @@ from mlanet.limits import UNKNOWN, Assessment, assess, assessed_results
 from mlanet.models import ModelConfig
 from mlanet.potential import Potential, lone_atoms, require_species
 from mlanet.precision import MatmulCost, use_matmul
+from mlanet.units import VOIGT
 
 
 class MLANetCalculator(Calculator):
@@ -40,6 +42,8 @@ class MLANetCalculator(Calculator):
     - stress (6,) eV/Å³, σ = (1/V) ∂E/∂ε, tension positive, order xx yy zz yz xz xy, with V of the cell as given;
       `PropertyNotImplementedError` for a structure without a periodic direction or a volume
 
+    - stresses (N, 6) eV/Å³, summing to the stress (`mlanet.atomic_stress`); where they are asked for, at the price of
+      one more step; of models with gradient forces and without a long-range term
     - charges (N,) e, only of models with a Coulomb term: latent, learnt from energies and forces alone
     - dipole (3,) e Å from the origin, where no direction is periodic, and polarizability (3, 3) Å³, of models with
       such `outputs`
@@ -80,7 +84,7 @@ class MLANetCalculator(Calculator):
     """Of the last calculation, as tensors."""
     _compiled: CompiledPotential | None
     _replay: Replay | None
-    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "charges"]  # noqa: RUF012 - as in ASE
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses", "charges"]  # noqa: RUF012 - as in ASE
 
     @usual_torch()
     def __init__(
@@ -165,6 +169,10 @@ class MLANetCalculator(Calculator):
             self.results = {}
             if list(properties) == ["stress"] and not _has_stress(self.atoms):
                 raise PropertyNotImplementedError("stress needs a periodic direction and a cell with a volume")
+            if "stresses" in properties and (obstacle := stresses_obstacle(self.potential)):
+                raise PropertyNotImplementedError(f"stresses: {obstacle}")
+            if list(properties) == ["stresses"] and not _has_stress(self.atoms):
+                raise PropertyNotImplementedError("stresses need a periodic direction and a cell with a volume")
             if list(properties) == ["dipole"] and self.atoms.pbc.any():
                 raise PropertyNotImplementedError("a dipole has a meaning only where no direction is periodic")
             self.potential.mention_ignored_charge(_charges(self.atoms)[0])
@@ -172,6 +180,9 @@ class MLANetCalculator(Calculator):
             self.results, self.prediction = self._results(prediction), prediction
             self.assessment = assess(self.potential.domain, self.potential.statistics, graph, prediction)
             self.results |= assessed_results(self.assessment)
+            if "stresses" in properties and _has_stress(self.atoms):
+                each = atomic_stresses(self.potential, graph).numpy()
+                self.results["stresses"] = each[:, VOIGT[0], VOIGT[1]]
 
     def _predicted(self, atoms: Atoms) -> tuple[AtomicGraph, Prediction]:
         """What the model says: by replay where steps are captured (molecules have no images to pad their lists with),

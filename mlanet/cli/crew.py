@@ -65,7 +65,7 @@ class Job:
 
     - model: as named, a file by its whole path · execution: how it computes · max_edges: of a batch
     - keep_going: whether structures that cannot be used are passed over · digest: of the model's file
-    - members: the other models of a committee
+    - members: the other models of a committee · atomic_stress: whether stresses of single atoms are wanted
     """
 
     model: str
@@ -74,6 +74,7 @@ class Job:
     keep_going: bool = False
     digest: str = ""
     members: tuple[Job, ...] = ()
+    atomic_stress: bool = False
 
     @classmethod
     def of(
@@ -126,7 +127,8 @@ def predicted(job: Job, frames: list[Frame]) -> Part[Predicted]:
 
     def work(refused: Refused | None) -> Iterator[Predicted]:
         bounds: Any = {"max_edges": job.max_edges, "max_memory": job.execution.max_memory}
-        return predict_frames(job.potential(), frames, **bounds, refused=refused, members=job.others())
+        words = {**bounds, "members": job.others(), "atomic_stress": job.atomic_stress}
+        return predict_frames(job.potential(), frames, **words, refused=refused)
 
     return gathered(work, job.keep_going)
 

@@ -47,6 +47,9 @@ KeepGoing = Annotated[
         "--keep-going", help="Pass over files and frames that cannot be used; list them at the end, status 1."
     ),
 ]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with what the same command has left when it was stopped.")
+]
 MaxEdges = Annotated[
     int,
     typer.Option(help="Pairs of atoms per batch; fewer need less memory.", min=1, rich_help_panel="Computing"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from mlanet.cli.output import (
     MaxEdges,
     Members,
     Model,
+    Resume,
     note,
     print_json,
     print_table,
@@ -29,6 +31,7 @@ from mlanet.cli.output import (
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
+    from mlanet.data.read import Frame
     from mlanet.potential import Potential
     from mlanet.workflows.predict import Predicted, Row
 
@@ -39,6 +42,8 @@ STRESS_COLUMNS = ("structure", "xx>", "yy>", "zz>", "yz>", "xz>", "xy>")
 
 
 MOST_WARNINGS = 5
+PICTURED = 6
+"""Structures of a picture."""
 
 
 @computing(*BATCHES)
@@ -54,7 +59,12 @@ def predict(
     picture: Annotated[
         Path | None, typer.Option(help="Draw the first six structures with their forces: .png, .svg or .pdf.")
     ] = None,
+    atomic_stress: Annotated[
+        bool,
+        typer.Option("--atomic-stress", help="Into OUTPUT also the stress of each atom; they sum to the whole."),
+    ] = False,
     keep_going: KeepGoing = False,
+    resume: Resume = False,
     json: Json = False,
     rows: Annotated[int, typer.Option(help="Lines of the printed table.", min=1)] = 20,
     max_edges: MaxEdges = 20_000,
@@ -70,18 +80,24 @@ def predict(
     Models that know their limits also say where each structure stands (inside, edge or outside of the training set, and
     why), and standard errors (docs/uncertainty.md).
     Output files appear when they are complete, and never over an input; until then, and after an error, what was
-    computed is in OUTPUT.partial.extxyz.
+    computed is in OUTPUT.partial.extxyz, and the same command with --resume goes on with it.
     """
-    from mlanet.checkpoint import model_path
+    from mlanet.checkpoint import model_path, read_model_header
     from mlanet.data.formats import structure_files
     from mlanet.workflows.answers import Refusals, frames_of
     from mlanet.workflows.growing import partial_name
     from mlanet.workflows.model import open_members, open_model
     from mlanet.workflows.output import refuse_overwriting
-    from mlanet.workflows.predict import draw, kept, predict_files, require_formats, row
+    from mlanet.workflows.predict import Kept, predict_frames, require_formats, row
     from mlanet.workflows.workers import worked
 
     require_formats(output, picture)
+    if atomic_stress and (output is None or member):
+        raise typer.BadParameter("--atomic-stress is written to --output, of one model; give it, and no --member")
+    if resume and (output or csv) is None:
+        raise typer.BadParameter("--resume goes on with what --output or --csv has; give one of them")
+    if resume and picture is not None and output is None:
+        raise typer.BadParameter("--resume draws --picture from what --output has; give both")
     crew = crew_of(workers, ray, execution)
     refused = Refusals() if keep_going else None
     files = structure_files(files, refused)
@@ -92,22 +108,31 @@ def predict(
     shown: list[Row] = []
     drawn: list[Predicted] = []
     count = 0
-    with kept(output, csv, note, potential.model.config.outputs) as keep:
+
+    def work(frames: Iterator[Frame]) -> Iterator[Predicted]:
         if crew.alone:
             bounds: Any = {"max_edges": max_edges, "max_memory": execution.max_memory}
-            found = predict_files(potential, files, **bounds, refused=refused, members=members)
-        else:
-            job = Job.of(model, execution, max_edges, keep_going, member or ())
-            found = worked(crew, functools.partial(predicted, job), frames_of(files, refused), refused)
-        for one in progress(found, "predicting"):
-            keep(one)
+            words = {**bounds, "members": members, "atomic_stress": atomic_stress}
+            return predict_frames(potential, frames, **words, refused=refused)
+        job = Job.of(model, execution, max_edges, keep_going, member or ())
+        job = dataclasses.replace(job, atomic_stress=atomic_stress)
+        return worked(crew, functools.partial(predicted, job), frames, refused)
+
+    digests = [read_model_header(model_path(one)).digest for one in (model, *(member or ()))]
+    settings = {"command": "predict", "model": digests[0], "members": digests[1:], "dtype": execution.dtype}
+    settings |= {"output": output is not None, "csv": csv is not None, "json": json, "rows": rows}
+    settings["atomic_stress"] = atomic_stress
+    with Kept(output, csv, note, potential.model.config.outputs, settings, resume) as kept:
+        for one, known in progress(kept.going_on(frames_of(files, refused), work), "predicting"):
+            wanted = json or count < rows
+            if one is not None:
+                known = row(one) if wanted else None
+                kept.keep(one, known)
+                drawn += [one] if picture is not None and len(drawn) < PICTURED else []
+            shown += [known] if known is not None else []
             count += 1
-            if json or len(shown) < rows:
-                shown.append(row(one))
-            if picture is not None and len(drawn) < 6:
-                drawn.append(one)
-    if picture is not None and drawn:
-        draw(picture, drawn)
+    if picture is not None:
+        _draw(picture, drawn, output if resume else None)
     if json:
         print_json(
             {"model": model, "conservative": potential.conservative, "predictions": shown, **refused_part(refused)}
@@ -117,6 +142,17 @@ def predict(
         _warn(shown)
         _notes(potential, [path for path in (output, csv, picture) if path is not None and count])
     report_refused(refused)
+
+
+def _draw(picture: Path, drawn: Sequence[Predicted], output: Path | None) -> None:
+    """The first structures; after a run that went on, as they stand in its output."""
+    from mlanet.data.read import read_frames
+    from mlanet.workflows.predict import Predicted, draw
+
+    if output is not None and output.exists():
+        drawn = [Predicted(*frame) for frame in read_frames(output, index=f":{PICTURED}")]
+    if drawn:
+        draw(picture, drawn)
 
 
 def _warn(shown: Sequence[Row]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -142,7 +143,7 @@ def elastic(
 def phonon(
     files: Files,
     model: Model = DEFAULT_MODEL,
-    size: Annotated[float, typer.Option(help="Å; least length of the supercell along each vector.", min=1)] = 10.0,
+    size: Annotated[float, typer.Option(help="Å; least length of the supercell along each vector.", min=1)] = 12.0,
     supercell: Annotated[str, typer.Option(help="Repeats in place of --size, such as 3,3,3.")] = "",
     displacement: Annotated[float, typer.Option(help="Å.", min=1e-5, max=0.5)] = 0.01,
     relax: Relax = True,
@@ -219,6 +220,8 @@ def _phonon(atoms: Atoms, where: str, stem: Path, **words: Any) -> dict[str, obj
     phonon_picture(stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
     found.save(stem.with_name(f"{stem.name}_phonopy.yaml"))
     write_columns(stem.with_name(f"{stem.name}_thermal.csv"), found.thermal)
+    for remark in found.remarks:
+        warnings.warn(f"{where}: {remark}", stacklevel=2)
     return found.numbers
 
 

@@ -19,6 +19,7 @@ from mlanet.cli.output import (
     KeepGoing,
     MaxEdges,
     Model,
+    Resume,
     note,
     print_json,
     print_pairs,
@@ -87,6 +88,7 @@ def relax(
         bool, typer.Option("--batched", help="Many structures at a time: several times faster for small cells.")
     ] = False,
     keep_going: KeepGoing = False,
+    resume: Resume = False,
     json: Json = False,
     max_edges: MaxEdges = 20_000,
     workers: Workers = 1,
@@ -102,9 +104,12 @@ def relax(
 
     Written with energy, forces and stress, also of atoms that are held. Exit status 1 if one does not converge, or if
     atoms end without a neighbour.
+
+    Of a run over many structures that was stopped, what was finished stays in OUTPUT.partial.extxyz, and the same
+    command with --resume goes on with it.
     """
     from mlanet.workflows.answers import Refusals
-    from mlanet.workflows.relax_files import Wanted, plan, relax_files
+    from mlanet.workflows.relax_files import Goes, Wanted, plan, relax_files
 
     if execution.max_memory is not None and not batched:
         raise typer.BadParameter("--max-memory bounds the batches of --batched; give both or neither")
@@ -120,7 +125,8 @@ def relax(
     job = Job.of(model, execution, max_edges, keep_going)
     means = job_means(job, batched and not planned.one)._replace(tell=note)
     means = means._replace(watch=told) if planned.one else _elsewhere(means, crew, job, wanted, batched)
-    courses = relax_files(planned, means, wanted, refused)
+    goes = Goes(resume, {"command": "relax", "model": job.digest, "dtype": execution.dtype})
+    courses = relax_files(planned, means, wanted, refused, goes)
     done = list(courses if planned.one else progress(courses, "relaxing", planned.files))
     if job.calculator().matmul_cost is not None:
         note(str(job.calculator().matmul_cost))

@@ -29,6 +29,7 @@ from mlanet.data.bounded_text import MOST_FRAME, bounded_bytes, bounded_lines, r
 from mlanet.data.comment import require_spelled
 from mlanet.data.formats import Refused, format_of, is_folder, structure_files
 from mlanet.data.labels import require_numbers
+from mlanet.data.unreadable import hinted, reason
 from mlanet.errors import DataError, MLANetError, UnsupportedElementError
 
 _OPENERS: dict[str, Any] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
@@ -66,12 +67,16 @@ def read_frames(path: str | os.PathLike[str], *, index: str = ":", refused: Refu
     """
     wanted = _index(index, Path(path))
     for one in structure_files([path], refused):
+        none = True
         try:
-            yield from _frames(one, index, wanted, refused)
+            for frame in _frames(one, index, wanted, refused):
+                none = False
+                yield frame
         except MLANetError as error:
+            said = hinted(error, one, _opened_bytes) if none else error
             if refused is None:
-                raise
-            refused(error)
+                raise said from error
+            refused(said)
 
 
 def read_last(path: str | os.PathLike[str]) -> Frame:
@@ -92,7 +97,7 @@ def _frames(path: Path, index: str, wanted: int | slice, refused: Refused | None
     frames = _xyz_frames(path, wanted) if kind in _CUT_BY_US else _ase_frames(path, kind, wanted)
     for number, given in frames:
         found = True
-        where = f"{path}, frame {number}"
+        where = f"{path}, {_place(number)}"
         try:
             atoms = given if isinstance(given, Atoms) else _parsed(given, path, number)
             require_sound(atoms, where)
@@ -105,7 +110,14 @@ def _frames(path: Path, index: str, wanted: int | slice, refused: Refused | None
             continue
         yield Frame(atoms, where)
     if not found:
-        raise DataError(f"{path}: no frames{'' if index == ':' else f' at index {index}'}; the file holds no structure")
+        raise DataError(
+            f"{path}: no frames{'' if index == ':' else f' at index {index}'}; the file holds no whole structure"
+        )
+
+
+def _place(number: int) -> str:
+    """Of a frame in its file; readers of ASE do not tell how many there are."""
+    return f"frame {number}" if number >= 0 else "last frame" if number == -1 else f"frame {-number} from the end"
 
 
 def _index(index: str, path: Path) -> int | slice:
@@ -180,6 +192,11 @@ def _xyz_texts(path: Path) -> Generator[str, None, None]:
                 number += 1
     except _BROKEN_FILE as error:
         raise DataError(f"{path}: damaged or unreadable: {error}") from None
+
+
+def _opened_bytes(path: Path) -> IO[bytes]:
+    """The bytes of a file, decompressed by its suffix."""
+    return _OPENERS.get(path.suffix.lower(), open)(path, "rb")  # type: ignore[no-any-return]
 
 
 def _opened(path: Path) -> IO[str]:
@@ -286,10 +303,7 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
         raise DataError(f"{path}, after frame {number}: unknown entry or chemical symbol {error}") from None
     except Exception as error:
         after = f"{path}, after frame {number}" if number >= 0 else str(path)
-        reason = f"{type(error).__name__}: {error}" if str(error).strip() else "its text does not follow that format"
-        if isinstance(error, IndexError | AttributeError | TypeError | StopIteration):  # a reader that ran out of text
-            reason = "it is cut short, or its text does not follow that format"
-        raise DataError(f"{after}: cannot be read as '{kind}': {reason}") from None
+        raise DataError(f"{after}: cannot be read as '{kind}': {reason(error)}") from None
 
 
 def _open_text(source: str | IO[str] | IO[bytes]) -> contextlib.AbstractContextManager[IO[str]]:
@@ -331,7 +345,7 @@ def _texts() -> set[str]:
 def _in_memory(path: Path, kind: str) -> IO[str] | IO[bytes]:
     """The whole file, decompressed and without a mark, because readers of other formats seek."""
     try:
-        with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as stream:
+        with _opened_bytes(path) as stream:
             data = bounded_bytes(stream, path)
         if kind in _texts() and (encoding := _encoding(data)) is not None:
             data = data.decode(encoding).encode()

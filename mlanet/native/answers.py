@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mlanet.graph import AtomicGraph, Prediction
-from mlanet.native.engine import Engine
+from mlanet.native.engine import Answer, Engine
 from mlanet.native.export import native_bytes
 from mlanet.ops.segment import segment_sum
 from mlanet.potential import Potential, stress_from_virial
@@ -39,12 +39,7 @@ class NativeAnswers:
 
         features: whether what the last linear layer sees of each atom is among them
         """
-        n = graph.n_atoms
-        start = np.searchsorted(graph.center.numpy(), np.arange(n + 1))
-        species = self.species_index[graph.numbers.numpy()]
-        vectors = dataclasses.replace(graph, dtype=torch.float64).edge_vectors().detach().numpy()
-        self.engine.threads = torch.get_num_threads()
-        found = self.engine.compute(species, start, graph.neighbor.numpy(), vectors)
+        found = self._found(graph)
         atomic = torch.from_numpy(found.atomic_energies)
         virial = self._by_structure(torch.from_numpy(found.atomic_virials), graph)
         stress = stress_from_virial(0.5 * (virial + virial.transpose(1, 2)), graph)
@@ -55,6 +50,18 @@ class NativeAnswers:
             atomic_energies=atomic,
             features=torch.from_numpy(found.features).to(graph.dtype) if features else None,
         )
+
+    def atomic_virials(self, graph: AtomicGraph) -> Tensor:
+        """(N, 3, 3) eV, Σ_j r_ij ⊗ ∂E/∂r_ij of the pairs of each atom."""
+        return torch.from_numpy(self._found(graph).atomic_virials)
+
+    def _found(self, graph: AtomicGraph) -> Answer:
+        n = graph.n_atoms
+        start = np.searchsorted(graph.center.numpy(), np.arange(n + 1))
+        species = self.species_index[graph.numbers.numpy()]
+        vectors = dataclasses.replace(graph, dtype=torch.float64).edge_vectors().detach().numpy()
+        self.engine.threads = torch.get_num_threads()
+        return self.engine.compute(species, start, graph.neighbor.numpy(), vectors)
 
     @staticmethod
     def _by_structure(values: Tensor, graph: AtomicGraph) -> Tensor:

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from mlanet.data.write import true_results
 from mlanet.errors import GeometryError
 from mlanet.properties.hops import SAME_PLACE, closest, matched
-from mlanet.properties.rest import Rest, at_rest, require_gradient
+from mlanet.properties.rest import Rest, at_rest, require_gradient, together_of
+from mlanet.together import Together
+from mlanet.workflows.answers import named
 from mlanet.workflows.relax import Step
 
 METHOD = "improvedtangent"
@@ -108,14 +110,19 @@ class Barrier:
 
 
 class _Remembering(NEB):
-    """ASE's band, which computes each set of positions once: optimisers ask more often."""
+    """ASE's band, which computes each set of positions once (optimisers ask more often), all images at a time."""
 
     latest: tuple[bool, NDArray[np.float64], NDArray[np.float64]] | None = None
+    together: Together | None = None
 
     def get_forces(self) -> NDArray[np.float64]:
         """(images between · N, 3) eV/Å, across the path and along the springs."""
         positions = self.get_positions()
         if self.latest is None or self.latest[0] != self.climb or not np.array_equal(self.latest[1], positions):
+            if self.together is not None:
+                for k, error in enumerate(self.together(self.images[1:-1]), start=1):
+                    if error is not None:
+                        raise named(error, f"image {k}")
             forces = super().get_forces()
             self.latest = (self.climb, self.get_positions(), forces.copy())
         return self.latest[2].copy()
@@ -132,6 +139,7 @@ class Band:
         names: of the ends, for errors.
         as_ordered: see `mlanet.properties.hops.matched`.
         known: images of an earlier run of the same band, which goes on from there.
+        batched: compute all images at a time, where the calculator is one of ours.
     Raises:
         GeometryError: ends that do not match, do not come to rest, or relax to the same; a path through atoms.
         ConfigError: a model whose forces are no gradient.
@@ -148,6 +156,7 @@ class Band:
         names: tuple[str, str] = ("start", "end"),
         as_ordered: bool = False,
         known: Sequence[Atoms] = (),
+        batched: bool = True,
     ) -> None:
         if images < 3:
             raise ValueError(f"a path needs at least 3 images, ends included, got {images}")
@@ -177,6 +186,8 @@ class Band:
         self._neb = _Remembering(
             self.images, k=SPRING, method=METHOD, allow_shared_calculator=True, remove_rotation_and_translation=free
         )
+        if batched and not free:  # the images of a molecule are turned before they are computed
+            self._neb.together = together_of(start.calc)
 
     def run(self, fmax: float = 0.03, steps: int = 300, method: str = "fire") -> Iterator[Step]:
         """Go down, first without, then with a climbing image; a `Step` at a time, with the energy of the highest image.

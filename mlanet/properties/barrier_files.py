@@ -16,10 +16,11 @@ from mlanet.files import write_columns, write_whole
 from mlanet.limits import Assessment, Watch
 from mlanet.ownership import owned
 from mlanet.properties.band import Band, Barrier
-from mlanet.properties.files import Folder, structure_print
+from mlanet.properties.files import Folder
 from mlanet.properties.plots import barrier_picture
 from mlanet.properties.rest import Rest
 from mlanet.workflows.relax import Step
+from mlanet.workflows.resuming import structure_print
 
 PATH, PROFILE, PICTURE, RESULT = "path.extxyz", "profile.csv", "barrier.png", "result.json"
 SAVE_EVERY = 5

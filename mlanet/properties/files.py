@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import re
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from ase import Atoms
 
 from mlanet.data.formats import Refused, structure_files
@@ -21,6 +19,7 @@ from mlanet.errors import ConfigError, MLANetError, OutputError
 from mlanet.files import append_whole, cut_back, end_of_lines, write_whole
 from mlanet.ownership import owned
 from mlanet.workflows.answers import named
+from mlanet.workflows.resuming import changes, structure_print
 from mlanet.workflows.workers import Crew, WorkerLostError, in_order
 
 RESULTS, SETTINGS, TABLE = "results.jsonl", "settings.json", "results.csv"
@@ -92,7 +91,7 @@ class Folder:
                 f"{path}: cannot be used as a folder: {getattr(error, 'strerror', None) or error}"
             ) from None
         if before is not None and before != text:
-            raise ConfigError(f"{path} holds results of other settings ({_changes(before, settings)}); choose --output")
+            raise ConfigError(f"{path} holds results of other settings ({changes(before, settings)}); choose --output")
         self._text = text
         self.known = self._read()
 
@@ -193,12 +192,6 @@ def _stem(frame: Frame, path: Path) -> str:
     return name[:100]
 
 
-def structure_print(atoms: Atoms) -> str:
-    """What equal structures share."""
-    parts = (atoms.numbers.astype(np.int64), atoms.positions, atoms.cell.array, atoms.pbc)
-    return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()[:24]
-
-
 def _single(numbers: Mapping[str, object]) -> dict[str, object]:
     """Without lists, except short ones, whose entries get a column each; a matrix is left to the JSON lines."""
     found: dict[str, object] = {}
@@ -208,11 +201,3 @@ def _single(numbers: Mapping[str, object]) -> dict[str, object]:
         elif value and not isinstance(value[0], list):
             found |= {f"{name}_{k + 1}": one for k, one in enumerate(value)}
     return found
-
-
-def _changes(before: str, now: Mapping[str, object]) -> str:
-    try:
-        old = json.loads(before)
-        return ", ".join(f"{key}: {old.get(key)!r}, now {now.get(key)!r}" for key in now if old.get(key) != now[key])
-    except (ValueError, AttributeError):
-        return "its settings.json cannot be read"

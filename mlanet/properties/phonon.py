@@ -18,10 +18,16 @@ from mlanet.properties.rest import Rest, at_rest, require_crystal
 
 IMAGINARY = -0.1
 """THz; modes below are no rounding."""
+NEGATIVE = -0.01
+"""THz; frequencies below are worth a word."""
+NEAR = 0.25
+"""Of a reciprocal vector: nearer to Γ, force constants that are cut off by the supercell show first."""
 MESH = 50.0
 """Å; points per reciprocal vector times the length of the lattice vector, about."""
 SYMPREC = 0.01
 """Å."""
+SIZE = 12.0
+"""Å; with 10 Å the flexural branch of LiCoO₂, which starts as q², dips to −0.04 THz beside Γ."""
 TEMPERATURES = np.arange(0.0, 1001.0, 10.0)
 """K."""
 
@@ -32,7 +38,8 @@ class Phonons:
 
     - phonopy: the object itself, with force constants, bands, density of states · n_atoms: of the cell as given
     - temperatures K, free_energy eV, entropy eV/K, heat_capacity eV/K: per atom, harmonic
-    - lowest: THz, negative for an imaginary frequency · imaginary: share of modes on the mesh below −0.1 THz
+    - lowest: THz, negative for an imaginary frequency, on mesh and bands · lowest_at: its wave vector, in reciprocal
+      vectors of the primitive cell · imaginary: share of modes on the mesh below −0.1 THz
     """
 
     phonopy: Any
@@ -42,6 +49,7 @@ class Phonons:
     entropy: NDArray[np.float64]
     heat_capacity: NDArray[np.float64]
     lowest: float
+    lowest_at: tuple[float, float, float]
     highest: float
     imaginary: float
 
@@ -57,6 +65,7 @@ class Phonons:
         return {
             "stable": self.stable,
             "lowest_THz": self.lowest,
+            "lowest_at": list(self.lowest_at),
             "highest_THz": self.highest,
             "imaginary_share": self.imaginary,
             "supercell": np.diag(self.phonopy.supercell_matrix).tolist(),
@@ -65,6 +74,19 @@ class Phonons:
             "entropy_300K_kB_per_atom": float(self.entropy[at]) / kB,
             "heat_capacity_300K_kB_per_atom": float(self.heat_capacity[at]) / kB,
         }
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader of the numbers should know."""
+        if self.lowest > NEGATIVE:
+            return []
+        at = f"({', '.join(f'{one:.2f}' for one in self.lowest_at)})"
+        said = f"frequencies fall to {self.lowest:.2g} THz at q = {at}"
+        if self.imaginary:
+            return [f"{said}, and {100 * self.imaginary:.2g} % of the modes are imaginary"]
+        if np.linalg.norm(np.subtract(self.lowest_at, np.round(self.lowest_at))) < NEAR:
+            return [f"{said}, close to Γ: a supercell that is too small does that; compare with a larger --size"]
+        return [said]
 
     @property
     def thermal(self) -> dict[str, NDArray[np.float64]]:
@@ -85,7 +107,7 @@ class Phonons:
 def phonons(
     atoms: Atoms,
     *,
-    size: float = 10.0,
+    size: float = SIZE,
     supercell: tuple[int, int, int] | None = None,
     displacement: float = 0.01,
     relax: bool = True,
@@ -163,7 +185,7 @@ def _analysed(phonopy: Any, n_atoms: int) -> Phonons:
     phonopy.auto_band_structure(npoints=51)
     phonopy.run_thermal_properties(temperatures=TEMPERATURES, exclude_gamma_acoustic=True)
     thermal = phonopy.thermal_properties
-    lowest = min(float(frequencies.min()), min(float(one.min()) for one in phonopy.band_structure.frequencies))
+    lowest, lowest_at = _lowest(phonopy)
     share = len(phonopy.primitive) * _Nav / kJ  # from kJ/mol of a cell to eV of an atom
     return Phonons(
         phonopy=phonopy,
@@ -173,6 +195,17 @@ def _analysed(phonopy: Any, n_atoms: int) -> Phonons:
         entropy=thermal.entropy / 1e3 / share,
         heat_capacity=thermal.heat_capacity / 1e3 / share,
         lowest=lowest,
+        lowest_at=lowest_at,
         highest=float(frequencies.max()),
         imaginary=imaginary,
     )
+
+
+def _lowest(phonopy: Any) -> tuple[float, tuple[float, float, float]]:
+    """THz and wave vector of the lowest mode, on the mesh and along the bands."""
+    bands = phonopy.band_structure
+    frequencies = np.concatenate([phonopy.mesh.frequencies, *bands.frequencies]).min(axis=1)
+    wave_vectors = np.concatenate([phonopy.mesh.qpoints, *bands.qpoints])
+    at = int(np.argmin(frequencies))
+    a, b, c = map(float, wave_vectors[at])
+    return float(frequencies[at]), (a, b, c)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from mlanet.properties.band import Barrier
 from mlanet.properties.eos import EquationOfState
 from mlanet.properties.phonon import IMAGINARY, Phonons
 from mlanet.properties.transport import Arrhenius, Mobility, Sample
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 GREEK = {"GAMMA": "Γ", "SIGMA": "Σ", "DELTA": "Δ", "LAMBDA": "Λ"}
 
@@ -36,27 +40,34 @@ def eos_picture(path: Path, found: EquationOfState, title: str) -> None:
 
 def phonon_picture(path: Path, found: Phonons, title: str) -> None:
     """Bands along the usual path, and the density of states beside them; imaginary frequencies below zero, in red."""
-    bands, density = found.phonopy.band_structure, found.phonopy.total_dos
+    density = found.phonopy.total_dos
     figure = new_figure(7.2, 3.8)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[4, 1])
-    for distances, frequencies in zip(bands.distances, bands.frequencies, strict=True):
-        left.plot(distances, frequencies, color=BLUE, linewidth=1.0)
-        left.plot(distances, np.where(frequencies < IMAGINARY, frequencies, np.nan), color=RED, linewidth=1.4)
-    places, names = _ticks(found)
-    left.set_xticks(places, names)
-    left.set_xlim(0, bands.distances[-1][-1])
+    draw_bands(left, found, title)
     right.plot(density.dos, density.frequency_points, color=BLUE, linewidth=1.0)
     right.set_xlim(left=0)
     right.set_xticks([])
     right.set_xlabel("density of states")
-    for axes in (left, right):
-        style(axes)
-        axes.axhline(0, color=GREY, linewidth=0.8)
-    for place in places:
-        left.axvline(place, color=GREY, linewidth=0.5)
+    style(right)
+    right.axhline(0, color=GREY, linewidth=0.8)
     left.set_ylabel("frequency, THz")
-    left.set_title(title, loc="left", fontsize=10, color=INK)
     save(figure, path)
+
+
+def draw_bands(axes: Axes, found: Phonons, title: str) -> None:
+    """Bands along the usual path."""
+    bands = found.phonopy.band_structure
+    for distances, frequencies in zip(bands.distances, bands.frequencies, strict=True):
+        axes.plot(distances, frequencies, color=BLUE, linewidth=1.0)
+        axes.plot(distances, np.where(frequencies < IMAGINARY, frequencies, np.nan), color=RED, linewidth=1.4)
+    places, names = _ticks(found)
+    axes.set_xticks(places, names)
+    axes.set_xlim(0, bands.distances[-1][-1])
+    style(axes)
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    for place in places:
+        axes.axvline(place, color=GREY, linewidth=0.5)
+    axes.set_title(title, loc="left", fontsize=10, color=INK)
 
 
 def barrier_picture(path: Path, found: Barrier, title: str) -> None:

@@ -70,7 +70,7 @@ def at_rest(atoms: Atoms, cell: str, rest: Rest, where: str, held: bool = False)
 
 def all_at_rest(structures: Sequence[Atoms], cell: str, rest: Rest, wheres: Sequence[str]) -> list[Atoms]:
     """`at_rest` of structures that share a calculator, all at a time where that is one of ours; raises as it does."""
-    together = _together(structures[0].calc)
+    together = together_of(structures[0].calc)
     if together is None:
         return [at_rest(one, cell, rest, where) for one, where in zip(structures, wheres, strict=True)]
     bare = [one.copy() for one in structures]
@@ -92,7 +92,7 @@ def all_at_rest(structures: Sequence[Atoms], cell: str, rest: Rest, wheres: Sequ
 
 def all_computed(structures: Sequence[Atoms]) -> list[Atoms]:
     """Structures that share a calculator, computed all at a time where that is one of ours; raises what it raises."""
-    together = _together(structures[0].calc)
+    together = together_of(structures[0].calc)
     if together is not None:
         for error in together(structures):
             if error is not None:
@@ -114,8 +114,9 @@ def _require_rest(last: Step, rest: Rest, where: str) -> None:
 _MADE: WeakKeyDictionary[MLANetCalculator, Together] = WeakKeyDictionary()
 
 
-def _together(calculator: object) -> Together | None:
-    """One for each calculator of ours whose steps are neither compiled nor recorded."""
+def together_of(calculator: object) -> Together | None:
+    """What computes many structures at a time: one for each calculator of ours whose steps are neither compiled nor
+    recorded, None of others."""
     if not isinstance(calculator, MLANetCalculator):
         return None
     if calculator.parameters["compiled"] or calculator.parameters["capture"]:

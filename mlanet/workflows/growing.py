@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,12 @@ def partial_name(path: Path) -> Path:
 
 
 class Growing:
-    """A file beside its final place, to which whole records are added; `count` says how many."""
+    """A file beside its final place, to which whole records are added; `count` says how many.
+
+    - advice: what can be done with it where it stays unfinished, for the message
+    """
+
+    advice = ""
 
     def __init__(self, path: Path) -> None:
         self.path, self.target, self.partial = path, Path(os.path.realpath(path)), partial_name(path)
@@ -50,6 +56,26 @@ class Growing:
                 os.ftruncate(self._file, 0)  # of a former run that did not end
             append_whole(self._file, text.encode())
         self.count += records
+
+    @property
+    def size(self) -> int:
+        """Bytes that it has."""
+        return os.fstat(self._file).st_size
+
+    def held(self, last: int) -> int:
+        """Bytes of an earlier run that are there: of one that did not end, or, if it has this size, of one that did."""
+        if self._new and self.target.exists() and self.target.stat().st_size == last:
+            return last
+        return self.size
+
+    def go_on(self, size: int, count: int) -> None:
+        """Keep so many bytes, which hold so many records, of an earlier run, and add to them."""
+        with self._writing():
+            if self._new:  # that run had finished: its result stays where it is until this one ends
+                with self.target.open("rb") as former, open(os.dup(self._file), "wb") as file:
+                    shutil.copyfileobj(former, file)
+            os.ftruncate(self._file, size)
+        self.count = count
 
     def finish(self) -> None:
         """Take the final name, with everything on the disk."""
@@ -108,4 +134,4 @@ def _kept(file: Growing) -> str:
     """What is there."""
     what = "the structure" if file.count == 1 else f"the {file.count} structures"
     place = file.partial if file.path.is_symlink() else file.path.with_name(file.partial.name)
-    return f"{what} finished before {'is' if file.count == 1 else 'are'} in {place}"
+    return f"{what} finished before {'is' if file.count == 1 else 'are'} in {place}{file.advice}"

@@ -7,19 +7,21 @@ import csv
 import io
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from ase import Atoms
 
+from mlanet.atomic_stress import atomic_stresses, stresses_obstacle
 from mlanet.data.atoms import with_prediction
 from mlanet.data.formats import Refused, written_format
 from mlanet.data.read import Frame
 from mlanet.data.write import frame_text, true_results
-from mlanet.errors import OutputError
+from mlanet.errors import ConfigError, OutputError
 from mlanet.limits import UNKNOWN, Assessment, with_assessment
 from mlanet.plots import FORMATS, prediction_picture
 from mlanet.potential import Potential, lone_atoms
@@ -27,6 +29,7 @@ from mlanet.quantities import QUANTITIES
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
 from mlanet.workflows.answers import answers, frames_of
 from mlanet.workflows.growing import growing
+from mlanet.workflows.resuming import Journal, structure_print
 
 
 class Predicted(NamedTuple):
@@ -114,8 +117,14 @@ def predict_frames(
     max_memory: float | None = None,
     refused: Refused | None = None,
     members: Sequence[Potential] = (),
+    atomic_stress: bool = False,
 ) -> Iterator[Predicted]:
-    """Predict structures as they come; the arguments are those of `predict_files`."""
+    """Predict structures as they come; the arguments are those of `predict_files`.
+
+    atomic_stress: also the stress of single atoms, of structures that have one (`mlanet.atomic_stress`)
+    """
+    if atomic_stress and (obstacle := stresses_obstacle(potential)):
+        raise ConfigError(f"no stress of single atoms: {obstacle}")
     found = answers(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused, members=members)
     told = False
     for question, prediction, assessment in found:
@@ -125,6 +134,9 @@ def predict_frames(
             warnings.warn(f"{frame.where}: {remark}", stacklevel=2)
         atoms = with_prediction(_keeping_labels(frame.atoms), prediction)
         with_assessment(atoms, assessment)
+        if atomic_stress and "stress" in atoms.calc.results:
+            each = atomic_stresses(potential, question.graph).numpy()
+            atoms.calc.results["stresses"] = each[:, VOIGT[0], VOIGT[1]]
         yield Predicted(atoms, frame.where, assessment)
 
 
@@ -192,30 +204,78 @@ def _limits(assessment: Assessment, n_atoms: int) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def kept(
-    output: Path | None, table: Path | None, tell: Callable[[str], None] = print, outputs: Sequence[str] = ()
-) -> Iterator[Callable[[Predicted], None]]:
-    """Give a function that writes a prediction to an extxyz and a CSV file, one after another as they come.
+class Kept:
+    """Writes predictions to an extxyz and a CSV file, one after another as they come; a context manager.
 
     The files take their names when the block ends without an error; until then, and after an error or a kill, what was
-    computed is in `out.partial.extxyz` and so on (`mlanet.workflows.growing`). The table has columns for `outputs` too.
+    computed is in `out.partial.extxyz` and so on (`mlanet.workflows.growing`), with what a later run needs to go on
+    (`mlanet.workflows.resuming`).
 
+    Args:
+        output, table: of structures and of rows; either may be None.
+        tell: see `growing`.
+        outputs: of the model, for which the table has columns too.
+        settings: what must be the same for a run to go on.
+        resume: whether this one goes on.
     Raises:
         OutputError: a place that cannot be written.
+        ConfigError: the run before had other settings.
     """
-    with contextlib.ExitStack() as stack:
-        structures = None if output is None else stack.enter_context(growing(output, tell))
-        rows = None if table is None else stack.enter_context(growing(table, tell))
 
-        def keep(predicted: Predicted) -> None:
-            if structures is not None:
-                structures.add(frame_text(predicted.atoms, predicted.where))
-            if rows is not None:
-                header = [] if rows.count else [[*CSV_COLUMNS, *(one for name in outputs for one in _MORE[name])]]
-                rows.add(_csv([*header, _csv_row(row(predicted), outputs)]))
+    def __init__(
+        self,
+        output: Path | None,
+        table: Path | None,
+        tell: Callable[[str], None] = print,
+        outputs: Sequence[str] = (),
+        settings: Mapping[str, object] = MappingProxyType({}),
+        resume: bool = False,
+    ) -> None:
+        self._places, self._tell, self._outputs = (output, table), tell, outputs
+        self._settings, self._resume = settings, resume
+        self._stack = contextlib.ExitStack()
 
-        yield keep
+    def __enter__(self) -> Kept:
+        with self._stack:
+            opened = [p and self._stack.enter_context(growing(p, self._tell)) for p in self._places]
+            self._structures, self._rows = opened
+            files = [one for one in opened if one is not None]
+            self._journal = Journal(files, self._settings, self._resume) if files else None
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+        if error[0] is None and self._journal is not None:
+            self._journal.remove()
+
+    def going_on(
+        self, frames: Iterable[Frame], work: Callable[[Iterator[Frame]], Iterable[Predicted]]
+    ) -> Iterator[tuple[Predicted | None, Row | None]]:
+        """Predictions of the frames that are not written yet, None for those that are, each with its row.
+
+        A row of what is written is None unless it was asked for when that was computed (`keep`).
+        """
+        if self._journal is None:
+            yield from ((one, None) for one in work(iter(frames)))
+            return
+        for found in self._journal.going_on(frames, work, lambda one: one.where):
+            if isinstance(found, Predicted):
+                yield found, None
+            else:
+                yield None, None if found["row"] is None else msgspec.convert(found["row"], Row)
+
+    def keep(self, predicted: Predicted, shown: Row | None = None) -> None:
+        """Write one; `shown` is given again by a later run that goes on."""
+        if self._structures is not None:
+            self._structures.add(frame_text(predicted.atoms, predicted.where))
+        if self._rows is not None:
+            header = [[*CSV_COLUMNS, *(one for name in self._outputs for one in _MORE[name])]]
+            lines = [] if self._rows.count else header
+            self._rows.add(_csv([*lines, _csv_row(row(predicted), self._outputs)]))
+        if self._journal is not None:
+            said = {"row": None if shown is None else msgspec.to_builtins(shown)}
+            self._journal.add(structure_print(predicted.atoms), said)
 
 
 def _csv(lines: Iterable[Sequence[object]]) -> str:

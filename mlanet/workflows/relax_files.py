@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ase import Atoms
@@ -32,6 +33,7 @@ from mlanet.workflows.growing import growing, partial_name
 from mlanet.workflows.output import atomic_path, refuse_overwriting
 from mlanet.workflows.relax import Descent, Relaxed, Step, connected, finished, relaxation
 from mlanet.workflows.relax_together import Course, relax_all
+from mlanet.workflows.resuming import Journal, structure_print
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Wanted:
     hold: str = ""
     vacuum: str = "none"
     symmetry: float | None = None
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """By name."""
+        return asdict(self)
 
 
 class Plan(NamedTuple):
@@ -76,6 +83,13 @@ class Done(NamedTuple):
     numbers: dict[str, object]
     converged: bool
     remark: str
+
+
+class Goes(NamedTuple):
+    """How a run goes on where another one has stopped: whether it does, and what must be the same (`Journal`)."""
+
+    on: bool = False
+    settings: Mapping[str, object] = MappingProxyType({})
 
 
 class Means(NamedTuple):
@@ -138,39 +152,62 @@ def _place(path: Path) -> Path:
     return place if mistaken_by_ase(place) is None else path.with_name(place.name.lower())
 
 
-def relax_files(planned: Plan, means: Means, wanted: Wanted, refused: Refused | None = None) -> Iterator[Done]:
+def relax_files(
+    planned: Plan,
+    means: Means,
+    wanted: Wanted,
+    refused: Refused | None = None,
+    goes: Goes = Goes(),  # noqa: B008 - frozen
+) -> Iterator[Done]:
     """Relax one structure after another, each written as it is finished.
 
     Args:
         planned: of `plan`.
         means: with what.
         wanted: how.
+        goes: whether what a run before has written is kept; only what is missing is relaxed then.
         refused: is handed the errors of files and frames that cannot be used or relaxed, which are passed over; None:
             such an error is raised, and what was relaxed before stays.
     Raises:
         DataError, GeometryError: a structure that cannot be read or relaxed.
         OutputError: a place that cannot be written.
+        ConfigError: a run before had other settings, or another input.
     """
+    journals = []
     for target, files in planned.places.items():
         kind = written_format(target, (*LABELLED, *BARE))
         if kind != "extxyz":
-            for frame, relaxed in _relaxed(files, means, wanted, refused):
+            for frame, relaxed in _relaxed(frames_of(files, refused, wanted.frames), means, wanted, refused):
                 with atomic_path(target) as temporary:
                     temporary.unlink()
                     write_one(temporary, relaxed.atoms, kind)
                 yield _done(frame, target, relaxed)
             continue
         with growing(target, means.tell) as file:
-            for frame, relaxed in _relaxed(files, means, wanted, refused):
+            journal = Journal([file], {**goes.settings, **wanted.settings}, goes.on)
+            journals.append(journal)
+            frames = frames_of(files, refused, wanted.frames)
+            for found in journal.going_on(frames, lambda new: _relaxed(new, means, wanted, refused), _where):
+                if isinstance(found, dict):
+                    yield Done(**(found | {"file": target}))
+                    continue
+                frame, relaxed = found
                 file.add(frame_text(relaxed.atoms, frame.where))
-                yield _done(frame, target, relaxed)
+                done = _done(frame, target, relaxed)
+                journal.add(structure_print(frame.atoms), done._asdict() | {"file": str(target)})
+                yield done
+    for journal in journals:
+        journal.remove()
+
+
+def _where(found: tuple[Frame, Relaxed]) -> str:
+    return found[0].where
 
 
 def _relaxed(
-    files: Iterable[Path], means: Means, wanted: Wanted, refused: Refused | None
+    frames: Iterable[Frame], means: Means, wanted: Wanted, refused: Refused | None
 ) -> Iterator[tuple[Frame, Relaxed]]:
-    """The structures of some files where their relaxations ended."""
-    frames = frames_of(files, refused, wanted.frames)
+    """Structures where their relaxations ended."""
     if means.elsewhere is not None:
         return means.elsewhere(frames, refused)
     return relaxed_frames(frames, means, wanted, refused)

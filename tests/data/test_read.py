@@ -273,3 +273,52 @@ def test_what_cannot_be_used_is_passed_over_and_told(tmp_path: Path) -> None:
     errors = []
     assert not list(read_frames(tmp_path / "nowhere.cif", refused=errors.append))
     assert "no such file" in str(errors[0])
+
+
+WHOLE = {
+    "a.extxyz": "extxyz",
+    "a.cif": "cif",
+    "a.vasp": "vasp",
+    "XDATCAR": "vasp-xdatcar",
+    "a.traj": "traj",
+    "a.db": "db",
+    "a.xsf": "xsf",
+    "a.json": "json",
+    "a.gen": "gen",
+}
+BLANK, PAGE = b"\n \n", b"<!DOCTYPE html>\n<html><body>404 not found</body></html>\n"
+PROSE = b"Dear all,\nthis is a letter about crystals.\nYours\n"
+INNER = ("pop from", "generator", "broadcast", "inhomogeneous", "unpack", "scaling factors", "index -1 of", "frame -1")
+
+
+@pytest.mark.parametrize("index", [":", "-1"])
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_is_no_structure_is_told_in_the_words_of_a_user(tmp_path: Path, name: str, index: str) -> None:
+    """Of every format: empty, blank, cut short, prose, a web page, and the content of other formats: the file is named,
+    what it holds instead is said, and no variable of a parser is."""
+    place = tmp_path / name
+    ase.io.write(place, bulk("Si", cubic=True), format=WHOLE[name])
+    whole = place.read_bytes()
+    assert [len(frame.atoms) for frame in read_frames(place, index=index)] == [8]
+    contents = {"": b"", "blank": BLANK, "web page": PAGE, " ": PROSE, "  ": whole[: len(whole) // 2]}
+    contents |= {"   ": whole.split(b"\n")[0] + b"\n"}
+    for other in ("extxyz", "cif", "vasp"):
+        if WHOLE[name].partition("-")[0] != other:
+            elsewhere = tmp_path / f"b.{other}"
+            ase.io.write(elsewhere, bulk("Si", cubic=True), format=other)
+            contents[f"looks like '{other}'"] = elsewhere.read_bytes()
+    for word, content in contents.items():
+        place.write_bytes(content)
+        with pytest.raises(MLANetError) as caught:
+            list(read_frames(place, index=index))
+        said = str(caught.value)
+        assert str(place) in said and word.strip() in said and not any(inner in said for inner in INNER), said
+
+
+def test_the_last_frame_is_named(tmp_path: Path) -> None:
+    """Where a reader does not count, not by a negative number."""
+    ase.io.write(tmp_path / "a.cif", [bulk("Si"), bulk("Cu"), bulk("Al")])
+    found = [next(iter(read_frames(tmp_path / "a.cif", index=index))) for index in ("-1", "-2")]
+    places = [frame.where.removeprefix(f"{tmp_path}/a.cif, ") for frame in found]
+    assert places == ["last frame", "frame 2 from the end"]
+    assert [str(frame.atoms.symbols) for frame in found] == ["Al", "Cu"]
