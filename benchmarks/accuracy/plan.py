@@ -30,7 +30,7 @@ class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Frozen, keyword-only, and no unknown key."""
 
 
-class Data(_Strict, frozen=True):
+class Data(_Strict, frozen=True, kw_only=True):
     """Where the labelled structures come from, and which of them are for judging."""
 
     files: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Data(_Strict, frozen=True):
     """Of the split, the same for all seeds of trainings."""
 
 
-class Published(_Strict, frozen=True):
+class Published(_Strict, frozen=True, kw_only=True):
     """A figure of others, mean absolute or root mean square errors."""
 
     model: str
@@ -65,14 +65,14 @@ class Published(_Strict, frozen=True):
     """GPa."""
 
 
-class EqualTime(_Strict, frozen=True):
+class EqualTime(_Strict, frozen=True, kw_only=True):
     """Variants that are trained again, for as many steps as fit into the processor time that `like` took."""
 
     like: dict[str, str]
     of: tuple[dict[str, str], ...]
 
 
-class Benchmark(_Strict, frozen=True):
+class Benchmark(_Strict, frozen=True, kw_only=True):
     """One set of data, one budget, one preset and a grid of switches."""
 
     name: str
@@ -138,7 +138,8 @@ class Training(NamedTuple):
     def settings(self, data: Path, folder: Path) -> dict[str, Any]:
         """Of the training; `data`: folder of the parts. The test part is only looked at: nothing is chosen by it."""
         one = self.benchmark
-        model = to_data(parse(to_data(read_model_config(one.preset)) | one.model | dict(self.variant), ModelConfig, self.name))
+        changed = to_data(read_model_config(one.preset)) | one.model | dict(self.variant)
+        model = to_data(parse(changed, ModelConfig, f"{one.name}: {self.variant}"))
         return {
             **one.train,
             "data": {"train": [str(data / "train.extxyz")], "valid": [str(data / "test.extxyz")], "require": ["energy"]},
@@ -204,19 +205,25 @@ def of_equal_time(one: Benchmark, rows: Sequence[Row]) -> list[Training]:
     if one.equal_time is None:
         return []
     first = trainings(one)
+    found = [(training, row_of(training, rows)) for training in first]
     seconds: dict[tuple[tuple[str, str], ...], list[float]] = {}
-    for row in rows:
-        training = next((each for each in first if each.key.items() <= row.items()), None)
-        if training is not None and row["status"] == "done":
+    for training, row in found:
+        if row is not None and row["status"] == "done":
             seconds.setdefault(training.variant, []).append(row["processor_s"])
     aim = [taken for variant, taken in seconds.items() if fits(variant, one.equal_time.like)]
     wanted = {each.variant: None for each in first if any(fits(each.variant, words) for words in one.equal_time.of)}
-    found = []
+    later = []
     for variant in wanted:
         if len(aim) == 1 and min(len(aim[0]), len(seconds.get(variant, []))) == len(one.seeds):
             steps = round(one.steps * statistics.mean(aim[0]) / statistics.mean(seconds[variant]))
-            found += [Training(one, variant, seed, steps, "time") for seed in one.seeds]
-    return found
+            later += [Training(one, variant, seed, steps, "time") for seed in one.seeds]
+    return later
+
+
+def row_of(training: Training, rows: Sequence[Row]) -> Row | None:
+    """The row of a training, if it has been done."""
+    key = training.key
+    return next((row for row in rows if key.items() <= row.items()), None)
 
 
 def data_files(one: Benchmark, names: Sequence[str]) -> tuple[str, ...]:

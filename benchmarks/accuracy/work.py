@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accuracy.one import ROW, STOPPED
-from accuracy.plan import Benchmark, Row, Training, of_equal_time, trainings
+from accuracy.plan import Benchmark, Row, Training, of_equal_time, row_of, trainings
 from mlanet.files import append_whole, cut_back, end_of_lines
 from mlanet.interruption import Signals
 from mlanet.ownership import owned
@@ -38,7 +38,7 @@ def missing(benchmarks: Sequence[Benchmark], rows: Sequence[Row]) -> list[Traini
     first = [training for one in benchmarks for training in trainings(one)]
     first.sort(key=lambda one: one.benchmark.seeds.index(one.seed))
     later = [training for one in benchmarks for training in of_equal_time(one, rows)]
-    return [one for one in [*first, *later] if not any(one.key.items() <= row.items() for row in rows)]
+    return [one for one in [*first, *later] if row_of(one, rows) is None]
 
 
 def work(benchmarks: Sequence[Benchmark], folder: Path, results: Path, at_once: int) -> bool:
@@ -52,26 +52,29 @@ def work(benchmarks: Sequence[Benchmark], folder: Path, results: Path, at_once: 
     """
     table = results / TABLE
     results.mkdir(parents=True, exist_ok=True)
-    running: dict[Training, subprocess.Popen[bytes]] = {}
-    failed: set[Training] = set()
+    running: dict[str, tuple[Training, subprocess.Popen[bytes]]] = {}
+    failed: set[str] = set()
     with owned(folder, "accuracy, the queue"), owned(results, "accuracy, the queue"), Signals() as signals:
         if table.exists():
             cut_back(table, end_of_lines(table))
         try:
             with signals.keyboard():
-                while not signals.take_stop():
-                    waiting = [one for one in missing(benchmarks, read_rows(table)) if one not in {*running, *failed}]
-                    if not waiting and not running:
-                        return not failed
+                waiting = missing(benchmarks, read_rows(table))
+                while not signals.take_stop() and (waiting or running):
                     for one in waiting[: at_once - len(running)]:
-                        running[one] = _start(one, folder)
+                        running[one.name] = one, _start(one, folder)
+                        waiting.remove(one)
                     time.sleep(POLL)
-                    for one in [one for one, process in running.items() if process.poll() is not None]:
-                        if not _ended(one, running.pop(one), folder, table):
-                            failed.add(one)
+                    ended = [name for name, (_, process) in running.items() if process.poll() is not None]
+                    for name in ended:
+                        if not _ended(*running.pop(name), folder, table):
+                            failed.add(name)
+                    if ended:
+                        todo = missing(benchmarks, read_rows(table))
+                        waiting = [one for one in todo if one.name not in running.keys() | failed]
+                return not (waiting or failed or running)
         finally:
-            _stop(list(running.values()))
-    return False
+            _stop([process for _, process in running.values()])
 
 
 def _start(one: Training, folder: Path) -> subprocess.Popen[bytes]:
