@@ -38,7 +38,8 @@ def main() -> int:
         if options.what == "run":
             from accuracy.work import work
 
-            return 0 if work(benchmarks, options.work, options.results, options.cores) else 143
+            only = dict(word.split("=", 1) for word in options.only)
+            return 0 if work(benchmarks, options.work, options.results, options.cores, only) else 143
         if options.what == "report":
             from accuracy.report import report
 
@@ -48,7 +49,7 @@ def main() -> int:
         from accuracy.work import TABLE, missing, read_rows
 
         rows = read_rows(options.results / TABLE)
-        for one in missing(benchmarks, rows):
+        for one in missing(benchmarks, rows, {}):
             print(f"{one.name}: {one.steps} steps")
         print(f"{len(rows)} done")
     except MLANetError as error:
@@ -67,6 +68,7 @@ def _options() -> argparse.Namespace:
         if name == "run":
             one.add_argument("--work", type=Path, required=True, help="folder for data, checkpoints, logs")
             one.add_argument("--cores", type=int, default=1, help="trainings at a time")
+            one.add_argument("--only", nargs="+", default=[], metavar="KEY=VALUE", help="variants with these switches")
     one = commands.add_parser("one", help="one training (the queue starts these)")
     one.add_argument("folder", type=Path)
     one.add_argument("benchmark")

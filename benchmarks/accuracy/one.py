@@ -72,7 +72,11 @@ def _train(training: Training, data: Path, place: Path) -> Row | None:
     if result.reason not in FINISHED:
         return None
     rows = load_state(run / STATE)[1]["progress"]["rows"]
-    row: Row = {"status": "done", "steps": rows[-1]["step"], "processor_s": round(60 * rows[-1]["processor_minutes"], 2)}
+    row: Row = {
+        "status": "done",
+        "steps": rows[-1]["step"],
+        "processor_s": round(60 * rows[-1]["processor_minutes"], 2),
+    }
     row |= _errors(rows[-1])
     row["curve"] = [{"step": one["step"], "processor_s": 60 * one["processor_minutes"], **_errors(one)} for one in rows]
     row["parameters"] = sum(one.numel() for one in load_model(result.model).parameters())

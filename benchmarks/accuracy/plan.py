@@ -142,7 +142,11 @@ class Training(NamedTuple):
         model = to_data(parse(changed, ModelConfig, f"{one.name}: {self.variant}"))
         return {
             **one.train,
-            "data": {"train": [str(data / "train.extxyz")], "valid": [str(data / "test.extxyz")], "require": ["energy"]},
+            "data": {
+                "train": [str(data / "train.extxyz")],
+                "valid": [str(data / "test.extxyz")],
+                "require": ["energy"],
+            },
             "model": model,
             "budget": {
                 "steps": self.steps,

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accuracy.one import ROW, STOPPED
-from accuracy.plan import Benchmark, Row, Training, of_equal_time, row_of, trainings
+from accuracy.plan import Benchmark, Row, Training, fits, of_equal_time, row_of, trainings
 from mlanet.files import append_whole, cut_back, end_of_lines
 from mlanet.interruption import Signals
 from mlanet.ownership import owned
@@ -33,15 +33,22 @@ def read_rows(table: Path) -> list[Row]:
     return [json.loads(line) for line in table.read_bytes()[: end_of_lines(table)].splitlines()]
 
 
-def missing(benchmarks: Sequence[Benchmark], rows: Sequence[Row]) -> list[Training]:
-    """What is to be trained, in order: a seed of every set before the next seed; then those of equal time."""
+def missing(benchmarks: Sequence[Benchmark], rows: Sequence[Row], only: dict[str, str]) -> list[Training]:
+    """What is to be trained, in order: a seed of every set before the next seed; then those of equal time.
+
+    Args:
+        benchmarks: what is compared.
+        rows: what has been trained.
+        only: values of switches; variants with others wait for another time.
+    """
     first = [training for one in benchmarks for training in trainings(one)]
     first.sort(key=lambda one: one.benchmark.seeds.index(one.seed))
     later = [training for one in benchmarks for training in of_equal_time(one, rows)]
-    return [one for one in [*first, *later] if row_of(one, rows) is None]
+    chosen = [one for one in [*first, *later] if fits(one.variant, only)]
+    return [one for one in chosen if row_of(one, rows) is None]
 
 
-def work(benchmarks: Sequence[Benchmark], folder: Path, results: Path, at_once: int) -> bool:
+def work(benchmarks: Sequence[Benchmark], folder: Path, results: Path, at_once: int, only: dict[str, str]) -> bool:
     """Run what is missing; True when all is done, False when stopped by SIGTERM or Ctrl-C.
 
     Args:
@@ -49,6 +56,7 @@ def work(benchmarks: Sequence[Benchmark], folder: Path, results: Path, at_once: 
         folder: for data, checkpoints and logs of the trainings.
         results: where the table is.
         at_once: trainings at a time, one core each.
+        only: values of switches; variants with others are left out.
     """
     table = results / TABLE
     results.mkdir(parents=True, exist_ok=True)
@@ -59,7 +67,7 @@ def work(benchmarks: Sequence[Benchmark], folder: Path, results: Path, at_once: 
             cut_back(table, end_of_lines(table))
         try:
             with signals.keyboard():
-                waiting = missing(benchmarks, read_rows(table))
+                waiting = missing(benchmarks, read_rows(table), only)
                 while not signals.take_stop() and (waiting or running):
                     for one in waiting[: at_once - len(running)]:
                         running[one.name] = one, _start(one, folder)
@@ -70,7 +78,7 @@ def work(benchmarks: Sequence[Benchmark], folder: Path, results: Path, at_once: 
                         if not _ended(*running.pop(name), folder, table):
                             failed.add(name)
                     if ended:
-                        todo = missing(benchmarks, read_rows(table))
+                        todo = missing(benchmarks, read_rows(table), only)
                         waiting = [one for one in todo if one.name not in running.keys() | failed]
                 return not (waiting or failed or running)
         finally:
