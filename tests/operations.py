@@ -52,6 +52,9 @@ CASES = {
     "gates across heads": Case((3, 7), 2, channels=20, heads=10, gate_channels=4),
     "full gates of two": Case((3, 70), 2, channels=20, full=True, gate_channels=2),
     "full gates of four": Case((5, 0, 4), 3, channels=12, heads=3, full=True, gate_channels=4),
+    "no heads": Case((5, 0, 70), 2, channels=20, heads=0, gate_channels=2),
+    "no heads, sum": Case((4, 9), 1, heads=0, chemical_scale=0.3),
+    "no heads, full": Case((3, 70), 2, channels=20, heads=0, full=True),
 }
 
 
@@ -86,7 +89,10 @@ def message_problem(
     sizes = [(n, m, case.channels), (n, m, keys), (n, case.hidden), (n, m, keys), (n, case.hidden), (n,)]
     inputs = [draw(size, generator, dtype) for size in sizes] + [envelope_of(rows, generator, dtype)]
     inputs += [draw(size, generator, dtype) for size in ((edges, case.functions), (edges, m))]
-    shape = MessageShape(case.l_max, case.heads, case.key_dim, case.chemical_scale, case.full, case.gate_channels)
+    scales = {"chemical_scale": case.chemical_scale, "uniform_scale": 0.0 if case.heads else 0.4}
+    shape = MessageShape(
+        case.l_max, case.heads, case.key_dim, full=case.full, gate_channels=case.gate_channels, **scales
+    )
     widths = (case.functions, *case.layers, shape.radial_groups * case.channels)
     sizes = [(case.functions, case.hidden), (gates, case.hidden), (gates,), (logits, case.hidden), (logits,)]
     weights = [draw(size, generator, dtype) for size in (*sizes, (case.heads,), *itertools.pairwise(widths))]

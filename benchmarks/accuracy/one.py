@@ -72,12 +72,9 @@ def _train(training: Training, data: Path, place: Path) -> Row | None:
     if result.reason not in FINISHED:
         return None
     rows = load_state(run / STATE)[1]["progress"]["rows"]
-    row: Row = {
-        "status": "done",
-        "steps": rows[-1]["step"],
-        "processor_s": round(60 * rows[-1]["processor_minutes"], 2),
-    }
-    row |= _errors(rows[-1])
+    last = rows[-1]
+    row: Row = {"status": "done", "steps": last["step"], "processor_s": round(60 * last["processor_minutes"], 2)}
+    row |= _errors(last)
     row["curve"] = [{"step": one["step"], "processor_s": 60 * one["processor_minutes"], **_errors(one)} for one in rows]
     row["parameters"] = sum(one.numel() for one in load_model(result.model).parameters())
     row |= {"peak_memory_MiB": round(peak), "finished": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(begun))}

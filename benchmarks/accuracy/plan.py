@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from mlanet.config import parse, read_yaml, to_data
+from mlanet.config import parse, preset_path, read_yaml, to_data
 from mlanet.errors import ConfigError
 from mlanet.models import ModelConfig, read_model_config
 from mlanet.training.config import TrainConfig
@@ -122,17 +122,16 @@ class Training(NamedTuple):
     @property
     def name(self) -> str:
         """Of its folder; with the digest, so that a changed benchmark starts anew."""
-        return f"{self.benchmark.name}-{'-'.join(value for _, value in self.variant)}-{self.budget}-s{self.seed}-{self.digest}"
+        words = "-".join(value for _, value in self.variant)
+        return f"{self.benchmark.name}-{words}-{self.budget}-s{self.seed}-{self.digest}"
 
     @property
     def digest(self) -> str:
-        """Of all that decides its result but the seed, the variant and the number of steps of an equal time."""
-        settings = self.settings(Path(), Path())
-        settings["run"] = {}
-        if self.budget == "time":
-            settings["budget"].pop("steps")
-            settings["budget"].pop("validate_every")
-        text = json.dumps([settings, to_data(self.benchmark.data)], sort_keys=True)
+        """Of what the benchmark says, but for the seed, and for the number of steps of an equal time."""
+        one = self.benchmark
+        model = dict(read_yaml(preset_path(one.preset))) | one.model | dict(self.variant)
+        said = [to_data(one.data), model, one.train, one.structures, one.judgements]
+        text = json.dumps([*said, self.steps if self.budget == "steps" else "time"], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def settings(self, data: Path, folder: Path) -> dict[str, Any]:

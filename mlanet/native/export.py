@@ -36,6 +36,7 @@ Tensors = dict[str, Tensor]
 
 SUPPORTED = {
     "attention": ("tp_dot",),
+    "output_gate": ("none",),
     "pooling": ("local", "sum"),
     "forces": ("gradient",),
     "charge": ("none",),

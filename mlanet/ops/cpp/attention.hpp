@@ -8,7 +8,7 @@ namespace mlanet {
 struct Sizes {
     int64_t centers, atoms, channels, gates, gate_channels, per_head, heads, key_dim, keys, hidden, functions, depth;
     int64_t widths[MAX_DEPTH + 1];
-    double chemical_scale;
+    double chemical_scale, uniform_scale;  // the latter of messages without heads, which weigh all neighbours alike
     int64_t threads;
 };
 
@@ -56,6 +56,7 @@ template <class T, int L, int P> class Neighborhood {
         collect(i);
         take();
         hidden(i);
+        if (!s.heads) return;
         for (int64_t e = 0; e < n; ++e) fill(logits + e * logit_row_, w.logits_bias, s.heads * Q, logit_row_);
         w.logits.times(n, z, s.hidden, logits, logit_row_, true);
         sum_query(i);
@@ -66,6 +67,12 @@ template <class T, int L, int P> class Neighborhood {
 
     // From the gradient of α to those of everything it came from; gradient of z from elsewhere is in `to_z` already.
     void attend_back(int64_t i, const Sums<T>& to) {
+        if (s.heads) back_to_logits(i, to);
+        hidden_back(i, to);
+    }
+
+  private:
+    void back_to_logits(int64_t i, const Sums<T>& to) {
         std::fill_n(to.query + i * M * s.keys, M * s.keys, T(0));
         for (int64_t h = 0; h < s.heads; ++h) softmax_back(h, to);
         for (int64_t e = 0; e < n; ++e) products_back(i, e, to);
@@ -75,7 +82,6 @@ template <class T, int L, int P> class Neighborhood {
             for (int64_t e = 0; e < n; ++e)
                 for (int64_t k = 0; k < s.heads * Q; ++k) to.logits_bias[k] += result(to_logits.at(e * logit_row_ + k));
         }
-        hidden_back(i, to);
     }
 
   protected:

@@ -32,6 +32,8 @@ from mlanet.ops.tensor_product import full_product, paths
 class MessageShape(NamedTuple):
     """What the equations need to know besides the tensors.
 
+    - heads: 0 where all neighbours are weighed alike, by u n̄^{-1/2} in the place of (1 + n_i/n̄) u α; then
+      uniform_scale is n̄^{-1/2}, key and query have no columns, and there are no weights of logits
     - chemical_scale: n̄^{-1/2} of `combine: sum`, or 0 · full: tensor products on edges (`combine: product` only)
     - gate_channels G: divides C
     """
@@ -42,6 +44,7 @@ class MessageShape(NamedTuple):
     chemical_scale: float
     full: bool = False
     gate_channels: int = 1
+    uniform_scale: float = 0.0
 
     @property
     def radial_groups(self) -> int:
@@ -128,11 +131,12 @@ def message(
 ) -> Tensor:
     """m (N, M, C): messages of both paths, weighed by attention and gates, summed over the neighbours."""
     z = edge_state(around, neighbor, inputs.here, inputs.near, inputs.radial @ weights.chemical)
-    heads, channels = (shape.heads, shape.key_dim), inputs.sent.shape[2]
-    query, key = inputs.query.unflatten(2, heads), inputs.key.index_select(0, neighbor).unflatten(2, heads)
-    terms = functional.linear(z, weights.logits, weights.logits_bias).unflatten(1, (shape.heads, -1))
-    logits = weighed(terms, query_products(pieces, around, query, key, inputs.harmonics), weights.log_temperature)
-    attention = attention_of_channels(logits, inputs.envelope, inputs.factor, around, channels)
+    channels = inputs.sent.shape[2]
+    if shape.heads:
+        logits = _logits(pieces, shape, around, neighbor, inputs, weights, z)
+        attention = attention_of_channels(logits, inputs.envelope, inputs.factor, around, channels)
+    else:
+        attention = inputs.envelope[:, None, None] * shape.uniform_scale
     gates = channel_gates(functional.linear(z, weights.gates, weights.gates_bias), shape.gate_channels, channels)
     geometric, chemical = path_weights(attention, gates, inputs.envelope, shape.chemical_scale)
     filters = radial_network(inputs.radial, weights.mlp)
@@ -142,6 +146,22 @@ def message(
     phi, psi = filters.unflatten(1, (2, shape.l_max + 1, channels)).unbind(1)
     along = geometric * psi
     return pieces.light_message(inputs.sent, chemical * phi, along, inputs.harmonics, neighbor, around)
+
+
+def _logits(
+    pieces: Pieces,
+    shape: MessageShape,
+    around: Neighborhoods,
+    neighbor: Tensor,
+    inputs: MessageInputs,
+    weights: MessageWeights,
+    z: Tensor,
+) -> Tensor:
+    """a/τ (E, H) of `tp_dot`. - z (E, R)"""
+    heads = (shape.heads, shape.key_dim)
+    query, key = inputs.query.unflatten(2, heads), inputs.key.index_select(0, neighbor).unflatten(2, heads)
+    terms = functional.linear(z, weights.logits, weights.logits_bias).unflatten(1, (shape.heads, -1))
+    return weighed(terms, query_products(pieces, around, query, key, inputs.harmonics), weights.log_temperature)
 
 
 def message_of_rows(shape: MessageShape, rows: Rows, tensors: Sequence[Tensor]) -> Tensor:
