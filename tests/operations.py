@@ -112,11 +112,13 @@ def derivatives(
     def seen(found: Sequence[Tensor]) -> list[Tensor]:
         return [one * there if index == envelope else one for index, one in enumerate(found)]
 
+    def grad(of: Tensor, places: Sequence[Tensor], again: bool = False) -> list[Tensor]:
+        return seen(torch.autograd.grad(of, places, create_graph=again, allow_unused=True, materialize_grads=True))
+
     out = call()
-    plain = seen(torch.autograd.grad(out.square().sum(), [*inputs, *weights]))
-    first = seen(torch.autograd.grad(call().square().sum(), inputs, create_graph=True))
-    loss = call().sum() + torch.stack([one.square().sum() for one in first]).sum()
-    second = seen(torch.autograd.grad(loss, [*inputs, *weights], allow_unused=True, materialize_grads=True))
+    plain = grad(out.square().sum(), [*inputs, *weights])
+    first = grad(call().square().sum(), inputs, again=True)
+    second = grad(call().sum() + torch.stack([one.square().sum() for one in first]).sum(), [*inputs, *weights])
     return [one.detach() for one in (out, *plain, *first, *second)]
 
 
