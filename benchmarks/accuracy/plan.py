@@ -95,6 +95,8 @@ class Benchmark(_Strict, frozen=True, kw_only=True):
     """Keys of the model with the values that are compared; every combination is trained."""
     leave_out: tuple[dict[str, str], ...] = ()
     """Combinations that are not trained."""
+    also: tuple[dict[str, str], ...] = ()
+    """Variants beside the grid, each with all its switches."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of weights and of the order of batches."""
     equal_time: EqualTime | None = None
@@ -185,6 +187,7 @@ def trainings(one: Benchmark) -> list[Training]:
     """All of the same number of steps: seed by seed, so that an interrupted grid has all variants."""
     variants = [tuple(zip(one.switches, values, strict=True)) for values in itertools.product(*one.switches.values())]
     chosen = [variant for variant in variants if not any(fits(variant, words) for words in one.leave_out)]
+    chosen += [tuple(words.items()) for words in one.also]
     return [Training(one, variant, seed, one.steps, "steps") for seed in one.seeds for variant in chosen]
 
 

@@ -89,6 +89,9 @@ class MLANetConfig(
     (l_max 3) the time with fused kernels, 10 times without."""
     combine: Literal["product", "sum"] = "product"
     """Whether the chemical gate multiplies the attention or stands beside it."""
+    attention_envelope: Literal["twice", "once"] = "twice"
+    """`twice`: the envelope stands in the softmax and before it, u α; `once`: in the softmax only, so that distant
+    neighbours count for more (docs/accuracy.md)."""
     output_gate: Literal["none", "head"] = "none"
     """`head`: each atom multiplies what every head has gathered by 2 σ(w·s + b) of its own scalars."""
     node_product: Literal["none", "uuu"] = "uuu"
@@ -372,6 +375,7 @@ def _layers(config: MLANetConfig, irreps: o3.Irreps, mean_neighbors: float) -> l
         combine=config.combine,
         gate_channels=config.gate_channels,
         output_gate=config.output_gate,
+        attention_envelope=config.attention_envelope,
     )
     layers = []
     for index in range(config.layers):

@@ -36,6 +36,7 @@ Tensors = dict[str, Tensor]
 
 SUPPORTED = {
     "attention": ("tp_dot",),
+    "attention_envelope": ("twice",),
     "output_gate": ("none",),
     "pooling": ("local", "sum"),
     "forces": ("gradient",),

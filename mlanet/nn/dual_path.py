@@ -36,6 +36,7 @@ class AttentionShape(NamedTuple):
     combine: str
     gate_channels: int = 1
     output_gate: str = "none"
+    attention_envelope: str = "twice"
 
 
 def is_one_operation(attention: str, message: str, combine: str) -> bool:
@@ -145,7 +146,8 @@ class DualPathAttention(nn.Module):
         chemical_scale = shape.mean_neighbors**-0.5 if shape.combine == "sum" else 0.0
         heads, uniform_scale = (0, shape.mean_neighbors**-0.5) if self.logits is None else (shape.heads, 0.0)
         sizes = (self.n_degrees - 1, heads, shape.key_dim)
-        return MessageShape(*sizes, chemical_scale, self.full is not None, shape.gate_channels, uniform_scale)
+        once = shape.attention_envelope == "once"
+        return MessageShape(*sizes, chemical_scale, self.full is not None, shape.gate_channels, uniform_scale, once)
 
     def message_weights(self) -> MessageWeights:
         """The weights that the one operation takes."""
@@ -209,14 +211,15 @@ class DualPathAttention(nn.Module):
 
     def _by_parts(self, features: Tensor, edges: Edges) -> Tensor:
         """Other logits than `tp_dot`, none, or both kinds of values."""
-        z, scale = self.chemical(features[:, 0], edges), self.message_shape().chemical_scale
+        z, shape = self.chemical(features[:, 0], edges), self.message_shape()
         if self.logits is None:
-            attention = edges.envelope[:, None, None] * self.shape.mean_neighbors**-0.5
+            attention = edges.envelope[:, None, None] * shape.uniform_scale
         else:
             logits, factor = self.logits(features, z, edges), self._degree_factor(edges)
-            attention = reference.attention_of_channels(logits, edges.envelope, factor, edges.around, self.channels)
+            sizes = (edges.around, self.channels, shape.envelope_once)
+            attention = reference.attention_of_channels(logits, edges.envelope, factor, *sizes)
         gates = reference.channel_gates(self.gates(z), self.shape.gate_channels, self.channels)
-        geometric, chemical = reference.path_weights(attention, gates, edges.envelope, scale)
+        geometric, chemical = reference.path_weights(attention, gates, edges.envelope, shape.chemical_scale)
         return self._messages(self.value(features), geometric, chemical, edges)
 
     def _messages(self, value: Tensor, geometric: Tensor, chemical: Tensor, edges: Edges) -> Tensor:

@@ -9,7 +9,7 @@ struct Sizes {
     int64_t centers, atoms, channels, gates, gate_channels, per_head, heads, key_dim, keys, hidden, functions, depth;
     int64_t widths[MAX_DEPTH + 1];
     double chemical_scale, uniform_scale;  // the latter of messages without heads, which weigh all neighbours alike
-    int64_t threads;
+    int64_t threads, envelope_once;  // the latter: α is not multiplied by another envelope
 };
 
 // What `BlockInputs` names, by atom or by edge.
@@ -93,6 +93,7 @@ template <class T, int L, int P> class Neighborhood {
     Array<T, P> basis{}, z{}, alpha{}, to_alpha{}, to_z{}, to_basis{}, to_envelope{};
 
     Scalar envelope(int64_t e) const { return in.envelope.at(edge[e]); }
+    Scalar outer(int64_t e) const { return s.envelope_once ? shifted(Scalar{}, T(-1)) : envelope(e); }
     int64_t functions() const { return functions_; }
 
     // Zeros where gradients of center i will be added, and for its edges that take no part.

@@ -26,7 +26,7 @@ template <class T, int L, int P> class Gated : public Neighborhood<T, L, P> {
             this->fill(shared_ + e * shared_row_, w.gates_bias, D * s.gates, D * s.gates);
             for (int64_t c = s.per_head * owners(); c < s.channels; ++c) weight.set(e * s.channels + c, Scalar{});
             for (int64_t h = 0; h < owners(); ++h) {
-                const Scalar one = s.heads ? alpha.at((first + e) * s.heads + h) * envelope(first + e) * in.factor.at(i)
+                const Scalar one = s.heads ? alpha.at((first + e) * s.heads + h) * outer(first + e) * in.factor.at(i)
                                            : envelope(first + e) * T(s.uniform_scale);
                 for (int64_t c = h * s.per_head; c < (h + 1) * s.per_head; ++c) weight.set(e * s.channels + c, one);
             }
@@ -41,7 +41,7 @@ template <class T, int L, int P> class Gated : public Neighborhood<T, L, P> {
 
     // From (1 + n_i/n̄) α u per channel to α, u and the factor.
     void heads_back(int64_t i, int64_t e, int64_t k, Scalar& to_factor) {
-        const Scalar u = envelope(e), factor = in.factor.at(i);
+        const Scalar u = outer(e), factor = in.factor.at(i);
         Scalar to_u = to_envelope.at(e);
         for (int64_t h = 0; h < owners(); ++h) {
             Scalar sum{};
@@ -53,7 +53,7 @@ template <class T, int L, int P> class Gated : public Neighborhood<T, L, P> {
             const Scalar a = alpha.at(e * s.heads + h);
             to_alpha.set(e * s.heads + h, sum * u * factor);
             to_factor += sum * u * a;
-            to_u += sum * a * factor;
+            if (!s.envelope_once) to_u += sum * a * factor;
         }
         to_envelope.set(e, to_u);
     }
@@ -75,7 +75,8 @@ template <class T, int L, int P> class Gated : public Neighborhood<T, L, P> {
 
   protected:
     using Base::s, Base::in, Base::w, Base::n, Base::edge, Base::sender, Base::basis, Base::z, Base::alpha;
-    using Base::to_alpha, Base::to_z, Base::to_basis, Base::to_envelope, Base::envelope, Base::accumulate;
+    using Base::to_alpha, Base::to_z, Base::to_basis, Base::to_envelope, Base::envelope, Base::outer;
+    using Base::accumulate;
     int64_t gate_row;
     Array<T, P> gates{}, radial{}, weight{};
 

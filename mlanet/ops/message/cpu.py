@@ -30,6 +30,7 @@ class _Sizes(ctypes.Structure):
         ("chemical_scale", ctypes.c_double),
         ("uniform_scale", ctypes.c_double),
         ("threads", ctypes.c_int64),
+        ("envelope_once", ctypes.c_int64),
     ]
 
 
@@ -111,6 +112,7 @@ class _Run:
             chemical_scale=shape.chemical_scale,
             uniform_scale=shape.uniform_scale,
             threads=self.threads,
+            envelope_once=shape.envelope_once,
         )
 
     def __call__(self, name: str, inputs: Sequence[Tensor], *arguments: object) -> None:

@@ -35,7 +35,7 @@ class MessageShape(NamedTuple):
     - heads: 0 where all neighbours are weighed alike, by u n̄^{-1/2} in the place of (1 + n_i/n̄) u α; then
       uniform_scale is n̄^{-1/2}, key and query have no columns, and there are no weights of logits
     - chemical_scale: n̄^{-1/2} of `combine: sum`, or 0 · full: tensor products on edges (`combine: product` only)
-    - gate_channels G: divides C
+    - gate_channels G: divides C · envelope_once: α stands in the place of u α
     """
 
     l_max: int
@@ -45,6 +45,7 @@ class MessageShape(NamedTuple):
     full: bool = False
     gate_channels: int = 1
     uniform_scale: float = 0.0
+    envelope_once: bool = False
 
     @property
     def radial_groups(self) -> int:
@@ -134,7 +135,7 @@ def message(
     channels = inputs.sent.shape[2]
     if shape.heads:
         logits = _logits(pieces, shape, around, neighbor, inputs, weights, z)
-        attention = attention_of_channels(logits, inputs.envelope, inputs.factor, around, channels)
+        attention = attention_of_channels(logits, inputs.envelope, inputs.factor, around, channels, shape.envelope_once)
     else:
         attention = inputs.envelope[:, None, None] * shape.uniform_scale
     gates = channel_gates(functional.linear(z, weights.gates, weights.gates_bias), shape.gate_channels, channels)
@@ -219,12 +220,12 @@ def enveloped_softmax(logits: Tensor, envelope: Tensor, around: Neighborhoods) -
 
 
 def attention_of_channels(
-    logits: Tensor, envelope: Tensor, factor: Tensor, around: Neighborhoods, channels: int
+    logits: Tensor, envelope: Tensor, factor: Tensor, around: Neighborhoods, channels: int, once: bool
 ) -> Tensor:
-    """(1 + n_i/n̄) u α of each channel's head, (E, 1, C). - logits (E, H) · factor 1 + n_i/n̄ (N,)"""
+    """(1 + n_i/n̄) u α of each channel's head, (E, 1, C); without u if `once`. - logits (E, H) · factor (N,)"""
     alpha = enveloped_softmax(logits, envelope, around) * around.spread(factor)[:, None]
     alpha = alpha.repeat_interleave(channels // logits.shape[1], dim=1)
-    return alpha[:, None, :] * envelope[:, None, None]
+    return alpha[:, None, :] if once else alpha[:, None, :] * envelope[:, None, None]
 
 
 def channel_gates(linear: Tensor, gate_channels: int, channels: int) -> Tensor:
