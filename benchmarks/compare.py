@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import demo_frames, machine
+from accuracy.data import demo_frames
 from trainable import PeerConfig
 from zoo import configuration, potential
 
@@ -39,6 +39,8 @@ from mlanet.data.splits import random_split
 from mlanet.graph import batch_graphs, batch_labels
 from mlanet.inference import predict
 from mlanet.metrics import Errors
+from mlanet.profiling import worker
+from mlanet.profiling.measurement import provenance
 from mlanet.training.config import LossConfig
 from mlanet.training.loss import Residuals, loss
 from mlanet.training.start import adopt
@@ -220,6 +222,11 @@ def objective(model: Any, graph: Any, labels: Any, energy_factor: float) -> torc
     """The loss of a batch."""
     residuals = Residuals(model(graph), labels.to(dtype=torch.float32), graph)
     return loss(residuals, residuals.counts(), LossConfig(), energy_factor)
+
+
+def machine() -> dict[str, Any]:
+    """Commit, hardware, date and versions of a row."""
+    return {"dtype": "float32", **worker.machine(torch.device("cpu")), **provenance()}
 
 
 def validation_loss(model: Any, samples: list[Sample]) -> float:

@@ -42,6 +42,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "mlanet fctp": MLANET | {"attention": "fctp"},
     "mlanet gatv2": MLANET | {"attention": "gatv2"},
     "mlanet no attention": MLANET | {"attention": "none"},
+    "mlanet envelope once": MLANET | {"attention_envelope": "once"},
+    "mlanet output gate": MLANET | {"output_gate": "head"},
     "mlanet full": MLANET | {"message": "full"},
     "mlanet sum": MLANET | {"combine": "sum", "gate_channels": 2},
     "mlanet full sum": MLANET | {"combine": "sum", "message": "full"},

@@ -28,6 +28,7 @@ class Case:
     functions: int = 3
     full: bool = False
     gate_channels: int = 1
+    envelope_once: bool = False
 
 
 CASES = {
@@ -52,6 +53,12 @@ CASES = {
     "gates across heads": Case((3, 7), 2, channels=20, heads=10, gate_channels=4),
     "full gates of two": Case((3, 70), 2, channels=20, full=True, gate_channels=2),
     "full gates of four": Case((5, 0, 4), 3, channels=12, heads=3, full=True, gate_channels=4),
+    "envelope once": Case((5, 0, 70), 2, channels=20, gate_channels=2, envelope_once=True),
+    "envelope once, sum": Case((4, 9), 1, chemical_scale=0.3, envelope_once=True),
+    "envelope once, full": Case((3, 70), 2, channels=20, full=True, envelope_once=True),
+    "no heads": Case((5, 0, 70), 2, channels=20, heads=0, gate_channels=2),
+    "no heads, sum": Case((4, 9), 1, heads=0, chemical_scale=0.3),
+    "no heads, full": Case((3, 70), 2, channels=20, heads=0, full=True),
 }
 
 
@@ -86,7 +93,11 @@ def message_problem(
     sizes = [(n, m, case.channels), (n, m, keys), (n, case.hidden), (n, m, keys), (n, case.hidden), (n,)]
     inputs = [draw(size, generator, dtype) for size in sizes] + [envelope_of(rows, generator, dtype)]
     inputs += [draw(size, generator, dtype) for size in ((edges, case.functions), (edges, m))]
-    shape = MessageShape(case.l_max, case.heads, case.key_dim, case.chemical_scale, case.full, case.gate_channels)
+    scales = {"chemical_scale": case.chemical_scale, "uniform_scale": 0.0 if case.heads else 0.4}
+    scales |= {"envelope_once": case.envelope_once}
+    shape = MessageShape(
+        case.l_max, case.heads, case.key_dim, full=case.full, gate_channels=case.gate_channels, **scales
+    )
     widths = (case.functions, *case.layers, shape.radial_groups * case.channels)
     sizes = [(case.functions, case.hidden), (gates, case.hidden), (gates,), (logits, case.hidden), (logits,)]
     weights = [draw(size, generator, dtype) for size in (*sizes, (case.heads,), *itertools.pairwise(widths))]
@@ -106,11 +117,13 @@ def derivatives(
     def seen(found: Sequence[Tensor]) -> list[Tensor]:
         return [one * there if index == envelope else one for index, one in enumerate(found)]
 
+    def grad(of: Tensor, places: Sequence[Tensor], again: bool = False) -> list[Tensor]:
+        return seen(torch.autograd.grad(of, places, create_graph=again, allow_unused=True, materialize_grads=True))
+
     out = call()
-    plain = seen(torch.autograd.grad(out.square().sum(), [*inputs, *weights]))
-    first = seen(torch.autograd.grad(call().square().sum(), inputs, create_graph=True))
-    loss = call().sum() + torch.stack([one.square().sum() for one in first]).sum()
-    second = seen(torch.autograd.grad(loss, [*inputs, *weights], allow_unused=True, materialize_grads=True))
+    plain = grad(out.square().sum(), [*inputs, *weights])
+    first = grad(call().square().sum(), inputs, again=True)
+    second = grad(call().sum() + torch.stack([one.square().sum() for one in first]).sum(), [*inputs, *weights])
     return [one.detach() for one in (out, *plain, *first, *second)]
 
 

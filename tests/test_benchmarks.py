@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
 
 import run as everybody  # noqa: E402
+from accuracy.plan import of_equal_time, read, row_of, trainings  # noqa: E402
+from accuracy.report import Group, percent  # noqa: E402
 from floors import cost, flops_in_triton  # noqa: E402
 from goals import FROM_ATOMS, Goal, Side, goals, judge, of_growth, of_kernels  # noqa: E402
 from lineup import COMPILED, Contender, Sizes, lineup  # noqa: E402
@@ -35,25 +39,79 @@ from mlanet.statistics import Statistics  # noqa: E402
 pytestmark = pytest.mark.usefixtures("forks")
 
 
-@pytest.mark.slow
-def test_accuracy_benchmark_runs_and_goes_on(tmp_path: Path) -> None:
-    """A tiny grid leaves a row for each training and a picture; started again, it trains nothing anew."""
-    words = ["--demo", "--steps", "2", "--channels", "4", "--layers", "1", "--l-max", "1", "2", "--fractions", "0.5"]
-    command = [sys.executable, str(ROOT / "benchmarks" / "accuracy.py"), *words, "--output", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    for _ in range(2):
-        subprocess.run(command, check=True, env=environment, capture_output=True)
-    with (tmp_path / "accuracy_demo_cpu.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["l_max"] for row in rows] == ["1", "2"]
-    assert all(float(row["forces_mae_meV_per_A"]) > 0 and row["torch"] for row in rows)
-    assert (tmp_path / "accuracy_demo_cpu.png").stat().st_size > 1000
-
-
 def run(script: str, *words: str) -> str:
     command = [sys.executable, str(ROOT / "benchmarks" / script), *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout
+
+
+def accuracy_rows(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "results" / "rows.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_accuracy_of_switches_is_measured_whatever_interrupts_it(tmp_path: Path) -> None:
+    """Killed in a training, the queue leaves no process, and goes on from the checkpoint to the same rows.
+
+    A row for each variant and seed, and for the variant that is given the time of the other; then a picture.
+    """
+    words = [sys.executable, str(ROOT / "benchmarks" / "accuracy"), "run", "demo"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+
+    def command(folder: Path) -> list[str]:
+        return [*words, "--work", str(folder / "work"), "--results", str(folder / "results")]
+
+    subprocess.run(command(whole), check=True, env=environment, capture_output=True)
+    with subprocess.Popen(command(cut), env=environment, stdout=subprocess.DEVNULL) as queue:
+        deadline = time.monotonic() + 120
+        while not list(cut.glob("work/demo-*/training/checkpoint.safetensors")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        queue.send_signal(signal.SIGKILL)
+    subprocess.run(command(cut), check=True, env=environment, capture_output=True)
+    expected, rows = accuracy_rows(whole), accuracy_rows(cut)
+    assert [(row["variant"], row["seed"]) for row in rows if row["budget"] == "steps"] == [
+        (f"attention={attention},combine=product", seed) for seed in (0, 1) for attention in ("tp_dot", "none")
+    ]
+    assert {row["seed"] for row in rows if row["budget"] == "time"} == {0, 1}
+    for one, other in zip(expected, rows, strict=True):
+        if one["budget"] == "steps":
+            assert one["forces_mae_meV_per_A"] == other["forces_mae_meV_per_A"]
+        assert other["processor_s"] and other["peak_memory_MiB"] and other["commit"] and other["status"] == "done"
+    run("accuracy", "report", "demo", "--results", str(cut / "results"))
+    assert (cut / "results" / "accuracy.png").stat().st_size > 1000
+    with (cut / "results" / "summary.csv").open() as file:
+        assert [row["seeds"] for row in csv.DictReader(file)] == ["2"] * 3
+
+
+def test_accuracy_differences_are_those_of_pairs() -> None:
+    """Two variants of a constant ratio differ with no error, however much seeds scatter; one seed tells no error."""
+    (one,) = read(["demo"])
+    first, *_ = trainings(one)
+    rows = {seed: {"forces": 10.0 * (seed + 1)} for seed in range(3)}
+    other = {seed: {"forces": 11.0 * (seed + 1)} for seed in range(3)}
+    groups = [Group(one, first.variant, "steps", each) for each in (rows, other, {1: other[1]})]
+    mean, error = groups[1].against(groups[0], "forces")
+    assert mean == pytest.approx(math.log(1.1)) and error == pytest.approx(0, abs=1e-12)
+    assert percent(groups[2].against(groups[0], "forces")) == "+10.0 %"
+    assert groups[0].mean("forces") == pytest.approx((20.0, 10 / math.sqrt(3)))
+
+
+def test_accuracy_gives_the_cheaper_variant_the_steps_of_the_time() -> None:
+    """As soon as all seeds of both are known, and not before."""
+    (one,) = read(["demo"])
+    seconds = {"tp_dot": 6.0, "none": 4.0}
+    rows = [
+        each.key | {"status": "done", "processor_s": seconds[dict(each.variant)["attention"]]}
+        for each in trainings(one)
+    ]
+    later = of_equal_time(one, rows)
+    assert [(each.seed, each.steps, dict(each.variant)["attention"]) for each in later] == [
+        (0, 6, "none"),
+        (1, 6, "none"),
+    ]
+    assert not of_equal_time(one, rows[:-1])
+    assert row_of(trainings(one)[0]._replace(steps=5), rows) is None
 
 
 @pytest.mark.slow

@@ -36,7 +36,8 @@ def test_numbers_are_those_of_the_equations(name: str) -> None:
 
 FUSED = ["mlanet", "mlanet l1", "mlanet full", "mlanet sum", "mlanet radial network, no product", "leignn"]
 FUSED += ["leignn both", "mlanet crowded", "leignn crowded", "mlanet periodic elements, bonds"]
-FUSED += ["mlanet dipole and polarizability", "leignn dipole"]
+FUSED += ["mlanet dipole and polarizability", "leignn dipole", "mlanet no attention", "mlanet output gate"]
+FUSED += ["mlanet envelope once"]
 
 
 @pytest.mark.parametrize("name", FUSED)

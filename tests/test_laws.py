@@ -26,6 +26,8 @@ EXTRA: dict[str, dict[str, Any]] = {
     "fctp": {"attention": "fctp"},
     "gatv2": {"attention": "gatv2"},
     "no_attention": {"attention": "none"},
+    "envelope_once": {"attention_envelope": "once"},
+    "output_gate": {"output_gate": "head"},
     "sum": {"combine": "sum"},
     "full_sum": {"combine": "sum", "message": "full"},
     "shared_gates": {"gate_channels": 4},

@@ -89,6 +89,11 @@ class MLANetConfig(
     (l_max 3) the time with fused kernels, 10 times without."""
     combine: Literal["product", "sum"] = "product"
     """Whether the chemical gate multiplies the attention or stands beside it."""
+    attention_envelope: Literal["twice", "once"] = "twice"
+    """`twice`: the envelope stands in the softmax and before it, u α; `once`: in the softmax only, so that distant
+    neighbours count for more (docs/accuracy.md)."""
+    output_gate: Literal["none", "head"] = "none"
+    """`head`: each atom multiplies what every head has gathered by 2 σ(w·s + b) of its own scalars."""
     node_product: Literal["none", "uuu"] = "uuu"
     """h ⊗ h at the nodes raises the body order at N-cost; with `light` messages it brings the angles into energies."""
     norm: Literal["none", "rms"] = "rms"
@@ -252,7 +257,7 @@ class MLANet(Model):
         if is_one_operation(config.attention, config.message, config.combine):
             return ""
         return (
-            "needs attention: tp_dot, and combine: product with message: full; this model has "
+            "needs attention: tp_dot or none, and combine: product with message: full; this model has "
             f"attention: {config.attention}, message: {config.message} and combine: {config.combine}"
         )
 
@@ -369,6 +374,8 @@ def _layers(config: MLANetConfig, irreps: o3.Irreps, mean_neighbors: float) -> l
         message=config.message,
         combine=config.combine,
         gate_channels=config.gate_channels,
+        output_gate=config.output_gate,
+        attention_envelope=config.attention_envelope,
     )
     layers = []
     for index in range(config.layers):

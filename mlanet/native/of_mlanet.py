@@ -19,6 +19,8 @@ Tensors = dict[str, Tensor]
 
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "attention": ("tp_dot",),
+    "attention_envelope": ("twice",),
+    "output_gate": ("none",),
     "pooling": ("local", "sum"),
     "forces": ("gradient",),
     "charge": ("none",),

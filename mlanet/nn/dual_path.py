@@ -35,11 +35,13 @@ class AttentionShape(NamedTuple):
     message: str
     combine: str
     gate_channels: int = 1
+    output_gate: str = "none"
+    attention_envelope: str = "twice"
 
 
 def is_one_operation(attention: str, message: str, combine: str) -> bool:
     """Whether the message of these settings of a model is `reference.message`, which has other forms too."""
-    return attention == "tp_dot" and (message == "light" or combine == "product")
+    return attention in ("tp_dot", "none") and (message == "light" or combine == "product")
 
 
 class ChemicalPath(nn.Module):
@@ -117,7 +119,8 @@ class DualPathAttention(nn.Module):
     """Messages of one layer: attention (geometry) and gates (chemistry) on light or full values.
 
     `combine`, `message`: see `mlanet.ops.message.reference`. With `attention: none`, (1 + n_i/n̄) α is replaced by
-    n̄^{-1/2}.
+    n̄^{-1/2}. With `output_gate: head` the message of each head is multiplied by 2 σ(w_h s_i + b_h), of the center's
+    scalars: what was gathered can be turned down, or up to twice, as a whole (after arXiv 2606.02419).
 
     - features (N, (L+1)², C) -> (N, (L+1)², C). Cost per edge: `light` O((L+1)² C) + the edge MLPs O(R C (L+1)).
     """
@@ -135,34 +138,51 @@ class DualPathAttention(nn.Module):
         n_radial = {"light": 2, "full": 1 if shape.combine == "sum" else 0}[shape.message]
         widths = (shape.radial_functions, shape.radial_hidden, n_radial * self.channels * self.n_degrees)
         self.radial = RadialMLP(*widths) if n_radial else None
+        self.output_gate = None if shape.output_gate == "none" else nn.Linear(self.channels, shape.heads)
 
     def message_shape(self) -> MessageShape:
         """What the one operation knows besides tensors."""
         shape = self.shape
         chemical_scale = shape.mean_neighbors**-0.5 if shape.combine == "sum" else 0.0
-        sizes = (self.n_degrees - 1, shape.heads, shape.key_dim)
-        return MessageShape(*sizes, chemical_scale, self.full is not None, shape.gate_channels)
+        heads, uniform_scale = (0, shape.mean_neighbors**-0.5) if self.logits is None else (shape.heads, 0.0)
+        sizes = (self.n_degrees - 1, heads, shape.key_dim)
+        once = shape.attention_envelope == "once"
+        return MessageShape(*sizes, chemical_scale, self.full is not None, shape.gate_channels, uniform_scale, once)
 
     def message_weights(self) -> MessageWeights:
         """The weights that the one operation takes."""
         network = self.radial if self.full is None else self.full.radial
-        assert self.logits is not None and network is not None
+        assert network is not None
+        gates = self.gates.weight
+        if self.logits is None:
+            logits = gates.new_empty(0, gates.shape[1]), gates.new_empty(0), gates.new_empty(0)
+        else:
+            logits = self.logits.weights.weight, self.logits.weights.bias, self.logits.log_temperature
         return MessageWeights(
             chemical=self.chemical.radial.weights[0],
-            gates=self.gates.weight,
+            gates=gates,
             gates_bias=self.gates.bias,
-            logits=self.logits.weights.weight,
-            logits_bias=self.logits.weights.bias,
-            log_temperature=self.logits.log_temperature,
+            logits=logits[0],
+            logits_bias=logits[1],
+            log_temperature=logits[2],
             mlp=tuple(network.weights),
         )
 
     def forward(self, features: Tensor, edges: Edges) -> Tensor:
         """(N, M, C) -> (N, M, C)."""
-        if not self.one_operation:
-            return self._by_parts(features, edges)
-        assert self.logits is not None
-        sent, key, query = self.value.together(features, self.logits.key, self.logits.query)
+        found = self._by_one_operation(features, edges) if self.one_operation else self._by_parts(features, edges)
+        if self.output_gate is None:
+            return found
+        gate = 2 * torch.sigmoid(self.output_gate(features[:, 0]))
+        return found * gate.repeat_interleave(self.channels // self.shape.heads, dim=1)[:, None, :]
+
+    def _by_one_operation(self, features: Tensor, edges: Edges) -> Tensor:
+        """What kernels know."""
+        if self.logits is None:
+            sent = self.value(features)
+            key = query = sent.new_empty(*sent.shape[:2], 0)
+        else:
+            sent, key, query = self.value.together(features, self.logits.key, self.logits.query)
         scalars = features[:, 0]
         inputs = MessageInputs(
             sent=sent,
@@ -191,14 +211,15 @@ class DualPathAttention(nn.Module):
 
     def _by_parts(self, features: Tensor, edges: Edges) -> Tensor:
         """Other logits than `tp_dot`, none, or both kinds of values."""
-        z, scale = self.chemical(features[:, 0], edges), self.message_shape().chemical_scale
+        z, shape = self.chemical(features[:, 0], edges), self.message_shape()
         if self.logits is None:
-            attention = edges.envelope[:, None, None] * self.shape.mean_neighbors**-0.5
+            attention = edges.envelope[:, None, None] * shape.uniform_scale
         else:
             logits, factor = self.logits(features, z, edges), self._degree_factor(edges)
-            attention = reference.attention_of_channels(logits, edges.envelope, factor, edges.around, self.channels)
+            sizes = (edges.around, self.channels, shape.envelope_once)
+            attention = reference.attention_of_channels(logits, edges.envelope, factor, *sizes)
         gates = reference.channel_gates(self.gates(z), self.shape.gate_channels, self.channels)
-        geometric, chemical = reference.path_weights(attention, gates, edges.envelope, scale)
+        geometric, chemical = reference.path_weights(attention, gates, edges.envelope, shape.chemical_scale)
         return self._messages(self.value(features), geometric, chemical, edges)
 
     def _messages(self, value: Tensor, geometric: Tensor, chemical: Tensor, edges: Edges) -> Tensor:

@@ -33,12 +33,17 @@ class Origin(NamedTuple):
 
 @dataclass
 class Progress:
-    """Where a run is: counters, best result, and the rows of its metrics."""
+    """Where a run is: counters, best result, and the rows of its metrics.
+
+    `seconds` are those of the clock, validations included; `processor_seconds` those that the first process's processor
+    spent on steps alone, which other jobs on the machine hardly change.
+    """
 
     step: int = 0
     epoch: int = 0
     batch: int = 0
     seconds: float = 0.0
+    processor_seconds: float = 0.0
     best: float = math.inf
     since_best: int = 0
     plateau_factor: float = 1.0

@@ -149,8 +149,10 @@ class _Run:
         with progress_bar(self.shown) as bar, signals.keyboard():
             task = bar.add_task("training", total=1.0)
             while not reason:
+                begun = time.process_time()
                 for batch in self._epoch():
                     stop, save = self._step(batch, signals)
+                    self.progress.processor_seconds += time.process_time() - begun
                     bar.update(task, completed=self._fraction(), description=self._headline())
                     stopped = "interrupted" if signals.interrupted else "terminated"
                     reason = stopped if stop else "budget spent" if self._fraction() >= 1 else ""
@@ -160,6 +162,7 @@ class _Run:
                         self._save_state()
                     if reason:
                         break
+                    begun = time.process_time()
             bar.update(task, completed=self._fraction(), description=self._headline(best=True))
         result = self._finish(reason)
         if reason == "interrupted":
@@ -242,6 +245,7 @@ class _Run:
         errors = evaluate(self.averaged.potential, self.validation, self.config.budget.max_edges, self.processes)
         mae, rmse = errors.mae(), errors.rmse()
         row: dict[str, float] = {"step": here.step, "epoch": here.epoch, "minutes": here.seconds / 60}
+        row["processor_minutes"] = here.processor_seconds / 60
         row |= {"lr": self.optimizer.param_groups[0]["lr"], "train_loss": here.loss_sum / max(1, here.loss_steps)}
         row |= {f"valid_{name}_mae": value for name, value in mae.items()}
         row |= {f"valid_{name}_rmse": value for name, value in rmse.items()}

@@ -227,6 +227,8 @@ def test_what_has_no_meaning_is_refused() -> None:
     ("preset", "changes", "setting"),
     [
         ("mlanet_l1", {"attention": "gatv2"}, "attention: gatv2"),
+        ("mlanet_l1", {"attention_envelope": "once"}, "attention_envelope: once"),
+        ("mlanet_l1", {"output_gate": "head"}, "output_gate: head"),
         ("mlanet_l1", {"pooling": "extensive"}, "pooling: extensive"),
         ("mlanet_l1", {"forces": "direct"}, "forces: direct"),
         ("mlanet_l1", {"charge": "total"}, "charge: total"),

@@ -107,6 +107,36 @@ def test_attention_is_equivariant(l_max: int, attention: str, message: str, comb
     assert expected.abs().max() > 1e-3
 
 
+def test_a_null_key_of_its_own_is_the_bias_of_the_logits() -> None:
+    """α = u e^a / (ν + Σ u e^a), ν of each head, is the softmax with the bias of its logits less τ ln ν."""
+    x, around = features(2), edges(2)
+    module = DualPathAttention(natural_irreps(C, 2), shape()).double()
+    assert module.logits is not None
+    module.logits.log_temperature.data.copy_(torch.tensor([0.4, -0.3]))
+    alpha, nu = module.attention_weights(x, around), torch.tensor([0.2, 3.0]).double()
+    powers = alpha / (1 - around.around.spread(around.around.sum(alpha)))  # u e^a
+    wanted = powers / (nu + around.around.spread(around.around.sum(powers)))
+    bias = module.logits.weights.bias.data.unflatten(0, (2, -1))
+    bias[:, 0] -= torch.exp(module.logits.log_temperature.data) * nu.log()
+    assert torch.allclose(module.attention_weights(x, around), wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("attention", ["tp_dot", "none"])
+def test_output_gate_scales_the_heads_by_the_scalars_of_the_center(attention: str) -> None:
+    """Shut it lets nothing through, open twice the message, and every head has its own; it turns with the features."""
+    matrix, x = a_rotation(), features(2)
+    module = DualPathAttention(natural_irreps(C, 2), shape(attention=attention, output_gate="head")).double()
+    plain = DualPathAttention(natural_irreps(C, 2), shape(attention=attention)).double()
+    plain.load_state_dict({key: one for key, one in module.state_dict().items() if not key.startswith("output_gate")})
+    expected = turned(module(x, edges(2)), matrix)
+    assert torch.allclose(module(turned(x, matrix), edges(2, matrix)), expected, atol=1e-10)
+    module.output_gate.weight.data.zero_()  # type: ignore[union-attr]
+    module.output_gate.bias.data.copy_(torch.tensor([40.0, -40.0]))  # type: ignore[union-attr]
+    first, second = module(x, edges(2)).unflatten(2, (2, -1)).unbind(2)
+    assert torch.allclose(first, 2 * plain(x, edges(2)).unflatten(2, (2, -1))[:, :, 0], atol=1e-12)
+    assert second.abs().max() < 1e-15
+
+
 @pytest.mark.parametrize("product", [True, False])
 def test_interaction_layer_is_equivariant(product: bool) -> None:
     """The whole layer, with all degrees and with scalars only at its end."""

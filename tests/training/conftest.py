@@ -103,8 +103,9 @@ def state_of() -> Callable[[Path | str], tuple[dict[str, torch.Tensor], dict[str
     def inner(folder: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         tensors, header = load_state(Path(folder) / "checkpoint.safetensors")
         progress = dict(header["progress"])
-        progress.pop("seconds")
-        progress["rows"] = [{k: v for k, v in row.items() if k != "minutes"} for row in progress["rows"]]
+        clocks = ("seconds", "processor_seconds", "minutes", "processor_minutes")
+        progress = {key: value for key, value in progress.items() if key not in clocks}
+        progress["rows"] = [{k: v for k, v in row.items() if k not in clocks} for row in progress["rows"]]
         return tensors, progress
 
     return inner

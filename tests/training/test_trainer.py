@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import errno
+import itertools
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlanet.checkpoint import load_model, read_model_header
 from mlanet.data.samples import Sample
 from mlanet.errors import ConfigError, DataError, DivergedError, MLANetError
+from mlanet.metrics import Errors
+from mlanet.training import trainer
 from mlanet.training.config import TrainConfig
 from mlanet.training.trainer import load_split, plan, train
 
@@ -107,6 +111,23 @@ def test_minutes_are_a_budget(settings: Settings) -> None:
     """A run of 0.02 minutes takes a little more than 1.2 s of loop."""
     result = train(settings(budget={"minutes": 0.02}), progress=False)
     assert result.reason == "budget spent" and _column(result.folder, "minutes")[-1] >= 0.02
+
+
+def test_processor_time_is_that_of_steps_alone(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validations are not in it, and a resumed run goes on counting."""
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "process_time", lambda: float(next(ticks)))
+    evaluate = trainer.evaluate
+
+    def slow(*given: Any) -> Errors:
+        for _ in range(1000):
+            time.process_time()
+        return evaluate(*given)
+
+    monkeypatch.setattr(trainer, "evaluate", slow)
+    train(settings(budget={"steps": 2, "validate_every": 1}), progress=False)
+    result = train(settings(budget={"steps": 4, "validate_every": 2}), resume=True, progress=False)
+    assert [60 * one for one in _column(result.folder, "processor_minutes")] == pytest.approx([1, 2, 4])
 
 
 def test_nothing_is_overwritten(settings: Settings, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ namespace mlanet {
 struct Sizes {
     int64_t centers, atoms, channels, gates, gate_channels, per_head, heads, key_dim, keys, hidden, functions, depth;
     int64_t widths[MAX_DEPTH + 1];
-    double chemical_scale;
-    int64_t threads;
+    double chemical_scale, uniform_scale;  // the latter of messages without heads, which weigh all neighbours alike
+    int64_t threads, envelope_once;  // the latter: α is not multiplied by another envelope
 };
 
 // What `BlockInputs` names, by atom or by edge.
@@ -52,6 +52,7 @@ template <class T, int L, int P> class Neighborhood {
         collect(i);
         take();
         hidden(i);
+        if (!s.heads) return;
         for (int64_t e = 0; e < n; ++e) fill(logits + e * logit_row_, w.logits_bias, s.heads * Q, logit_row_);
         w.logits.times(n, z, s.hidden, logits, logit_row_, true);
         sum_query(i);
@@ -62,6 +63,12 @@ template <class T, int L, int P> class Neighborhood {
 
     // From the gradient of α to those of everything it came from; gradient of z from elsewhere is in `to_z` already.
     void attend_back(int64_t i, const Sums<T>& to) {
+        if (s.heads) back_to_logits(i, to);
+        hidden_back(i, to);
+    }
+
+  private:
+    void back_to_logits(int64_t i, const Sums<T>& to) {
         std::fill_n(to.query + i * M * s.keys, M * s.keys, T(0));
         for (int64_t h = 0; h < s.heads; ++h) softmax_back(h, to);
         for (int64_t e = 0; e < n; ++e) products_back(i, e, to);
@@ -71,7 +78,6 @@ template <class T, int L, int P> class Neighborhood {
             for (int64_t e = 0; e < n; ++e)
                 for (int64_t k = 0; k < s.heads * Q; ++k) to.logits_bias[k] += result(to_logits.at(e * logit_row_ + k));
         }
-        hidden_back(i, to);
     }
 
   protected:
@@ -83,6 +89,7 @@ template <class T, int L, int P> class Neighborhood {
     Array<T, P> basis{}, z{}, alpha{}, to_alpha{}, to_z{}, to_basis{}, to_envelope{};
 
     Scalar envelope(int64_t e) const { return in.envelope.at(edge[e]); }
+    Scalar outer(int64_t e) const { return s.envelope_once ? shifted(Scalar{}, T(-1)) : envelope(e); }
     int64_t functions() const { return functions_; }
 
     // Zeros where gradients of center i will be added, and for its edges that take no part.

@@ -17,16 +17,17 @@ template <class T, int L, int P> class Gated : public Neighborhood<T, L, P> {
         : Base(sizes, given, weights, graph), gate_row(D * sizes.channels + W), shared_row_(D * sizes.gates + W),
           network_(weights.radial) {}
 
-    // Gates, radial weights of a chunk of edges, and (1 + n_i/n̄) α u of each of their channels.
+    // Gates, radial weights of a chunk of edges, and (1 + n_i/n̄) α u of each of their channels; without heads n̄^{-1/2} u.
     void weights_of(int64_t i, int64_t first, int64_t rows) {
         gates = gates_.take(CHUNK * gate_row), radial = radial_.take(CHUNK * network_.row());
         shared_ = s.gate_channels == 1 ? gates : shared_store_.take(CHUNK * shared_row_);
         weight = weight_.take(CHUNK * s.channels);
         for (int64_t e = 0; e < rows; ++e) {
             this->fill(shared_ + e * shared_row_, w.gates_bias, D * s.gates, D * s.gates);
-            for (int64_t c = s.per_head * s.heads; c < s.channels; ++c) weight.set(e * s.channels + c, Scalar{});
-            for (int64_t h = 0; h < s.heads; ++h) {
-                const Scalar one = alpha.at((first + e) * s.heads + h) * envelope(first + e) * in.factor.at(i);
+            for (int64_t c = s.per_head * owners(); c < s.channels; ++c) weight.set(e * s.channels + c, Scalar{});
+            for (int64_t h = 0; h < owners(); ++h) {
+                const Scalar one = s.heads ? alpha.at((first + e) * s.heads + h) * outer(first + e) * in.factor.at(i)
+                                           : envelope(first + e) * T(s.uniform_scale);
                 for (int64_t c = h * s.per_head; c < (h + 1) * s.per_head; ++c) weight.set(e * s.channels + c, one);
             }
         }
@@ -40,15 +41,19 @@ template <class T, int L, int P> class Gated : public Neighborhood<T, L, P> {
 
     // From (1 + n_i/n̄) α u per channel to α, u and the factor.
     void heads_back(int64_t i, int64_t e, int64_t k, Scalar& to_factor) {
-        const Scalar u = envelope(e), factor = in.factor.at(i);
+        const Scalar u = outer(e), factor = in.factor.at(i);
         Scalar to_u = to_envelope.at(e);
-        for (int64_t h = 0; h < s.heads; ++h) {
+        for (int64_t h = 0; h < owners(); ++h) {
             Scalar sum{};
             for (int64_t c = h * s.per_head; c < (h + 1) * s.per_head; ++c) sum += weight.at(k * s.channels + c);
+            if (!s.heads) {
+                to_u += sum * T(s.uniform_scale);
+                continue;
+            }
             const Scalar a = alpha.at(e * s.heads + h);
             to_alpha.set(e * s.heads + h, sum * u * factor);
             to_factor += sum * u * a;
-            to_u += sum * a * factor;
+            if (!s.envelope_once) to_u += sum * a * factor;
         }
         to_envelope.set(e, to_u);
     }
@@ -70,13 +75,16 @@ template <class T, int L, int P> class Gated : public Neighborhood<T, L, P> {
 
   protected:
     using Base::s, Base::in, Base::w, Base::n, Base::edge, Base::sender, Base::basis, Base::z, Base::alpha;
-    using Base::to_alpha, Base::to_z, Base::to_basis, Base::to_envelope, Base::envelope, Base::accumulate;
+    using Base::to_alpha, Base::to_z, Base::to_basis, Base::to_envelope, Base::envelope, Base::outer;
+    using Base::accumulate;
     int64_t gate_row;
     Array<T, P> gates{}, radial{}, weight{};
 
     int64_t radial_row() const { return network_.row(); }
 
   private:
+    int64_t owners() const { return s.heads ? s.heads : 1; }  // of channels that are weighed alike
+
     int64_t shared_row_;
     Array<T, P> shared_{};  // gates of groups of channels, then their gradients; `gates` itself for groups of one
     RadialNetwork<T, P> network_;

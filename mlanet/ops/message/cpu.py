@@ -28,7 +28,9 @@ class _Sizes(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("heads", "key_dim", "keys", "hidden", "functions", "depth")),
         ("widths", ctypes.c_int64 * (MAX_DEPTH + 1)),
         ("chemical_scale", ctypes.c_double),
+        ("uniform_scale", ctypes.c_double),
         ("threads", ctypes.c_int64),
+        ("envelope_once", ctypes.c_int64),
     ]
 
 
@@ -99,7 +101,7 @@ class _Run:
             channels=self.widths.channels,
             gates=self.widths.gates,
             gate_channels=shape.gate_channels,
-            per_head=tensors[0].shape[2] // shape.heads,
+            per_head=tensors[0].shape[2] // max(1, shape.heads),
             heads=shape.heads,
             key_dim=shape.key_dim,
             keys=self.widths.keys,
@@ -108,7 +110,9 @@ class _Run:
             depth=len(self.widths.mlp) - 1,
             widths=widths_field(self.widths.mlp),
             chemical_scale=shape.chemical_scale,
+            uniform_scale=shape.uniform_scale,
             threads=self.threads,
+            envelope_once=shape.envelope_once,
         )
 
     def __call__(self, name: str, inputs: Sequence[Tensor], *arguments: object) -> None:

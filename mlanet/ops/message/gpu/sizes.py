@@ -190,6 +190,10 @@ def obstacle(shape: MessageShape, channels: int, weights: MessageWeights) -> str
     """Why these sizes have no kernel, in words; empty where they have."""
     if shape.full:
         return "there are kernels for message: light only"
+    if not shape.heads:
+        return "there are kernels for attention: tp_dot only"
+    if shape.envelope_once:
+        return "there are kernels for attention_envelope: twice only"
     if len(weights.mlp) > 2:
         return f"the radial network has {len(weights.mlp) - 1} hidden layers, and the kernels know none or one"
     if shape.l_max > 3:
