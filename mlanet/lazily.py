@@ -5,11 +5,13 @@ What a library imports at its top and never uses can take longer to load than a 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
 import threading
 import types
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -55,6 +57,22 @@ def deferred(name: str) -> types.ModuleType:
     if parent:
         setattr(sys.modules[parent], own, package)
     return package
+
+
+@contextlib.contextmanager
+def absent(name: str) -> Iterator[None]:
+    """As if a package were not installed, for a library that looks for it at its top and gets on without it.
+
+    One that is loaded already is there as ever.
+    """
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # Python's own mark of what cannot be imported
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def spare_scipy() -> None:

@@ -29,7 +29,7 @@ from mlanet.cli.output import (
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
-    from mlanet.potential import Potential
+    from mlanet.execution import Answering
     from mlanet.workflows.predict import Predicted, Row
 
 COLUMNS = ("structure", "formula", "atoms>", "energy eV>", "eV/atom>", "max|F| eV/Å>", "pressure GPa>")
@@ -72,11 +72,11 @@ def predict(
     Output files appear when they are complete, and never over an input; until then, and after an error, what was
     computed is in OUTPUT.partial.extxyz.
     """
-    from mlanet.checkpoint import model_path
     from mlanet.data.formats import structure_files
+    from mlanet.model_files import model_path
     from mlanet.workflows.answers import Refusals, frames_of
     from mlanet.workflows.growing import partial_name
-    from mlanet.workflows.model import open_members, open_model
+    from mlanet.workflows.model import open_answering, open_members, open_model
     from mlanet.workflows.output import refuse_overwriting
     from mlanet.workflows.predict import draw, kept, predict_files, require_formats, row
     from mlanet.workflows.workers import worked
@@ -87,15 +87,16 @@ def predict(
     files = structure_files(files, refused)
     partial = [partial_name(path) for path in (output, csv) if path is not None]
     refuse_overwriting((output, csv, picture, *partial), [*files, *map(model_path, (model, *(member or ())))])
-    potential = open_model(model, execution, tell=note)
-    members = open_members(potential, model, member or (), execution, tell=note)
+    opened = open_model if member else open_answering  # committees are computed with torch
+    answering: Any = opened(model, execution, tell=note)
+    members = open_members(answering, model, member or (), execution, tell=note)
     shown: list[Row] = []
     drawn: list[Predicted] = []
     count = 0
-    with kept(output, csv, note, potential.model.config.outputs) as keep:
+    with kept(output, csv, note, answering.outputs) as keep:
         if crew.alone:
             bounds: Any = {"max_edges": max_edges, "max_memory": execution.max_memory}
-            found = predict_files(potential, files, **bounds, refused=refused, members=members)
+            found = predict_files(answering, files, **bounds, refused=refused, members=members)
         else:
             job = Job.of(model, execution, max_edges, keep_going, member or ())
             found = worked(crew, functools.partial(predicted, job), frames_of(files, refused), refused)
@@ -110,12 +111,12 @@ def predict(
         draw(picture, drawn)
     if json:
         print_json(
-            {"model": model, "conservative": potential.conservative, "predictions": shown, **refused_part(refused)}
+            {"model": model, "conservative": answering.conservative, "predictions": shown, **refused_part(refused)}
         )
     else:
         _print(shown, count)
         _warn(shown)
-        _notes(potential, [path for path in (output, csv, picture) if path is not None and count])
+        _notes(answering, [path for path in (output, csv, picture) if path is not None and count])
     report_refused(refused)
 
 
@@ -128,9 +129,9 @@ def _warn(shown: Sequence[Row]) -> None:
         note(f"and {len(beyond) - MOST_WARNINGS} more beyond the training set; --csv and --json give every reason")
 
 
-def _notes(potential: Potential, written: Sequence[Path]) -> None:
+def _notes(answering: Answering, written: Sequence[Path]) -> None:
     """What else a reader should know."""
-    if not potential.conservative:
+    if not answering.conservative:
         note("note: this model's forces are a direct head, not the gradient of its energy")
     for path in written:
         note(f"wrote {path}")

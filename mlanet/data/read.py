@@ -24,11 +24,11 @@ from ase import Atoms
 from ase.io.extxyz import key_val_str_to_dict, read_xyz
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats, iread, string2index
 
-from mlanet.data.atoms import require_sound
 from mlanet.data.bounded_text import MOST_FRAME, bounded_bytes, bounded_lines, require_atoms, require_promised
 from mlanet.data.comment import require_spelled
 from mlanet.data.formats import Refused, format_of, is_folder, structure_files
 from mlanet.data.labels import require_numbers
+from mlanet.data.structures import require_sound
 from mlanet.errors import DataError, MLANetError, UnsupportedElementError
 
 _OPENERS: dict[str, Any] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-import numpy as np
 import torch
-from torch import Tensor
 
 from mlanet.graph import AtomicGraph, Prediction
 from mlanet.native.engine import Engine
 from mlanet.native.export import native_bytes
-from mlanet.ops.segment import segment_sum
-from mlanet.potential import Potential, stress_from_virial
+from mlanet.native.potential import answered
+from mlanet.potential import Potential
 
 
 class NativeAnswers:
@@ -34,23 +30,5 @@ class NativeAnswers:
 
         features: whether what the last linear layer sees of each atom is among them
         """
-        n = graph.n_atoms
-        start = np.searchsorted(graph.center.numpy(), np.arange(n + 1))
-        species = self.species_index[graph.numbers.numpy()]
-        vectors = dataclasses.replace(graph, dtype=torch.float64).edge_vectors().detach().numpy()
         self.engine.threads = torch.get_num_threads()
-        found = self.engine.compute(species, start, graph.neighbor.numpy(), vectors)
-        atomic = torch.from_numpy(found.atomic_energies)
-        virial = self._by_structure(torch.from_numpy(found.atomic_virials), graph)
-        stress = stress_from_virial(0.5 * (virial + virial.transpose(1, 2)), graph)
-        return Prediction(
-            energy=self._by_structure(atomic, graph),
-            forces=torch.from_numpy(found.forces).to(graph.dtype),
-            stress=stress.to(graph.dtype),
-            atomic_energies=atomic,
-            features=torch.from_numpy(found.features).to(graph.dtype) if features else None,
-        )
-
-    @staticmethod
-    def _by_structure(values: Tensor, graph: AtomicGraph) -> Tensor:
-        return segment_sum(values, graph.structure, graph.n_structures)
+        return Prediction.of(answered(self.engine, self.species_index, graph.arrays(), features))

@@ -92,7 +92,7 @@ class Engine:
             raise ConfigError(f"precision '{self.precision}' is not supported; use {' or '.join(REALS)}")
         if l_max not in (1, 2, 3):
             raise CheckpointError(f"{name}the header has l_max {l_max}, expected 1, 2 or 3")
-        self._data, self._turn = data, threading.Lock()
+        self.data, self._turn = data, threading.Lock()
         self._library, complaint = _library(l_max, self.precision), ctypes.create_string_buffer(ROOM)
         words = (data, len(data), 1 + list(REALS).index(self.precision), complaint, ROOM)
         self._engine = self._library.mlanet_engine_read(*words)
@@ -107,7 +107,15 @@ class Engine:
             self._library.mlanet_engine_close(self._engine)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made, (self._data, self.precision, self.threads)
+        return _made, (self.data, self.precision, self.threads)
+
+    @functools.cached_property
+    def usual_threads(self) -> int:
+        """As many as OpenMP takes by itself, or as `OMP_NUM_THREADS` says; 1 without OpenMP."""
+        try:
+            return max(1, int(self._library.omp_get_max_threads()))
+        except AttributeError:
+            return 1
 
     @property
     def cutoff(self) -> float:
@@ -188,12 +196,16 @@ def _on_rows(work: Callable[[Rows], None], n_total: int) -> Callable[[int, int, 
     return called
 
 
+def sources() -> tuple[Path, ...]:
+    """All files that the engine is made of."""
+    return (*SOURCES.glob("*.[hc]pp"), *KERNELS.glob("*.hpp"))
+
+
 @functools.cache
 def _library(l_max: int, precision: str) -> ctypes.CDLL:
     """Compiled for one l_max and precision, on first use."""
     macros = (f"-DMLANET_REAL={REALS[precision]}", f"-DMLANET_DEGREE={l_max}")
-    sources = (*SOURCES.glob("*.[hc]pp"), *KERNELS.glob("*.hpp"))
-    found = build.load(SOURCES / "calls.cpp", macros, sources)
+    found = build.load(SOURCES / "calls.cpp", macros, sources())
     place, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
     found.mlanet_engine_read.argtypes = [ctypes.c_char_p, size, number, ctypes.c_char_p, size]
     found.mlanet_engine_read.restype = place

@@ -22,6 +22,7 @@ from mlanet.files import write_whole
 from mlanet.graph import AtomicGraph
 from mlanet.models.mlanet import MLANet, MLANetConfig
 from mlanet.native.file import pack
+from mlanet.native.potential import of_statistics
 from mlanet.nn.dual_path import InteractionLayer
 from mlanet.nn.floor import SLACK, STIFFNESS, WIDTH, DistanceFloor
 from mlanet.nn.radial import RadialMLP
@@ -95,7 +96,8 @@ def native_bytes(potential: Potential, digest: str | None = None) -> bytes:
     assert isinstance(model, MLANet)
     tensors = {name: one.detach().cpu() for name, one in _tensors(model, potential).items()}
     header = _header(potential, model.config, digest or _digest(potential))
-    return pack(header, {name: np.asarray(one) for name, one in tensors.items()})
+    told, beside = of_statistics(potential.statistics, potential.domain)
+    return pack(header | told, {name: np.asarray(one) for name, one in tensors.items()} | beside)
 
 
 def _header(potential: Potential, config: MLANetConfig, digest: str) -> dict[str, Any]:

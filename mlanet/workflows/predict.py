@@ -9,24 +9,27 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 from ase import Atoms
 
-from mlanet.data.atoms import with_prediction
 from mlanet.data.formats import Refused, written_format
 from mlanet.data.read import Frame
+from mlanet.data.structures import with_prediction
 from mlanet.data.write import frame_text, true_results
 from mlanet.errors import OutputError
 from mlanet.limits import UNKNOWN, Assessment, with_assessment
 from mlanet.plots import FORMATS, prediction_picture
-from mlanet.potential import Potential, lone_atoms
 from mlanet.quantities import QUANTITIES
+from mlanet.supported import lone_atoms
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
 from mlanet.workflows.answers import answers, frames_of
 from mlanet.workflows.growing import growing
+
+if TYPE_CHECKING:
+    from mlanet.execution import Answering
 
 
 class Predicted(NamedTuple):
@@ -78,13 +81,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def predict_files(
-    potential: Potential,
+    potential: Answering,
     paths: Iterable[Path],
     *,
     max_edges: int = 20_000,
     max_memory: float | None = None,
     refused: Refused | None = None,
-    members: Sequence[Potential] = (),
+    members: Sequence[Answering] = (),
 ) -> Iterator[Predicted]:
     """Predict every structure of every file, in order, holding only one batch in memory.
 
@@ -107,13 +110,13 @@ def predict_files(
 
 
 def predict_frames(
-    potential: Potential,
+    potential: Answering,
     frames: Iterable[Frame],
     *,
     max_edges: int = 20_000,
     max_memory: float | None = None,
     refused: Refused | None = None,
-    members: Sequence[Potential] = (),
+    members: Sequence[Answering] = (),
 ) -> Iterator[Predicted]:
     """Predict structures as they come; the arguments are those of `predict_files`."""
     found = answers(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused, members=members)
