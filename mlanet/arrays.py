@@ -94,13 +94,14 @@ class GraphArrays:
 
     def has_stress(self) -> NDArray[np.bool_]:
         """(S,): whether stress has a meaning, with a periodic direction and a volume."""
-        return np.asarray(self.pbc.any(axis=1) & (self.volumes > 0))
+        found: NDArray[np.bool_] = np.asarray(self.pbc.any(axis=1) & (self.volumes > 0), dtype=bool)
+        return found
 
     def defined(self, quantity: Quantity) -> NDArray[np.bool_]:
         """(S,): whether a quantity has a meaning for a structure."""
         if quantity.where == "periodic":
             return self.has_stress()
-        return ~self.pbc.any(axis=1) if quantity.where == "open" else np.ones(self.n_structures, dtype=bool)
+        return np.array([quantity.where != "open" or not any(one) for one in self.pbc.tolist()])
 
     def size(self) -> Size:
         """What time and memory follow."""

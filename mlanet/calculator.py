@@ -96,7 +96,7 @@ class MLANetCalculator(Calculator):
         self.implemented_properties = [*self.implemented_properties, *self.answering.outputs]
         named = isinstance(model, str | os.PathLike)
         self.parameters.update(
-            model=os.fspath(model) if named else type(self.potential.model).__name__,  # type: ignore[arg-type]
+            model=os.fspath(model) if named else type(self.steps.potential.model).__name__,  # type: ignore[arg-type]
             dtype=self.answering.precision,
             skin=float(skin),
             tabulated=tabulated,

@@ -13,10 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from mlanet.data.bounds import FEW_PAIRS, plan_search
 from mlanet.data.long_boxes import pairs_by_tree
 from mlanet.errors import GeometryError
-from mlanet.lazily import absent
+from mlanet.lazily import ours_without
 
-with absent("torch"):  # which vesin would load for tensors; `neighbors_there` has these
-    import vesin
+vesin = ours_without("vesin", "torch")  # which it would load for tensors; `neighbors_there` has these
 
 T = TypeVar("T")
 

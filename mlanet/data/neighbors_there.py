@@ -7,14 +7,12 @@ with that of the CPU; where it fails or differs, a warning says so, and lists of
 
 from __future__ import annotations
 
-import importlib
-import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
+import vesin
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -61,7 +59,7 @@ def search(
     box = np.where(periodic[:, None], cell, 0.0)
     basis = compact_basis(box, periodic)
     plan_search(positions, np.asarray(basis @ box, dtype=np.float64), periodic, cutoff)
-    finder = _of_tensors()(cutoff=float(cutoff), full_list=True)
+    finder = vesin.NeighborList(cutoff=float(cutoff), full_list=True)
     here = [torch.tensor(one, device=device) for one in (positions, basis @ box, periodic)]
     pairs, shift = finder.compute(*here, "PS")
     center, neighbor = pairs.view(torch.int64).unbind(1)
@@ -70,12 +68,6 @@ def search(
     for key in (*shift.T.flip(0), neighbor, center):
         order = order[key[order].sort(stable=True).indices]
     return center[order], neighbor[order], shift[order]
-
-
-def _of_tensors() -> Any:
-    """vesin's search; where vesin was loaded before torch, it has to look for torch again."""
-    module: Any = sys.modules["vesin._neighbors"]
-    return (module if module.HAS_TORCH else importlib.reload(module)).NeighborList
 
 
 def _checked(

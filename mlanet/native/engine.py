@@ -161,7 +161,7 @@ class Engine:
         found = _Answer(0.0, (ctypes.c_double * 9)(), *(_address(one) for one in (atomic, forces, virials, features)))
         error = ctypes.create_string_buffer(ROOM)
         passes = [_Pass() if one is None else _Pass(_on_rows(one, n_total)) for one in (forward, reverse)]
-        threads = min(self.threads, max(1, n_local))
+        threads = _possible(min(self.threads, max(1, n_local)))
         call = self._library.mlanet_engine_compute
         with self._turn:
             done = call(self._engine, ctypes.byref(given), threads, *passes, ctypes.byref(found), error, ROOM)
@@ -169,6 +169,27 @@ class Engine:
             raise GeometryError(error.value.decode(errors="replace"))
         virial = np.array(found.virial).reshape(3, 3)
         return Answer(found.energy, atomic, forces, virial, virials, features)
+
+
+_parallel = _orphaned = False
+"""Whether OpenMP has threads in this process; whether they were left behind by a fork, which would wait for ever."""
+
+
+def _possible(threads: int) -> int:
+    global _parallel
+    if _orphaned:
+        return 1
+    _parallel = _parallel or threads > 1
+    return threads
+
+
+def _note_fork() -> None:
+    global _orphaned
+    _orphaned = _orphaned or _parallel
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 def _made(data: bytes, precision: str, threads: int) -> Engine:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
 from pathlib import Path
 
 from mlanet.errors import KernelError
@@ -44,13 +45,13 @@ def write(digest: str, precision: str | None, data: bytes) -> None:
 
 def _name(digest: str, precision: str | None) -> str:
     """Of everything that the file follows, and of the engine that it was compared with."""
-    text = "\n".join([digest, precision or "own", __version__, _made_by()])
+    text = "\n".join([digest, precision or "own", __version__, _made_by(os.environ.get("CXX"))])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 @functools.cache
-def _made_by() -> str:
-    """What writes a file, and what computes it: sources, compiler and processor."""
+def _made_by(_: str | None) -> str:
+    """What writes a file, and what computes it: sources, compiler (as the environment names it) and processor."""
     here = Path(file.__file__)
     sources = (here, here.with_name("export.py"), here.with_name("potential.py"), *engine.sources())
     with contextlib.suppress(KernelError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -91,7 +92,7 @@ class NativePotential:
         """Energy, forces and stress of a batch, and features where there is a domain; raises as `require_supported`."""
         self.require_supported(batch)
         self.mention_ignored_charge(float(batch.charge[np.abs(batch.charge).argmax()]))
-        self.engine.threads = 1 if _forked else self.engine.usual_threads
+        self.engine.threads = _threads(self.engine)
         return answered(self.engine, self._index, batch, features=self.domain is not None)
 
 
@@ -154,14 +155,8 @@ def _stress(virial: Floats, graph: GraphArrays) -> Floats:
     return np.where(graph.has_stress()[:, None, None], virial / volume, np.nan)
 
 
-_forked = False
-"""Whether this process is a fork, which has none of the threads for which OpenMP would wait for ever."""
-
-
-def _note_fork() -> None:
-    global _forked
-    _forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_fork)
+def _threads(engine: Engine) -> int:
+    """As torch has been told, where it is loaded; else as OpenMP takes by itself."""
+    torch = sys.modules.get("torch")
+    told = getattr(torch, "get_num_threads", None)
+    return engine.usual_threads if told is None else int(told())
