@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import os
 import threading
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from numpy.typing import NDArray
 
 from mlanet import DEFAULT_MODEL
-from mlanet.ambient import usual_torch
+from mlanet.arrays import AnswerArrays
 from mlanet.atomic_stress import atomic_stresses, stresses_obstacle
-from mlanet.capture import CaptureError, Replay
-from mlanet.checkpoint import rebuilt
-from mlanet.compiled import CompiledPotential, CompileError
-from mlanet.data.atoms import MIN_DISTANCE, ase_results, to_graph
+from mlanet.data.bounds import MIN_DISTANCE
 from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge
+from mlanet.data.structures import ase_results
 from mlanet.errors import ConfigError, DataError, NotFiniteError
 from mlanet.execution import Execution
-from mlanet.graph import AtomicGraph, Prediction
-from mlanet.kernels import use_kernels
 from mlanet.limits import UNKNOWN, Assessment, assess, assessed_results
-from mlanet.models import ModelConfig
-from mlanet.potential import Potential, lone_atoms, require_species
-from mlanet.precision import MatmulCost, use_matmul
+from mlanet.steps import NativeSteps, TorchSteps, steps_of
+from mlanet.supported import lone_atoms, require_species
 from mlanet.units import VOIGT
+
+if TYPE_CHECKING:
+    from mlanet.execution import Answering
+    from mlanet.graph import Prediction
+    from mlanet.potential import Potential
+    from mlanet.precision import MatmulCost
 
 
 class MLANetCalculator(Calculator):
@@ -77,16 +75,11 @@ class MLANetCalculator(Calculator):
     """
 
     name = "mlanet"
-    matmul_cost: MatmulCost | None = None
     assessment: Assessment = Assessment(UNKNOWN)
     """Of the last calculation, with the reasons."""
-    prediction: Prediction | None = None
-    """Of the last calculation, as tensors."""
-    _compiled: CompiledPotential | None
-    _replay: Replay | None
+    _said: Prediction | AnswerArrays | None = None
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses", "charges"]  # noqa: RUF012 - as in ASE
 
-    @usual_torch()
     def __init__(
         self,
         model: Potential | str | os.PathLike[str] = DEFAULT_MODEL,
@@ -103,11 +96,12 @@ class MLANetCalculator(Calculator):
         super().__init__()
         execution = Execution(dtype, device, kernels, matmul, compiled, capture, tabulated, skin)
         # Weights without gradients: derivatives are taken of positions and strain only.
-        self.potential = execution.resolve(model, trained=False)
-        self.implemented_properties = [*self.implemented_properties, *self.potential.model.config.outputs]
+        self.steps = steps_of(model, execution)
+        self.implemented_properties = [*self.implemented_properties, *self.answering.outputs]
+        named = isinstance(model, str | os.PathLike)
         self.parameters.update(
-            model=type(self.potential.model).__name__ if isinstance(model, Potential) else os.fspath(model),
-            dtype=str(self.potential.dtype).removeprefix("torch."),
+            model=os.fspath(model) if named else type(self.steps.potential.model).__name__,  # type: ignore[arg-type]
+            dtype=self.answering.precision,
             skin=float(skin),
             tabulated=tabulated,
             kernels=kernels,
@@ -115,16 +109,40 @@ class MLANetCalculator(Calculator):
             compiled=compiled,
             matmul=matmul,
         )
-        self._skin_list = _SkinList(self.potential, float(skin))
-        self._prepare_steps()
+        self._skin_list = _SkinList(self.steps, float(skin))
         self._lock = threading.RLock()
-        if not self.potential.conservative:
+        if not self.answering.conservative:
             warnings.warn(
                 "the forces of this model are a direct head, not the gradient of its energy: energy drifts in "
                 "constant-energy dynamics, and line searches, phonons and barriers are unreliable; use a model with "
                 "`forces: gradient` for these",
                 stacklevel=3,
             )
+
+    @property
+    def answering(self) -> Answering:
+        """What answers, with torch or without: `cutoff`, `species`, `statistics`, `domain`, `conservative`."""
+        return self.steps.answering
+
+    @property
+    def potential(self) -> Potential:
+        """The model as torch computes it; where the native engine answers alone, it is loaded when first asked for."""
+        with self._lock:
+            return self.steps.potential
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """Of the last calculation, as tensors."""
+        if not isinstance(self._said, AnswerArrays):
+            return self._said
+        from mlanet.graph import Prediction
+
+        return Prediction.of(self._said)
+
+    @property
+    def matmul_cost(self) -> MatmulCost | None:
+        """What fewer digits cost, after the first calculation with them."""
+        return self.steps.matmul_cost
 
     @property
     def neighbor_lists_built(self) -> int:
@@ -149,7 +167,6 @@ class MLANetCalculator(Calculator):
         with self._lock:
             return super().get_property(name, atoms, allow_calculation)
 
-    @usual_torch()
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -166,85 +183,42 @@ class MLANetCalculator(Calculator):
             super().calculate(atoms, properties, system_changes)
             if self.atoms is None:
                 raise DataError("the calculator has no structure yet; call atoms.get_potential_energy()")
-            self.results = {}
+            self.results, answering = {}, self.answering
             if list(properties) == ["stress"] and not _has_stress(self.atoms):
                 raise PropertyNotImplementedError("stress needs a periodic direction and a cell with a volume")
-            if "stresses" in properties and (obstacle := stresses_obstacle(self.potential)):
+            if "stresses" in properties and (obstacle := stresses_obstacle(answering)):
                 raise PropertyNotImplementedError(f"stresses: {obstacle}")
             if list(properties) == ["stresses"] and not _has_stress(self.atoms):
                 raise PropertyNotImplementedError("stresses need a periodic direction and a cell with a volume")
             if list(properties) == ["dipole"] and self.atoms.pbc.any():
                 raise PropertyNotImplementedError("a dipole has a meaning only where no direction is periodic")
-            self.potential.mention_ignored_charge(_charges(self.atoms)[0])
-            graph, prediction = self._predicted(self.atoms)
-            self.results, self.prediction = self._results(prediction), prediction
-            self.assessment = assess(self.potential.domain, self.potential.statistics, graph, prediction)
+            answering.mention_ignored_charge(_charges(self.atoms)[0])
+            graph, self._said = self.steps.said(self._skin_list, self.atoms)
+            self.results = self._results(self._said.arrays())
+            self.assessment = assess(answering.domain, answering.statistics, graph, self._said)
             self.results |= assessed_results(self.assessment)
             if "stresses" in properties and _has_stress(self.atoms):
-                each = atomic_stresses(self.potential, graph).numpy()
+                each = atomic_stresses(answering, graph)
                 self.results["stresses"] = each[:, VOIGT[0], VOIGT[1]]
 
-    def _predicted(self, atoms: Atoms) -> tuple[AtomicGraph, Prediction]:
-        """What the model says: by replay where steps are captured (molecules have no images to pad their lists with),
-        by a compiled program where there is one."""
-        if self._replay is not None and atoms.cell.array.any():
-            try:
-                wide = self._skin_list.wide(atoms)
-                graph = (
-                    wide if self.potential.domain is None else self._skin_list.graph(atoms)
-                )  # only limits ask for it
-                return graph, self._replay(wide)
-            except CaptureError as error:
-                self._replay = None
-                warnings.warn(f"{error}; steps are computed one by one", stacklevel=2)
-        graph = self._skin_list.graph(atoms)
-        if self._compiled is not None:
-            try:
-                return graph, self._compiled(graph)
-            except CompileError as error:
-                self._compiled = None
-                warnings.warn(f"{error}; steps are computed as they are", stacklevel=2)
-        return graph, self.potential(graph)
-
-    def _prepare_steps(self) -> None:
-        """What computes steps, and how."""
-        use_matmul(self.potential, self.parameters["matmul"], functools.partial(setattr, self, "matmul_cost"))
-        self._compiled = CompiledPotential(self.potential) if self.parameters["compiled"] else None
-        self._replay = Replay(self._compiled or self.potential) if self.parameters["capture"] else None
-
-    def _results(self, prediction: Prediction) -> dict[str, Any]:
+    def _results(self, prediction: AnswerArrays) -> dict[str, Any]:
         """A prediction in ASE's words."""
         results = ase_results(prediction)
         finite = np.isfinite(results["forces"]).all(axis=1)
         if not (np.isfinite(results["energy"]) and finite.all()):
             atom = "" if finite.all() else f" (first at atom {int(finite.argmin())})"
             raise NotFiniteError(f"the model gives no finite energy or forces for this structure{atom}")
-        if "stress" not in results and not bool(prediction.stress[0].isnan().all()):
+        if "stress" not in results and not np.isnan(prediction.stress[0]).all():
             raise NotFiniteError("the model gives a stress that is not finite for this structure")
         return results
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_lock"], state["_replay"], state["_compiled"]
-        # Numbers instead of modules: building them anew is safe while other threads compute (see `copied`).
-        if isinstance(self.potential.model.config, ModelConfig):
-            weights = self.potential.state_dict()
-            state["potential"] = (self.potential.model.config, self.potential.statistics, weights)
-            state["domain"] = self.potential.domain
+        del state["_lock"]
         return state
 
-    @usual_torch()
     def __setstate__(self, state: dict[str, Any]) -> None:
-        domain = state.pop("domain", None)
         self.__dict__.update(state)
-        if isinstance(self.potential, tuple):
-            self.potential = rebuilt(*self.potential).requires_grad_(False)
-            self.potential.domain = domain
-            if self.parameters["tabulated"]:
-                self.potential.tabulated()
-            whole = self.parameters["compiled"] or self.parameters["capture"]
-            use_kernels(self.potential, self.parameters["kernels"], inference=not whole)
-        self._prepare_steps()
         self._lock = threading.RLock()
 
 
@@ -256,37 +230,40 @@ class _SkinList:
     graph is that of a fresh list, pair by pair.
     """
 
-    def __init__(self, potential: Potential, skin: float) -> None:
-        self.cutoff = potential.cutoff
-        self.species = potential.species
-        self.device = potential.device
+    def __init__(self, steps: NativeSteps | TorchSteps, skin: float) -> None:
+        self.steps = steps
+        self.cutoff = steps.answering.cutoff
+        self.species = steps.answering.species
         self.skin = skin
         self.built = 0
-        self.statistics = potential.statistics
+        self.statistics = steps.answering.statistics
         self.told = False
-        self._wide: AtomicGraph | None = None
+        self._wide: Any = None
         self._atoms: Atoms | None = None
 
-    def graph(self, atoms: Atoms) -> AtomicGraph:
-        """The graph of `atoms` (without a calculator) within the potential's cutoff; raises as `to_graph`."""
+    def graph(self, atoms: Atoms) -> Any:
+        """The graph of `atoms` (without a calculator) within the model's cutoff; raises as `to_graph`."""
         wide = self.wide(atoms)
-        return wide if self.skin == 0.0 else self._narrow(wide, atoms)
+        if self.skin == 0.0:
+            return wide
+        if wide.n_edges and wide.nearest()[0] < MIN_DISTANCE**2:
+            return self.steps.graph(atoms, self.cutoff)  # which names the overlapping pair
+        return wide.within(self.cutoff)
 
-    def wide(self, atoms: Atoms) -> AtomicGraph:
+    def wide(self, atoms: Atoms) -> Any:
         """The same with all pairs of the list, those beyond the cutoff too."""
         if self._wide is None or not self._serves(atoms):
             self._wide, self._atoms = None, None
-            wide = to_graph(atoms, self.cutoff + self.skin, device=self.device)
+            wide = self.steps.graph(atoms, self.cutoff + self.skin)
             require_species(wide.numbers, self.species)
             self.built += 1
             self._warn_of_lone_atoms(wide)
             if self.skin == 0.0:
                 return wide
             self._wide, self._atoms = wide, atoms.copy()
-        positions = torch.tensor(atoms.positions, dtype=torch.float64, device=self._wide.positions.device)
-        return dataclasses.replace(self._wide, positions=positions)
+        return self._wide.placed(atoms.positions)
 
-    def _warn_of_lone_atoms(self, wide: AtomicGraph) -> None:
+    def _warn_of_lone_atoms(self, wide: Any) -> None:
         """Once per calculator, where an atom lost its last neighbour and its energy is no free atom's."""
         if not self.told and (remark := lone_atoms(wide, self.statistics)) is not None:
             self.told = True
@@ -304,16 +281,6 @@ class _SkinList:
             return False
         moved_by = np.linalg.norm(atoms.positions - old.positions, axis=1).max()
         return bool(moved_by <= 0.5 * self.skin)
-
-    def _narrow(self, graph: AtomicGraph, atoms: Atoms) -> AtomicGraph:
-        """Drop the pairs beyond the cutoff."""
-        squared = graph.edge_vectors().square().sum(dim=1)
-        if squared.numel() and float(squared.min()) < MIN_DISTANCE**2:
-            return to_graph(atoms, self.cutoff)  # which names the overlapping pair
-        near = squared < self.cutoff**2
-        return dataclasses.replace(
-            graph, center=graph.center[near], neighbor=graph.neighbor[near], shift=graph.shift[near], cutoff=self.cutoff
-        )
 
 
 _NESTING = ("data", "key_value_pairs")

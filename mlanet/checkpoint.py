@@ -1,21 +1,13 @@
-"""Model and training files: safetensors with a JSON header and a digest over every byte; nothing is ever unpickled.
-
-A file is an ordinary safetensors file whose metadata has three entries: `mlanet` (what it is: a model, the state of a
-training or of a simulation), `header` (JSON text) and `sha256` (of the whole file, with the 64 digits of the digest
-itself read as zeros).
-"""
+"""Potentials from model files and back, and states of trainings; the files are those of `mlanet.model_files`."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import os
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import safetensors.torch
@@ -24,39 +16,50 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mlanet.ambient import usual_torch
-from mlanet.config import parse, preset_names, suggestion, to_data
+from mlanet.config import parse, to_data
 from mlanet.devices import DEVICES, device_called
-from mlanet.domain import Domain, parted, tensors_of
+from mlanet.domain import Domain, arrays_of, parted
 from mlanet.errors import CheckpointError, ConfigError
-from mlanet.files import write_whole
+from mlanet.model_files import (
+    EXPECTED,
+    MODEL,
+    SCHEMA_VERSION,
+    SIMULATION,
+    STATE,
+    File,
+    blank_metadata,
+    model_path,
+    packaged_models,
+    read,
+    require_schema,
+    state_header,
+    state_of,
+    write_signed,
+)
 from mlanet.models import MOST_NUMBERS, ModelConfig, as_written
 from mlanet.potential import Potential, unsound
 from mlanet.statistics import Statistics
 
-SCHEMA_VERSION = 1
-"""Version of the header; files of a later one are refused."""
-
-MODEL = "model"
-STATE = "training state"
-SIMULATION = "simulation state"
+__all__ = [
+    "MODEL",
+    "SCHEMA_VERSION",
+    "SIMULATION",
+    "STATE",
+    "ModelHeader",
+    "copied",
+    "load_model",
+    "load_state",
+    "model_path",
+    "moved",
+    "packaged_models",
+    "read_model_header",
+    "rebuilt",
+    "save_model",
+    "save_state",
+]
 
 BESIDE_WEIGHTS = 2**22
 """Numbers that building a model may need beside its weights: tables of constants."""
-
-_BLANK = b"0" * 64
-_MARK = b'"sha256":"'
-_LENGTH_BYTES = 8
-_EXPECTED = {
-    MODEL: "a model file of mlanet (.safetensors, as `mlanet train` writes it)",
-    STATE: "a training state of mlanet (.safetensors, as `mlanet train` writes it to resume from)",
-    SIMULATION: "a checkpoint of a simulation (.safetensors, as `mlanet md` writes it to resume from)",
-}
-_OTHER_KINDS = {
-    b"PK\x03\x04": "it looks like a zip archive or a file of torch.save, which could run code and is never opened",
-    b"\x80": "it looks like a pickle, which could run code and is never opened",
-    b"\x1f\x8b": "it looks like a gzip file",
-    b"\xfd7zXZ": "it looks like an xz file",
-}
 
 
 class _Numbers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,14 +105,6 @@ class ModelHeader:
     digest: str
 
 
-class _File(NamedTuple):
-    """A file whose digest was found right."""
-
-    data: bytes
-    header: str
-    digest: str
-
-
 def save_model(potential: Potential, path: str | os.PathLike[str], card: Mapping[str, object] | None = None) -> None:
     """Write all that inference needs: configuration, statistics, weights bit by bit, and a card.
 
@@ -133,7 +128,8 @@ def save_model(potential: Potential, path: str | os.PathLike[str], card: Mapping
         card=dict(card or {}),
         parameters=sum(parameter.numel() for parameter in potential.parameters()),
     )
-    _write(path, MODEL, json.dumps(msgspec.to_builtins(text)), potential.state_dict() | tensors_of(potential.domain))
+    limits = {name: torch.from_numpy(one) for name, one in arrays_of(potential.domain).items()}
+    _write(path, MODEL, json.dumps(msgspec.to_builtins(text)), potential.state_dict() | limits)
 
 
 @usual_torch()
@@ -150,7 +146,7 @@ def load_model(
         CheckpointError: no such file, damaged, of another kind, of a later mlanet, or with weights that are not finite.
         ConfigError: a device that this machine does not have.
     """
-    header = _model_header(file := _read(path, MODEL), path)
+    header = _model_header(file := read(path, MODEL), path)
     weights, domain = parted(_tensors(file, path))
     if problem := unsound(weights):
         raise CheckpointError(f"{path}: {problem}; the model cannot be used")
@@ -158,7 +154,8 @@ def load_model(
         # What the header asks for is built only if the file holds as much: seven hundred bytes could ask for 80 GB.
         most = 2 * sum(one.numel() for one in weights.values()) + BESIDE_WEIGHTS
         potential = rebuilt(header.config, header.statistics, weights, most)
-        potential.domain = Domain.of_tensors(domain, len(header.statistics.species))
+        arrays = {name: one.double().numpy() for name, one in domain.items()}
+        potential.domain = Domain.of_arrays(arrays, len(header.statistics.species))
     except (RuntimeError, ValueError, TypeError, LookupError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: weights and configuration do not belong together: {reason}") from None
@@ -171,7 +168,7 @@ def read_model_header(path: str | os.PathLike[str]) -> ModelHeader:
     Raises:
         CheckpointError: as `load_model`.
     """
-    return _model_header(_read(path, MODEL), path)
+    return _model_header(read(path, MODEL), path)
 
 
 def save_state(
@@ -188,8 +185,7 @@ def save_state(
         CheckpointError: the file cannot be written (no space, no permission); an older one there is intact.
         TypeError: a header that is not made of plain data.
     """
-    text = json.dumps({"schema_version": SCHEMA_VERSION, "state": dict(header)})
-    _write(path, kind, text, tensors)
+    _write(path, kind, state_header(header), tensors)
 
 
 @usual_torch()
@@ -199,44 +195,8 @@ def load_state(path: str | os.PathLike[str], kind: str = STATE) -> tuple[dict[st
     Raises:
         CheckpointError: no such file, damaged, of another kind, or of a later mlanet.
     """
-    file = _read(path, kind)
-    try:
-        content = json.loads(file.header)
-        schema, state = content["schema_version"], dict(content["state"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its header is not that of {_EXPECTED[kind]}: {error!r}") from None
-    _require_schema(schema, path)
-    return _tensors(file, path), state
-
-
-def packaged_models() -> list[str]:
-    """Names of the models that ship with the package, for `mlanet.load` and `--model`."""
-    return sorted(one.stem for one in _packaged_folder().glob("*.safetensors"))
-
-
-def model_path(name_or_path: str | os.PathLike[str]) -> Path:
-    """The file of a packaged model, or a path of one's own.
-
-    Raises:
-        CheckpointError: neither the name of a packaged model nor an existing file.
-    """
-    name = os.fspath(name_or_path)
-    if name in packaged_models():
-        return _packaged_folder() / f"{name}.safetensors"
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") or (name in preset_names() and not path.is_file()):
-        raise CheckpointError(
-            f"{name} is a configuration, which has no trained weights; train it first (mlanet train, with "
-            f"'model: {name}'), or take a packaged model: {', '.join(packaged_models()) or 'none'}"
-        )
-    if path.is_file():
-        return path
-    if path.suffix or os.sep in name:
-        raise CheckpointError(f"{name}: {'is a folder' if path.is_dir() else 'no such file'}, expected a model file")
-    known = ", ".join(packaged_models()) or "none"
-    raise CheckpointError(
-        f"no model '{name}'{suggestion(name, packaged_models())}; packaged models: {known}; or give a path"
-    )
+    file = read(path, kind)
+    return _tensors(file, path), state_of(file, path, kind)
 
 
 @usual_torch()
@@ -282,10 +242,6 @@ def moved(potential: Potential, dtype: torch.dtype | None, device: torch.device 
         raise ConfigError(f"device '{device}' cannot be used: {reason}; there are {DEVICES}") from None
 
 
-def _packaged_folder() -> Path:
-    return Path(__file__).resolve().parent / "pretrained"
-
-
 def _numbers(statistics: Statistics) -> _Numbers:
     """Plain Python numbers, whatever the statistics were made from."""
     return _Numbers(
@@ -305,83 +261,21 @@ def _write(path: str | os.PathLike[str], kind: str, header: str, tensors: Mappin
     """Serialise, sign, and replace the file in one step."""
     # Clones: tied or strided tensors are saved like any other, and nobody else can change them meanwhile.
     plain = {name: one.detach().to("cpu", copy=True).contiguous() for name, one in tensors.items()}
-    metadata = {"mlanet": kind, "header": header, "sha256": _BLANK.decode()}
-    blank = safetensors.torch.save(plain, metadata)
-    place = _digits(blank)
-    assert place is not None, "safetensors wrote no digest"
-    signed = blank[:place] + hashlib.sha256(blank).hexdigest().encode() + blank[place + len(_BLANK) :]
-    try:
-        write_whole(path, signed)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CheckpointError(f"{path}: cannot be written: {reason}; what stood there before is intact") from error
+    write_signed(path, safetensors.torch.save(plain, blank_metadata(kind, header)))
 
 
-def _read(path: str | os.PathLike[str], kind: str) -> _File:
-    """The bytes of a file after every check that needs no interpretation of its content."""
-    try:
-        with open(path, "rb") as file:
-            data = _whole(file.read(_LENGTH_BYTES), os.fstat(file.fileno()).st_size, path, kind) + file.read()
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror or error}; expected {_EXPECTED[kind]}") from None
-    place = _digits(data)
-    if place is None:
-        raise CheckpointError(f"{path}: damaged, or a safetensors file of another program; expected {_EXPECTED[kind]}")
-    digest = data[place : place + len(_BLANK)]
-    sha = hashlib.sha256(data[:place])
-    sha.update(_BLANK)
-    sha.update(memoryview(data)[place + len(_BLANK) :])
-    if sha.hexdigest().encode() != digest:
-        raise CheckpointError(f"{path}: damaged: its content does not match its sha256; copy or download it again")
-    try:
-        metadata = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + _header_length(data)])["__metadata__"]
-        found, header = metadata["mlanet"], metadata["header"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise CheckpointError(f"{path}: not a file of mlanet; expected {_EXPECTED[kind]}") from None
-    if found != kind or not isinstance(header, str):
-        named = _EXPECTED[found] if isinstance(found, str) and found in _EXPECTED else "something else"
-        raise CheckpointError(f"{path}: is {named}; expected {_EXPECTED[kind]}")
-    return _File(data, header, digest.decode())
-
-
-def _whole(start: bytes, size: int, path: str | os.PathLike[str], kind: str) -> bytes:
-    """The first bytes, if they can begin a safetensors file of this size; nothing more is read otherwise."""
-    if size == 0:
-        raise CheckpointError(f"{path}: is empty; expected {_EXPECTED[kind]}")
-    for magic, explanation in _OTHER_KINDS.items():
-        # Eight bytes are a length below 2⁵⁶ in every safetensors file that fits this machine.
-        if start.startswith(magic) and (len(start) < _LENGTH_BYTES or _header_length(start) > size):
-            raise CheckpointError(f"{path}: {explanation}; expected {_EXPECTED[kind]}")
-    if len(start) < _LENGTH_BYTES or not 2 <= _header_length(start) <= size - _LENGTH_BYTES:
-        raise CheckpointError(f"{path}: cut short, damaged, or no safetensors file; expected {_EXPECTED[kind]}")
-    return start
-
-
-def _header_length(data: bytes) -> int:
-    """Bytes of JSON, as the file claims."""
-    return int(struct.unpack("<Q", data[:_LENGTH_BYTES])[0])
-
-
-def _digits(data: bytes) -> int | None:
-    """Where the digest's digits begin; quotes inside header texts are escaped, so the mark stands once."""
-    end = _LENGTH_BYTES + _header_length(data)
-    mark = data.find(_MARK, _LENGTH_BYTES, end)
-    place = mark + len(_MARK)
-    return None if mark < 0 or place + len(_BLANK) > end else place
-
-
-def _tensors(file: _File, path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def _tensors(file: File, path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(file.data)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a valid safetensors file: {error}") from None
 
 
-def _model_header(file: _File, path: str | os.PathLike[str]) -> ModelHeader:
+def _model_header(file: File, path: str | os.PathLike[str]) -> ModelHeader:
     """Typed header of a verified model file."""
     try:
         data = json.loads(file.header)
-        _require_schema(data["schema_version"], path)
+        require_schema(data["schema_version"], path)
         text = msgspec.convert(data, _ModelText)
         numbers = {name: getattr(text.statistics, name) for name in text.statistics.__struct_fields__}
         config = parse(as_written(text.config), ModelConfig, "config")
@@ -389,12 +283,5 @@ def _model_header(file: _File, path: str | os.PathLike[str]) -> ModelHeader:
         if statistics.problem:
             raise ValueError(statistics.problem)
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise CheckpointError(f"{path}: its header is not that of {_EXPECTED[MODEL]}: {error}") from None
+        raise CheckpointError(f"{path}: its header is not that of {EXPECTED[MODEL]}: {error}") from None
     return ModelHeader(config, statistics, text.card, text.version, text.schema_version, text.parameters, file.digest)
-
-
-def _require_schema(version: object, path: str | os.PathLike[str]) -> None:
-    if version != SCHEMA_VERSION:
-        raise CheckpointError(
-            f"{path}: written with header schema {version}, this mlanet reads {SCHEMA_VERSION}; install a newer mlanet"
-        )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 PREFIX = "limits."
 """Of the names of its tensors in a model file, where no weight has it."""
@@ -27,20 +30,20 @@ class Domain:
       empty where no data were held back
     """
 
-    mean: Tensor
-    whiten: Tensor
-    reach: Tensor
-    coordination: Tensor
-    rigidity: Tensor
-    energy: Tensor
-    forces: Tensor
-    stress: Tensor
+    mean: NDArray[np.float64]
+    whiten: NDArray[np.float64]
+    reach: NDArray[np.float64]
+    coordination: NDArray[np.float64]
+    rigidity: NDArray[np.float64]
+    energy: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    stress: NDArray[np.float64]
 
     def problem(self, n_species: int) -> str:
         """Why this cannot belong to a model of so many species; empty if it can."""
-        tensors = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        if self.mean.dim() != 2 or len(self.mean) != n_species:
-            return f"limits.mean has the shape {tuple(self.mean.shape)}, expected {n_species} rows"
+        arrays = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        if self.mean.ndim != 2 or len(self.mean) != n_species:
+            return f"limits.mean has the shape {self.mean.shape}, expected {n_species} rows"
         width = self.mean.shape[1]
         expected: dict[str, list[tuple[int, ...]]] = {
             "reach": [(n_species,)],
@@ -52,21 +55,22 @@ class Domain:
             "forces": [(0,), (n_species + 2 + width,)],
         }
         for name, shapes in expected.items():
-            if tuple(tensors[name].shape) not in shapes:
-                return f"limits.{name} has the shape {tuple(tensors[name].shape)}, expected {shapes[-1]}"
-        for name, one in tensors.items():
-            if not bool(torch.isfinite(one).all()):
+            if arrays[name].shape not in shapes:
+                return f"limits.{name} has the shape {arrays[name].shape}, expected {shapes[-1]}"
+        for name, one in arrays.items():
+            if not np.isfinite(one).all():
                 return f"limits.{name} holds NaN or infinity"
         return ""
 
     @classmethod
-    def of_tensors(cls, tensors: Mapping[str, Tensor], n_species: int) -> Domain | None:
-        """From the tensors of a model file; None where it has none, as in files from before.
+    def of_arrays(cls, arrays: Mapping[str, NDArray[np.float64]], n_species: int) -> Domain | None:
+        """From the arrays of a model file; None where it has none, as in files from before.
 
         Raises:
             ValueError: some of them are missing, there are others, or they are not of a model of so many species.
         """
-        found = {name.removeprefix(PREFIX): one.double() for name, one in tensors.items() if name.startswith(PREFIX)}
+        ours = {name: one for name, one in arrays.items() if name.startswith(PREFIX)}
+        found = {name.removeprefix(PREFIX): np.array(one, dtype=np.float64) for name, one in ours.items()}
         if not found:
             return None
         names = {one.name for one in dataclasses.fields(cls)}
@@ -78,16 +82,16 @@ class Domain:
         return domain
 
 
-def tensors_of(domain: Domain | None) -> dict[str, Tensor]:
+def arrays_of(domain: Domain | None) -> dict[str, NDArray[Any]]:
     """As they stand in a model file, the large ones in float32; nothing where there is no domain."""
     if domain is None:
         return {}
     large = ("mean", "whiten")
     named = {one.name: getattr(domain, one.name) for one in dataclasses.fields(domain)}
-    return {PREFIX + name: one.to(torch.float32) if name in large else one for name, one in named.items()}
+    return {PREFIX + name: one.astype(np.float32) if name in large else one for name, one in named.items()}
 
 
-def parted(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Those of a model file as weights, and as parts of a domain."""
-    weights = {name: one for name, one in tensors.items() if not name.startswith(PREFIX)}
-    return weights, {name: one for name, one in tensors.items() if name.startswith(PREFIX)}
+def parted(named: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
+    """What stands in a model file as weights, and as parts of a domain."""
+    weights = {name: one for name, one in named.items() if not name.startswith(PREFIX)}
+    return weights, {name: one for name, one in named.items() if name.startswith(PREFIX)}

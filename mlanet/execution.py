@@ -5,6 +5,7 @@ Nothing here imports torch before `resolve`, so that a command line can be read 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -14,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 from mlanet.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mlanet.forecast import MemoryLimit
+    from mlanet.native import NativePotential
     from mlanet.potential import Potential
+
+    Answering = Potential | NativePotential
+    """What answers: with torch or without."""
 
 PRECISIONS = ("float32", "float64")
 """Of weights and forces; energies are summed in float64 in both."""
@@ -71,16 +77,52 @@ class Execution:
                 recorded step without a GPU.
             KernelError: kernels that cannot be made on this machine.
         """
+        from mlanet.ambient import usual_torch
         from mlanet.checkpoint import copied, load_model, model_path
         from mlanet.devices import device_called
         from mlanet.potential import Potential
 
         if self.capture and device_called(str(self.device)).type != "cuda":
             raise ConfigError(f"capture is for NVIDIA GPUs; device '{self.device}' is none")
-        potential = copied(model) if isinstance(model, Potential) else load_model(model_path(model))
-        if not trained:
-            potential.requires_grad_(False)
-        return self.placed(potential.eval(), inference=True)
+        with usual_torch():
+            potential = copied(model) if isinstance(model, Potential) else load_model(model_path(model))
+            if not trained:
+                potential.requires_grad_(False)
+            return self.placed(potential.eval(), inference=True)
+
+    def answering(self, model: Potential | str | os.PathLike[str]) -> Answering:
+        """What answers so, without torch where the native engine can do all of it; else as `resolve`, untrained.
+
+        Numbers are the same to the last digit. What the engine computes, and was compared with here, is kept as a file
+        for it (`mlanet.native.kept`): the first call for a model takes torch's time, later ones do not.
+
+        Raises:
+            CheckpointError, ConfigError, KernelError: as `resolve`.
+        """
+        if not (self._native_alone and isinstance(model, str | os.PathLike)):
+            return self.resolve(model, trained=False)
+        from mlanet.errors import CheckpointError, KernelError
+        from mlanet.model_files import digest_of, is_native, model_path
+        from mlanet.native import NativePotential, kept
+
+        path = model_path(model)
+        if is_native(path):
+            return NativePotential(path, self.dtype)
+        digest = digest_of(path)
+        if (data := kept.read(digest, self.dtype)) is not None:
+            with contextlib.suppress(CheckpointError, KernelError):  # it is made anew, or somebody else says why not
+                return NativePotential(data)
+        potential = self.resolve(path, trained=False)
+        if (answers := potential.answered_by) is not None:
+            kept.write(digest, self.dtype, answers.engine.data)  # type: ignore[attr-defined]
+        return potential
+
+    @property
+    def _native_alone(self) -> bool:
+        """Whether nothing is asked for that the native engine has not."""
+        whole = self.compiled or self.capture or self.tabulated
+        plain = self.matmul == "float32" and self.max_memory is None
+        return self.device == "cpu" and self.kernels in ("auto", "native") and plain and not whole
 
     def placed(self, potential: Potential, *, inference: bool = False) -> Potential:
         """The potential itself, in the mode that it is in: moved, in this precision, with these tables and kernels.
@@ -98,3 +140,14 @@ class Execution:
         ready = potential.tabulated() if self.tabulated else potential
         # Steps that torch compiles or records are torch's own.
         return use_kernels(ready, self.kernels, inference=inference and not (self.compiled or self.capture))
+
+
+def batch_limit(answering: Answering, gib: float | None) -> MemoryLimit | None:
+    """`mlanet.forecast.memory_limit`, which an engine on the CPU has none of unless one is named."""
+    from mlanet.native import NativePotential
+
+    if gib is None and isinstance(answering, NativePotential):
+        return None
+    from mlanet.forecast import memory_limit
+
+    return memory_limit(answering, gib)  # type: ignore[arg-type]

@@ -12,24 +12,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from mlanet.arrays import AnswerArrays, GraphArrays, Size
 from mlanet.quantities import QUANTITIES
+
+__all__ = [
+    "AtomicGraph",
+    "Labels",
+    "ModelOutput",
+    "Prediction",
+    "Size",
+    "batch_graphs",
+    "batch_labels",
+    "split_graph",
+]
 
 T = TypeVar("T", "AtomicGraph", "Labels")
 
-
-class Size(NamedTuple):
-    """How large a batch is: atoms, directed pairs, and the most neighbours that one of its atoms has."""
-
-    atoms: int
-    edges: int
-    degree: int
-
-    def with_(self, other: Size) -> Size:
-        """Of both in one batch."""
-        return Size(self.atoms + other.atoms, self.edges + other.edges, max(self.degree, other.degree))
+_ARRAYS = [one.name for one in dataclasses.fields(GraphArrays) if one.name not in ("n_structures", "cutoff")]
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,45 @@ class AtomicGraph:
         """(S,) Å³, float64, |a · (b × c)| of the cell as given (zero for a molecule)."""
         a, b, c = self.cell.unbind(1)
         return (a * torch.linalg.cross(b, c)).sum(1).abs()
+
+    @classmethod
+    def of(cls, arrays: GraphArrays) -> AtomicGraph:
+        """The same as tensors, which share their memory."""
+        named = {name: getattr(arrays, name) for name in _ARRAYS}
+        tensors: dict[str, Any] = {name: None if one is None else torch.from_numpy(one) for name, one in named.items()}
+        return cls(**tensors, n_structures=arrays.n_structures, cutoff=arrays.cutoff)
+
+    def arrays(self) -> GraphArrays:
+        """The same in numpy, on the CPU; numbers that are there already are not copied."""
+        named = {name: one.detach().cpu().numpy() for name, one in vars(self).items() if isinstance(one, Tensor)}
+        return GraphArrays(**named, n_structures=self.n_structures, cutoff=self.cutoff)
+
+    def placed(self, positions: NDArray[np.float64], cell: NDArray[np.float64] | None = None) -> AtomicGraph:
+        """The same pairs with the atoms elsewhere, in another cell (3, 3) if one is given; of one structure."""
+        given = torch.tensor(positions, dtype=torch.float64, device=self.positions.device)
+        box = self.cell if cell is None else torch.tensor(cell, dtype=torch.float64, device=self.cell.device)[None]
+        return dataclasses.replace(self, positions=given, cell=box)
+
+    def within(self, cutoff: float) -> AtomicGraph:
+        """The graph without pairs that are at or beyond a cutoff, Å."""
+        near = self.edge_vectors().square().sum(dim=1) < cutoff**2
+        center, neighbor, shift = self.center[near], self.neighbor[near], self.shift[near]
+        return dataclasses.replace(self, center=center, neighbor=neighbor, shift=shift, cutoff=cutoff)
+
+    def nearest(self) -> tuple[float, int]:
+        """Å² and place of the shortest pair; there is one."""
+        squared, place = self.edge_vectors().square().sum(1).min(0)
+        return float(squared), int(place)
+
+    def without_neighbors(self) -> list[int]:
+        """Atoms that have none."""
+        found: list[int] = (torch.bincount(self.center, minlength=self.n_atoms) == 0).nonzero().flatten().tolist()
+        return found
+
+    @staticmethod
+    def joined(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
+        """As `batch_graphs`."""
+        return batch_graphs(graphs)
 
     def size(self) -> Size:
         """What time and memory follow."""
@@ -162,6 +205,15 @@ class Prediction:
         """Every tensor changed by a function."""
         changed: dict[str, Any] = {name: change(value) for name, value in self.tensors().items()}
         return Prediction(**changed)
+
+    def arrays(self) -> AnswerArrays:
+        """The same in numpy, on the CPU."""
+        return AnswerArrays(**{name: one.detach().cpu().numpy() for name, one in self.tensors().items()})
+
+    @classmethod
+    def of(cls, answer: AnswerArrays) -> Prediction:
+        """The same as tensors, which share their memory."""
+        return cls(**{name: torch.from_numpy(one) for name, one in vars(answer).items() if one is not None})
 
     def tensors(self) -> dict[str, Tensor]:
         """All that is said, by name."""

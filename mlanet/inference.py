@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from mlanet.arrays import AnswerArrays, GraphArrays, Size
 from mlanet.errors import NotFiniteError
-from mlanet.graph import AtomicGraph, Prediction, Size, batch_graphs
-from mlanet.potential import Potential, defined, has_stress
 from mlanet.quantities import QUANTITIES
+
+if TYPE_CHECKING:
+    from mlanet.graph import AtomicGraph, Prediction
+
+G = TypeVar("G", "AtomicGraph", GraphArrays)
+G_contra = TypeVar("G_contra", contravariant=True)
+P_co = TypeVar("P_co", covariant=True)
+P = TypeVar("P", "Prediction", AnswerArrays)
+
+
+class Asked(Protocol[G_contra, P_co]):
+    """What answers: `Potential` in tensors, or `mlanet.native.NativePotential` in arrays."""
+
+    def said_of(self, batch: G_contra) -> P_co:
+        """As in evaluation mode, on the CPU and without history."""
+        ...
+
 
 OF_ATOMS = {"atomic_energies", "charges", "features", *(one.name for one in QUANTITIES if one.per_atom)}
 """Fields of a prediction with an entry for each atom; the others have one for each structure."""
@@ -19,12 +36,12 @@ NOTHING = Size(0, 0, 0)
 
 
 def predict(
-    potential: Potential,
-    graphs: Iterable[AtomicGraph],
+    potential: Asked[G, P],
+    graphs: Iterable[G],
     *,
     max_edges: int = 20_000,
     fits: Callable[[Size], bool] | None = None,
-) -> Iterator[Prediction]:
+) -> Iterator[P]:
     """One `Prediction` per structure, in order, on the CPU and without history.
 
     Graphs are taken as they come and joined until the next one would bring the batch above `max_edges`; a single graph
@@ -43,13 +60,11 @@ def predict(
         yield from _answer(potential, batch)
 
 
-def batches(
-    graphs: Iterable[AtomicGraph], *, max_edges: int, fits: Callable[[Size], bool] | None = None
-) -> Iterator[list[AtomicGraph]]:
+def batches(graphs: Iterable[G], *, max_edges: int, fits: Callable[[Size], bool] | None = None) -> Iterator[list[G]]:
     """Graphs joined in order until the next one would be too much; see `predict`."""
     if max_edges < 1:
         raise ValueError(f"max_edges must be positive, got {max_edges}")
-    waiting: list[AtomicGraph] = []
+    waiting: list[G] = []
     load, together = 0, NOTHING
     for graph in graphs:
         size = max(graph.n_edges, graph.n_atoms)
@@ -64,44 +79,51 @@ def batches(
         yield waiting
 
 
-def split(prediction: Prediction, graph: AtomicGraph) -> list[Prediction]:
+def split(prediction: P, graph: AtomicGraph | GraphArrays) -> list[P]:
     """The prediction of a batch as one prediction per structure (views, no copies).
 
     - prediction: of S structures with N atoms together · graph: the batch it was made for
     """
-    counts = graph.atoms_per_structure().tolist()
-    named = prediction.tensors()
-    parts = {name: value.split(counts if name in OF_ATOMS else 1) for name, value in named.items()}
-    return [Prediction(**{name: part[i] for name, part in parts.items()}) for i in range(graph.n_structures)]
+    if graph.n_structures == 1:
+        return [prediction]
+    starts = [0, *itertools.accumulate(graph.atoms_per_structure().tolist())]
+    named = {name: value for name, value in vars(prediction).items() if value is not None}
+
+    def part(k: int) -> dict[str, Any]:
+        places = slice(starts[k], starts[k + 1]), slice(k, k + 1)
+        return {name: value[places[name not in OF_ATOMS]] for name, value in named.items()}
+
+    return [type(prediction)(**part(k)) for k in range(graph.n_structures)]
 
 
-def require_finite(prediction: Prediction, graph: AtomicGraph, where: str) -> None:
+def require_finite(prediction: Prediction | AnswerArrays, graph: AtomicGraph | GraphArrays, where: str) -> None:
     """Raise `NotFiniteError`, naming `where` and the atom, unless all that is said are numbers.
 
     Stress may be NaN where it is not defined, and where a model has none.
     """
-    atomic = {"forces": prediction.forces, "atomic energies": prediction.atomic_energies}
-    if prediction.charges is not None:
-        atomic["charges"] = prediction.charges
+    said, structures = prediction.arrays(), graph.arrays()
+    atomic: dict[str, Any] = {"forces": said.forces, "atomic energies": said.atomic_energies}
+    if said.charges is not None:
+        atomic["charges"] = said.charges
     for name, values in atomic.items():
-        bad = ~torch.isfinite(values.reshape(len(values), -1)).all(dim=1)
-        if bool(bad.any()):
-            atom = int(bad.nonzero()[0])
+        good = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        if not good.all():
+            atom = int(good.argmin())
             found = values[atom].tolist()
             raise NotFiniteError(f"{where}, atom {atom}: the model gives {name} of {found}, which are not finite")
-    if not bool(torch.isfinite(prediction.energy).all()):
-        raise NotFiniteError(f"{where}: the model gives an energy of {prediction.energy.tolist()}, which is not finite")
-    stress = prediction.stress[has_stress(graph).to(prediction.stress.device)]
-    if not (bool(torch.isfinite(stress).all()) or bool(stress.isnan().all())):
+    if not np.isfinite(said.energy).all():
+        raise NotFiniteError(f"{where}: the model gives an energy of {said.energy.tolist()}, which is not finite")
+    stress = said.stress[structures.has_stress()]
+    if not (np.isfinite(stress).all() or np.isnan(stress).all()):
         raise NotFiniteError(f"{where}: the model gives a stress that is not finite: {stress.tolist()}")
     for quantity in (one for one in QUANTITIES if one.optional):
-        if (value := getattr(prediction, quantity.name)) is not None:
-            value = value[defined(quantity, graph).to(value.device)]
-            if not bool(torch.isfinite(value).all()):
+        if (value := getattr(said, quantity.name)) is not None:
+            value = value[structures.defined(quantity)]
+            if not np.isfinite(value).all():
                 raise NotFiniteError(f"{where}: the model gives a {quantity.name} that is not finite: {value.tolist()}")
 
 
-def _answer(potential: Potential, graphs: list[AtomicGraph]) -> list[Prediction]:
+def _answer(potential: Asked[G, P], graphs: Sequence[G]) -> list[P]:
     """One batch; structure by structure where its answer is not finite, so that none touches another."""
     found = _evaluated(potential, graphs)
     if len(graphs) > 1 and not all(_is_finite(one) for one in found):
@@ -109,17 +131,12 @@ def _answer(potential: Potential, graphs: list[AtomicGraph]) -> list[Prediction]
     return found
 
 
-def _is_finite(prediction: Prediction) -> bool:
-    return bool(torch.isfinite(prediction.energy).all() and torch.isfinite(prediction.forces).all())
+def _is_finite(prediction: Prediction | AnswerArrays) -> bool:
+    said = prediction.arrays()
+    return bool(np.isfinite(said.energy).all() and np.isfinite(said.forces).all())
 
 
-def _evaluated(potential: Potential, graphs: list[AtomicGraph]) -> list[Prediction]:
+def _evaluated(potential: Asked[G, P], graphs: Sequence[G]) -> list[P]:
     """Evaluate one batch; one transfer to the CPU per batch, not per structure."""
-    batch = batch_graphs(graphs)
-    training = potential.training
-    potential.eval()
-    try:
-        prediction = potential(batch)
-    finally:
-        potential.train(training)
-    return split(prediction.detach().map(Tensor.cpu), batch)
+    batch: Any = graphs[0].joined(graphs)
+    return split(potential.said_of(batch), batch)

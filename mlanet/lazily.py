@@ -57,6 +57,23 @@ def deferred(name: str) -> types.ModuleType:
     return package
 
 
+def ours_without(name: str, other: str) -> Any:
+    """A package, loaded for ourselves as where another is not installed: it looks for that at its top, and gets on.
+
+    Whoever else imports it gets one of their own that finds the other. Where either is loaded already there is nothing
+    to be spared, and it is the one that everybody has.
+    """
+    if name in sys.modules or other in sys.modules:
+        return importlib.import_module(name)
+    sys.modules[other] = None  # type: ignore[assignment]  # Python's own mark of what cannot be imported
+    try:
+        return importlib.import_module(name)
+    finally:
+        del sys.modules[other]
+        for one in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
+            del sys.modules[one]
+
+
 def spare_scipy() -> None:
     """Let ASE's readers and integrators be imported without half a second of scipy, of which they use nothing.
 
@@ -65,3 +82,20 @@ def spare_scipy() -> None:
     """
     for name in ("ase.dft", "ase.optimize", "scipy.spatial"):
         deferred(name)
+
+
+def spare_scipy_for_crystals() -> None:
+    """Let ASE make crystals of CIFs without a quarter second of scipy, of which it needs distances of a few sites.
+
+    Only ASE's own view of `scipy.spatial` changes, and only where nobody has loaded the real one yet.
+    """
+    xtal: Any = importlib.import_module("ase.spacegroup.xtal")
+    if "scipy.spatial.distance" not in sys.modules and isinstance(getattr(xtal, "spatial", None), types.ModuleType):
+        xtal.spatial = types.SimpleNamespace(distance=types.SimpleNamespace(cdist=_distances))
+
+
+def _distances(one: Any, other: Any) -> Any:
+    """Euclidean, (A, 3) and (B, 3) to (A, B), as `scipy.spatial.distance.cdist`."""
+    import numpy as np
+
+    return np.linalg.norm(np.asarray(one)[:, None] - np.asarray(other)[None], axis=2)

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mlanet.machine import available_bytes
+
 
 class _Watching(TorchDispatchMode):
     """Sees every operation inside its `with` block, in Python: torch wraps others of its kind so that its compiler
@@ -145,11 +147,7 @@ def free_bytes(device: torch.device) -> int:
     """Bytes that a computation may still take: free memory of a GPU, or available memory of the machine."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) * 1024
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return available_bytes()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

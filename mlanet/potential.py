@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from mlanet.ambient import usual_torch
+from mlanet.data.atoms import to_graph
 from mlanet.domain import Domain
-from mlanet.errors import GeometryError, UnsupportedElementError
+from mlanet.errors import GeometryError
 from mlanet.graph import AtomicGraph, ModelOutput, Prediction
 from mlanet.models import MOST_NUMBERS, Model, ModelSettings, build_model
 from mlanet.nn.alone import Alone
@@ -26,6 +27,7 @@ from mlanet.ops.dispatch import kernels_called
 from mlanet.ops.long_range.fourier_sum import require_room
 from mlanet.quantities import ALWAYS, BY_NAME, Quantity
 from mlanet.statistics import Statistics
+from mlanet.supported import ignored_charge, require_species
 
 
 class Potential(nn.Module):
@@ -76,6 +78,9 @@ class Potential(nn.Module):
         """An untrained potential; weights, at most so many, are drawn from torch's global generator."""
         return cls(build_model(config, statistics, most), statistics)
 
+    graph_of = staticmethod(to_graph)
+    """One structure, as this takes it."""
+
     @property
     def cutoff(self) -> float:
         """Å; graphs must hold every pair within it."""
@@ -87,10 +92,21 @@ class Potential(nn.Module):
         return self.model.conservative
 
     @property
+    def beyond_cutoff(self) -> bool:
+        """Whether a long-range term reaches farther than neighbours do."""
+        return self.model.config.beyond_cutoff
+
+    @property
     def quantities(self) -> tuple[Quantity, ...]:
         """What it predicts, in the order of `mlanet.quantities`."""
         given = {*ALWAYS, *self.model.config.outputs}
         return tuple(one for name, one in BY_NAME.items() if name in given or one.of_teachers)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What it predicts beside energy, forces and stress."""
+        found: tuple[str, ...] = self.model.config.outputs
+        return found
 
     @property
     def species(self) -> tuple[int, ...]:
@@ -101,6 +117,11 @@ class Potential(nn.Module):
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights."""
         return next(self.model.parameters()).dtype
+
+    @property
+    def precision(self) -> str:
+        """The same in a word."""
+        return str(self.dtype).removeprefix("torch.")
 
     @property
     def device(self) -> torch.device:
@@ -122,6 +143,19 @@ class Potential(nn.Module):
             if self.answered_by is not None and not self.training and self._unchanged():
                 return self.answered_by(here, self.domain is not None or self.watched)
             return self.answer(here)
+
+    def brought(self, graph: AtomicGraph) -> AtomicGraph:
+        """The graph where the weights are."""
+        return graph.to(self.device)
+
+    def said_of(self, batch: AtomicGraph) -> Prediction:
+        """As in evaluation mode, whatever the mode is, on the CPU and without history."""
+        training = self.training
+        self.eval()
+        try:
+            return self(batch).detach().map(Tensor.cpu)
+        finally:
+            self.train(training)
 
     def answer(self, graph: AtomicGraph) -> Prediction:
         """`forward` of a graph that is known to be supported and is where the weights are, in their precision."""
@@ -202,11 +236,7 @@ class Potential(nn.Module):
         if charge == 0 or seen or self._spoke_of_charge:
             return
         self._spoke_of_charge = True
-        warnings.warn(
-            f"{where} has a total charge of {charge:+g} e, which this model ignores: it answers as for a neutral one "
-            "(a model trained with `charge: total` would not)",
-            stacklevel=3,
-        )
+        warnings.warn(ignored_charge(charge, where), stacklevel=3)
 
     def _energies(self, graph: AtomicGraph, output: ModelOutput) -> tuple[Tensor, Tensor]:
         """Network output -> (S,) and (N,) eV, float64."""
@@ -361,28 +391,3 @@ def unsound(weights: Mapping[str, Tensor]) -> str:
         if not bool(torch.isfinite(one).all()):
             return f"weight '{name}' holds NaN or infinity"
     return ""
-
-
-def lone_atoms(graph: AtomicGraph, statistics: Statistics) -> str | None:
-    """What to know of the energy of atoms without a neighbour; None where there are none, or it is a free atom's."""
-    if (reason := statistics.lone_atoms) is None:
-        return None
-    alone = (torch.bincount(graph.center, minlength=graph.n_atoms) == 0).nonzero().flatten()
-    if not len(alone):
-        return None
-    from ase.data import chemical_symbols
-
-    first = int(alone[0])
-    symbol = chemical_symbols[int(graph.numbers[first])]
-    return f"{len(alone)} atom(s) without a neighbour within {graph.cutoff:g} Å, e.g. atom {first} ({symbol}); {reason}"
-
-
-def require_species(numbers: Tensor, species: tuple[int, ...]) -> None:
-    """Raise `UnsupportedElementError` naming the unknown elements, an atom of each, and what is supported."""
-    unknown = sorted(set(numbers.tolist()) - set(species))
-    if unknown:
-        from ase.data import chemical_symbols
-
-        named = ", ".join(f"{chemical_symbols[z]} (first at atom {int((numbers == z).nonzero()[0])})" for z in unknown)
-        known = " ".join(chemical_symbols[z] for z in species)
-        raise UnsupportedElementError(f"the model was not trained on {named}; it knows: {known}")

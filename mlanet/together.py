@@ -6,26 +6,27 @@ structure's share is 11 ms (docs/high_throughput.md). Structures keep their neig
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
-from torch import Tensor
 
-from mlanet.ambient import usual_torch
-from mlanet.data.atoms import ase_results, require_apart, to_graph
+from mlanet.arrays import AnswerArrays, GraphArrays, Size
+from mlanet.data.structures import ase_results, require_apart
 from mlanet.errors import DataError, MLANetError
-from mlanet.forecast import MemoryLimit
-from mlanet.graph import AtomicGraph, Prediction, Size, batch_graphs
 from mlanet.inference import batches, require_finite, split
 from mlanet.limits import UNKNOWN, Assessment, assessed_results, of_joined
-from mlanet.memory import is_out_of_memory
-from mlanet.potential import Potential, lone_atoms
+from mlanet.supported import lone_atoms
+
+if TYPE_CHECKING:
+    from mlanet.execution import Answering
+    from mlanet.forecast import MemoryLimit
+
+Graph = Any
+"""An `AtomicGraph` of a potential with torch, `GraphArrays` of one without."""
 
 SKIN = 0.5
 """Å; lists hold pairs this much farther apart than the cutoff, and serve until one could have come within it."""
@@ -51,7 +52,7 @@ class Together:
 
     def __init__(
         self,
-        potential: Potential,
+        potential: Answering,
         *,
         max_edges: int = 20_000,
         fits: MemoryLimit | None = None,
@@ -73,7 +74,7 @@ class Together:
         """
         errors: list[MLANetError | None] = [None] * len(structures)
         asked: dict[int, int] = {}
-        graphs: list[AtomicGraph] = []
+        graphs: list[Graph] = []
         for index, atoms in enumerate(structures):
             try:
                 wide = self.prepared(atoms)
@@ -88,7 +89,7 @@ class Together:
                 errors[place] = error
         return errors
 
-    def prepared(self, atoms: Atoms) -> AtomicGraph:
+    def prepared(self, atoms: Atoms) -> Graph:
         """The graph of a structure, skin included, with a list that serves; it gets a calculator if it has none here.
 
         Raises:
@@ -100,7 +101,7 @@ class Together:
         if neighbors is None or not neighbors.serves(atoms):
             atoms.calc.neighbors = None
             bare = atoms.copy()  # whose calculator holds results of a step before
-            wide = to_graph(bare, self.potential.cutoff + self.skin)
+            wide: Graph = self.potential.graph_of(bare, self.potential.cutoff + self.skin)
             self.potential.require_supported(wide)
             if self.fits is not None:
                 self.fits.require(wide, "structure")
@@ -113,7 +114,7 @@ class Together:
         size: Size = atoms.calc.neighbors.size
         return size
 
-    def _answered(self, wide: list[AtomicGraph], structures: list[Atoms]) -> list[MLANetError | None]:
+    def _answered(self, wide: list[Graph], structures: list[Atoms]) -> list[MLANetError | None]:
         """One batch; in halves where memory does not suffice, one by one where that fails otherwise."""
         try:
             self._compute(wide, structures)
@@ -122,6 +123,8 @@ class Together:
                 return [error]
             parts = [slice(k, k + 1) for k in range(len(wide))]
         except (RuntimeError, MemoryError) as error:
+            from mlanet.memory import is_out_of_memory
+
             if len(wide) == 1 or not is_out_of_memory(error):
                 raise
             parts = [slice(0, len(wide) // 2), slice(len(wide) // 2, None)]
@@ -129,31 +132,24 @@ class Together:
             return [None] * len(wide)
         return [error for part in parts for error in self._answered(wide[part], structures[part])]
 
-    @usual_torch()
-    def _compute(self, wide: list[AtomicGraph], structures: list[Atoms]) -> None:
+    def _compute(self, wide: list[Graph], structures: list[Atoms]) -> None:
         """Answers of one batch to its structures; raises if one has none."""
-        potential = self.potential
-        graph = within(batch_graphs(wide).to(potential.device), potential.cutoff)
-        require_apart(graph, "structure")
-        training = potential.training
-        potential.eval()
-        try:
-            joined = potential(graph).map(Tensor.cpu)
-        finally:
-            potential.train(training)
-        graph = graph.to("cpu")
+        potential: Any = self.potential
+        there = potential.brought(wide[0].joined(wide)).within(potential.cutoff)
+        require_apart(there, "structure")
+        joined, graph = potential.said_of(there).arrays(), there.arrays()
         require_finite(joined, graph, "structure")
         self._mention_lone_atoms(graph)
         for atoms, one, judged in zip(structures, split(joined, graph), self._assessed(graph, joined), strict=True):
             atoms.calc.hold(atoms, ase_results(one), judged)
 
-    def _assessed(self, graph: AtomicGraph, joined: Prediction) -> list[Assessment]:
+    def _assessed(self, graph: GraphArrays, joined: AnswerArrays) -> list[Assessment]:
         domain = self.potential.domain
         if domain is None or joined.features is None:
             return [Assessment(UNKNOWN)] * graph.n_structures
         return of_joined(domain, self.potential.statistics, graph, joined.features, joined.forces, joined.stress)
 
-    def _mention_lone_atoms(self, graph: AtomicGraph) -> None:
+    def _mention_lone_atoms(self, graph: GraphArrays) -> None:
         """Once, where the energy of an atom without a neighbour is no free atom's."""
         if not self._mentioned and (remark := lone_atoms(graph, self.potential.statistics)) is not None:
             self._mentioned = True
@@ -171,8 +167,8 @@ class Held(Calculator):
 
     def __init__(self, together: Together) -> None:
         super().__init__()
-        self.together, self.potential = together, together.potential
-        self.implemented_properties = [*self.implemented_properties, *self.potential.model.config.outputs]
+        self.together, self.answering = together, together.potential
+        self.implemented_properties = [*self.implemented_properties, *self.answering.outputs]
         self.assessment = Assessment(UNKNOWN)
         self.neighbors: Neighbors | None = None
 
@@ -223,7 +219,7 @@ class Neighbors:
     σ_min(D) · radius − 2 max|u| ≥ cutoff.
     """
 
-    def __init__(self, wide: AtomicGraph, atoms: Atoms, cutoff: float) -> None:
+    def __init__(self, wide: Graph, atoms: Atoms, cutoff: float) -> None:
         self.wide, self.cutoff, self.size = wide, cutoff, wide.size()
         self.positions, self.cell = atoms.positions.copy(), atoms.cell.array.copy()
         self.numbers, self.pbc = atoms.numbers.copy(), atoms.pbc.copy()
@@ -249,14 +245,6 @@ class Neighbors:
         most = float(np.linalg.norm(moved, axis=1).max())
         return shrunk * self.wide.cutoff - 2 * most >= self.cutoff
 
-    def now(self, atoms: Atoms) -> AtomicGraph:
+    def now(self, atoms: Atoms) -> Graph:
         """The list with the structure as it is."""
-        positions, cell = (torch.tensor(one, dtype=torch.float64) for one in (atoms.positions, atoms.cell.array))
-        return dataclasses.replace(self.wide, positions=positions, cell=cell[None])
-
-
-def within(wide: AtomicGraph, cutoff: float) -> AtomicGraph:
-    """The graph without pairs that are at or beyond a cutoff, Å."""
-    near = wide.edge_vectors().square().sum(dim=1) < cutoff**2
-    center, neighbor, shift = wide.center[near], wide.neighbor[near], wide.shift[near]
-    return dataclasses.replace(wide, center=center, neighbor=neighbor, shift=shift, cutoff=cutoff)
+        return self.wide.placed(atoms.positions, atoms.cell.array)

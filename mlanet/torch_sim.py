@@ -24,7 +24,7 @@ from mlanet.graph import AtomicGraph, Size, batch_graphs
 from mlanet.inference import require_finite
 from mlanet.memory import free_bytes
 from mlanet.potential import Potential
-from mlanet.together import SKIN, Neighbors, within
+from mlanet.together import SKIN, Neighbors
 
 try:
     from torch_sim.models.interface import ModelInterface
@@ -95,7 +95,7 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # torch-sim is optio
         graph = batch_graphs(wide)
         if (charge := fields.get("charge")) is not None:
             graph = dataclasses.replace(graph, charge=charge.detach().to("cpu", torch.float64).reshape(-1))
-        graph = within(graph.to(self.device), self.potential.cutoff)
+        graph = graph.to(self.device).within(self.potential.cutoff)
         named = "the state" if len(systems) > 1 else "system 0"
         require_apart(graph, named)
         prediction = self.potential(graph)

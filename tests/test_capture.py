@@ -113,7 +113,7 @@ def overwriting(step: Step) -> Step:
 
 def replaying(potential: Potential, record: Callable[[Step], Step]) -> MLANetCalculator:
     calculator = MLANetCalculator(potential, skin=0.4)
-    calculator._replay = Replay(calculator.potential, record)
+    calculator.steps.replay = Replay(calculator.potential, record)
     return calculator
 
 
@@ -135,7 +135,7 @@ def test_a_simulation_by_replay_is_the_same(name: str) -> None:
     for one, other in zip(*courses, strict=True):
         for left, right in zip(one, other, strict=True):
             np.testing.assert_allclose(left, right, rtol=1e-11, atol=1e-11)
-    replay = calculators[1]._replay
+    replay = calculators[1].steps.replay
     assert replay is not None and replay.recordings == 1
     assert calculators[1].neighbor_lists_built >= 4
 
@@ -208,7 +208,7 @@ def test_capture_needs_a_gpu_and_survives_pickling() -> None:
     atoms = silicon()
     atoms.calc = replaying(build("light"), overwriting)
     atoms.get_forces()
-    assert pickle.loads(pickle.dumps(atoms.calc))._replay is None
+    assert pickle.loads(pickle.dumps(atoms.calc)).steps.replay is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -303,7 +303,7 @@ def test_names_and_paths_of_models(tmp_path: Path) -> None:
 
 def test_packaged_models_go_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that ships with the package is found by its name everywhere; a near miss is suggested."""
-    monkeypatch.setattr("mlanet.checkpoint._packaged_folder", lambda: tmp_path)
+    monkeypatch.setattr("mlanet.model_files._packaged_folder", lambda: tmp_path)
     save_model(potential(), tmp_path / "water_l1.safetensors")
     assert packaged_models() == ["water_l1"]
     assert mlanet.load("water_l1").species == (1, 8)

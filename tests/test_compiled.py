@@ -264,7 +264,7 @@ def test_dynamics(traced_only: None) -> None:
         courses.append(atoms.positions.copy())
     np.testing.assert_allclose(courses[0], courses[1], atol=1e-9)
     assert np.abs(courses[0] - crystal(1).positions).max() > 1e-3
-    assert atoms.calc._compiled is not None and atoms.calc._compiled.programs == 1
+    assert atoms.calc.steps.compiled is not None and atoms.calc.steps.compiled.programs == 1
     again = pickle.loads(pickle.dumps(atoms.calc))
     assert again.potential.model.kernels == "fused"
     assert again.get_potential_energy(atoms) == pytest.approx(atoms.get_potential_energy(), abs=1e-9)

@@ -90,7 +90,7 @@ def test_a_compiled_calculator_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = MLANetCalculator(potential()).get_forces(atoms)
     atoms.calc = MLANetCalculator(potential(), kernels="plain", matmul="tf32", compiled=True)
     apart = np.abs(atoms.get_forces() - exact).max()
-    assert atoms.calc._compiled is not None and atoms.calc._compiled.programs == 1
+    assert atoms.calc.steps.compiled is not None and atoms.calc.steps.compiled.programs == 1
     assert atoms.calc.matmul_cost is not None
     assert 0.2 < 1e3 * apart / atoms.calc.matmul_cost.forces < 5
 

@@ -20,7 +20,7 @@ from mlanet.graph import AtomicGraph, batch_graphs, split_graph
 from mlanet.models import ModelConfig
 from mlanet.potential import Potential
 from mlanet.statistics import Statistics
-from mlanet.together import Neighbors, Together, within
+from mlanet.together import Neighbors, Together
 
 TINY = {"model": "mlanet", "irreps": "8x0e+8x1o", "layers": 1, "hidden": 8, "radial_hidden": [8], "cutoff": 4.0}
 
@@ -105,7 +105,7 @@ def test_a_list_serves_only_where_it_is_complete(make, seed: int, size: float) -
         atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
     atoms.positions += size * random.normal(size=atoms.positions.shape)
     if neighbors.serves(atoms):
-        assert same_graph(within(neighbors.now(atoms), cutoff), to_graph(atoms, cutoff))
+        assert same_graph(neighbors.now(atoms).within(cutoff), to_graph(atoms, cutoff))
 
 
 def test_lists_serve_for_steps_of_a_relaxation_and_not_for_leaps(potential) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlanet.data.formats import Refused
     from mlanet.data.labels import LabelKeys
     from mlanet.data.read import Frame
+    from mlanet.execution import Answering
     from mlanet.potential import Potential
     from mlanet.properties.files import Item, Measure, Outcome
     from mlanet.workflows.evaluate import Compared
@@ -86,16 +87,20 @@ class Job:
         members: Sequence[str] = (),
     ) -> Job:
         """A job that processes in other folders understand; a model's file is known by what is in it."""
-        from mlanet.checkpoint import model_path, read_model_header
+        from mlanet.model_files import digest_of, model_path
 
         place = model_path(model)
         named = os.path.abspath(place) if os.path.isfile(model) else model
         others = tuple(cls.of(one, execution) for one in members)
-        return cls(named, execution, max_edges, keep_going, read_model_header(place).digest, others)
+        return cls(named, execution, max_edges, keep_going, digest_of(place), others)
 
     def potential(self) -> Potential:
         """Opened once in each process."""
         return _potential(self.model, self.execution, self.digest)
+
+    def answering(self) -> Answering:
+        """The same, without torch where that can be and there is no committee."""
+        return self.potential() if self.members else _answering(self.model, self.execution, self.digest)
 
     def calculator(self) -> MLANetCalculator:
         """Opened once in each process."""
@@ -113,6 +118,13 @@ def _potential(model: str, execution: Execution, digest: str) -> Potential:
     return open_model(model, execution, tell=warnings.warn)
 
 
+@functools.lru_cache(maxsize=16)
+def _answering(model: str, execution: Execution, digest: str) -> Answering:
+    from mlanet.workflows.model import open_answering
+
+    return open_answering(model, execution, tell=warnings.warn)
+
+
 @functools.lru_cache(maxsize=1)
 def _calculator(model: str, execution: Execution, digest: str) -> MLANetCalculator:
     from mlanet.calculator import MLANetCalculator
@@ -128,7 +140,7 @@ def predicted(job: Job, frames: list[Frame]) -> Part[Predicted]:
     def work(refused: Refused | None) -> Iterator[Predicted]:
         bounds: Any = {"max_edges": job.max_edges, "max_memory": job.execution.max_memory}
         words = {**bounds, "members": job.others(), "atomic_stress": job.atomic_stress}
-        return predict_frames(job.potential(), frames, **words, refused=refused)
+        return predict_frames(job.answering(), frames, **words, refused=refused)
 
     return gathered(work, job.keep_going)
 
@@ -166,10 +178,10 @@ def job_means(job: Job, batched: bool) -> Means:
     from mlanet.workflows.relax_files import Means
 
     calculator = job.calculator()
-    together = together_as(calculator.potential, job.execution, job.max_edges) if batched else None
+    together = together_as(calculator.answering, job.execution, job.max_edges) if batched else None
     return Means(
         calculator,
-        calculator.potential.cutoff,
+        calculator.answering.cutoff,
         also=per_length,
         assessment=lambda: calculator.assessment,
         together=together,

@@ -148,10 +148,9 @@ def _run(
     import warnings
 
     from mlanet.calculator import MLANetCalculator
-    from mlanet.checkpoint import model_path
-    from mlanet.data.atoms import to_graph
     from mlanet.errors import MLANetError
     from mlanet.limits import Watch
+    from mlanet.model_files import model_path
     from mlanet.properties.transport_files import run_dynamics
     from mlanet.workflows.answers import require_supported
 
@@ -159,10 +158,11 @@ def _run(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a direct head cannot do is said below
         calculator = MLANetCalculator(model, **execution.of_steps())
-    graph = to_graph(atoms, calculator.potential.cutoff, where=str(structure))
-    require_supported(calculator.potential, graph, str(structure))
+    answering = calculator.answering
+    graph = answering.graph_of(atoms, answering.cutoff, where=str(structure))
+    require_supported(answering, graph, str(structure))
     atoms.calc = calculator
-    conservative, watch = calculator.potential.conservative, Watch()
+    conservative, watch = answering.conservative, Watch()
     if not conservative:
         note(
             "note: this model's forces are a direct head, not the gradient of its energy; a thermostat hides the drift"

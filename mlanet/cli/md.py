@@ -161,19 +161,20 @@ def _run(
     import warnings
 
     from mlanet.calculator import MLANetCalculator
-    from mlanet.checkpoint import model_path
-    from mlanet.data.atoms import to_graph
+    from mlanet.data.structures import to_arrays
     from mlanet.dynamics.approach import Guard
     from mlanet.dynamics.plots import course
     from mlanet.dynamics.run import simulate, throughput
     from mlanet.dynamics.summary import read_log, summarize
     from mlanet.limits import Watch
+    from mlanet.model_files import model_path
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a direct head cannot do is said below
         calculator = MLANetCalculator(model, **execution.of_steps())
-    conservative = calculator.potential.conservative
-    to_graph(atoms, calculator.potential.cutoff, where=where)  # an error names the file
+    answering = calculator.answering
+    conservative = answering.conservative
+    to_arrays(atoms, answering.cutoff, where=where)  # an error names the file
     atoms.calc = calculator
     if not conservative and settings.ensemble != "nve":
         note(
@@ -183,7 +184,7 @@ def _run(
         atoms, settings, folder, potential=str(model_path(model)), resume=resume, conservative=conservative
     )
     started, first, last = time.monotonic(), None, 0
-    guard, watch = Guard(calculator.potential.statistics), Watch()
+    guard, watch = Guard(answering.statistics), Watch()
     with contextlib.closing(moments), _bar(shown) as bar:
         task = bar.add_task("", total=settings.steps)
         for moment in moments:

@@ -32,7 +32,7 @@ from mlanet.execution import Execution
 
 if TYPE_CHECKING:
     from mlanet.data.read import Frame
-    from mlanet.potential import Potential
+    from mlanet.execution import Answering
     from mlanet.workflows.predict import Predicted, Row
 
 COLUMNS = ("structure", "formula", "atoms>", "energy eV>", "eV/atom>", "max|F| eV/Å>", "pressure GPa>")
@@ -82,11 +82,11 @@ def predict(
     Output files appear when they are complete, and never over an input; until then, and after an error, what was
     computed is in OUTPUT.partial.extxyz, and the same command with --resume goes on with it.
     """
-    from mlanet.checkpoint import model_path, read_model_header
     from mlanet.data.formats import structure_files
+    from mlanet.model_files import digest_of, model_path
     from mlanet.workflows.answers import Refusals, frames_of
     from mlanet.workflows.growing import partial_name
-    from mlanet.workflows.model import open_members, open_model
+    from mlanet.workflows.model import open_answering, open_members, open_model
     from mlanet.workflows.output import refuse_overwriting
     from mlanet.workflows.predict import Kept, predict_frames, require_formats, row
     from mlanet.workflows.workers import worked
@@ -103,8 +103,9 @@ def predict(
     files = structure_files(files, refused)
     partial = [partial_name(path) for path in (output, csv) if path is not None]
     refuse_overwriting((output, csv, picture, *partial), [*files, *map(model_path, (model, *(member or ())))])
-    potential = open_model(model, execution, tell=note)
-    members = open_members(potential, model, member or (), execution, tell=note)
+    opened = open_model if member else open_answering  # committees are computed with torch
+    answering: Any = opened(model, execution, tell=note)
+    members = open_members(answering, model, member or (), execution, tell=note)
     shown: list[Row] = []
     drawn: list[Predicted] = []
     count = 0
@@ -113,16 +114,21 @@ def predict(
         if crew.alone:
             bounds: Any = {"max_edges": max_edges, "max_memory": execution.max_memory}
             words = {**bounds, "members": members, "atomic_stress": atomic_stress}
-            return predict_frames(potential, frames, **words, refused=refused)
+            return predict_frames(answering, frames, **words, refused=refused)
         job = Job.of(model, execution, max_edges, keep_going, member or ())
         job = dataclasses.replace(job, atomic_stress=atomic_stress)
         return worked(crew, functools.partial(predicted, job), frames, refused)
 
-    digests = [read_model_header(model_path(one)).digest for one in (model, *(member or ()))]
-    settings = {"command": "predict", "model": digests[0], "members": digests[1:], "dtype": execution.dtype}
+    digests = [digest_of(model_path(one)) for one in (model, *(member or ()))]
+    settings: dict[str, Any] = {
+        "command": "predict",
+        "model": digests[0],
+        "members": digests[1:],
+        "dtype": execution.dtype,
+    }
     settings |= {"output": output is not None, "csv": csv is not None, "json": json, "rows": rows}
     settings["atomic_stress"] = atomic_stress
-    with Kept(output, csv, note, potential.model.config.outputs, settings, resume) as kept:
+    with Kept(output, csv, note, answering.outputs, settings, resume) as kept:
         for one, known in progress(kept.going_on(frames_of(files, refused), work), "predicting"):
             wanted = json or count < rows
             if one is not None:
@@ -135,12 +141,12 @@ def predict(
         _draw(picture, drawn, output if resume else None)
     if json:
         print_json(
-            {"model": model, "conservative": potential.conservative, "predictions": shown, **refused_part(refused)}
+            {"model": model, "conservative": answering.conservative, "predictions": shown, **refused_part(refused)}
         )
     else:
         _print(shown, count)
         _warn(shown)
-        _notes(potential, [path for path in (output, csv, picture) if path is not None and count])
+        _notes(answering, [path for path in (output, csv, picture) if path is not None and count])
     report_refused(refused)
 
 
@@ -164,9 +170,9 @@ def _warn(shown: Sequence[Row]) -> None:
         note(f"and {len(beyond) - MOST_WARNINGS} more beyond the training set; --csv and --json give every reason")
 
 
-def _notes(potential: Potential, written: Sequence[Path]) -> None:
+def _notes(answering: Answering, written: Sequence[Path]) -> None:
     """What else a reader should know."""
-    if not potential.conservative:
+    if not answering.conservative:
         note("note: this model's forces are a direct head, not the gradient of its energy")
     for path in written:
         note(f"wrote {path}")

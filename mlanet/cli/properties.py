@@ -251,12 +251,12 @@ def _run(
     execution: Execution,
 ) -> None:
     """Measure all structures, tell of each, and leave the table."""
-    from mlanet.checkpoint import model_path, read_model_header
+    from mlanet.model_files import digest_of, model_path
     from mlanet.properties.files import Folder, measured
     from mlanet.workflows.answers import Refusals
 
     refused = Refusals() if keep_going else None
-    digest = read_model_header(model_path(model)).digest
+    digest = digest_of(model_path(model))
     settings = {"property": name, "model": digest, "dtype": execution.dtype, **options}
     folder = Folder(output, settings)
     one = functools.partial(property_of, Job.of(model, execution), measure)

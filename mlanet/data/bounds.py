@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
 from mlanet.errors import GeometryError
-from mlanet.memory import free_bytes
+from mlanet.machine import available_bytes
 from mlanet.units import MAX_ATOMIC_NUMBER, MAX_CUTOFF
 
 MIN_DISTANCE = 0.1
@@ -156,7 +155,7 @@ def _bounded_pairs(positions: NDArray[np.float64], box: NDArray[np.float64], ext
     pairs = min(most, expected_pairs(positions, box, extent, cutoff))
     if pairs <= FEW_PAIRS:
         return pairs
-    if pairs > MAX_PAIRS or pairs * BYTES_PER_PAIR > free_bytes(torch.device("cpu")):
+    if pairs > MAX_PAIRS or pairs * BYTES_PER_PAIR > available_bytes():
         raise GeometryError(
             f"about {pairs:.2g} pairs of {n_atoms} atoms within {cutoff:g} Å, {pairs / n_atoms:.2g} neighbours each: "
             f"more than {MAX_PAIRS:.1g}, or than memory holds; use a shorter cutoff or fewer atoms"

@@ -8,12 +8,14 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-import vesin
 from numpy.typing import ArrayLike, NDArray
 
 from mlanet.data.bounds import FEW_PAIRS, plan_search
 from mlanet.data.long_boxes import pairs_by_tree
 from mlanet.errors import GeometryError
+from mlanet.lazily import ours_without
+
+vesin = ours_without("vesin", "torch")  # which it would load for tensors; `neighbors_there` has these
 
 T = TypeVar("T")
 

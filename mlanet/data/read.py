@@ -24,13 +24,14 @@ from ase import Atoms
 from ase.io.extxyz import key_val_str_to_dict, read_xyz
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats, iread, string2index
 
-from mlanet.data.atoms import require_sound
 from mlanet.data.bounded_text import MOST_FRAME, bounded_bytes, bounded_lines, require_atoms, require_promised
 from mlanet.data.comment import require_spelled
 from mlanet.data.formats import Refused, format_of, is_folder, structure_files
 from mlanet.data.labels import require_numbers
+from mlanet.data.structures import require_sound
 from mlanet.data.unreadable import hinted, reason
 from mlanet.errors import DataError, MLANetError, UnsupportedElementError
+from mlanet.lazily import spare_scipy_for_crystals
 
 _OPENERS: dict[str, Any] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 _BROKEN_FILE = (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError)
@@ -287,6 +288,8 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
     if description.single and wanted not in (slice(None), 0, -1):
         raise DataError(f"{path}: a file of format '{kind}' holds one structure; use index ':'")
     options = {"fractional_occupancies": True} if kind == "cif" else {}
+    if kind == "cif":
+        spare_scipy_for_crystals()
     step: slice | int = wanted if not description.single else slice(None)
     frames: Iterator[Atoms]
     if kind in _DATABASES and isinstance(source, str):

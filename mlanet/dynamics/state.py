@@ -9,15 +9,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import torch
 from ase import Atoms
 from safetensors import SafetensorError, safe_open
 
-from mlanet.checkpoint import SIMULATION, load_state, save_state
 from mlanet.config import to_data
 from mlanet.dynamics.integrators import Arrays
 from mlanet.dynamics.settings import DynamicsSettings
 from mlanet.errors import CheckpointError, ConfigError
+from mlanet.model_files import load_arrays, save_arrays
 
 SCHEMA = 1
 MAY_CHANGE = ("steps", "checkpoint_every")
@@ -52,8 +51,7 @@ def write(path: Path, state: State, settings: DynamicsSettings, potential: str) 
     """
     document = {"schema": SCHEMA, "settings": to_data(settings), "potential": potential}
     document |= {"step": state.step, "rng": state.rng, "sizes": state.sizes}
-    arrays = {name: torch.from_numpy(np.array(array, order="C")) for name, array in state.arrays.items()}
-    save_state(path, arrays, document, kind=SIMULATION)
+    save_arrays(path, {name: np.array(array, order="C") for name, array in state.arrays.items()}, document)
 
 
 def read(path: Path, settings: DynamicsSettings, potential: str, atoms: Atoms) -> State:
@@ -77,13 +75,13 @@ def _signed(path: Path) -> tuple[Arrays, dict[str, Any]]:
     if not path.exists():
         raise CheckpointError(f"{path}: no checkpoint to resume from")
     try:
-        tensors, document = load_state(path, kind=SIMULATION)
+        arrays, document = load_arrays(path)
     except CheckpointError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise CheckpointError(f"{path}: not a checkpoint of a simulation: {reason}") from None
     if document.get("schema") != SCHEMA:
         raise CheckpointError(f"{path}: written by a later mlanet (schema {document.get('schema')}); install it")
-    return {name: tensor.numpy() for name, tensor in tensors.items()}, document
+    return arrays, document
 
 
 def _unsigned(path: Path) -> tuple[Arrays, dict[str, Any]] | None:

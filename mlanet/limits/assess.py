@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from mlanet.arrays import AnswerArrays, Floats, GraphArrays, Integers
 from mlanet.domain import Domain
-from mlanet.graph import AtomicGraph, Prediction, batch_graphs, split_graph
 from mlanet.limits.errors import structure_columns
 from mlanet.limits.facts import Around, Reason, around, facts, named, tables
 from mlanet.limits.measure import TINY, distances, force_columns, rigidity, structure_features
-from mlanet.potential import has_stress
 from mlanet.statistics import Statistics
+
+if TYPE_CHECKING:
+    from mlanet.graph import AtomicGraph, Prediction
 
 INSIDE, EDGE, OUTSIDE, UNKNOWN = "inside", "edge", "outside", "unknown"
 WORDS = (INSIDE, EDGE, OUTSIDE)
@@ -57,27 +58,35 @@ class Assessment:
 
 
 class Measured(NamedTuple):
-    """What standard errors are computed from, of a batch on the CPU: tensors with an entry per atom or per structure.
+    """What standard errors are computed from, of a batch: arrays with an entry per atom or per structure.
 
     - away, white: `distances` · energies (N,), energy (S,): rigidities · species (N,) · force (N,) eV/Å, sizes
     """
 
-    away: Tensor
-    white: Tensor
-    energies: Tensor
-    energy: Tensor
-    species: Tensor
-    force: Tensor
+    away: Floats
+    white: Floats
+    energies: Floats
+    energy: Floats
+    species: Integers
+    force: Floats
 
 
-def assess(domain: Domain | None, statistics: Statistics, graph: AtomicGraph, prediction: Prediction) -> Assessment:
+def assess(
+    domain: Domain | None,
+    statistics: Statistics,
+    graph: AtomicGraph | GraphArrays,
+    prediction: Prediction | AnswerArrays,
+) -> Assessment:
     """Judge what a potential said of one structure; see `of_batch`."""
-    (found,) = of_batch(domain, statistics, [graph], [prediction])
+    (found,) = of_batch(domain, statistics, [graph.arrays()], [prediction.arrays()])
     return found
 
 
 def of_batch(
-    domain: Domain | None, statistics: Statistics, graphs: Sequence[AtomicGraph], predictions: Sequence[Prediction]
+    domain: Domain | None,
+    statistics: Statistics,
+    graphs: Sequence[AtomicGraph] | Sequence[GraphArrays],
+    predictions: Sequence[Prediction] | Sequence[AnswerArrays],
 ) -> list[Assessment]:
     """Judge what a potential said of some structures, each by itself but all at once.
 
@@ -86,34 +95,49 @@ def of_batch(
         graphs: of one structure each, with every pair within the cutoff
         predictions: with `features`
     """
-    features = [one.features for one in predictions]
-    if domain is None or not features or any(one is None for one in features):
+    if domain is None or not predictions or any(one.features is None for one in predictions):
         return [Assessment(UNKNOWN) for _ in graphs]
-    graph = graphs[0] if len(graphs) == 1 else batch_graphs([one.to("cpu") for one in graphs])
-    joined = [torch.cat([one.cpu() for one in features if one is not None])]
-    joined += [torch.cat([getattr(one, name).cpu() for one in predictions]) for name in ("forces", "stress")]
-    return of_joined(domain, statistics, graph, *joined)
+    said = [one.arrays() for one in predictions]
+    joined = (np.concatenate([getattr(one, name) for one in said]) for name in ("features", "forces", "stress"))
+    return of_joined(domain, statistics, GraphArrays.joined([one.arrays() for one in graphs]), *joined)
 
 
 def of_joined(
-    domain: Domain, statistics: Statistics, graph: AtomicGraph, features: Tensor, forces: Tensor, stress: Tensor
+    domain: Domain,
+    statistics: Statistics,
+    graph: GraphArrays,
+    features: NDArray[Any],
+    forces: NDArray[Any],
+    stress: NDArray[Any],
 ) -> list[Assessment]:
     """The same of structures that are one batch already, from what was said of them together (`Prediction`)."""
-    with torch.no_grad():
-        where = around(graph, statistics)
-        graph = where.graph
-        found = measured(domain, statistics, where, features.cpu(), forces.cpu())
-        score = found.away / domain.reach[where.species]
-        reasons: list[list[Reason]] = [[] for _ in range(graph.n_structures)]
-        suspicious = {atom for one in (*facts(domain, statistics, where), *_far(where, score)) for atom in one.atoms}
-        if suspicious:
-            # One by one, since reasons belong to structures.
-            alone, parts = split_graph(graph), score.split(graph.atoms_per_structure().tolist())
-            for index in graph.structure[sorted(suspicious)].unique().tolist():
-                it = around(alone[index], statistics)
-                reasons[index] = [*facts(domain, statistics, it), *_far(it, parts[index])]
-        defined = torch.isfinite(stress).flatten(1).all(dim=1).cpu()
-        return _together(reasons, score, graph, _errors(domain, where, found, score, defined))
+    with np.errstate(all="ignore"):  # of answers that are not finite
+        return _judged(domain, statistics, around(graph, statistics), features, forces, stress)
+
+
+def _judged(
+    domain: Domain,
+    statistics: Statistics,
+    where: Around,
+    features: NDArray[Any],
+    forces: NDArray[Any],
+    stress: NDArray[Any],
+) -> list[Assessment]:
+    """`of_joined`, of what was measured around the atoms."""
+    graph = where.graph
+    found = measured(domain, statistics, where, features, forces)
+    score = found.away / domain.reach[where.species]
+    there = [*facts(domain, statistics, where), *_far(where, score)]
+    reasons: list[list[Reason]] = [there] if graph.n_structures == 1 else [[] for _ in range(graph.n_structures)]
+    suspicious = sorted({atom for one in there for atom in one.atoms})
+    if suspicious and graph.n_structures > 1:
+        # One by one, since reasons belong to structures.
+        for index in np.unique(graph.structure[suspicious]).tolist():
+            it = around(graph.alone(index), statistics)
+            mine = score[graph.starts[index] : graph.starts[index + 1]]
+            reasons[index] = [*facts(domain, statistics, it), *_far(it, mine)]
+    defined = np.isfinite(stress).all(axis=(1, 2))
+    return _together(reasons, score, graph, _errors(domain, where, found, score, defined))
 
 
 def worse(one: str, other: str) -> bool:
@@ -126,58 +150,60 @@ def worse(one: str, other: str) -> bool:
     return order.index(one) > order.index(other)
 
 
-def measured(domain: Domain, statistics: Statistics, where: Around, features: Tensor, forces: Tensor) -> Measured:
+def measured(
+    domain: Domain, statistics: Statistics, where: Around, features: NDArray[Any], forces: NDArray[Any]
+) -> Measured:
     """Distances and rigidities, from features (N, C) and forces (N, 3) eV/Å."""
     scale = tables(statistics).scale[where.species]
-    away, white = distances(domain, features, where.species)
-    whole = structure_features(features, scale, where.graph)
+    exact, pushed = features.astype(np.float64), forces.astype(np.float64)
+    away, white = distances(domain, exact, where.species)
+    whole = structure_features(exact, scale, where.graph)
     return Measured(
         away,
         white,
-        rigidity(domain, features, scale),
-        rigidity(domain, whole, torch.ones(len(whole), dtype=torch.float64)),
+        rigidity(domain, exact, scale),
+        rigidity(domain, whole, np.ones(len(whole))),
         where.species,
-        forces.double().square().sum(dim=1).sqrt(),
+        np.sqrt(np.einsum("na,na->n", pushed, pushed)),
     )
 
 
-def stress_measure(per_force: Tensor, graph: AtomicGraph) -> Tensor:
+def stress_measure(per_force: Floats, graph: GraphArrays) -> Floats:
     """√⟨s²⟩ (N/V)^{2/3}, (S,) eV/Å³: what the errors of forces would do to the stress; NaN without a volume."""
-    volume = graph.volume().clamp(min=TINY)
-    dense = torch.where(has_stress(graph), graph.atoms_per_structure() / volume, torch.nan)
+    volume = np.maximum(graph.volumes, TINY)
+    dense = np.where(graph.has_stress(), graph.atoms_per_structure() / volume, np.nan)
     return spread_of_forces(per_force, graph) * dense ** (2 / 3)
 
 
-def force_std(domain: Domain, found: Measured, score: Tensor) -> Tensor:
+def force_std(domain: Domain, found: Measured, score: Floats) -> Floats:
     """(N,) eV/Å, standard error of each component of the force; beyond the border it grows as the root of distance."""
     columns = force_columns(domain, found.species, found.force, found.away, found.white)
-    return torch.exp((columns @ domain.forces).clamp(max=MOST_LOGARITHM)) * _growth(score).sqrt()
+    return np.exp(np.minimum(columns @ domain.forces, MOST_LOGARITHM)) * np.sqrt(_growth(score))
 
 
-def _growth(score: Tensor) -> Tensor:
+def _growth(score: Floats) -> Floats:
     """By which errors grow beyond the border, where none were measured."""
-    return score.clamp(min=1.0, max=MOST_GROWTH)
+    return np.minimum(np.maximum(score, 1.0), MOST_GROWTH)
 
 
-def scaled(coefficients: Tensor, rigid: Tensor, spread: Tensor) -> Tensor:
+def scaled(coefficients: Floats, rigid: Floats, spread: Floats) -> Floats:
     """α q^b p^c, of `mlanet.limits.errors.scale_of`."""
-    return torch.exp((structure_columns(rigid, spread) @ coefficients).clamp(max=MOST_LOGARITHM))
+    return np.exp(np.minimum(structure_columns(rigid, spread) @ coefficients, MOST_LOGARITHM))
 
 
-def spread_of_forces(per_force: Tensor | None, graph: AtomicGraph) -> Tensor:
+def spread_of_forces(per_force: Floats | None, graph: GraphArrays) -> Floats:
     """√⟨s²⟩, (S,) eV/Å, over the atoms of each structure; ones where nothing is known of forces."""
     if per_force is None:
-        return torch.ones(graph.n_structures, dtype=torch.float64)
-    total = torch.zeros(graph.n_structures, dtype=torch.float64).index_add(0, graph.structure, per_force.square())
-    return (total / graph.atoms_per_structure()).sqrt()
+        return np.ones(graph.n_structures)
+    return np.sqrt(graph.summed(per_force * per_force) / graph.atoms_per_structure())
 
 
-def _far(where: Around, score: Tensor) -> list[Reason]:
+def _far(where: Around, score: Floats) -> list[Reason]:
     """Atoms in surroundings that the network finds unlike the training set's."""
-    far = (score > 1).nonzero().flatten()
+    far = np.flatnonzero(score > 1)
     if not len(far):
         return []
-    far = far[score[far].argsort(descending=True)]
+    far = far[np.argsort(-score[far], kind="stable")]
     most = float(score[far[0]])
     text = f"surroundings unlike the training set: {most:.3g} times as far as its farthest atom"
     return [Reason(2 if most > FAR else 1, f"{text} ({named(where.graph, far)})", far.tolist())]
@@ -186,13 +212,13 @@ def _far(where: Around, score: Tensor) -> list[Reason]:
 class _Errors(NamedTuple):
     """Standard errors of a batch, in the shapes of its quantities; None where unknown."""
 
-    energy: Tensor | None
-    energies: Tensor | None
-    forces: Tensor | None
-    stress: Tensor | None
+    energy: Floats | None
+    energies: Floats | None
+    forces: Floats | None
+    stress: Floats | None
 
 
-def _errors(domain: Domain, where: Around, found: Measured, score: Tensor, defined: Tensor) -> _Errors:
+def _errors(domain: Domain, where: Around, found: Measured, score: Floats, defined: NDArray[np.bool_]) -> _Errors:
     """Of whatever was calibrated; stress is NaN where the model has `defined` none."""
     energy = energies = forces = stress = None
     graph = where.graph
@@ -200,23 +226,25 @@ def _errors(domain: Domain, where: Around, found: Measured, score: Tensor, defin
         forces = force_std(domain, found, score)
         if len(domain.stress):
             stress = scaled(domain.stress, found.energy, stress_measure(forces, graph))
-            stress = torch.where(defined, stress, torch.nan)
+            stress = np.where(defined, stress, np.nan)
     if len(domain.energy):
         # Of the atoms together: beyond the border their errors share a sign and do not average out.
         growth = spread_of_forces(_growth(score), graph)
         each = scaled(domain.energy, found.energy, spread_of_forces(forces, graph))
         energy = each * growth * graph.atoms_per_structure()
-        energies = scaled(domain.energy, found.energies, torch.ones_like(score) if forces is None else forces)
+        energies = scaled(domain.energy, found.energies, np.ones_like(score) if forces is None else forces)
         energies = energies * _growth(score)
     return _Errors(energy, energies, forces, stress)
 
 
-def _together(reasons: list[list[Reason]], score: Tensor, graph: AtomicGraph, errors: _Errors) -> list[Assessment]:
+def _together(reasons: list[list[Reason]], score: Floats, graph: GraphArrays, errors: _Errors) -> list[Assessment]:
     """One for each structure."""
-    counts = graph.atoms_per_structure().tolist()
+    ends = graph.starts.tolist()
 
-    def split(values: Tensor | None) -> list[NDArray[np.float64] | None]:
-        return [None] * len(counts) if values is None else [one.numpy() for one in values.split(counts)]
+    def split(values: Floats | None) -> list[Floats | None]:
+        if values is None:
+            return [None] * graph.n_structures
+        return [values[first:last] for first, last in itertools.pairwise(ends)]
 
     scores, atomic, forces = split(score), split(errors.energies), split(errors.forces)
     found = []
@@ -230,7 +258,7 @@ def _together(reasons: list[list[Reason]], score: Tensor, graph: AtomicGraph, er
                 None if errors.energy is None else float(errors.energy[index]),
                 atomic[index],
                 forces[index],
-                None if errors.stress is None or bool(errors.stress[index].isnan()) else float(errors.stress[index]),
+                None if errors.stress is None or np.isnan(errors.stress[index]) else float(errors.stress[index]),
                 scores[index],
             )
         )

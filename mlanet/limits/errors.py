@@ -8,9 +8,9 @@ as predicted in the mean along every column of g.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from mlanet.arrays import Floats
 from mlanet.limits.measure import TINY
 
 RIDGE = 2.0
@@ -23,52 +23,54 @@ SMALLEST = 1e-6
 """Errors are no smaller than this fraction of their root mean square."""
 
 
-def fitted(columns: Tensor, squared: Tensor, counts: Tensor, prior: Tensor, ridge: Tensor) -> Tensor:
+def fitted(columns: Floats, squared: Floats, counts: Floats, prior: Floats, ridge: Floats) -> Floats:
     """θ (K,), by Newton's method with halved steps.
 
     - columns (M, K) · squared (M,) mean squares of errors · counts (M,) components in each · prior θ₀ (K,)
     - ridge (K,): λ of each coefficient
     """
     mean = float((squared * counts).sum() / counts.sum())
-    squared = squared.clamp(min=SMALLEST**2 * mean + 1e-300)
-    theta = prior.clone()
+    squared = np.maximum(squared, SMALLEST**2 * mean + 1e-300)
+    theta = prior.copy()
 
-    def loss(at: Tensor) -> Tensor:
+    def loss(at: Floats) -> float:
         log = columns @ at
-        return (counts * (log + 0.5 * squared * torch.exp(-2 * log))).sum() + (ridge * (at - prior).square()).sum()
+        with np.errstate(over="ignore"):  # of a step too far, which is halved
+            likelihood = counts * (log + 0.5 * squared * np.exp(-2 * log))
+        return float(likelihood.sum() + (ridge * np.square(at - prior)).sum())
 
     now = loss(theta)
     for _ in range(STEPS):
-        ratio = squared * torch.exp(-2 * (columns @ theta))
+        ratio = squared * np.exp(-2 * (columns @ theta))
         slope = columns.T @ (counts * (1 - ratio)) + 2 * ridge * (theta - prior)
         # The expected curvature keeps a step finite where errors are far larger than predicted.
-        curve = columns.T @ (columns * (counts * (1 + ratio.clamp(max=10.0)))[:, None]) + 2 * torch.diag(ridge)
-        step = torch.linalg.solve(curve, slope)
+        curve = columns.T @ (columns * (counts * (1 + np.minimum(ratio, 10.0)))[:, None]) + 2 * np.diag(ridge)
+        step = np.linalg.solve(curve, slope)
         size = 1.0
-        while size > 1e-6 and not bool(loss(theta - size * step) < now):
+        while size > 1e-6 and not loss(theta - size * step) < now:
             size *= 0.5
         if size <= 1e-6:
             break
         theta = theta - size * step
         before, now = now, loss(theta)
-        if float(before - now) < 1e-9 * (1 + abs(float(now))):
+        if before - now < 1e-9 * (1 + abs(now)):
             break
     return theta
 
 
-def scale_of(squared: Tensor, rigid: Tensor, spread: Tensor, prior: tuple[float, float]) -> Tensor:
+def scale_of(squared: Floats, rigid: Floats, spread: Floats, prior: tuple[float, float]) -> Floats:
     """(3,): ln α, b and c of s = α q^b p^c, of structures; b and c near `prior`, as far as few data say nothing else.
 
     - squared (M,): squares of errors · rigid (M,): q · spread (M,): p, of `spread_of_forces` or `stress_measure`
     """
     columns = structure_columns(rigid, spread)
-    guess = columns[:, 1:] @ torch.tensor(prior, dtype=torch.float64)
-    start = 0.5 * float(torch.log((squared * torch.exp(-2 * guess)).mean() + 1e-300))
-    begin = torch.tensor([start, *prior], dtype=torch.float64)
-    ridge = torch.tensor([1e-6, RIGID_RIDGE, RIDGE], dtype=torch.float64)
-    return fitted(columns, squared, torch.ones_like(squared), begin, ridge)
+    guess = columns[:, 1:] @ np.array(prior)
+    start = 0.5 * float(np.log((squared * np.exp(-2 * guess)).mean() + 1e-300))
+    begin = np.array([start, *prior])
+    ridge = np.array([1e-6, RIGID_RIDGE, RIDGE])
+    return fitted(columns, squared, np.ones_like(squared), begin, ridge)
 
 
-def structure_columns(rigid: Tensor, spread: Tensor) -> Tensor:
+def structure_columns(rigid: Floats, spread: Floats) -> Floats:
     """(M, 3) what the logarithm of a structure's standard error is linear in."""
-    return torch.stack([torch.ones_like(rigid), torch.log(rigid + TINY), torch.log(spread + TINY)], dim=1)
+    return np.stack([np.ones_like(rigid), np.log(rigid + TINY), np.log(spread + TINY)], axis=1)

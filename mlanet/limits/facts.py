@@ -6,13 +6,13 @@ import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import torch
+import numpy as np
 from ase.data import chemical_symbols
-from torch import Tensor
+from numpy.typing import NDArray
 
+from mlanet.arrays import Floats, GraphArrays, Integers
 from mlanet.crowding import HALF_POWER, crowding
 from mlanet.domain import Domain
-from mlanet.graph import AtomicGraph
 from mlanet.limits.measure import coordination
 from mlanet.statistics import Statistics
 
@@ -37,29 +37,27 @@ class Reason(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The statistics as tensors.
+    """The statistics as arrays.
 
     - row (256,): of each atomic number, −1 if unknown · scale (Z,) · closest, wall (Z²,) Å; empty where unknown
     """
 
-    row: Tensor
-    scale: Tensor
-    closest: Tensor
-    wall: Tensor
+    row: Integers
+    scale: Floats
+    closest: Floats
+    wall: Floats
 
 
 class Around(NamedTuple):
     """What all facts are drawn from.
 
-    - graph: on the CPU · species (N,) rows of the statistics · kind (E,) entry of a pair in `Tables.closest`
-    - vectors (E, 3) Å · distance (E,) Å
+    - graph · species (N,) rows of the statistics · kind (E,) entry of a pair in `Tables.closest` · distance (E,) Å
     """
 
-    graph: AtomicGraph
-    species: Tensor
-    kind: Tensor
-    vectors: Tensor
-    distance: Tensor
+    graph: GraphArrays
+    species: Integers
+    kind: Integers
+    distance: Floats
 
 
 def facts(domain: Domain, statistics: Statistics, around: Around) -> Iterator[Reason]:
@@ -71,7 +69,7 @@ def facts(domain: Domain, statistics: Statistics, around: Around) -> Iterator[Re
     yield from _coordinated(domain, around)
 
 
-def named(graph: AtomicGraph, atoms: Tensor) -> str:
+def named(graph: GraphArrays, atoms: Integers) -> str:
     """`atoms 3 (Si), 5 (Si) and 12 more`."""
     first = [f"{int(one)} ({chemical_symbols[int(graph.numbers[one])]})" for one in atoms[:NAMED]]
     more = f" and {len(atoms) - NAMED} more" if len(atoms) > NAMED else ""
@@ -82,38 +80,38 @@ def _pairs(statistics: Statistics, around: Around) -> Iterator[Reason]:
     """Two elements never seen as neighbours; pairs nearer than the closest one seen."""
     graph, kind, n = around.graph, around.kind, len(statistics.species)
     closest = tables(statistics).closest[kind]
-    ratio = around.distance / closest  # infinite where there was none
-    if not bool((ratio < CLOSE[0]).any()) and bool((closest > 0).all()):
+    if not len(kind):
+        return
+    with np.errstate(divide="ignore"):
+        ratio = around.distance / closest  # infinite where there was none
+    if ratio.min() >= CLOSE[0] and closest.min() > 0:
         return
     unseen = closest == 0
-    for one in kind[unseen].unique().tolist():
+    for one in np.unique(kind[unseen]).tolist():
         a, b = divmod(one, n)
         if a <= b:
-            atoms = graph.center[unseen & ((kind == one) | (kind == b * n + a))].unique()
+            atoms = np.unique(graph.center[unseen & ((kind == one) | (kind == b * n + a))])
             pair = "-".join(chemical_symbols[statistics.species[each]] for each in (a, b))
             text = f"{pair}: the training set has no such neighbours within {graph.cutoff:g} Å ({named(graph, atoms)})"
             yield Reason(2, text, atoms.tolist())
     near = ratio < CLOSE[0]
-    if bool(near.any()):
-        worst = int(ratio.argmin())
-        atoms = torch.cat([graph.center[worst : worst + 1], graph.center[near].unique()])
+    if near.any():
+        worst, atoms = int(ratio.argmin()), np.unique(graph.center[near])
         pair = "-".join(chemical_symbols[int(graph.numbers[one[worst]])] for one in (graph.center, graph.neighbor))
         grade = 2 if float(ratio[worst]) < CLOSE[1] else 1
         known = float(closest[worst])
         text = f"{pair} {float(around.distance[worst]):.2f} Å apart; the closest in training was {known:.2f} Å"
-        yield Reason(grade, f"{text} ({named(graph, graph.center[near].unique())})", atoms.unique().tolist())
+        yield Reason(grade, f"{text} ({named(graph, atoms)})", atoms.tolist())
 
 
 def _crowded(statistics: Statistics, around: Around) -> Iterator[Reason]:
     """Atoms that all their neighbours together press more than any atom in training."""
     graph, wall = around.graph, tables(statistics).wall[around.kind]
-    rho = crowding(around.vectors, wall, graph.center, graph.n_atoms, graph.cutoff)
+    rho = crowding(graph.vectors, wall, graph.center, graph.n_atoms, graph.cutoff)
     most = max(statistics.crowding)
-    if most <= 0:
+    if most <= 0 or rho.max() <= most * CROWDED[0] ** (-2 * HALF_POWER):
         return
-    if not bool((rho > most * CROWDED[0] ** (-2 * HALF_POWER)).any()):
-        return
-    stretch = (rho / most).clamp(min=1e-12) ** (-1 / (2 * HALF_POWER))
+    stretch = np.maximum(rho / most, 1e-12) ** (-1 / (2 * HALF_POWER))
     yield from _beyond(graph, stretch < CROWDED[0], stretch < CROWDED[1], "more crowded than any in training")
 
 
@@ -121,8 +119,8 @@ def _coordinated(domain: Domain, around: Around) -> Iterator[Reason]:
     """Atoms with fewer or more neighbours than any of their element in training."""
     graph = around.graph
     found = coordination(graph, around.distance)
-    least, most = domain.coordination[around.species].unbind(1)
-    if not bool(((found < BARE[0] * least - 1e-9) | (found > FULL[0] * most + 1e-9)).any()):
+    least, most = domain.coordination[around.species].T
+    if not ((found < BARE[0] * least - 1e-9) | (found > FULL[0] * most + 1e-9)).any():
         return
     known = most > 0
     for low, factors, word in ((True, BARE, "fewer"), (False, FULL, "more")):
@@ -130,10 +128,10 @@ def _coordinated(domain: Domain, around: Around) -> Iterator[Reason]:
         edge, outside = (
             known & ((found < one * limit - 1e-9) if low else (found > one * limit + 1e-9)) for one in factors
         )
-        if not bool(edge.any()):
+        if not edge.any():
             continue
-        far = (found - limit).abs() / limit.clamp(min=1e-9)
-        worst = int(torch.where(edge, far, -1.0).argmax())
+        far = np.abs(found - limit) / np.maximum(limit, 1e-9)
+        worst = int(np.where(edge, far, -1.0).argmax())
         symbol = chemical_symbols[int(graph.numbers[worst])]
         text = (
             f"{word} neighbours than any {symbol} in training: {float(found[worst]):.2f}, "
@@ -142,26 +140,24 @@ def _coordinated(domain: Domain, around: Around) -> Iterator[Reason]:
         yield from _beyond(graph, edge, outside, text)
 
 
-def _beyond(graph: AtomicGraph, edge: Tensor, outside: Tensor, text: str) -> Iterator[Reason]:
+def _beyond(graph: GraphArrays, edge: NDArray[np.bool_], outside: NDArray[np.bool_], text: str) -> Iterator[Reason]:
     """One reason for all atoms of a mask, as grave as the gravest."""
-    if bool(edge.any()):
-        atoms = edge.nonzero().flatten()
-        yield Reason(2 if bool(outside.any()) else 1, f"{text} ({named(graph, atoms)})", atoms.tolist())
+    if edge.any():
+        atoms = np.flatnonzero(edge)
+        yield Reason(2 if outside.any() else 1, f"{text} ({named(graph, atoms)})", atoms.tolist())
 
 
-def around(graph: AtomicGraph, statistics: Statistics) -> Around:
-    """Distances and species of some structures, on the CPU in float64."""
-    graph = graph.to("cpu", torch.float64)
+def around(graph: GraphArrays, statistics: Statistics) -> Around:
+    """Distances and species of some structures."""
     species = tables(statistics).row[graph.numbers]
-    vectors = graph.edge_vectors()
     kind = species[graph.center] * len(statistics.species) + species[graph.neighbor]
-    return Around(graph, species, kind, vectors, vectors.square().sum(dim=1).sqrt())
+    return Around(graph, species, kind, np.sqrt(np.einsum("ea,ea->e", graph.vectors, graph.vectors)))
 
 
 @functools.lru_cache(maxsize=16)
 def tables(statistics: Statistics) -> Tables:
     """Made once for each model."""
-    index = torch.full((256,), -1, dtype=torch.int64)
-    index[list(statistics.species)] = torch.arange(len(statistics.species))
-    closest, wall = (torch.tensor(one, dtype=torch.float64).flatten() for one in (statistics.closest, statistics.wall))
-    return Tables(index, torch.tensor(statistics.scale, dtype=torch.float64), closest, wall)
+    index = np.full(256, -1)
+    index[list(statistics.species)] = np.arange(len(statistics.species))
+    closest, wall = (np.array(one, dtype=np.float64).ravel() for one in (statistics.closest, statistics.wall))
+    return Tables(index, np.array(statistics.scale, dtype=np.float64), closest, wall)

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from mlanet.arrays import AnswerArrays, Floats, GraphArrays, Integers
 from mlanet.data.samples import Sample
 from mlanet.domain import Domain
-from mlanet.graph import AtomicGraph, Prediction, batch_graphs, batch_labels
+from mlanet.graph import batch_labels
 from mlanet.inference import predict
 from mlanet.limits.assess import force_std, measured, spread_of_forces, stress_measure
 from mlanet.limits.errors import fitted, scale_of
-from mlanet.limits.facts import around
+from mlanet.limits.facts import around, tables
 from mlanet.limits.measure import coordination, distances, force_columns, structure_features
 from mlanet.potential import Potential
 
@@ -44,7 +43,8 @@ class Seen(NamedTuple):
     """A sample with what the potential says of it."""
 
     sample: Sample
-    prediction: Prediction
+    graph: GraphArrays
+    prediction: AnswerArrays
 
 
 def fit_domain(
@@ -84,26 +84,27 @@ def _watched(potential: Potential, samples: Sequence[Sample], max_edges: int) ->
     before, potential.watched = potential.watched, True
     try:
         found = predict(potential, [sample.graph for sample in samples], max_edges=max_edges)
-        return [Seen(*one) for one in zip(samples, found, strict=True)]
+        return [Seen(one, one.graph.arrays(), said.arrays()) for one, said in zip(samples, found, strict=True)]
     finally:
         potential.watched = before
 
 
-def _rows(potential: Potential, seen: Sequence[Seen]) -> tuple[Tensor, Tensor]:
+def _rows(potential: Potential, seen: Sequence[Seen]) -> tuple[Floats, Integers]:
     """Features (N, C) and species (N,) of all atoms."""
-    index = potential.species_index.cpu()
+    index = tables(potential.statistics).row
     features = [one.prediction.features for one in seen]
-    together = torch.cat([one.double() for one in features if one is not None])
-    return together, torch.cat([index[one.sample.graph.numbers] for one in seen])
+    together = np.concatenate([one.astype(np.float64) for one in features if one is not None])
+    return together, np.concatenate([index[one.graph.numbers] for one in seen])
 
 
 def _spread(potential: Potential, seen: Sequence[Seen]) -> Domain:
     """Means, covariances and the rigidity of the weights; the rest is for later."""
     features, species = _rows(potential, seen)
     n_species, width = len(potential.species), features.shape[1]
-    counts = torch.bincount(species, minlength=n_species).double()
-    mean = torch.zeros(n_species, width, dtype=torch.float64).index_add(0, species, features)
-    mean = torch.where(counts[:, None] > 0, mean / counts.clamp(min=1)[:, None], features.mean(dim=0))
+    counts = np.bincount(species, minlength=n_species)
+    mean = np.zeros((n_species, width))
+    np.add.at(mean, species, features)
+    mean = np.where(counts[:, None] > 0, mean / np.maximum(counts, 1)[:, None], features.mean(axis=0))
     centred = features - mean[species]
     pooled = centred.T @ centred / max(len(features) - 1, 1)
     spreads = [pooled]
@@ -111,99 +112,107 @@ def _spread(potential: Potential, seen: Sequence[Seen]) -> Domain:
         # A rare element borrows from all: its own covariance weighs as many atoms as it has, the common one C.
         own = [centred[species == row] for row in range(n_species)]
         spreads = [(one.T @ one + width * pooled) / (len(one) + width) for one in own]
-    scale = torch.tensor(potential.statistics.scale, dtype=torch.float64)
-    f = torch.cat([_mean_features(one, scale, potential) for one in seen])
+    f = np.concatenate([_mean_features(one, potential) for one in seen])
     moment = f.T @ f / len(f)
     ridge = RIGIDITY_RIDGE * float(moment.trace()) / width + 1e-300
-    none = torch.zeros(0, dtype=torch.float64)
+    none = np.zeros(0)
     return Domain(
-        mean=mean.float().double(),
-        whiten=torch.stack([_whitening(one) for one in spreads]).float().double(),
-        reach=torch.ones(n_species, dtype=torch.float64),
-        coordination=torch.zeros(n_species, 2, dtype=torch.float64),
-        rigidity=torch.linalg.inv(moment + ridge * torch.eye(width, dtype=torch.float64)),
+        mean=_as_kept(mean),
+        whiten=_as_kept(np.stack([_whitening(one) for one in spreads])),
+        reach=np.ones(n_species),
+        coordination=np.zeros((n_species, 2)),
+        rigidity=np.linalg.inv(moment + ridge * np.eye(width)),
         energy=none,
         forces=none,
         stress=none,
     )
 
 
-def _whitening(covariance: Tensor) -> Tensor:
+def _as_kept(values: Floats) -> Floats:
+    """In the digits that a model file keeps of them."""
+    return values.astype(np.float32).astype(np.float64)
+
+
+def _whitening(covariance: Floats) -> Floats:
     """V (Λ + ε)^−½ of a covariance V Λ Vᵀ."""
-    values, vectors = torch.linalg.eigh(covariance)
-    return vectors / (values.clamp(min=0) + SPREAD_RIDGE * values.clamp(min=0).mean() + 1e-24).sqrt()
+    values, vectors = np.linalg.eigh(covariance)
+    values = np.maximum(values, 0.0)
+    whitening: Floats = vectors / np.sqrt(values + SPREAD_RIDGE * values.mean() + 1e-24)
+    return whitening
 
 
-def _mean_features(one: Seen, scale: Tensor, potential: Potential) -> Tensor:
+def _mean_features(one: Seen, potential: Potential) -> Floats:
     """(1, C) of `structure_features`."""
     assert one.prediction.features is not None
-    graph = one.sample.graph
-    return structure_features(one.prediction.features, scale[potential.species_index.cpu()[graph.numbers]], graph)
+    known = tables(potential.statistics)
+    return structure_features(one.prediction.features, known.scale[known.row[one.graph.numbers]], one.graph)
 
 
 def _reaching(domain: Domain, potential: Potential, seen: Sequence[Seen], kept: Sequence[Seen]) -> Domain:
     """How far the farthest atoms are, of the training set and of what was held back, which is of the same kind."""
     n_species = len(potential.species)
-    reach = torch.zeros(n_species, dtype=torch.float64)
-    least = torch.full((n_species,), torch.inf, dtype=torch.float64)
-    most = torch.zeros(n_species, dtype=torch.float64)
+    reach, most, least = np.zeros(n_species), np.zeros(n_species), np.full(n_species, np.inf)
     for one in (*seen, *kept):
         assert one.prediction.features is not None
-        where = around(one.sample.graph, potential.statistics)
+        where = around(one.graph, potential.statistics)
         away, _ = distances(domain, one.prediction.features, where.species)
         count = coordination(where.graph, where.distance)
-        reach = reach.scatter_reduce(0, where.species, away, "amax")
-        least = least.scatter_reduce(0, where.species, count, "amin")
-        most = most.scatter_reduce(0, where.species, count, "amax")
-    least = torch.where(torch.isfinite(least), least, 0.0)
-    reach = torch.where(reach > 0, reach, 1.0)
-    return dataclasses.replace(domain, reach=MARGIN * reach, coordination=torch.stack([least, most], dim=1))
+        np.maximum.at(reach, where.species, away)
+        np.minimum.at(least, where.species, count)
+        np.maximum.at(most, where.species, count)
+    least = np.where(np.isfinite(least), least, 0.0)
+    reach = np.where(reach > 0, reach, 1.0)
+    return dataclasses.replace(domain, reach=MARGIN * reach, coordination=np.stack([least, most], axis=1))
 
 
 def _with_errors(domain: Domain, potential: Potential, kept: Sequence[Seen]) -> Domain:
     """Coefficients of the standard errors, of whatever is labelled."""
-    graph = batch_graphs([_without_pairs(one.sample.graph) for one in kept])
-    labels = batch_labels([one.sample.labels for one in kept])
+    graph = GraphArrays.joined([_without_pairs(one.graph) for one in kept])
+    joined = batch_labels([one.sample.labels for one in kept])
+    labels = {name: getattr(joined, name).double().numpy() for name in ("energy", "forces", "stress")}
     features, _ = _rows(potential, kept)
-    forces = torch.cat([one.prediction.forces for one in kept]).double()
+    forces = _joined(kept, "forces")
     where = around(graph, potential.statistics)
     found = measured(domain, potential.statistics, where, features, forces)
-    energy = torch.cat([one.prediction.energy for one in kept])
-    wrong_energy = ((energy - labels.energy) / graph.atoms_per_structure()).square()
-    wrong = (forces - labels.forces).square().mean(dim=1)
-    known = torch.isfinite(wrong)
+    wrong_energy = np.square((_joined(kept, "energy") - labels["energy"]) / graph.atoms_per_structure())
+    wrong = np.square(forces - labels["forces"]).mean(axis=1)
+    known = np.isfinite(wrong)
     per_force = None
     if int(known.sum()) >= FEWEST:
         columns = force_columns(domain, found.species, found.force, found.away, found.white)
         coefficients = _force_coefficients(columns[known], wrong[known], len(potential.species))
         domain = dataclasses.replace(domain, forces=coefficients)
-        per_force = force_std(domain, found, torch.ones_like(found.away))
-        stress = torch.cat([one.prediction.stress for one in kept]).double()
-        wrong = (stress - labels.stress).square().mean(dim=(1, 2))
+        per_force = force_std(domain, found, np.ones_like(found.away))
+        wrong = np.square(_joined(kept, "stress") - labels["stress"]).mean(axis=(1, 2))
         measure = stress_measure(per_force, graph)
         domain = dataclasses.replace(domain, stress=_calibrated(wrong, found.energy, measure, OF_STRESS))
     spread = spread_of_forces(per_force, graph)
     return dataclasses.replace(domain, energy=_calibrated(wrong_energy, found.energy, spread, OF_ENERGY))
 
 
-def _without_pairs(graph: AtomicGraph) -> AtomicGraph:
+def _joined(kept: Sequence[Seen], name: str) -> Floats:
+    """What was said of all of them, one after another."""
+    return np.concatenate([getattr(one.prediction, name) for one in kept]).astype(np.float64)
+
+
+def _without_pairs(graph: GraphArrays) -> GraphArrays:
     """The atoms alone: all that errors are fitted to, in a fraction of the memory."""
     return dataclasses.replace(graph, center=graph.center[:0], neighbor=graph.neighbor[:0], shift=graph.shift[:0])
 
 
-def _calibrated(wrong: Tensor, rigid: Tensor, spread: Tensor, prior: tuple[float, float]) -> Tensor:
+def _calibrated(wrong: Floats, rigid: Floats, spread: Floats, prior: tuple[float, float]) -> Floats:
     """(3,) of `scale_of` where enough is labelled, else empty."""
-    known = torch.isfinite(wrong) & torch.isfinite(spread)
+    known = np.isfinite(wrong) & np.isfinite(spread)
     if int(known.sum()) < FEWEST:
-        return torch.zeros(0, dtype=torch.float64)
+        return np.zeros(0)
     return scale_of(wrong[known], rigid[known], spread[known], prior)
 
 
-def _force_coefficients(columns: Tensor, squared: Tensor, n_species: int) -> Tensor:
+def _force_coefficients(columns: Floats, squared: Floats, n_species: int) -> Floats:
     """θ of the forces: three components of each atom; at first all alike, growing with the square root of distance."""
-    prior = torch.zeros(columns.shape[1], dtype=torch.float64)
+    prior = np.zeros(columns.shape[1])
     prior[n_species + 1] = 0.5
-    prior[:n_species] = 0.5 * torch.log(squared.mean() + 1e-300)
-    ridge = torch.ones_like(prior)
+    prior[:n_species] = 0.5 * np.log(squared.mean() + 1e-300)
+    ridge = np.ones_like(prior)
     ridge[n_species + 2 :] = DIRECTION_RIDGE
-    return fitted(columns, squared, torch.full_like(squared, 3.0), prior, ridge)
+    return fitted(columns, squared, np.full_like(squared, 3.0), prior, ridge)

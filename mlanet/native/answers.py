@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 
-import numpy as np
 import torch
-from torch import Tensor
 
+from mlanet.arrays import Floats
 from mlanet.graph import AtomicGraph, Prediction
-from mlanet.native.engine import Answer, Engine
+from mlanet.native.engine import Engine
 from mlanet.native.export import native_bytes
-from mlanet.ops.segment import segment_sum
-from mlanet.potential import Potential, stress_from_virial
+from mlanet.native.potential import answered, virials_of
+from mlanet.potential import Potential
 
 
 class NativeAnswers:
@@ -39,30 +37,10 @@ class NativeAnswers:
 
         features: whether what the last linear layer sees of each atom is among them
         """
-        found = self._found(graph)
-        atomic = torch.from_numpy(found.atomic_energies)
-        virial = self._by_structure(torch.from_numpy(found.atomic_virials), graph)
-        stress = stress_from_virial(0.5 * (virial + virial.transpose(1, 2)), graph)
-        return Prediction(
-            energy=self._by_structure(atomic, graph),
-            forces=torch.from_numpy(found.forces).to(graph.dtype),
-            stress=stress.to(graph.dtype),
-            atomic_energies=atomic,
-            features=torch.from_numpy(found.features).to(graph.dtype) if features else None,
-        )
-
-    def atomic_virials(self, graph: AtomicGraph) -> Tensor:
-        """(N, 3, 3) eV, Σ_j r_ij ⊗ ∂E/∂r_ij of the pairs of each atom."""
-        return torch.from_numpy(self._found(graph).atomic_virials)
-
-    def _found(self, graph: AtomicGraph) -> Answer:
-        n = graph.n_atoms
-        start = np.searchsorted(graph.center.numpy(), np.arange(n + 1))
-        species = self.species_index[graph.numbers.numpy()]
-        vectors = dataclasses.replace(graph, dtype=torch.float64).edge_vectors().detach().numpy()
         self.engine.threads = torch.get_num_threads()
-        return self.engine.compute(species, start, graph.neighbor.numpy(), vectors)
+        return Prediction.of(answered(self.engine, self.species_index, graph.arrays(), features))
 
-    @staticmethod
-    def _by_structure(values: Tensor, graph: AtomicGraph) -> Tensor:
-        return segment_sum(values, graph.structure, graph.n_structures)
+    def atomic_virials(self, graph: AtomicGraph) -> Floats:
+        """(N, 3, 3) eV, Σ_j r_ij ⊗ ∂E/∂r_ij of the pairs of each atom."""
+        self.engine.threads = torch.get_num_threads()
+        return virials_of(self.engine, self.species_index, graph.arrays())

@@ -90,7 +90,7 @@ class Engine:
             raise
         except (CheckpointError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{name}{error}") from None
-        self._data, self._turn = data, threading.Lock()
+        self.data, self._turn = data, threading.Lock()
         self._library, complaint = _library(only), ctypes.create_string_buffer(ROOM)
         words = (data, len(data), 1 + list(REALS).index(self.precision), complaint, ROOM)
         self._engine = self._library.mlanet_engine_read(*words)
@@ -105,7 +105,15 @@ class Engine:
             self._library.mlanet_engine_close(self._engine)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made, (self._data, self.precision, self.threads)
+        return _made, (self.data, self.precision, self.threads)
+
+    @functools.cached_property
+    def usual_threads(self) -> int:
+        """As many as OpenMP takes by itself, or as `OMP_NUM_THREADS` says; 1 without OpenMP."""
+        try:
+            return max(1, int(self._library.omp_get_max_threads()))
+        except AttributeError:
+            return 1
 
     @property
     def cutoff(self) -> float:
@@ -151,7 +159,7 @@ class Engine:
         found = _Answer(0.0, (ctypes.c_double * 9)(), *(_address(one) for one in (atomic, forces, virials, features)))
         error = ctypes.create_string_buffer(ROOM)
         passes = [_Pass() if one is None else _Pass(_on_rows(one, n_total)) for one in (forward, reverse)]
-        threads = min(self.threads, max(1, n_local))
+        threads = _possible(min(self.threads, max(1, n_local)))
         call = self._library.mlanet_engine_compute
         with self._turn:
             done = call(self._engine, ctypes.byref(given), threads, *passes, ctypes.byref(found), error, ROOM)
@@ -159,6 +167,27 @@ class Engine:
             raise GeometryError(error.value.decode(errors="replace"))
         virial = np.array(found.virial).reshape(3, 3)
         return Answer(found.energy, atomic, forces, virial, virials, features)
+
+
+_parallel = _orphaned = False
+"""Whether OpenMP has threads in this process; whether they were left behind by a fork, which would wait for ever."""
+
+
+def _possible(threads: int) -> int:
+    global _parallel
+    if _orphaned:
+        return 1
+    _parallel = _parallel or threads > 1
+    return threads
+
+
+def _note_fork() -> None:
+    global _orphaned
+    _orphaned = _orphaned or _parallel
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 def _made(data: bytes, precision: str, threads: int) -> Engine:
@@ -207,11 +236,15 @@ def only_kind(header: Mapping[str, Any], precision: str) -> str:
             raise CheckpointError(f"the file holds a model of kind '{other}', this program knows mlanet and leignn")
 
 
+def sources() -> tuple[Path, ...]:
+    """All files that the engine is made of."""
+    return (*SOURCES.glob("*.[hc]pp"), *KERNELS.glob("*.hpp"))
+
+
 @functools.cache
 def _library(only: str) -> ctypes.CDLL:
     """Compiled for one kind of model, on first use."""
-    sources = (*SOURCES.glob("*.[hc]pp"), *KERNELS.glob("*.hpp"))
-    found = build.load(SOURCES / "calls.cpp", (f"-DMLANET_ONLY={only}",), sources)
+    found = build.load(SOURCES / "calls.cpp", (f"-DMLANET_ONLY={only}",), sources())
     place, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
     found.mlanet_engine_read.argtypes = [ctypes.c_char_p, size, number, ctypes.c_char_p, size]
     found.mlanet_engine_read.restype = place

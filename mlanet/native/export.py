@@ -28,6 +28,7 @@ from mlanet.models.leignn import LEIGNN
 from mlanet.models.mlanet import MLANet
 from mlanet.native import of_leignn, of_mlanet
 from mlanet.native.file import pack
+from mlanet.native.potential import of_statistics
 from mlanet.nn.floor import SLACK, STIFFNESS, WIDTH, DistanceFloor
 from mlanet.nn.repulsion import ScreenedRepulsion
 from mlanet.potential import Potential
@@ -92,8 +93,9 @@ def native_bytes(potential: Potential, digest: str | None = None) -> bytes:
         raise ConfigError(against)
     kind, model = KINDS[type(potential.model)], potential.model
     found: Tensors = kind.tensors(model) | _readout(*_ends(model)) | _references(potential) | _wall(potential)
-    header = _header(potential, digest or _digest(potential))
-    return pack(header, {name: np.asarray(one.detach().cpu()) for name, one in found.items()})
+    told, beside = of_statistics(potential.statistics, potential.domain)
+    header = _header(potential, digest or _digest(potential)) | told
+    return pack(header, {name: np.asarray(one.detach().cpu()) for name, one in found.items()} | beside)
 
 
 def _header(potential: Potential, digest: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from collections.abc import Mapping
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlanet.errors import CheckpointError
+from mlanet.model_files import NATIVE_MARK as MARK
 
-MARK = b"mlanet\n\0"
 VERSION = 1
 ALIGNMENT = 64
 TYPES = ("float32", "float64", "int32")
@@ -60,6 +61,18 @@ def read_header(data: bytes) -> dict[str, Any]:
         return found
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the header of the native model is damaged: {error}") from None
+
+
+def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    """The tensors of a file that the engine has checked, by name; they look at the bytes and cannot be written to."""
+    header, length = read_header(data), _FIXED.unpack_from(data)[3]
+    first = -(-(_FIXED.size + length) // ALIGNMENT) * ALIGNMENT
+    found = {}
+    for one in header["tensors"]:
+        kind, shape = np.dtype(one["type"]).newbyteorder("<"), tuple(one["shape"])
+        values = np.frombuffer(data, kind, math.prod(shape), first + one["offset"])
+        found[one["name"]] = values.reshape(shape)
+    return found
 
 
 def _filled(block: bytes) -> bytes:

@@ -11,7 +11,7 @@ from ase import Atoms
 
 from mlanet.calculator import MLANetCalculator
 from mlanet.errors import ConfigError, GeometryError, MLANetError
-from mlanet.forecast import memory_limit
+from mlanet.execution import batch_limit
 from mlanet.together import Together
 from mlanet.workflows.relax import Descent, Step, relaxation
 from mlanet.workflows.relax_together import Course, relax_all
@@ -41,8 +41,8 @@ def require_crystal(atoms: Atoms, what: str, where: str) -> None:
 
 def require_gradient(atoms: Atoms, what: str) -> None:
     """Raise `ConfigError` where forces are a direct head; atoms with their calculator, and what is wanted, in words."""
-    potential = getattr(atoms.calc, "potential", None)
-    if potential is not None and not potential.conservative:
+    answering = getattr(atoms.calc, "answering", None)
+    if answering is not None and not answering.conservative:
         raise ConfigError(
             f"{what} needs forces and stress that are the gradient of an energy; this model has direct ones "
             "(forces: direct), whose answers would mean nothing"
@@ -122,6 +122,6 @@ def together_of(calculator: object) -> Together | None:
     if calculator.parameters["compiled"] or calculator.parameters["capture"]:
         return None
     if calculator not in _MADE:
-        potential = calculator.potential
-        _MADE[calculator] = Together(potential, fits=memory_limit(potential, None))
+        answering = calculator.answering
+        _MADE[calculator] = Together(answering, fits=batch_limit(answering, None))
     return _MADE[calculator]

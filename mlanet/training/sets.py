@@ -13,8 +13,8 @@ from mlanet.data.samples import Sample
 from mlanet.data.sources import follow
 from mlanet.data.splits import group_split, random_split
 from mlanet.errors import ConfigError, DataError, UnsupportedElementError
-from mlanet.potential import require_species
 from mlanet.quantities import QUANTITIES
+from mlanet.supported import require_species
 from mlanet.training.config import DataConfig
 
 

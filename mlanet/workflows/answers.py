@@ -5,33 +5,40 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlanet.data.atoms import LabelKeys, to_graph
 from mlanet.data.formats import Refused
+from mlanet.data.labels import LabelKeys
 from mlanet.data.read import Frame, read_frames
 from mlanet.errors import DataError, MLANetError
-from mlanet.forecast import memory_limit
-from mlanet.graph import AtomicGraph, Labels, Prediction
+from mlanet.execution import batch_limit
 from mlanet.inference import batches, predict, require_finite
 from mlanet.limits import Assessment, of_batch
-from mlanet.limits.committee import mean, spread
-from mlanet.potential import Potential
+
+if TYPE_CHECKING:
+    from mlanet.execution import Answering
+    from mlanet.graph import Labels
 
 
 class Question(NamedTuple):
-    """A structure that a potential can be asked about, with its labels where these are wanted."""
+    """A structure that a potential can be asked about, with its labels where these are wanted.
+
+    - graph: an `AtomicGraph` for a potential with torch, `GraphArrays` for one without
+    """
 
     frame: Frame
-    graph: AtomicGraph
+    graph: Any
     labels: Labels | None = None
 
 
 class Answer(NamedTuple):
-    """What a potential says of a question, and how far it can be believed."""
+    """What a potential says of a question, and how far it can be believed.
+
+    - prediction: a `Prediction` of a potential with torch, `AnswerArrays` of one without
+    """
 
     question: Question
-    prediction: Prediction
+    prediction: Any
     assessment: Assessment
 
 
@@ -52,7 +59,7 @@ def frames_of(paths: Iterable[Path], refused: Refused | None = None, index: str 
 
 
 def answers(
-    potential: Potential,
+    potential: Answering,
     frames: Iterable[Frame],
     *,
     max_edges: int,
@@ -60,7 +67,7 @@ def answers(
     keys: LabelKeys = LabelKeys(),  # noqa: B008 - frozen
     labels_of: Callable[[Frame], Labels] | None = None,
     refused: Refused | None = None,
-    members: Sequence[Potential] = (),
+    members: Sequence[Answering] = (),
 ) -> Iterator[Answer]:
     """Every structure with its prediction, in order, one batch in memory.
 
@@ -77,14 +84,14 @@ def answers(
     Raises:
         DataError: with file and frame, as `refused` says.
     """
-    asked = (potential, *members)
+    asked: tuple[Any, ...] = (potential, *members)
     cutoff = max(one.cutoff for one in asked)
-    limit = memory_limit(potential, max_memory)
+    limit = batch_limit(potential, max_memory)
     waiting: dict[int, Question] = {}
     stopped: list[MLANetError] = []
 
     def ask(frame: Frame) -> Question:
-        graph = to_graph(frame.atoms, cutoff, where=frame.where, keys=keys)
+        graph: Any = potential.graph_of(frame.atoms, cutoff, where=frame.where, keys=keys)
         for one in asked:
             require_supported(one, graph, frame.where)
         potential.mention_ignored_charge(float(graph.charge[0]), frame.where)
@@ -92,7 +99,7 @@ def answers(
             limit.require(graph, frame.where)
         return Question(frame, graph, None if labels_of is None else labels_of(frame))
 
-    def graphs() -> Iterator[AtomicGraph]:
+    def graphs() -> Iterator[Any]:
         source = iter(frames)
         while True:
             try:
@@ -114,7 +121,7 @@ def answers(
         raise stopped[0]
 
 
-def require_supported(potential: Potential, graph: AtomicGraph, where: str) -> None:
+def require_supported(potential: Any, graph: Any, where: str) -> None:
     """Ask before any computing whether the model can answer, so that the error can name file and frame."""
     try:
         potential.require_supported(graph)
@@ -127,7 +134,7 @@ def named(error: MLANetError, where: str) -> MLANetError:
     return error if str(error).startswith(where) else type(error)(f"{where}: {error}")
 
 
-def _answered(asked: Sequence[Potential], batch: list[Question], refused: Refused | None) -> Iterator[Answer]:
+def _answered(asked: Sequence[Any], batch: list[Question], refused: Refused | None) -> Iterator[Answer]:
     """One batch at once; where that fails, its structures one by one, so that the one at fault is found."""
     graphs = [one.graph for one in batch]
     try:
@@ -153,12 +160,12 @@ def _answered(asked: Sequence[Potential], batch: list[Question], refused: Refuse
         yield Answer(one, prediction, assessment)
 
 
-def _judged(
-    asked: Sequence[Potential], graphs: list[AtomicGraph], said: list[list[Prediction]]
-) -> tuple[list[Prediction], list[Assessment]]:
+def _judged(asked: Sequence[Any], graphs: list[Any], said: list[list[Any]]) -> tuple[list[Any], list[Assessment]]:
     """What one model says and knows of itself, or what several say together."""
     known = [of_batch(one.domain, one.statistics, graphs, found) for one, found in zip(asked, said, strict=True)]
     if len(asked) == 1:
         return said[0], known[0]
+    from mlanet.limits.committee import mean, spread
+
     pairs = list(zip(zip(*said, strict=True), zip(*known, strict=True), strict=True))
     return [mean(found) for found, _ in pairs], [spread(found, words) for found, words in pairs]

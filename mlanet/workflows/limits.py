@@ -11,7 +11,7 @@ from mlanet.data.dataset import load_samples
 from mlanet.data.splits import random_split
 from mlanet.errors import ConfigError, UnsupportedElementError
 from mlanet.limits import find_limits
-from mlanet.potential import require_species
+from mlanet.supported import require_species
 from mlanet.workflows.answers import named
 
 SHARE = 0.2

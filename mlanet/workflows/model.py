@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from mlanet.errors import ConfigError
-from mlanet.execution import Execution
-from mlanet.forecast import memory_limit
-from mlanet.limits.committee import require_committee
-from mlanet.potential import Potential
-from mlanet.precision import use_matmul
+from mlanet.execution import Execution, batch_limit
+from mlanet.native import NativePotential
 from mlanet.together import Together
 
+if TYPE_CHECKING:
+    from mlanet.execution import Answering
+    from mlanet.potential import Potential
 
-def together_as(potential: Potential, execution: Execution, max_edges: int = 20_000) -> Together:
+
+def together_as(potential: Answering, execution: Execution, max_edges: int = 20_000) -> Together:
     """A potential that is where it computes, for many structures at a time, in batches of this memory.
 
     Raises:
@@ -21,7 +23,7 @@ def together_as(potential: Potential, execution: Execution, max_edges: int = 20_
     """
     if execution.compiled or execution.capture:
         raise ConfigError("many structures at a time are computed without --compile and --capture; leave these out")
-    return Together(potential, max_edges=max_edges, fits=memory_limit(potential, execution.max_memory))
+    return Together(potential, max_edges=max_edges, fits=batch_limit(potential, execution.max_memory))
 
 
 def open_model(model: str, execution: Execution | None = None, tell: Callable[[str], None] = print) -> Potential:
@@ -35,7 +37,18 @@ def open_model(model: str, execution: Execution | None = None, tell: Callable[[s
         CheckpointError, ConfigError, KernelError: as `Execution.resolve`.
     """
     execution = execution or Execution()
-    potential = execution.resolve(model, trained=False)
+    return _telling(execution.resolve(model, trained=False), execution, tell)
+
+
+def open_answering(model: str, execution: Execution, tell: Callable[[str], None] = print) -> Answering:
+    """The same, without torch where that can be; raises as `Execution.answering`."""
+    found = execution.answering(model)
+    return found if isinstance(found, NativePotential) else _telling(found, execution, tell)
+
+
+def _telling(potential: Potential, execution: Execution, tell: Callable[[str], None]) -> Potential:
+    from mlanet.precision import use_matmul
+
     return use_matmul(potential, execution.matmul, lambda found: tell(str(found)))
 
 
@@ -49,5 +62,7 @@ def open_members(
     """
     found = [open_model(name, execution, tell) for name in members]
     if found:
+        from mlanet.limits.committee import require_committee
+
         require_committee([potential, *found], [model, *members])
     return found

@@ -10,26 +10,29 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 from ase import Atoms
 
 from mlanet.atomic_stress import atomic_stresses, stresses_obstacle
-from mlanet.data.atoms import with_prediction
 from mlanet.data.formats import Refused, written_format
 from mlanet.data.read import Frame
+from mlanet.data.structures import with_prediction
 from mlanet.data.write import frame_text, true_results
 from mlanet.errors import ConfigError, OutputError
 from mlanet.limits import UNKNOWN, Assessment, with_assessment
 from mlanet.plots import FORMATS, prediction_picture
-from mlanet.potential import Potential, lone_atoms
 from mlanet.quantities import QUANTITIES
+from mlanet.supported import lone_atoms
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
 from mlanet.workflows.answers import answers, frames_of
 from mlanet.workflows.growing import growing
 from mlanet.workflows.resuming import Journal, structure_print
+
+if TYPE_CHECKING:
+    from mlanet.execution import Answering
 
 
 class Predicted(NamedTuple):
@@ -81,13 +84,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def predict_files(
-    potential: Potential,
+    potential: Answering,
     paths: Iterable[Path],
     *,
     max_edges: int = 20_000,
     max_memory: float | None = None,
     refused: Refused | None = None,
-    members: Sequence[Potential] = (),
+    members: Sequence[Answering] = (),
 ) -> Iterator[Predicted]:
     """Predict every structure of every file, in order, holding only one batch in memory.
 
@@ -110,13 +113,13 @@ def predict_files(
 
 
 def predict_frames(
-    potential: Potential,
+    potential: Answering,
     frames: Iterable[Frame],
     *,
     max_edges: int = 20_000,
     max_memory: float | None = None,
     refused: Refused | None = None,
-    members: Sequence[Potential] = (),
+    members: Sequence[Answering] = (),
     atomic_stress: bool = False,
 ) -> Iterator[Predicted]:
     """Predict structures as they come; the arguments are those of `predict_files`.
@@ -135,7 +138,7 @@ def predict_frames(
         atoms = with_prediction(_keeping_labels(frame.atoms), prediction)
         with_assessment(atoms, assessment)
         if atomic_stress and "stress" in atoms.calc.results:
-            each = atomic_stresses(potential, question.graph).numpy()
+            each = atomic_stresses(potential, question.graph)
             atoms.calc.results["stresses"] = each[:, VOIGT[0], VOIGT[1]]
         yield Predicted(atoms, frame.where, assessment)
 
@@ -237,7 +240,7 @@ class Kept:
 
     def __enter__(self) -> Kept:
         with self._stack:
-            opened = [p and self._stack.enter_context(growing(p, self._tell)) for p in self._places]
+            opened = [None if p is None else self._stack.enter_context(growing(p, self._tell)) for p in self._places]
             self._structures, self._rows = opened
             files = [one for one in opened if one is not None]
             self._journal = Journal(files, self._settings, self._resume) if files else None

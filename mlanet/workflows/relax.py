@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.optimize.bfgs import BFGS
 from ase.optimize.fire import FIRE
 
-from mlanet.data.atoms import to_graph
+from mlanet.data.structures import to_arrays
 from mlanet.data.write import true_results
 from mlanet.errors import GeometryError, MLANetError
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
@@ -238,11 +238,11 @@ def connected(atoms: Atoms, cutoff: float) -> tuple[int, list[int]]:
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    graph = to_graph(atoms, cutoff)
+    graph = to_arrays(atoms, cutoff)
     n = graph.n_atoms
-    edges = (np.ones(graph.n_edges, dtype=bool), (graph.center.numpy(), graph.neighbor.numpy()))
+    edges = (np.ones(graph.n_edges, dtype=bool), (graph.center, graph.neighbor))
     pieces, _ = connected_components(coo_matrix(edges, shape=(n, n)), directed=False)
-    return int(pieces), np.setdiff1d(np.arange(n), graph.center.numpy()).tolist()
+    return int(pieces), graph.without_neighbors()
 
 
 def summary(atoms: Atoms, last: Step) -> dict[str, object]:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from typing import Generic, NamedTuple, TypeVar
 
+from mlanet.arrays import Size
 from mlanet.errors import MLANetError
-from mlanet.graph import Size
 from mlanet.inference import NOTHING
 from mlanet.together import Together
 from mlanet.workflows.relax import Descent, Step

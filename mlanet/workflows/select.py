@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mlanet.data.formats import Refused, structure_files, written_format
 from mlanet.data.write import frame_text
 from mlanet.domain import Domain
 from mlanet.errors import ConfigError, DataError
+from mlanet.limits.facts import tables
 from mlanet.limits.measure import distances
 from mlanet.potential import Potential
 from mlanet.workflows.answers import Answer, answers, frames_of
@@ -115,12 +115,13 @@ def choose(pool: Sequence[Candidate], budget: int) -> list[Candidate]:
 def _candidate(potential: Potential, domain: Domain, answer: Answer) -> Candidate:
     """Uncertainty: the root mean square over atoms of the forces' errors, or of distances where these are unknown."""
     question, prediction, assessment = answer
-    species = potential.species_index.cpu()[question.graph.numbers]
-    assert prediction.features is not None and assessment.distance is not None
-    _, white = distances(domain, prediction.features, species)
+    species = tables(potential.statistics).row[question.graph.arrays().numbers]
+    features = prediction.arrays().features
+    assert features is not None and assessment.distance is not None
+    _, white = distances(domain, features, species)
     errors = assessment.distance if assessment.forces_std is None else assessment.forces_std
-    weight = torch.from_numpy(errors**2 / np.sum(errors**2))
-    share = torch.bincount(species, minlength=len(domain.reach)).double() / len(species)
-    place = torch.cat([torch.tanh(0.25 * white).T @ weight, ELEMENT * share]).numpy()
+    weight = errors**2 / np.sum(errors**2)
+    share = np.bincount(species, minlength=len(domain.reach)) / len(species)
+    place = np.concatenate([np.tanh(0.25 * white).T @ weight, ELEMENT * share])
     uncertainty = float(np.sqrt(np.mean(errors**2)))
     return Candidate(question.frame.where, uncertainty, place, assessment.extrapolation)

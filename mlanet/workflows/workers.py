@@ -11,6 +11,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -271,19 +272,21 @@ class _Processes:
 def _pool(processes: int, sharing: int) -> ProcessPoolExecutor:
     """A pool whose processes know nothing of this one's threads; so many share the machine.
 
-    Where the system can, they are copies of one that has loaded torch, which takes seconds, and nothing else.
+    Where the system can, they are copies of one that has loaded what they need, and nothing else: torch, which takes
+    seconds, where this process has it.
     """
     threads = max(1, (os.cpu_count() or 1) // sharing)
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload(["mlanet.workflows.predict", "mlanet.workflows.relax_files"])
+    with_torch = ["mlanet.checkpoint", "mlanet.kernels"] if "torch" in sys.modules else []
+    context.set_forkserver_preload(["mlanet.workflows.predict", "mlanet.workflows.relax_files", *with_torch])
     return ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(threads,))
 
 
 def _begin(threads: int) -> None:
     """Once in each process: its share of the cores; Ctrl-C is for the process that was started."""
-    import torch
-
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for whoever is loaded later
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)

@@ -10,6 +10,7 @@ from ase.calculators.emt import EMT
 from ase.eos import birchmurnaghan
 from ase.units import fs, kB
 
+import mlanet
 from mlanet.calculator import MLANetCalculator
 from mlanet.errors import ConfigError, GeometryError
 from mlanet.models import LEIGNNConfig
@@ -134,7 +135,7 @@ def test_deformed_copies_are_computed_together_and_say_the_same(monkeypatch) -> 
 
     atoms = bulk("Si", a=5.5)
     atoms.rattle(0.01, seed=0)
-    atoms.calc = MLANetCalculator(dtype="float64")
+    atoms.calc = MLANetCalculator(mlanet.load(), dtype="float64")
     calls = []
     atoms.calc.potential.register_forward_pre_hook(lambda module, args: calls.append(args[0].n_structures))
 

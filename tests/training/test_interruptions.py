@@ -33,14 +33,14 @@ def test_killed_before_any_write_it_can_start_or_go_on(
 ) -> None:
     """Before each checkpoint and each model: the same command, with `--resume` where a checkpoint stands, ends with
     the same weights, best model and metrics; a model never stands alone."""
-    from mlanet import checkpoint
+    from mlanet import model_files
 
     budget = {"steps": 4, "validate_every": 2, "max_structures": 4}
     train(settings(budget=budget, run={"folder": str(tmp_path / "whole")}), progress=False)
     right, model = state_of(tmp_path / "whole"), load_model(tmp_path / "whole" / "model.safetensors").state_dict()
     for count in range(1, 20):
         config = settings(budget=budget, run={"folder": str(tmp_path / f"cut{count}")})
-        folder, calls, write = tmp_path / f"cut{count}", [], checkpoint.write_whole
+        folder, calls, write = tmp_path / f"cut{count}", [], model_files.write_whole
 
         def counted(path: Path, data: bytes) -> None:
             calls.append(path)  # noqa: B023 - used within this turn
@@ -49,7 +49,7 @@ def test_killed_before_any_write_it_can_start_or_go_on(
             write(path, data)  # noqa: B023
 
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, "write_whole", counted)
+            patch.setattr(model_files, "write_whole", counted)
             try:
                 train(config, progress=False)
                 break

@@ -66,6 +66,18 @@ def compiler() -> tuple[str, ...]:
     )
 
 
+def identity(sources: Sequence[Path]) -> str:
+    """Of what `load` makes of these, without asking the compiler anything: it is known by its file.
+
+    Raises:
+        KernelError: there is no compiler.
+    """
+    found = compiler()
+    file = Path(found[0]).resolve()
+    known_by = [*found, str(file), str(file.stat().st_size), str(file.stat().st_mtime_ns)]
+    return _digest([*known_by, *FLAGS, platform.machine(), _processor()], sources)
+
+
 def _made(found: tuple[str, ...], source: Path, macros: tuple[str, ...], place: Path | None, name: str) -> bytes:
     """The library, from the compiler, or from another process that compiled it while we waited."""
     known = None if place is None else cache.read(place, name)
@@ -140,8 +152,12 @@ def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess[
 def _fingerprint(found: tuple[str, ...], macros: tuple[str, ...], sources: Sequence[Path]) -> str:
     """Of everything that the machine code depends on; homes may be shared by machines of different processors."""
     version = " ".join(found) + _run([*found, "--version"]).stdout
-    text = "\n".join([version, *FLAGS, *macros, platform.machine(), _processor()])
-    return hashlib.sha256(b"\0".join([text.encode(), *(one.read_bytes() for one in sorted(sources))])).hexdigest()[:24]
+    return _digest([version, *FLAGS, *macros, platform.machine(), _processor()], sources)[:24]
+
+
+def _digest(words: Sequence[str], sources: Sequence[Path]) -> str:
+    text = "\n".join(words).encode()
+    return hashlib.sha256(b"\0".join([text, *(one.read_bytes() for one in sorted(sources))])).hexdigest()
 
 
 def _processor() -> str:

@@ -22,23 +22,24 @@ from mlanet.files import PARTIAL, whole_file
 from mlanet.ownership import owned
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
+SUFFIX = ".so"
 _SEAL = b"\nmlanet kernels "
 
 
-def folder() -> Path | None:
-    """The folder of the cache, made if it is missing; None, with a warning, where there can be none.
+def folder(room: str = "kernels") -> Path | None:
+    """The folder of a room of the cache, made if it is missing; None, with a warning, where there can be none.
 
     A folder of this user in which others can write is closed to them, and emptied, since they may have written there.
     """
     try:  # there may be no home, or no right to write there
-        place = Path(os.environ.get("MLANET_CACHE") or Path.home() / ".cache" / "mlanet") / "kernels"
+        place = Path(os.environ.get("MLANET_CACHE") or Path.home() / ".cache" / "mlanet") / room
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         place = place.resolve()
         status = place.stat()
         if status.st_uid != os.geteuid():
             warnings.warn(
-                f"{place} belongs to another user (number {status.st_uid}), so no kernels are loaded from there and "
-                "each process compiles its own; set MLANET_CACHE to a folder of your own",
+                f"{place} belongs to another user (number {status.st_uid}), so no {room} are loaded from there and "
+                "each process makes its own; set MLANET_CACHE to a folder of your own",
                 stacklevel=2,
             )
             return None
@@ -52,7 +53,7 @@ def folder() -> Path | None:
         return None
 
 
-def read(place: Path, name: str) -> bytes | None:
+def read(place: Path, name: str, suffix: str = SUFFIX) -> bytes | None:
     """The library of this name, as it was written; None where there is none that can be trusted.
 
     Args:
@@ -60,7 +61,7 @@ def read(place: Path, name: str) -> bytes | None:
         name: of everything that the machine code depends on.
     """
     with contextlib.suppress(OSError):
-        descriptor = os.open(place / f"{name}.so", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(place / f"{name}{suffix}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & _OTHERS:
@@ -69,9 +70,9 @@ def read(place: Path, name: str) -> bytes | None:
     return None
 
 
-def write(place: Path, name: str, library: bytes) -> None:
+def write(place: Path, name: str, library: bytes, suffix: str = SUFFIX) -> None:
     """Keep a library, whole or not at all; a disk that does not take it costs a compilation next time, no more."""
-    target = place / f"{name}.so"
+    target = place / f"{name}{suffix}"
     with contextlib.suppress(OSError):
         if target.is_symlink() or not target.is_file():
             target.unlink(missing_ok=True)
