@@ -132,7 +132,7 @@ def test_with_and_without_torch_to_the_last_digit(own_cache: Path, model: Path, 
 def test_what_needs_torch_has_it(own_cache: Path, model: Path, tmp_path: Path) -> None:
     """Other kernels, other models, other devices: as ever, and nothing is kept for them."""
     leignn = tmp_path / "leignn.safetensors"
-    save_model(potential("leignn_64", torch.float32, channels=8, layers=1), leignn)
+    save_model(potential("leignn_64", torch.float32, channels=8, layers=1, global_node=True), leignn)
     direct = tmp_path / "direct.safetensors"
     save_model(potential("mlanet_l1", torch.float32, **SMALL, forces="direct"), direct)
     for path, execution in (
