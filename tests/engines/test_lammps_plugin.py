@@ -172,8 +172,9 @@ def test_leignn_says_what_ase_says(run: Runner, tmp_path: Path, tmp_path_factory
 def test_atoms_are_copied_once(ranks: int, run: Runner, plugin: Path, tmp_path: Path) -> None:
     """However many images a small cell has: one process copies nothing, several at most the atoms of the others."""
     atoms = large_skewed()
-    deck = prepared("once", atoms, tmp_path, plugin) + "compute sent all pair mlanet\nthermo_style custom pe c_sent[*]\n"
-    run(deck + 'run 0\nprint "$(c_sent[1]) $(c_sent[2])" file sent.txt\n', ranks)
+    deck = prepared("once", atoms, tmp_path, plugin)
+    deck += "compute sent all pair mlanet\nthermo_style custom pe c_sent[*]\nrun 0\n"
+    run(deck + 'print "$(c_sent[1]) $(c_sent[2])" file sent.txt\n', ranks)
     copies, sent = np.array((tmp_path / "sent.txt").read_text().split(), float)
     assert 0 <= copies <= (ranks - 1) * len(atoms)
     assert (copies > 0) == (sent > 0) == (ranks > 1)
