@@ -121,7 +121,7 @@ class Lab:
             "clock_ms_per_step": round(1000 * clock / (steps + 1), 2),
             "ghosts": int(ghosts),
             "bytes_per_step": int(sent),
-            "bytes_per_ghost": round(sent / ghosts, 1),
+            "bytes_per_ghost": round(sent / max(ghosts, 1.0), 1),
         }
 
     def drift(self, steps: int) -> dict[str, Any]:

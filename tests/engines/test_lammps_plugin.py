@@ -150,7 +150,7 @@ def test_leignn_says_what_ase_says(run: Runner, tmp_path: Path, tmp_path_factory
     from mlanet.checkpoint import save_model
 
     folder = tmp_path_factory.mktemp("light")
-    subject = potential("leignn_64", of=statistics((8, 14)), channels=16)
+    subject = potential("leignn_64", of=statistics((1, 6, 8, 14)), channels=16)
     save_model(subject, folder / "light.safetensors")
     compiled(str(folder / "light.safetensors"), folder)
     systems, courses = {name: make() for name, make in SYSTEMS.items()} | {"lone": lone()}, {}
@@ -166,6 +166,18 @@ def test_leignn_says_what_ase_says(run: Runner, tmp_path: Path, tmp_path_factory
         run("\n".join(deck), ranks)
         for name, one in systems.items():
             require_said(name, one, tmp_path, at_rest=name != "moved", of=MLANetCalculator(subject, dtype="float64"))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_atoms_are_copied_once(ranks: int, run: Runner, plugin: Path, tmp_path: Path) -> None:
+    """However many images a small cell has: one process copies nothing, several at most the atoms of the others."""
+    atoms = large_skewed()
+    deck = prepared("once", atoms, tmp_path, plugin)
+    deck += "compute sent all pair mlanet\nthermo_style custom pe c_sent[*]\nrun 0\n"
+    run(deck + 'print "$(c_sent[1]) $(c_sent[2])" file sent.txt\n', ranks)
+    copies, sent = np.array((tmp_path / "sent.txt").read_text().split(), float)
+    assert 0 <= copies <= (ranks - 1) * len(atoms)
+    assert (copies > 0) == (sent > 0) == (ranks > 1)
 
 
 @pytest.mark.parametrize(
