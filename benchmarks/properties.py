@@ -160,7 +160,9 @@ PROPERTIES = {
 }
 
 
-def measure(word: str, what: str, given: Sequence[Crystal], folder: Path) -> Iterator[dict[str, Any]]:
+def measure(
+    word: str, what: str, given: Sequence[Crystal], folder: Path, compute: bool = True
+) -> Iterator[dict[str, Any]]:
     """A row for each crystal: numbers and seconds; or why there are none."""
     name, _, rest = word.partition("=")
     teacher, _, python = rest.partition("@")
@@ -169,7 +171,7 @@ def measure(word: str, what: str, given: Sequence[Crystal], folder: Path) -> Ite
     known = {row["crystal"]: row for row in map(json.loads, place.read_text().splitlines())} if place.exists() else {}
     yield from (row for crystal in given if (row := known.get(crystal.name)))
     missing = [crystal for crystal in given if crystal.name not in known]
-    if not missing:
+    if not missing or not compute:
         return
     with Teacher(TeacherConfig(name=teacher, python=python or None), folder / what / name) as model:
         for crystal in missing:
@@ -249,6 +251,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", metavar="FILE[=COUNT]", help=f"crystals of {name}, all or so many of them")
     parser.add_argument("--model", action="append", required=True, metavar="NAME=TEACHER[@PYTHON]")
     parser.add_argument("--most", action="append", default=[], metavar="NAME=COUNT", help="crystals of one model")
+    parser.add_argument("--table", action="store_true", help="compute nothing; the table of what is there")
     parser.add_argument("--max-atoms", type=int, default=12, help="of a crystal")
     parser.add_argument("--output", type=Path, default=Path("properties"))
     return parser
@@ -268,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for word in words.model:
             name = word.partition("=")[0]
             rows = found[name] = []
-            for row in measure(word, what, crystals[: most.get(name)], words.output):
+            for row in measure(word, what, crystals[: most.get(name)], words.output, compute=not words.table):
                 rows.append(row)
                 print(what, name, len(rows), row["crystal"], row.get("error", ""), file=sys.stderr, flush=True)
         results += list(table(what, {name: rows for name, rows in found.items() if rows}))
@@ -285,7 +288,7 @@ def machine_name() -> str:
     """The processor, one thread of it."""
     import torch
 
-    return f"{machine(torch.device('cpu'))['hardware']}, one thread"
+    return f"{machine(torch.device('cpu'))['device']}, one thread"
 
 
 def _shown(found: Mapping[str, str]) -> str:

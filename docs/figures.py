@@ -84,7 +84,8 @@ def phonons() -> None:
         "LiCoO₂": ase.io.read(ROOT / "mlanet/examples/licoo2.cif"),
     }
     calculator = mlanet.MLANetCalculator(dtype="float64")
-    figure, panels = plt.subplots(1, len(crystals), figsize=(12.5, 2.9), layout="constrained")
+    figure = plt.figure(figsize=(12.5, 2.9), layout="constrained")
+    panels = figure.subplots(1, len(crystals), width_ratios=[1, 1, 1, 1, 1.6])
     for axes, (name, crystal) in zip(panels, crystals.items(), strict=True):
         crystal.calc = calculator
         found = phonons_of(crystal)

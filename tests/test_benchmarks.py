@@ -365,3 +365,34 @@ def test_universal_potentials_are_compared_with_labels_and_relaxed(tmp_path: Pat
     assert all(float(row["ms_per_atom"]) > 0 and float(row["memory_MiB"]) > 10 for row in (emt, ours))
     with (tmp_path / "out" / "relaxed.csv").open() as file:
         assert [row["model"] for row in csv.DictReader(file)] == ["ours"]
+
+
+def test_properties_of_crystals_are_compared(tmp_path: Path) -> None:
+    """Two models on the same crystals, one of them on fewer: rows of both on what both have, and nothing twice."""
+    import gzip
+
+    from pymatgen.core import Lattice, Structure
+
+    entries = []
+    for k, a in enumerate((3.9, 3.95)):
+        structure = Structure.from_spacegroup("Pm-3m", Lattice.cubic(a), ["Cu", "Au"], [[0, 0, 0], [0, 0.5, 0.5]])
+        numbers = {"bulk_modulus_vrh": 170.0, "shear_modulus_vrh": 40.0, "heat_capacity": 99.0}
+        entries.append({"mp_id": f"mp-{k}", "formula": "CuAu3", "structure": structure.as_dict(), **numbers})
+    data = tmp_path / "alloys.json.gz"
+    data.write_bytes(gzip.compress(json.dumps(entries).encode()))
+    elements = {"Ag": {"FCC": {"V0_A3_per_atom": 17.0, "B0_GPa": 100.0}}}
+    (tmp_path / "elements.json").write_text(json.dumps({"elements": elements}))
+    words = ["--moduli", f"{data}=2", "--heat", f"{data}=1", "--elements", str(tmp_path / "elements.json")]
+    words += ["--model", "one=emt", "--model", "two=emt", "--most", "two=1", "--output", str(tmp_path / "out")]
+    run("properties.py", *words)
+    with (tmp_path / "out" / "properties.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    found = [(row["property"], row["model"], row["compared"], row["failed"]) for row in rows]
+    assert found[:3] == [("moduli", "one", "2", "0"), ("moduli", "one", "1", "0"), ("moduli", "two", "1", "0")]
+    assert {row["property"] for row in rows} == {"moduli", "heat", "elements", "elements that exist"}
+    assert rows[1]["bulk_MAE_GPa"] == rows[2]["bulk_MAE_GPa"] and 0 < float(rows[1]["bulk_MAE_GPa"]) < 40
+    heat = next(row for row in rows if row["property"] == "heat")
+    assert abs(float(heat["heat_bias_J/(mol K)"])) < 1  # 3R of each of the four atoms is 99.8
+    before = (tmp_path / "out" / "moduli" / "one.jsonl").read_text()
+    run("properties.py", *words, "--table")
+    assert (tmp_path / "out" / "moduli" / "one.jsonl").read_text() == before

@@ -41,7 +41,7 @@ def test_a_vacancy_with_the_packaged_model(mlanet, metal) -> None:
     again = mlanet(*HOP)
     assert again.status == 0 and again.err.count("eV/Å") == 1 and "barrier eV" in again.out
     other = mlanet("neb", "al.cif", "--repeat", "2x2x2", "--vacancy", 0, "--to", 3, "--images", 4)
-    assert other.status == 2 and "images: 3, now 4" in other.err and "--output" in other.err
+    assert other.status == 2 and "images (was 3, now 4)" in other.err and "--output" in other.err
 
 
 def test_what_is_asked_wrongly_is_said(mlanet, metal) -> None:

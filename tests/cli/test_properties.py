@@ -51,7 +51,7 @@ def test_a_second_run_goes_on_where_the_first_was_cut(mlanet, crystals) -> None:
     assert again[0]["bulk_modulus_GPa"] == 1.5
     assert again[1] == whole[1] and len(place.read_text().splitlines()) == 2
     other = mlanet("elastic", "mo.extxyz", *MODEL, "--strain", 0.01)
-    assert other.status == 2 and "strain: 0.005, now 0.01" in other.err and "--output" in other.err
+    assert other.status == 2 and "strain (was 0.005, now 0.01)" in other.err and "--output" in other.err
     assert mlanet("eos", "mo.extxyz", *MODEL, "-o", "elastic").status == 2
 
 
