@@ -22,6 +22,7 @@ import torch
 from accuracy.data import parts
 from accuracy.plan import Row, Training
 from mlanet.checkpoint import load_model, load_state
+from mlanet.data.read import read_frames
 from mlanet.errors import DivergedError
 from mlanet.files import write_whole
 from mlanet.ownership import owned
@@ -74,6 +75,7 @@ def _train(training: Training, data: Path, place: Path) -> Row | None:
     rows = load_state(run / STATE)[1]["progress"]["rows"]
     last = rows[-1]
     row: Row = {"status": "done", "steps": last["step"], "processor_s": round(60 * last["processor_minutes"], 2)}
+    row |= {name: len(list(read_frames(data / f"{name}.extxyz"))) for name in ("train", "test")}
     row |= _errors(last)
     row["curve"] = [{"step": one["step"], "processor_s": 60 * one["processor_minutes"], **_errors(one)} for one in rows]
     row["parameters"] = sum(one.numel() for one in load_model(result.model).parameters())

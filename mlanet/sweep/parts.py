@@ -40,7 +40,7 @@ def divide(data: SweepData) -> Parts:
     test = _read(data.test)[0] if data.test else []
     aside = [data.valid_fraction] if data.valid_fraction else []
     aside += [] if data.test else [data.test_fraction]
-    sizes = [1 - sum(aside), *aside]
+    sizes = [1.0 - sum(aside), *aside]
     if data.split == "group":
         divided = group_split([groups[index] for index in chosen], sizes, data.seed)
     else:

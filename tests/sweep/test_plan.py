@@ -116,6 +116,7 @@ def test_test_files_leave_the_rest_for_training(settings: Settings, labelled: st
     """With a test file nothing else is held out but the validation part."""
     data = msgspec.structs.replace(settings().data, test=(labelled,))
     assert [len(part) for part in divide(data)] == [18, 2, 20]
+    assert [len(part) for part in divide(msgspec.structs.replace(data, valid_fraction=0.0))] == [20, 0, 20]
 
 
 def test_validation_costs_a_tenth(settings: Settings) -> None:
