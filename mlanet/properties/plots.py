@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlanet.plots import BLUE, GREY, INK, RED, SERIES, new_figure, save, style
-from mlanet.properties.band import Barrier
-from mlanet.properties.eos import EquationOfState
-from mlanet.properties.phonon import IMAGINARY, Phonons
-from mlanet.properties.transport import Arrhenius, Mobility, Sample
+
+if TYPE_CHECKING:
+    from mlanet.properties.band import Barrier
+    from mlanet.properties.eos import EquationOfState
+    from mlanet.properties.phonon import Phonons
+    from mlanet.properties.transport import Arrhenius, Mobility, Sample
 
 GREEK = {"GAMMA": "Γ", "SIGMA": "Σ", "DELTA": "Δ", "LAMBDA": "Λ"}
 
@@ -36,6 +39,8 @@ def eos_picture(path: Path, found: EquationOfState, title: str) -> None:
 
 def phonon_picture(path: Path, found: Phonons, title: str) -> None:
     """Bands along the usual path, and the density of states beside them; imaginary frequencies below zero, in red."""
+    from mlanet.properties.phonon import IMAGINARY
+
     bands, density = found.phonopy.band_structure, found.phonopy.total_dos
     figure = new_figure(7.2, 3.8)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[4, 1])
