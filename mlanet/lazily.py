@@ -78,9 +78,10 @@ def spare_scipy() -> None:
     """Let ASE's readers and integrators be imported without half a second of scipy, of which they use nothing.
 
     Readers name a table of k-points in `ase.dft`, which integrates densities of states; integrators a base class in
-    `ase.optimize`, which has an optimiser by Gaussian processes; `ase.spacegroup` names `scipy.spatial`.
+    `ase.optimize`, which has an optimiser by Gaussian processes; `ase.md` gathers all integrators; `ase.spacegroup`
+    names `scipy.spatial`.
     """
-    for name in ("ase.dft", "ase.optimize", "scipy.spatial"):
+    for name in ("ase.dft", "ase.md", "ase.optimize", "scipy.spatial"):
         deferred(name)
 
 

@@ -1,11 +1,17 @@
 """What a material is like: equations of state, elastic constants, phonons, barriers; each of any ASE calculator."""
 
-from mlanet.properties.band import Barrier, barrier
-from mlanet.properties.elastic import Elasticity, elasticity
-from mlanet.properties.eos import EquationOfState, equation_of_state
-from mlanet.properties.hops import hop_into, vacancy_hop
-from mlanet.properties.phonon import Phonons, phonons
-from mlanet.properties.transport import Arrhenius, Mobility, arrhenius, mobilities
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlanet.properties.band import Barrier, barrier
+    from mlanet.properties.elastic import Elasticity, elasticity
+    from mlanet.properties.eos import EquationOfState, equation_of_state
+    from mlanet.properties.hops import hop_into, vacancy_hop
+    from mlanet.properties.phonon import Phonons, phonons
+    from mlanet.properties.transport import Arrhenius, Mobility, arrhenius, mobilities
 
 __all__ = [
     "Arrhenius",
@@ -23,3 +29,20 @@ __all__ = [
     "phonons",
     "vacancy_hop",
 ]
+
+_HOME = {
+    "band": ("Barrier", "barrier"),
+    "elastic": ("Elasticity", "elasticity"),
+    "eos": ("EquationOfState", "equation_of_state"),
+    "hops": ("hop_into", "vacancy_hop"),
+    "phonon": ("Phonons", "phonons"),
+    "transport": ("Arrhenius", "Mobility", "arrhenius", "mobilities"),
+}
+"""Where each name lives; one property need not wait for what another imports."""
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(importlib.import_module(f"mlanet.properties.{module}"), name)
+    raise AttributeError(f"module 'mlanet.properties' has no attribute '{name}'")

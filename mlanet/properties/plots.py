@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlanet.plots import BLUE, GREY, INK, RED, SERIES, new_figure, save, style
-from mlanet.properties.band import Barrier
-from mlanet.properties.eos import EquationOfState
-from mlanet.properties.phonon import IMAGINARY, Phonons
-from mlanet.properties.transport import Arrhenius, Mobility, Sample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from mlanet.properties.band import Barrier
+    from mlanet.properties.eos import EquationOfState
+    from mlanet.properties.phonon import Phonons
+    from mlanet.properties.transport import Arrhenius, Mobility, Sample
 
 GREEK = {"GAMMA": "Γ", "SIGMA": "Σ", "DELTA": "Δ", "LAMBDA": "Λ"}
 
@@ -56,6 +57,8 @@ def phonon_picture(path: Path, found: Phonons, title: str) -> None:
 
 def draw_bands(axes: Axes, found: Phonons, title: str) -> None:
     """Bands along the usual path."""
+    from mlanet.properties.phonon import IMAGINARY
+
     bands = found.phonopy.band_structure
     for distances, frequencies in zip(bands.distances, bands.frequencies, strict=True):
         axes.plot(distances, frequencies, color=BLUE, linewidth=1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -16,7 +16,9 @@ from mlanet.data.write import true_results
 from mlanet.errors import GeometryError, MLANetError
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 from mlanet.workflows.cell import empty_axes, held_vectors, keep_symmetry, strain_mask
-from mlanet.workflows.cell_filter import CellFilter
+
+if TYPE_CHECKING:
+    from mlanet.workflows.cell_filter import CellFilter
 
 CELLS = ("fixed", "full", "shape", "volume")
 """What of the cell may change: nothing; everything periodic; its shape at constant volume; its size only."""
@@ -183,6 +185,8 @@ def _filter(atoms: Atoms, cell: str, pressure: float, held: str) -> CellFilter:
         raise GeometryError(f"cell '{cell}' needs three periodic directions; use full for sheets and wires")
     if cell in ("shape", "volume") and held:
         raise GeometryError(f"cell '{cell}' changes all lattice vectors, {held} is held; use full")
+    from mlanet.workflows.cell_filter import CellFilter  # with scipy's functions of matrices
+
     return CellFilter(
         atoms,
         mask=strain_mask(atoms, held),
@@ -235,14 +239,13 @@ def finished(atoms: Atoms, last: Step, cutoff: float, pieces_before: int) -> Rel
 
 def connected(atoms: Atoms, cutoff: float) -> tuple[int, list[int]]:
     """How many pieces a structure is in, joined by neighbours within a cutoff (Å), and atoms without a neighbour."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     graph = to_arrays(atoms, cutoff)
-    n = graph.n_atoms
-    edges = (np.ones(graph.n_edges, dtype=bool), (graph.center, graph.neighbor))
-    pieces, _ = connected_components(coo_matrix(edges, shape=(n, n)), directed=False)
-    return int(pieces), graph.without_neighbors()
+    least, before = np.arange(graph.n_atoms), None
+    while before is None or not np.array_equal(least, before):
+        before = least.copy()
+        np.minimum.at(least, graph.center, before[graph.neighbor])
+        least = least[least]  # the least atom of a piece spreads twice as far each time
+    return len(np.unique(least)), graph.without_neighbors()
 
 
 def summary(atoms: Atoms, last: Step) -> dict[str, object]:
