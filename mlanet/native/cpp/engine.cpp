@@ -1,5 +1,5 @@
 // The native engine, whole: compile this file. With MLANET_ONLY given, as LEIGNN<float> or MLANet<double, 2>, it serves
-// models of this kind, precision and l_max only, and compiles in a sixth of the time.
+// models of this kind, precision and l_max only, and compiles in an eighth of the time.
 #include "engine.hpp"
 
 #include "leignn_model.hpp"
