@@ -42,6 +42,8 @@ def test_a_vacancy_with_the_packaged_model(mlanet, metal) -> None:
     assert again.status == 0 and again.err.count("eV/Å") == 1 and "barrier eV" in again.out
     other = mlanet("neb", "al.cif", "--repeat", "2x2x2", "--vacancy", 0, "--to", 3, "--images", 4)
     assert other.status == 2 and "images (was 3, now 4)" in other.err and "--output" in other.err
+    other = mlanet("neb", "al.cif", "--repeat", "2x2x2", "--vacancy", 1, "--images", 3)
+    assert other.status == 2 and "the structure at the start is another one" in other.err
 
 
 def test_what_is_asked_wrongly_is_said(mlanet, metal) -> None:

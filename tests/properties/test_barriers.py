@@ -171,3 +171,18 @@ def test_a_path_that_is_not_found_in_time_says_so() -> None:
     found = barrier(*vacancy_hop(aluminium(), 0), images=3, steps=1)
     assert not found.converged and "not converged after 1 steps" in found.remarks[0]
     assert found.numbers["converged"] is False
+
+
+def test_images_of_one_batch_take_the_steps_that_they_would_take_alone() -> None:
+    """With a model of this package; the batch is one call of it for all images."""
+    crystal = bulk("Mo", cubic=True) * 2
+    crystal.calc = MLANetCalculator("elemental", dtype="float64")
+    start, end = vacancy_hop(crystal, 0)
+    start.calc = crystal.calc
+    courses = []
+    for batched in (True, False):
+        band = Band(start, end, images=5, relax=False, batched=batched)
+        courses.append([(step.energy, step.force) for step in band.run(fmax=1e-4, steps=3)])
+        assert (band._neb.together is not None) == batched
+    np.testing.assert_allclose(*courses, rtol=1e-7)
+    assert len(courses[0]) == 4
