@@ -35,6 +35,8 @@ def draw(groups: Sequence[Group], path: Path) -> None:
             (handles[group.title],) = axes.plot(times, values, **style, linewidth=1.2)
             axes.plot(times[-1:], values[-1:], "o", color=style["color"], markersize=5)
         axes.set_yscale("log")
+        for plain in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            plain("{x:.0f}")
         axes.set_xlabel("processor time, s")
         axes.set_title(one.title)
         axes.grid(True, which="both", alpha=0.3)

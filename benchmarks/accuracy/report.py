@@ -33,8 +33,9 @@ class Group(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The variant in words."""
-        words = "/".join(value for _, value in self.variant)
+        """By what it differs from the first variant of its benchmark."""
+        first = dict(trainings(self.benchmark)[0].variant)
+        words = ", ".join(f"{key}: {value}" for key, value in self.variant if first.get(key) != value) or "default"
         return words if self.budget == "steps" else f"{words}, equal time"
 
     def mean(self, key: str) -> tuple[float, float]:
@@ -114,7 +115,7 @@ def filled(text: str, name: str, table: str) -> str:
 
 def _errors(groups: Sequence[Group]) -> str:
     """All variants: errors, cost, and the difference of the forces' error from the first."""
-    lines = ["| set | variant | seeds | energy, meV/atom | forces, meV/Å | stress, GPa | forces against the first |"]
+    lines = ["| set | variant | seeds | energy, meV/atom | forces, meV/Å | stress, GPa | forces against the default |"]
     lines.append("|--|--|--|--|--|--|--|")
     for group in groups:
         reference = reference_of(groups, group)
