@@ -79,11 +79,18 @@ class GraphArrays:
     @functools.cached_property
     def starts(self) -> Integers:
         """(S + 1,): atoms of structure s are starts[s] … starts[s + 1] − 1."""
+        if self.n_structures == 1:
+            return np.array([0, self.n_atoms])
         return np.searchsorted(self.structure, np.arange(self.n_structures + 1))
 
+    @functools.cached_property
+    def counts(self) -> Integers:
+        """(S,): how many atoms each structure has."""
+        return self.starts[1:] - self.starts[:-1]
+
     def atoms_per_structure(self) -> Integers:
-        """(S,) int64, how many atoms each structure has."""
-        return np.diff(self.starts)
+        """The same, as of other graphs."""
+        return self.counts
 
     @functools.cached_property
     def volumes(self) -> Floats:
@@ -94,8 +101,7 @@ class GraphArrays:
 
     def has_stress(self) -> NDArray[np.bool_]:
         """(S,): whether stress has a meaning, with a periodic direction and a volume."""
-        found: NDArray[np.bool_] = np.asarray(self.pbc.any(axis=1) & (self.volumes > 0), dtype=bool)
-        return found
+        return np.array([any(one) and size > 0 for one, size in zip(self.pbc.tolist(), self.volumes, strict=True)])
 
     def defined(self, quantity: Quantity) -> NDArray[np.bool_]:
         """(S,): whether a quantity has a meaning for a structure."""

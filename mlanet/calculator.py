@@ -54,7 +54,8 @@ class MLANetCalculator(Calculator):
     asked by several threads, which then take turns.
 
     Args:
-        model: a packaged model's name, a path of a model file, or a `Potential` (a snapshot of it is taken).
+        model: a packaged model's name, a path of a model file (a native one too), or a `Potential` (a snapshot of it is
+            taken). A file that the native engine can answer for is computed without torch (docs/native.md).
         dtype: "float32" or "float64"; None keeps the model's. Relaxation and phonons want float64.
         device: "cpu", "cuda", "cuda:1", …
         skin: Å. Neighbours are looked up within cutoff + skin, and again only when an atom has moved by more than

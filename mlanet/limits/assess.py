@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from mlanet.arrays import AnswerArrays, Floats, GraphArrays, Integers
 from mlanet.domain import Domain
-from mlanet.limits.errors import structure_columns
 from mlanet.limits.facts import Around, Reason, around, facts, named, tables
 from mlanet.limits.measure import TINY, distances, force_columns, rigidity, structure_features
 from mlanet.statistics import Statistics
@@ -136,7 +135,7 @@ def _judged(
             it = around(graph.alone(index), statistics)
             mine = score[graph.starts[index] : graph.starts[index + 1]]
             reasons[index] = [*facts(domain, statistics, it), *_far(it, mine)]
-    defined = np.isfinite(stress).all(axis=(1, 2))
+    defined = np.isfinite(stress.sum(axis=(1, 2)))
     return _together(reasons, score, graph, _errors(domain, where, found, score, defined))
 
 
@@ -162,7 +161,7 @@ def measured(
         away,
         white,
         rigidity(domain, exact, scale),
-        rigidity(domain, whole, np.ones(len(whole))),
+        rigidity(domain, whole),
         where.species,
         np.sqrt(np.einsum("na,na->n", pushed, pushed)),
     )
@@ -188,7 +187,9 @@ def _growth(score: Floats) -> Floats:
 
 def scaled(coefficients: Floats, rigid: Floats, spread: Floats) -> Floats:
     """α q^b p^c, of `mlanet.limits.errors.scale_of`."""
-    return np.exp(np.minimum(structure_columns(rigid, spread) @ coefficients, MOST_LOGARITHM))
+    scale, of_rigid, of_spread = coefficients.tolist()
+    logarithm = scale + of_rigid * np.log(rigid + TINY) + of_spread * np.log(spread + TINY)
+    return np.exp(np.minimum(logarithm, MOST_LOGARITHM))
 
 
 def spread_of_forces(per_force: Floats | None, graph: GraphArrays) -> Floats:

@@ -40,12 +40,14 @@ class Tables(NamedTuple):
     """The statistics as arrays.
 
     - row (256,): of each atomic number, −1 if unknown · scale (Z,) · closest, wall (Z²,) Å; empty where unknown
+    - most_crowded: the largest ρ of an atom
     """
 
     row: Integers
     scale: Floats
     closest: Floats
     wall: Floats
+    most_crowded: float
 
 
 class Around(NamedTuple):
@@ -108,7 +110,7 @@ def _crowded(statistics: Statistics, around: Around) -> Iterator[Reason]:
     """Atoms that all their neighbours together press more than any atom in training."""
     graph, wall = around.graph, tables(statistics).wall[around.kind]
     rho = crowding(graph.vectors, wall, graph.center, graph.n_atoms, graph.cutoff)
-    most = max(statistics.crowding)
+    most = tables(statistics).most_crowded
     if most <= 0 or rho.max() <= most * CROWDED[0] ** (-2 * HALF_POWER):
         return
     stretch = np.maximum(rho / most, 1e-12) ** (-1 / (2 * HALF_POWER))
@@ -160,4 +162,5 @@ def tables(statistics: Statistics) -> Tables:
     index = np.full(256, -1)
     index[list(statistics.species)] = np.arange(len(statistics.species))
     closest, wall = (np.array(one, dtype=np.float64).ravel() for one in (statistics.closest, statistics.wall))
-    return Tables(index, np.array(statistics.scale, dtype=np.float64), closest, wall)
+    most = max(statistics.crowding, default=0.0)
+    return Tables(index, np.array(statistics.scale, dtype=np.float64), closest, wall, most)

@@ -37,9 +37,9 @@ def distances(domain: Domain, features: NDArray[Any], species: Integers) -> tupl
     return np.sqrt(np.einsum("nc,nc->n", white, white) / white.shape[1]), white
 
 
-def rigidity(domain: Domain, features: NDArray[Any], scale: Floats) -> Floats:
+def rigidity(domain: Domain, features: NDArray[Any], scale: Floats | None = None) -> Floats:
     """√(fᵀ (FᵀF + ς²)⁻¹ f) of each row, f = scale · features, eV per unit of the weights' spread: (N,), float64."""
-    f = features * scale[:, None]
+    f = features if scale is None else features * scale[:, None]
     return np.sqrt(np.maximum(np.einsum("nc,nc->n", f @ domain.rigidity, f), 0.0))
 
 
