@@ -119,7 +119,12 @@ def predict(
         return worked(crew, functools.partial(predicted, job), frames, refused)
 
     digests = [read_model_header(model_path(one)).digest for one in (model, *(member or ()))]
-    settings = {"command": "predict", "model": digests[0], "members": digests[1:], "dtype": execution.dtype}
+    settings: dict[str, object] = {
+        "command": "predict",
+        "model": digests[0],
+        "members": digests[1:],
+        "dtype": execution.dtype,
+    }
     settings |= {"output": output is not None, "csv": csv is not None, "json": json, "rows": rows}
     settings["atomic_stress"] = atomic_stress
     with Kept(output, csv, note, potential.model.config.outputs, settings, resume) as kept:

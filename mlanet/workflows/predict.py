@@ -237,7 +237,7 @@ class Kept:
 
     def __enter__(self) -> Kept:
         with self._stack:
-            opened = [p and self._stack.enter_context(growing(p, self._tell)) for p in self._places]
+            opened = [None if p is None else self._stack.enter_context(growing(p, self._tell)) for p in self._places]
             self._structures, self._rows = opened
             files = [one for one in opened if one is not None]
             self._journal = Journal(files, self._settings, self._resume) if files else None
