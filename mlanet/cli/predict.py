@@ -120,7 +120,7 @@ def predict(
         return worked(crew, functools.partial(predicted, job), frames, refused)
 
     digests = [digest_of(model_path(one)) for one in (model, *(member or ()))]
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "command": "predict",
         "model": digests[0],
         "members": digests[1:],

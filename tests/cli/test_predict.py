@@ -111,3 +111,19 @@ def test_direct_forces_are_announced(mlanet, make_model, labelled) -> None:
     """Whoever predicts with direct forces is told that they are not a gradient."""
     outcome = mlanet("predict", labelled, "-m", make_model(forces="direct"))
     assert outcome.status == 0 and "not the gradient" in outcome.err
+
+
+@pytest.mark.usefixtures("crystals")
+def test_stress_of_single_atoms_on_request(mlanet) -> None:
+    """A column that sums to the stress; refused where it would go nowhere."""
+    words = ("predict", "set.extxyz", "-m", "elemental", "--dtype", "float64", "--atomic-stress")
+    assert mlanet(*words, "-o", "out.extxyz").status == 0
+    for atoms in ase.io.read("out.extxyz", ":"):
+        np.testing.assert_allclose(atoms.get_stresses().sum(axis=0), atoms.get_stress(), atol=1e-6)
+    assert mlanet(*words).status == 2
+
+
+@pytest.fixture
+def crystals(mlanet) -> None:
+    """Two of silicon."""
+    ase.io.write("set.extxyz", [bulk("Si", a=5.3), bulk("Si", cubic=True, a=5.5)])
