@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -72,6 +74,7 @@ def test_shears_are_engineering_strains() -> None:
 def test_phonons_of_a_stable_crystal() -> None:
     """Three acoustic branches from 0, Dulong and Petit at 1000 K, and the frequency of a frozen mode."""
     found = phonons(copper(), supercell=(2, 2, 2))
+    assert found.remarks == []
     assert found.stable and found.lowest > -1e-3 and found.imaginary == 0
     assert found.heat_capacity[-1] / kB == pytest.approx(3, abs=0.03)
     assert found.heat_capacity[0] == pytest.approx(0, abs=1e-12)
@@ -90,6 +93,10 @@ def test_an_unstable_crystal_is_flagged() -> None:
     atoms = bulk("Cu", "sc", 2.4)
     atoms.calc = EMT()
     found = phonons(atoms, supercell=(3, 3, 3), relax=False)
+    (remark,) = found.remarks
+    assert f"{found.lowest:.2g} THz" in remark and "of the modes are imaginary" in remark
+    near = dataclasses.replace(found, lowest=-0.04, lowest_at=(0.0, 0.05, 0.0), imaginary=0.0)
+    assert "close to Γ" in near.remarks[0] and "--size" in near.remarks[0]
     assert not found.stable and found.lowest < -0.5 and 0 < found.imaginary < 1
 
 
