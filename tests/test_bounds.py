@@ -207,6 +207,8 @@ class Fragile:
             torch.full((graph.n_atoms,), value),
         )
 
+    said_of = __call__
+
 
 def test_no_structure_touches_another_in_a_batch() -> None:
     """Where a batch comes out as NaN, its sound structures still get their numbers, and only the other is named."""
