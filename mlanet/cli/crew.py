@@ -173,9 +173,8 @@ def relaxed(job: Job, wanted: Wanted, batched: bool, frames: list[Frame]) -> Par
 
 def job_means(job: Job, batched: bool) -> Means:
     """What relaxes in one process."""
-    from mlanet.cli.relax import per_length
     from mlanet.workflows.model import together_as
-    from mlanet.workflows.relax_files import Means
+    from mlanet.workflows.relax_files import Means, per_length
 
     calculator = job.calculator()
     together = together_as(calculator.answering, job.execution, job.max_edges) if batched else None

@@ -33,8 +33,6 @@ from mlanet.execution import Execution
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ase import Atoms
-
     from mlanet.workflows.answers import Refusals
     from mlanet.workflows.relax import Step
     from mlanet.workflows.relax_files import Done, Means, Wanted
@@ -190,18 +188,6 @@ class _Told:
             if last is None:
                 raise
             self.interrupted = True
-
-
-def per_length(atoms: Atoms) -> dict[str, object]:
-    """Of a sheet also the stress that does not depend on the height of its cell."""
-    from mlanet.data.write import true_results
-
-    said = true_results(atoms)
-    if atoms.pbc.sum() != 2 or "stress" not in said:
-        return {}
-    from mlanet.layered import sheet_stress
-
-    return {"sheet_stress_N_per_m": sheet_stress(atoms, said["stress"]).tolist()}
 
 
 DIGITS = {"energy_eV": ".6f", "cell_A_deg": ".5f"}

@@ -19,8 +19,9 @@ from mlanet.errors import ConfigError, MLANetError, OutputError
 from mlanet.files import append_whole, cut_back, end_of_lines, write_whole
 from mlanet.ownership import owned
 from mlanet.workflows.answers import named
+from mlanet.workflows.handles import WorkerLostError
 from mlanet.workflows.resuming import changes, structure_print
-from mlanet.workflows.workers import Crew, WorkerLostError, in_order
+from mlanet.workflows.workers import Crew, in_order
 
 RESULTS, SETTINGS, TABLE = "results.jsonl", "settings.json", "results.csv"
 

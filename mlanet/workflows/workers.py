@@ -23,19 +23,14 @@ from typing import Generic, Protocol, TypeVar
 from mlanet.data.formats import Refused
 from mlanet.data.read import Frame
 from mlanet.errors import MLANetError
+from mlanet.workflows.handles import AHEAD, Handle, WorkerLostError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-AHEAD = 2
-"""Parts for each process that are handed out before the first is back."""
 PART_ATOMS = 2_000
 PART_FRAMES = 64
 """Of a part; smaller ones spend their time on the way."""
-
-
-class WorkerLostError(MLANetError):
-    """A process that ended without an answer, for want of memory most likely."""
 
 
 @dataclass(frozen=True)
@@ -181,10 +176,6 @@ def in_order(
             yield thing, handle()
     if isinstance(stopped, MLANetError):
         raise stopped
-
-
-Handle = Callable[[], "R | WorkerLostError"]
-"""Waits for a result."""
 
 
 class _Known(Generic[R]):
