@@ -174,17 +174,29 @@ def relaxed(job: Job, wanted: Wanted, batched: bool, frames: list[Frame]) -> Par
 def job_means(job: Job, batched: bool) -> Means:
     """What relaxes in one process."""
     from mlanet.workflows.model import together_as
-    from mlanet.workflows.relax_files import Means, per_length
+    from mlanet.workflows.relax_files import Means
 
     calculator = job.calculator()
     together = together_as(calculator.answering, job.execution, job.max_edges) if batched else None
     return Means(
         calculator,
         calculator.answering.cutoff,
-        also=per_length,
+        also=_per_length,
         assessment=lambda: calculator.assessment,
         together=together,
     )
+
+
+def _per_length(atoms: Atoms) -> dict[str, object]:
+    """Of a sheet also the stress that does not depend on the height of its cell."""
+    from mlanet.data.write import true_results
+
+    said = true_results(atoms)
+    if atoms.pbc.sum() != 2 or "stress" not in said:
+        return {}
+    from mlanet.layered import sheet_stress
+
+    return {"sheet_stress_N_per_m": sheet_stress(atoms, said["stress"]).tolist()}
 
 
 def property_of(job: Job, measure: Measure, item: Item) -> Outcome:

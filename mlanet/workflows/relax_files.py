@@ -334,15 +334,3 @@ def _done(frame: Frame, target: Path, relaxed: Relaxed) -> Done:
         advice = f"go on from {target} or allow more --steps"
         remarks.append(f"{frame.where}: not converged after {relaxed.numbers['steps']} steps; {advice}")
     return Done(frame.where, target, relaxed.numbers, relaxed.converged, "\n".join(remarks))
-
-
-def per_length(atoms: Atoms) -> dict[str, object]:
-    """Of a sheet also the stress that does not depend on the height of its cell."""
-    from mlanet.data.write import true_results
-
-    said = true_results(atoms)
-    if atoms.pbc.sum() != 2 or "stress" not in said:
-        return {}
-    from mlanet.layered import sheet_stress
-
-    return {"sheet_stress_N_per_m": sheet_stress(atoms, said["stress"]).tolist()}
