@@ -66,7 +66,7 @@ class Published(_Strict, frozen=True, kw_only=True):
 
 
 class EqualTime(_Strict, frozen=True, kw_only=True):
-    """Variants that are trained again, for as many steps as fit into the processor time that `like` took."""
+    """Variants that are trained again, for as many steps as fit into the time of `like`, the first that fits."""
 
     like: dict[str, str]
     of: tuple[dict[str, str], ...]
@@ -216,12 +216,12 @@ def of_equal_time(one: Benchmark, rows: Sequence[Row]) -> list[Training]:
     for training, row in found:
         if row is not None and row["status"] == "done":
             seconds.setdefault(training.variant, []).append(row["processor_s"])
-    aim = [taken for variant, taken in seconds.items() if fits(variant, one.equal_time.like)]
+    aim = next((seconds.get(each.variant, []) for each in first if fits(each.variant, one.equal_time.like)), [])
     wanted = {each.variant: None for each in first if any(fits(each.variant, words) for words in one.equal_time.of)}
     later = []
     for variant in wanted:
-        if len(aim) == 1 and min(len(aim[0]), len(seconds.get(variant, []))) == len(one.seeds):
-            steps = round(one.steps * statistics.mean(aim[0]) / statistics.mean(seconds[variant]))
+        if min(len(aim), len(seconds.get(variant, []))) == len(one.seeds):
+            steps = round(one.steps * statistics.mean(aim) / statistics.mean(seconds[variant]))
             later += [Training(one, variant, seed, steps, "time") for seed in one.seeds]
     return later
 

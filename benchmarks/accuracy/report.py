@@ -145,13 +145,13 @@ def _costs(groups: Sequence[Group]) -> str:
 
 def _over_sets(groups: Sequence[Group]) -> str:
     """Each variant against the first, mean over the sets with the standard error between them."""
-    lines = ["| variant | sets | energy | forces | time |", "|--|--|--|--|--|"]
+    lines = ["| variant | sets | trainings | energy | forces | time |", "|--|--|--|--|--|--|"]
     for title in dict.fromkeys(group.title for group in groups):
         mine = [(one, reference_of(groups, one)) for one in groups if one.title == title]
         mine = [(one, other) for one, other in mine if one is not other]
         if not mine:
             continue
-        cells = [title, str(len(mine))]
+        cells = [title, str(len(mine)), str(sum(len(one.rows) for one, _ in mine))]
         for key in ("energy_mae_meV_per_atom", "forces_mae_meV_per_A", "processor_s"):
             cells.append(percent(mean_error([one.against(other, key)[0] for one, other in mine])))
         lines.append("| " + " | ".join(cells) + " |")
