@@ -100,13 +100,15 @@ def simulated(
     guard, ended, started = Guard(calculator.potential.statistics), "whole", time.process_time()
     try:
         for _ in simulate(atoms, settings, folder, resume=(folder / CHECKPOINT).exists()):
-            pass
+            pass  # SIGTERM ends this too
     except DivergedError as error:
         ended = str(error)
     seconds = time.process_time() - started
     for frame in ase.io.iread(folder / "trajectory.extxyz"):
         guard.alarmed_by(frame)
     log, near = read_log(folder), guard.nearest
+    if ended == "whole" and log["step"][-1] < settings.steps:
+        raise SystemExit(f"stopped in {folder.name}; the same command goes on")
     ratio = near.ratio if near is not None else float("inf")
     second_half = log["temperature_K"][len(log["step"]) // 2 :]
     return {
