@@ -21,8 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
 
 import run as everybody  # noqa: E402
+from accuracy.groups import Group  # noqa: E402
 from accuracy.plan import of_equal_time, read, row_of, trainings  # noqa: E402
-from accuracy.report import Group, percent  # noqa: E402
+from accuracy.report import percent  # noqa: E402
 from floors import cost, flops_in_triton  # noqa: E402
 from goals import FROM_ATOMS, Goal, Side, goals, judge, of_growth, of_kernels  # noqa: E402
 from lineup import COMPILED, Contender, Sizes, lineup  # noqa: E402

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+from accuracy.groups import Group, groups_of, mean_error
 from accuracy.picture import draw
-from accuracy.plan import Benchmark, Row, of_equal_time, row_of, trainings
+from accuracy.plan import Benchmark
 from accuracy.work import TABLE, read_rows
 from mlanet.errors import ConfigError
 from mlanet.files import write_whole
@@ -21,43 +20,6 @@ PAGE = ROOT / "docs" / "accuracy.md"
 PICTURE = ROOT / "docs" / "figures" / "accuracy.png"
 BEGIN, END = "<!-- begin: {} -->\n", "<!-- end: {} -->\n"
 COLUMNS = {"energy": "meV_per_atom", "forces": "meV_per_A", "stress": "GPa"}
-
-
-class Group(NamedTuple):
-    """The seeds of one variant and budget, in the order of the benchmark's."""
-
-    benchmark: Benchmark
-    variant: tuple[tuple[str, str], ...]
-    budget: str
-    rows: dict[int, Row]
-
-    @property
-    def title(self) -> str:
-        """By what it differs from the first variant of its benchmark."""
-        first = dict(trainings(self.benchmark)[0].variant)
-        words = ", ".join(f"{key}: {value}" for key, value in self.variant if first.get(key) != value) or "default"
-        return words if self.budget == "steps" else f"{words}, equal time"
-
-    def mean(self, key: str) -> tuple[float, float]:
-        """Mean and standard error over the seeds; NaN where nothing, or a single seed, is known."""
-        return mean_error([float(row[key]) for row in self.rows.values() if key in row])
-
-    def against(self, other: Group, key: str) -> tuple[float, float]:
-        """Mean and standard error of ln(this / other), seed by seed."""
-        both = [seed for seed in self.rows if seed in other.rows and key in self.rows[seed]]
-        return mean_error([math.log(self.rows[seed][key] / other.rows[seed][key]) for seed in both])
-
-
-def mean_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error of the mean.
-
-    >>> mean_error([1.0, 3.0])
-    (2.0, 1.0)
-    """
-    if not values:
-        return math.nan, math.nan
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return statistics.mean(values), error
 
 
 def report(benchmarks: Sequence[Benchmark], results: Path) -> list[Path]:
@@ -84,16 +46,6 @@ def report(benchmarks: Sequence[Benchmark], results: Path) -> list[Path]:
         text = filled(text, name, make(groups))
     write_whole(PAGE, text.encode())
     return [summary, picture, PAGE]
-
-
-def groups_of(one: Benchmark, rows: Sequence[Row]) -> list[Group]:
-    """Variants that have a row, the first one being what the others are compared with."""
-    found: dict[tuple[tuple[tuple[str, str], ...], str], dict[int, Row]] = {}
-    for training in [*trainings(one), *of_equal_time(one, rows)]:
-        row = row_of(training, rows)
-        if row is not None and row["status"] == "done":
-            found.setdefault((training.variant, training.budget), {})[training.seed] = row
-    return [Group(one, variant, budget, by_seed) for (variant, budget), by_seed in found.items()]
 
 
 def reference_of(groups: Sequence[Group], group: Group) -> Group:
