@@ -82,15 +82,14 @@ def _errors(groups: Sequence[Group]) -> str:
 def _costs(groups: Sequence[Group]) -> str:
     """Steps, time, weights, memory."""
     lines = [
-        "| set | variant | steps | processor s | ms a step | weights | MiB | commit |",
-        "|--|--|--|--|--|--|--|--|",
+        "| set | variant | steps | processor s | ms a step | weights | MiB |",
+        "|--|--|--|--|--|--|--|",
     ]
     for group in groups:
         rows = list(group.rows.values())
         seconds, steps = group.mean("processor_s")[0], rows[0]["steps"]
-        commits = ", ".join(sorted({row["commit"] for row in rows}))
         cells = [group.benchmark.title, group.title, str(steps), f"{seconds:.0f}", f"{1e3 * seconds / steps:.0f}"]
-        cells += [f"{rows[0]['parameters']:,}".replace(",", " "), f"{group.mean('peak_memory_MiB')[0]:.0f}", commits]
+        cells += [f"{rows[0]['parameters']:,}".replace(",", " "), f"{group.mean('peak_memory_MiB')[0]:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

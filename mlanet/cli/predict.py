@@ -92,12 +92,7 @@ def predict(
     from mlanet.workflows.workers import worked
 
     require_formats(output, picture)
-    if atomic_stress and (output is None or member):
-        raise typer.BadParameter("--atomic-stress is written to --output, of one model; give it, and no --member")
-    if resume and (output or csv) is None:
-        raise typer.BadParameter("--resume goes on with what --output or --csv has; give one of them")
-    if resume and picture is not None and output is None:
-        raise typer.BadParameter("--resume draws --picture from what --output has; give both")
+    _require_places(output, csv, picture, resume, atomic_stress, bool(member))
     crew = crew_of(workers, ray, execution)
     refused = Refusals() if keep_going else None
     files = structure_files(files, refused)
@@ -119,15 +114,10 @@ def predict(
         job = dataclasses.replace(job, atomic_stress=atomic_stress)
         return worked(crew, functools.partial(predicted, job), frames, refused)
 
-    digests = [digest_of(model_path(one)) for one in (model, *(member or ()))]
-    settings: dict[str, object] = {
-        "command": "predict",
-        "model": digests[0],
-        "members": digests[1:],
-        "dtype": execution.dtype,
-    }
-    settings |= {"output": output is not None, "csv": csv is not None, "json": json, "rows": rows}
-    settings["atomic_stress"] = atomic_stress
+    digest, *digests = (digest_of(model_path(one)) for one in (model, *(member or ())))
+    settings = {"command": "predict", "model": digest, "members": digests, "dtype": execution.dtype}
+    asked = {"output": output is not None, "csv": csv is not None, "json": json, "rows": rows}
+    settings |= asked | {"atomic_stress": atomic_stress}
     with Kept(output, csv, note, answering.outputs, settings, resume) as kept:
         for one, known in progress(kept.going_on(frames_of(files, refused), work), "predicting"):
             wanted = json or count < rows
@@ -159,6 +149,18 @@ def _draw(picture: Path, drawn: Sequence[Predicted], output: Path | None) -> Non
         drawn = [Predicted(*frame) for frame in read_frames(output, index=f":{PICTURED}")]
     if drawn:
         draw(picture, drawn)
+
+
+def _require_places(
+    output: Path | None, csv: Path | None, picture: Path | None, resume: bool, atomic_stress: bool, committee: bool
+) -> None:
+    """Refuse what has no file to stand in, or none to go on with."""
+    if atomic_stress and (output is None or committee):
+        raise typer.BadParameter("--atomic-stress is written to --output, of one model; give it, and no --member")
+    if resume and (output or csv) is None:
+        raise typer.BadParameter("--resume goes on with what --output or --csv has; give one of them")
+    if resume and picture is not None and output is None:
+        raise typer.BadParameter("--resume draws --picture from what --output has; give both")
 
 
 def _warn(shown: Sequence[Row]) -> None:

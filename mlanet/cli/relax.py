@@ -99,7 +99,6 @@ def relax(
     Every step of a single structure is told on stderr, without --json; after Ctrl-C the structure as it then is gets
     written.
 
-
     Written with energy, forces and stress, also of atoms that are held. Exit status 1 if one does not converge, or if
     atoms end without a neighbour.
 
@@ -129,10 +128,15 @@ def relax(
     if job.calculator().matmul_cost is not None:
         note(str(job.calculator().matmul_cost))
     _answer(done, planned.one, files, model, json, refused)
+    _end(done, told.interrupted, refused)
+
+
+def _end(done: Sequence[Done], interrupted: bool, refused: Refusals | None) -> None:
+    """Remarks, and the exit status."""
     for one in done:
         if one.remark:
             note(one.remark)
-    if told.interrupted:
+    if interrupted:
         note("stopped by Ctrl-C; what was reached is written")
         raise typer.Exit(130)
     report_refused(refused)
