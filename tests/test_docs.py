@@ -323,7 +323,7 @@ def test_named_options_and_scripts_exist(page: Path) -> None:
     called = scripts(page)
     if not is_history(page):
         assert not [words[0] for words in called if not (ROOT / words[0]).exists()]
-    assert not [word for words in called for word in words if re.match("--[a-z]", word) and word not in theirs]
+        assert not [word for words in called for word in words if re.match("--[a-z]", word) and word not in theirs]
 
 
 @pytest.mark.parametrize("page", PAGES, **NAMES)

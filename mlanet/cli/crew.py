@@ -85,6 +85,7 @@ class Job:
         max_edges: int = 20_000,
         keep_going: bool = False,
         members: Sequence[str] = (),
+        atomic_stress: bool = False,
     ) -> Job:
         """A job that processes in other folders understand; a model's file is known by what is in it."""
         from mlanet.model_files import digest_of, model_path
@@ -92,7 +93,7 @@ class Job:
         place = model_path(model)
         named = os.path.abspath(place) if os.path.isfile(model) else model
         others = tuple(cls.of(one, execution) for one in members)
-        return cls(named, execution, max_edges, keep_going, digest_of(place), others)
+        return cls(named, execution, max_edges, keep_going, digest_of(place), others, atomic_stress)
 
     def potential(self) -> Potential:
         """Opened once in each process."""

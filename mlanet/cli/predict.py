@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -83,7 +82,7 @@ def predict(
     computed is in OUTPUT.partial.extxyz, and the same command with --resume goes on with it.
     """
     from mlanet.data.formats import structure_files
-    from mlanet.model_files import digest_of, model_path
+    from mlanet.model_files import model_path
     from mlanet.workflows.answers import Refusals, frames_of
     from mlanet.workflows.growing import partial_name
     from mlanet.workflows.model import open_answering, open_members, open_model
@@ -110,14 +109,12 @@ def predict(
             bounds: Any = {"max_edges": max_edges, "max_memory": execution.max_memory}
             words = {**bounds, "members": members, "atomic_stress": atomic_stress}
             return predict_frames(answering, frames, **words, refused=refused)
-        job = Job.of(model, execution, max_edges, keep_going, member or ())
-        job = dataclasses.replace(job, atomic_stress=atomic_stress)
+        job = Job.of(model, execution, max_edges, keep_going, member or (), atomic_stress)
         return worked(crew, functools.partial(predicted, job), frames, refused)
 
-    digest, *digests = (digest_of(model_path(one)) for one in (model, *(member or ())))
-    settings = {"command": "predict", "model": digest, "members": digests, "dtype": execution.dtype}
-    asked = {"output": output is not None, "csv": csv is not None, "json": json, "rows": rows}
-    settings |= asked | {"atomic_stress": atomic_stress}
+    settings = _settings(model, member or (), execution)
+    settings |= {"output": output is not None, "csv": csv is not None, "json": json, "rows": rows}
+    settings["atomic_stress"] = atomic_stress
     with Kept(output, csv, note, answering.outputs, settings, resume) as kept:
         for one, known in progress(kept.going_on(frames_of(files, refused), work), "predicting"):
             wanted = json or count < rows
@@ -149,6 +146,14 @@ def _draw(picture: Path, drawn: Sequence[Predicted], output: Path | None) -> Non
         drawn = [Predicted(*frame) for frame in read_frames(output, index=f":{PICTURED}")]
     if drawn:
         draw(picture, drawn)
+
+
+def _settings(model: str, members: Sequence[str], execution: Execution) -> dict[str, object]:
+    """What must be the same for a run to go on with another's file, as far as it is no word of the command."""
+    from mlanet.model_files import digest_of, model_path
+
+    digest, *others = (digest_of(model_path(one)) for one in (model, *members))
+    return {"command": "predict", "model": digest, "members": others, "dtype": execution.dtype}
 
 
 def _require_places(
