@@ -32,7 +32,7 @@ from mlanet.execution import Execution
 if TYPE_CHECKING:
     from mlanet.data.read import Frame
     from mlanet.execution import Answering
-    from mlanet.workflows.predict import Predicted, Row
+    from mlanet.workflows.predict import Kept, Predicted, Row
 
 COLUMNS = ("structure", "formula", "atoms>", "energy eV>", "eV/atom>", "max|F| eV/Å>", "pressure GPa>")
 LIMITS_COLUMNS = ("± eV/atom>", "± F eV/Å>", "training set")
@@ -87,7 +87,7 @@ def predict(
     from mlanet.workflows.growing import partial_name
     from mlanet.workflows.model import open_answering, open_members, open_model
     from mlanet.workflows.output import refuse_overwriting
-    from mlanet.workflows.predict import Kept, predict_frames, require_formats, row
+    from mlanet.workflows.predict import Kept, predict_frames, require_formats
     from mlanet.workflows.workers import worked
 
     require_formats(output, picture)
@@ -100,9 +100,6 @@ def predict(
     opened = open_model if member else open_answering  # committees are computed with torch
     answering: Any = opened(model, execution, tell=note)
     members = open_members(answering, model, member or (), execution, tell=note)
-    shown: list[Row] = []
-    drawn: list[Predicted] = []
-    count = 0
 
     def work(frames: Iterator[Frame]) -> Iterator[Predicted]:
         if crew.alone:
@@ -112,24 +109,16 @@ def predict(
         job = Job.of(model, execution, max_edges, keep_going, member or (), atomic_stress)
         return worked(crew, functools.partial(predicted, job), frames, refused)
 
-    settings = _settings(model, member or (), execution)
-    settings |= {"output": output is not None, "csv": csv is not None, "json": json, "rows": rows}
-    settings["atomic_stress"] = atomic_stress
+    asked = {"output": output is not None, "csv": csv is not None, "json": json, "rows": rows}
+    settings = _settings(model, member or (), execution) | asked | {"atomic_stress": atomic_stress}
     with Kept(output, csv, note, answering.outputs, settings, resume) as kept:
-        for one, known in progress(kept.going_on(frames_of(files, refused), work), "predicting"):
-            wanted = json or count < rows
-            if one is not None:
-                known = row(one) if wanted else None
-                kept.keep(one, known)
-                drawn += [one] if picture is not None and len(drawn) < PICTURED else []
-            shown += [known] if known is not None else []
-            count += 1
+        going = progress(kept.going_on(frames_of(files, refused), work), "predicting")
+        shown, drawn, count = _keep(kept, going, rows if not json else None, PICTURED if picture is not None else 0)
     if picture is not None:
         _draw(picture, drawn, output if resume else None)
     if json:
-        print_json(
-            {"model": model, "conservative": answering.conservative, "predictions": shown, **refused_part(refused)}
-        )
+        said = {"model": model, "conservative": answering.conservative, "predictions": shown}
+        print_json(said | refused_part(refused))
     else:
         _print(shown, count)
         _warn(shown)
@@ -146,6 +135,28 @@ def _draw(picture: Path, drawn: Sequence[Predicted], output: Path | None) -> Non
         drawn = [Predicted(*frame) for frame in read_frames(output, index=f":{PICTURED}")]
     if drawn:
         draw(picture, drawn)
+
+
+def _keep(
+    kept: Kept, going: Iterator[tuple[Predicted | None, Row | None]], rows: int | None, pictured: int
+) -> tuple[list[Row], list[Predicted], int]:
+    """Write what comes; the rows and pictures that are shown, and how many structures there were.
+
+    rows: at most so many are shown; None: all
+    """
+    from mlanet.workflows.predict import row
+
+    shown: list[Row] = []
+    drawn: list[Predicted] = []
+    count = 0
+    for one, known in going:
+        if one is not None:
+            known = row(one) if rows is None or count < rows else None
+            kept.keep(one, known)
+            drawn += [one] if len(drawn) < pictured else []
+        shown += [known] if known is not None else []
+        count += 1
+    return shown, drawn, count
 
 
 def _settings(model: str, members: Sequence[str], execution: Execution) -> dict[str, object]:
