@@ -184,7 +184,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=PEERS_OF_GOALS, help="other packages")
     parser.add_argument("--compiled-peers", action="store_true", help="them also in their packages' compiled modes")
     parser.add_argument("--degrees", nargs="+", type=int, choices=(1, 2, 3), default=(1, 2, 3))
-    parser.add_argument("--kernels", nargs="+", choices=KERNELS, help="of our models; all that the device has")
+    parser.add_argument("--kernels", nargs="+", help="of our models; all that the device has")
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, help="as LiCoO2:96, small before large, or files")

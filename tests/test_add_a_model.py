@@ -16,6 +16,7 @@ PAGE = (ROOT / "docs" / "add_a_model.md").read_text(encoding="utf-8")
 TESTS = (
     "systems.py",
     "forked.py",
+    "compilers.py",
     "conftest.py",
     "test_laws.py",
     "models/test_mlanet.py",

@@ -12,6 +12,7 @@ import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.md.verlet import VelocityVerlet
+from compilers import COMPILER
 from torch import Tensor
 
 from mlanet import compiled
@@ -79,6 +80,12 @@ def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "_machine_code", lambda traced: traced)
 
 
+@pytest.fixture
+def inductor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's compiler takes `CXX` for the name of a program, without the arguments that the tests give it."""
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, COMPILER))
+
+
 def assert_same(found: Prediction, expected: Prediction, tolerance: float = 1e-11) -> None:
     for field in dataclasses.fields(expected):
         one, other = getattr(found, field.name), getattr(expected, field.name)
@@ -112,7 +119,7 @@ def test_one_program_for_all_sizes(name: str, traced_only: None) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_for_good() -> None:
+def test_compiled_for_good(inductor: None) -> None:
     """Machine code by torch's Inductor in float32, for two sizes."""
     potential = build("fused", torch.float32)
     step = CompiledPotential(potential)
@@ -207,7 +214,7 @@ def test_gradients_of_a_training_step(name: str, traced_only: None) -> None:
 
 
 @pytest.mark.long
-def test_a_training_step_compiled_for_good() -> None:
+def test_a_training_step_compiled_for_good(inductor: None) -> None:
     """Machine code in float32: loss and gradients of two batches, to what float32 holds. Four minutes of a compiler.
 
     Torch compiles once more for the first batch of more than some 25 atoms; both have more."""
