@@ -215,8 +215,13 @@ def test_tensors_that_lie_are_refused(whole: bytes) -> None:
         Engine(sealed(whole[:place] + np.float64(np.nan).tobytes() + whole[place + 8 :]))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "only"), [("whole", "MLANet<double,1>"), ("light", "LEIGNN<double>")])
+@pytest.mark.parametrize(
+    ("kind", "only"),
+    [
+        pytest.param("whole", "MLANet<double,1>", marks=pytest.mark.long),
+        pytest.param("light", "LEIGNN<double>", marks=pytest.mark.slow),
+    ],
+)
 def test_hostile_files_under_sanitizers(tmp_path: Path, kind: str, only: str, request: pytest.FixtureRequest) -> None:
     """No access out of bounds and nothing undefined, whatever the file says."""
     whole = request.getfixturevalue(kind)
