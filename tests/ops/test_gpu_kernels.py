@@ -71,10 +71,8 @@ SHARED_AT_MOST = 99 * 1024
 
 
 @needs_triton
-@pytest.mark.parametrize(
-    ("capability", "l_max", "dual"),
-    [pytest.param(80, 2, False, marks=pytest.mark.slow), pytest.param(90, 2, True, marks=pytest.mark.long)],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("capability", "l_max", "dual"), [(80, 2, False), (90, 2, True)])
 def test_kernels_compile_and_fit(capability: int, l_max: int, dual: bool) -> None:
     """At the sizes people train with, in float32: machine code, shared memory that is there, few spilled registers."""
     from footprints import footprint
