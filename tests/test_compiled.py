@@ -49,12 +49,13 @@ MODELS: dict[str, tuple[dict[str, object], str]] = {
 }
 """Small ones: what takes time is to trace, which goes by the number of operators."""
 
-QUICK = ("fused", "leignn, fused")
+QUICK, LONG = ("fused", "leignn, fused"), ("products on edges",)
 
 
 def named(*names: str) -> list[object]:
     """As parameters, those that take long to trace marked."""
-    return [pytest.param(one, marks=[] if one in QUICK else pytest.mark.slow) for one in names]
+    marks = {one: pytest.mark.long if one in LONG else pytest.mark.slow for one in names if one not in QUICK}
+    return [pytest.param(one, marks=marks.get(one, ())) for one in names]
 
 
 def build(name: str, dtype: torch.dtype = torch.float64) -> Potential:
@@ -118,7 +119,7 @@ def test_one_program_for_all_sizes(name: str, traced_only: None) -> None:
     assert step.programs == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled_for_good(inductor: None) -> None:
     """Machine code by torch's Inductor in float32, for two sizes."""
     potential = build("fused", torch.float32)
