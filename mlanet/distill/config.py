@@ -50,8 +50,10 @@ class Recipe(_Strict, frozen=True):
     """Largest component of a random symmetric strain."""
     rattle: Range = (0.0, 0.0)
     """Å, standard deviation of the displacement of each coordinate."""
+    relax: WholeNumber = 0
+    """With a student: up to so many steps of relaxation, of atoms and cell, before the teacher is asked."""
     explore: WholeNumber = 0
-    """From the second round on: so many steps of hot dynamics with the student before the teacher is asked."""
+    """With a student: so many steps of hot dynamics with the student before the teacher is asked."""
     temperature: Share = 1000.0
     """K, of `explore`."""
     max_atoms: Count = 24
@@ -101,6 +103,8 @@ class DistillConfig(_Strict, frozen=True):
     seeds: dict[str, SeedGroup]
     recipes: dict[str, Recipe]
     labels: LabelConfig
+    start_from: str | None = None
+    """A student to go on from, file or packaged name: it explores in the first round, whose training starts there."""
     rounds: Count = 1
     """From the second on, seeds are drawn as often as the student is wrong on their elements, and recipes likewise."""
     data: tuple[str, ...] = ()

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 
 from mlanet.config import parse
 from mlanet.data.read import read_frames
-from mlanet.distill.config import DistillConfig, Recipe
+from mlanet.distill.config import DistillConfig
+from mlanet.distill.explore import explorer
 from mlanet.distill.judge import Judgement, judge, write_page
 from mlanet.distill.label import Labeller, Source, Weights
 from mlanet.distill.seeds import reduced_formula, share_of
 from mlanet.distill.store import frame_text
-from mlanet.distill.structures import apart
 from mlanet.distill.teacher import Teacher
 from mlanet.errors import ConfigError
 from mlanet.files import write_whole
@@ -28,8 +28,6 @@ from mlanet.training.config import TrainConfig
 Say = Callable[[str], None]
 STRONGEST = 3.0
 """An element or recipe is drawn at most so much more often, or less, than by its share."""
-TIME_STEP = 2.0
-"""fs, of exploring dynamics."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,8 @@ def _label(
         teacher = stack.enter_context(Teacher(config.teacher, here))
         veto = config.labels.veto and stack.enter_context(Teacher(config.labels.veto, here / "veto"))
         weights = weights_of(judgements[-1]) if judgements else Weights()
-        explore = _explorer(before / "training" / "model.safetensors") if before else None
+        student = str(before / "training" / "model.safetensors") if before else config.start_from
+        explore = explorer(student) if student else None
         source = Source(config, teacher.elements, turn, weights, explore)
         have = Labeller(config.labels, source, teacher, here, veto or None, say).run(config.labels.count)
     write_whole(done, f"{have}\n".encode())
@@ -119,35 +118,6 @@ def weights_of(judgement: Judgement) -> Weights:
         return {key: float(np.clip(error / mean, 1 / STRONGEST, STRONGEST)) for key, error in errors.items()}
 
     return Weights(relative(judgement.element_errors()), relative(judgement.recipe_errors()))
-
-
-def _explorer(model: Path) -> Callable[[Atoms, Recipe, np.random.Generator], Atoms | None]:
-    """Short hot dynamics with the student: the teacher then corrects what the student itself would walk into."""
-    from ase.md.langevin import Langevin
-    from ase.md.velocitydistribution import thermalize_momenta
-
-    from mlanet.calculator import MLANetCalculator
-
-    calculator = MLANetCalculator(str(model))
-
-    def explore(atoms: Atoms, recipe: Recipe, rng: np.random.Generator) -> Atoms | None:
-        moving = atoms.copy()
-        moving.calc = calculator
-        temperature = float(rng.uniform(0.1, 1.0)) * recipe.temperature
-        thermalize_momenta(moving, temperature, rng=rng)
-        step = TIME_STEP * units.fs
-        dynamics = Langevin(moving, step, temperature_K=temperature, friction=0.02 / units.fs, rng=rng, fixcm=False)
-        last = None
-        for _ in range(max(1, recipe.explore // 5)):
-            dynamics.run(5)
-            if not np.isfinite(moving.positions).all() or not apart(moving):
-                break
-            last = moving.positions.copy()
-        if last is None:
-            return None
-        return Atoms(numbers=atoms.numbers, positions=last, cell=atoms.cell.array, pbc=atoms.pbc)
-
-    return explore
 
 
 def _snapshot(config: DistillConfig, turn: int, here: Path) -> None:
@@ -184,8 +154,9 @@ def _train_config(config: DistillConfig, here: Path, before: Path | None) -> Tra
     data = {"train": [str(here / "train.extxyz")], "valid": [str(here / "valid.extxyz")]}
     keys: dict[str, Any] = {**config.student, "data": data}
     keys["run"] = {**config.student.get("run", {}), "folder": str(here / "training")}
-    if before is not None:
-        keys["start_from"] = str(before / "training" / "model.safetensors")
+    student = str(before / "training" / "model.safetensors") if before else config.start_from
+    if student is not None:
+        keys["start_from"] = student
         keys.pop("model", None)
     return parse(keys, TrainConfig, "student")
 
