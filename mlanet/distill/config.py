@@ -53,7 +53,7 @@ class Recipe(_Strict, frozen=True):
     relax: WholeNumber = 0
     """With a student: up to so many steps of relaxation, of atoms and cell, before the teacher is asked."""
     explore: WholeNumber = 0
-    """With a student: so many steps of hot dynamics with the student before the teacher is asked."""
+    """With a student: so many steps of hot dynamics before the teacher is asked."""
     temperature: Share = 1000.0
     """K, of `explore`."""
     max_atoms: Count = 24

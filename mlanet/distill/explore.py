@@ -35,14 +35,14 @@ def explorer(model: str) -> Explore:
     known = frozenset(calculator.answering.species)
 
     def explore(atoms: Atoms, recipe: Recipe, rng: Generator) -> Atoms | None:
-        moving: Atoms | None = _bare(atoms)
         if not known.issuperset(map(int, atoms.numbers)):
-            return moving
-        if recipe.relax:
-            moving = _relaxed(moving, calculator, int(rng.integers(recipe.relax + 1)))
-        if moving is not None and recipe.explore:
-            moving = _heated(moving, calculator, recipe, rng)
-        return moving
+            return atoms
+        moved: Atoms | None = _bare(atoms)
+        if moved is not None and recipe.relax:
+            moved = _relaxed(moved, calculator, int(rng.integers(recipe.relax + 1)))
+        if moved is not None and recipe.explore:
+            moved = _heated(moved, calculator, recipe, rng)
+        return moved
 
     return explore
 

@@ -58,7 +58,7 @@ class Source:
         elements: that the teacher knows, or None.
         turn: the round, from 0.
         weights: of elements and recipes, from the student's errors.
-        explore: moves a structure as a recipe's `explore` asks; None in the first round, which has no student.
+        explore: moves a structure as a recipe's `relax` and `explore` ask; None without a student.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Source:
         group = str(rng.choice(recipe.seeds or list(self.groups)))
         seed = self.groups[group][rng.choice(len(self.groups[group]), p=self.chances[group])]
         atoms = draw(recipe, seed, self.elements, self.volumes, rng)
-        if atoms is not None and recipe.explore and self.explore is not None:
+        if atoms is not None and self.explore is not None and (recipe.relax or recipe.explore):
             atoms = self.explore(atoms, recipe, rng)
         if atoms is not None and reduced_formula(atoms) in self.held_out:
             atoms = None
