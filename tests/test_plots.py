@@ -10,11 +10,13 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.visualize.plot import Matplotlib
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from mlanet.errors import OutputError
-from mlanet.plots import learning_curve, parity, prediction_picture, structure_picture
+from mlanet.plots import learning_curve, parity
+from mlanet.structure_plots import VIEW, prediction_picture, structure_picture
 
 
 @pytest.fixture
@@ -158,6 +160,24 @@ def test_arrows_point_along_forces(tmp_path: Path, figures: list[Figure]) -> Non
     np.testing.assert_allclose(drawn[1], 0.0, atol=1e-12)
 
 
+def test_outlines_tell_expected_errors(tmp_path: Path, figures: list[Figure]) -> None:
+    """The darker the outline, the larger the error that is expected of the atom's force; a bar says how large."""
+    atoms = bulk("NaCl", "rocksalt", 5.64, cubic=True)
+    atoms.rattle(0.1)
+    structure_picture(tmp_path / "without.png", atoms)
+    assert len(figures[0].axes) == 1
+    errors = np.linspace(0.05, 0.4, len(atoms))
+    atoms.arrays["forces_std"] = errors
+    structure_picture(tmp_path / "with.png", atoms)
+    drawing, bar = figures[1].axes
+    assert bar.get_ylim() == (0.0, 0.4)
+    circles = [patch for patch in drawing.patches if type(patch).__name__ == "Circle"]
+    darkness = [1 - np.mean(patch.get_edgecolor()[:3]) for patch in circles]
+    depth = np.argsort(Matplotlib(atoms, figures[1].add_subplot(), rotation=VIEW, radii=1.0, scale=1).positions[:, 2])
+    of_atoms = [atom for atom in depth if atom < len(atoms)]
+    assert np.argsort(darkness).tolist() == np.argsort(errors[of_atoms]).tolist()
+
+
 def test_a_page_of_predictions_has_numbers_with_units(tmp_path: Path, figures: list[Figure]) -> None:
     """Energy, force, pressure and stress of each structure stand beside it; what does not fit is counted."""
     crystals = [predicted(bulk("Si", "diamond", a=5.43, cubic=True))] * 7
@@ -174,6 +194,13 @@ def test_a_page_of_predictions_has_numbers_with_units(tmp_path: Path, figures: l
     ):
         assert expected in words, expected
     assert "and 2 more structures" in words
+    known = predicted(bulk("Si", "diamond", a=5.43, cubic=True))
+    known.info |= {"energy_std": 0.08, "extrapolation": "edge"}
+    known.arrays["forces_std"] = np.full(8, 0.02)
+    prediction_picture(tmp_path / "errors.png", [known])
+    words = texts(figures[1])
+    for expected in ("−5.4321 ± 0.0100 eV", "± 0.0200 eV/Å", "edge"):
+        assert expected in words, expected
     with pytest.raises(ValueError, match="structures"):
         prediction_picture(tmp_path / "none.png", [])
 
@@ -196,7 +223,8 @@ def test_no_global_state_is_used(tmp_path: Path) -> None:
     import subprocess
 
     code = (
-        "import sys; from mlanet.plots import structure_picture, parity; from ase.build import bulk\n"
+        "import sys; from ase.build import bulk\n"
+        "from mlanet.plots import parity; from mlanet.structure_plots import structure_picture\n"
         f"structure_picture({str(tmp_path / 's.png')!r}, bulk('Si'), [[0, 0, 1.0], [0, 0, 0]])\n"
         f"parity({str(tmp_path / 'p.png')!r}, [1.0, 2.0], [1.0, 2.1], 'energy, eV')\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"

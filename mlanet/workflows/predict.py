@@ -23,8 +23,9 @@ from mlanet.data.structures import with_prediction
 from mlanet.data.write import frame_text, true_results
 from mlanet.errors import ConfigError, OutputError
 from mlanet.limits import UNKNOWN, Assessment, with_assessment
-from mlanet.plots import FORMATS, prediction_picture
+from mlanet.plots import FORMATS
 from mlanet.quantities import QUANTITIES
+from mlanet.structure_plots import prediction_picture
 from mlanet.supported import lone_atoms
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
 from mlanet.workflows.answers import answers, frames_of
