@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,9 @@ from mlanet.limits.measure import coordination, distances, force_columns, struct
 from mlanet.potential import Potential
 
 MOST_STRUCTURES = 2000
-"""Of the training set, drawn by a fixed seed; features of more say nothing new."""
+"""Of the training set, drawn by a fixed seed, for means and spreads; the farthest atoms are looked for in all of it."""
+IN_TURN = 256
+"""Structures of a large training set whose features are in memory at once."""
 MARGIN = 1.15
 """By which the reach exceeds the farthest atom, so that a frame more of the same kind stays inside."""
 SPREAD_RIDGE = 1e-6
@@ -67,7 +70,8 @@ def fit_domain(
     if not seen or seen[0].prediction.features is None:
         return None
     domain = _spread(potential, seen)
-    domain = _reaching(domain, potential, seen, kept)
+    everywhere = seen if len(chosen) == len(training) else _in_turn(potential, training, max_edges)
+    domain = _reaching(domain, potential, itertools.chain(everywhere, kept))
     return _with_errors(domain, potential, kept) if len(kept) >= FEWEST else domain
 
 
@@ -77,6 +81,12 @@ def _chosen(samples: Sequence[Sample], seed: int) -> list[Sample]:
         return list(samples)
     order = np.random.default_rng(seed).permutation(len(samples))[:MOST_STRUCTURES]
     return [samples[index] for index in sorted(order.tolist())]
+
+
+def _in_turn(potential: Potential, samples: Sequence[Sample], max_edges: int) -> Iterator[Seen]:
+    """All of them, a few in memory at a time."""
+    for first in range(0, len(samples), IN_TURN):
+        yield from _watched(potential, samples[first : first + IN_TURN], max_edges)
 
 
 def _watched(potential: Potential, samples: Sequence[Sample], max_edges: int) -> list[Seen]:
@@ -148,11 +158,11 @@ def _mean_features(one: Seen, potential: Potential) -> Floats:
     return structure_features(one.prediction.features, known.scale[known.row[one.graph.numbers]], one.graph)
 
 
-def _reaching(domain: Domain, potential: Potential, seen: Sequence[Seen], kept: Sequence[Seen]) -> Domain:
+def _reaching(domain: Domain, potential: Potential, seen: Iterable[Seen]) -> Domain:
     """How far the farthest atoms are, of the training set and of what was held back, which is of the same kind."""
     n_species = len(potential.species)
     reach, most, least = np.zeros(n_species), np.zeros(n_species), np.full(n_species, np.inf)
-    for one in (*seen, *kept):
+    for one in seen:
         assert one.prediction.features is not None
         where = around(one.graph, potential.statistics)
         away, _ = distances(domain, one.prediction.features, where.species)

@@ -13,14 +13,15 @@ import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.calculators.calculator import Calculator
-from limited import SMALL_LEIGNN, crystals, knowing, samples
+from ase.calculators.singlepoint import SinglePointCalculator
+from limited import SMALL, SMALL_LEIGNN, crystals, knowing, samples
 
 from mlanet.calculator import MLANetCalculator
 from mlanet.checkpoint import CheckpointError, copied, load_model, save_model
 from mlanet.data.atoms import to_graph
 from mlanet.domain import arrays_of, parted
 from mlanet.inference import predict
-from mlanet.limits import Assessment, Watch, assess, of_batch
+from mlanet.limits import Assessment, Watch, assess, fit_domain, of_batch
 from mlanet.limits.calibration import auroc, calibration
 from mlanet.limits.errors import fitted
 from mlanet.potential import Potential
@@ -36,6 +37,23 @@ def test_what_is_like_the_training_set_is_inside(potential: Potential) -> None:
     """Of a hundred new crystals of the same kind, two at most are flagged; none is outside."""
     words = [judged(potential, atoms).extrapolation for atoms in crystals(100, seed=7)]
     assert words.count("inside") >= 98 and "outside" not in words
+
+
+def test_no_structure_of_a_large_training_set_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Means and spreads are of a few; fewest and most neighbours and the farthest atoms are of all."""
+    monkeypatch.setattr("mlanet.limits.fit.MOST_STRUCTURES", 8)
+    monkeypatch.setattr("mlanet.limits.fit.IN_TURN", 7)
+    known = knowing(SMALL)
+    frames = crystals(60, seed=1)
+    for atoms in frames[-2:]:  # an end of the set with atoms that have fewer neighbours
+        results = atoms.calc.results
+        atoms.set_cell(atoms.cell * np.array([[1.0], [1.0], [2.5]]))
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    training = samples(frames)
+    known.domain = fit_domain(known, training, samples(crystals(30, seed=2)))
+    for sample in training:
+        (prediction,) = predict(known, [sample.graph])
+        assert assess(known.domain, known.statistics, sample.graph, prediction).reason == ""
 
 
 STRANGE = {
