@@ -2,10 +2,10 @@
 
     python benchmarks/active_learning.py lips.extxyz --work out/lips --first 50 --add 50 --rounds 5 --seeds 3
 
-A fifth of the set is the test. From the rest, some structures are labelled at random; each round trains a small model
-from scratch, has it choose from what is left (or draws at random), and adds the labels. Trainings take the same number
-of steps. Rows go to WORK/rounds.jsonl; what is there already is not trained again. WORK/rounds.csv has means and
-standard errors over the seeds, WORK/rounds.png the same as a picture.
+A fifth of the set is the test. From the rest, some structures are labelled at random. Each round trains a small model
+from scratch, or with `--start universal` fine-tunes one; has it choose from what is left, or draws at random; and adds
+the labels. Trainings take the same number of steps. Rows go to WORK/rounds.jsonl; what is there already is not trained
+again. WORK/rounds.csv has means and standard errors over the seeds, WORK/rounds.png the same as a picture.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import ase.io
 import numpy as np
@@ -27,12 +27,30 @@ from mlanet.checkpoint import load_model
 from mlanet.config import parse
 from mlanet.data.dataset import load_samples
 from mlanet.data.read import read_frames
+from mlanet.distill.finetune import DEFAULTS
 from mlanet.files import write_whole
 from mlanet.plots import new_figure, save, style
 from mlanet.training.config import TrainConfig
 from mlanet.training.processes import Processes
 from mlanet.training.trainer import evaluate, train
 from mlanet.workflows.select import select_files
+
+
+class Training(NamedTuple):
+    """What every training is: of so many steps, of a new model with so many channels or from an old one."""
+
+    steps: int
+    channels: int
+    start: str | None
+
+    def keys(self) -> dict[str, Any]:
+        """Of `mlanet train`."""
+        budget = {"steps": self.steps, "max_structures": 4, "validate_every": self.steps // 5}
+        if self.start is not None:
+            return DEFAULTS | {"start_from": self.start, "budget": budget}
+        irreps = f"{self.channels}x0e+{self.channels}x1o"
+        model = {"model": "mlanet", "irreps": irreps, "layers": 2, "hidden": self.channels}
+        return {"model": model, "optimizer": {"lr": 5e-3, "ema": 0.98}, "budget": budget}
 
 
 def main(
@@ -44,6 +62,7 @@ def main(
     seeds: Annotated[int, typer.Option("--seeds", help="Repetitions.")] = 3,
     steps: Annotated[int, typer.Option("--steps", help="Of each training.")] = 500,
     channels: Annotated[int, typer.Option("--channels", help="Of the model, l_max 1, two layers.")] = 16,
+    start: Annotated[str | None, typer.Option("--start", help="Fine-tune this model in place of a new one.")] = None,
 ) -> None:
     """Both ways, from the same first labels."""
     torch.set_num_threads(1)
@@ -60,7 +79,15 @@ def main(
         for way in ("random", "select"):
             mine = [row for row in known if row["seed"] == seed and row["way"] == way]
             _rounds(
-                frames, pool, test, work / f"{way}-{seed}", way, seed, (first, add, rounds), (steps, channels), mine
+                frames,
+                pool,
+                test,
+                work / f"{way}-{seed}",
+                way,
+                seed,
+                (first, add, rounds),
+                Training(steps, channels, start),
+                mine,
             )
             _summarized([json.loads(line) for line in rows.read_text().splitlines()], work)
 
@@ -73,7 +100,7 @@ def _rounds(
     way: str,
     seed: int,
     counts: tuple[int, int, int],
-    shape: tuple[int, int],
+    training: Training,
     done: list[dict[str, Any]],
 ) -> None:
     """One repetition: train, measure, add."""
@@ -85,7 +112,7 @@ def _rounds(
             row = done[turn]
         else:
             row = {"way": way, "seed": seed, "round": turn, "labels": len(labelled)}
-            row |= _trained(frames, labelled, test, folder / f"{turn}", seed, shape)
+            row |= _trained(frames, labelled, test, folder / f"{turn}", seed, training)
             row["next"] = _next(frames, pool, labelled, folder / f"{turn}", way, add, rng)
             with open(folder.parent / "rounds.jsonl", "a") as lines:
                 lines.write(json.dumps(row) + "\n")
@@ -94,20 +121,16 @@ def _rounds(
 
 
 def _trained(
-    frames: list[Atoms], labelled: list[int], test: Path, folder: Path, seed: int, shape: tuple[int, int]
+    frames: list[Atoms], labelled: list[int], test: Path, folder: Path, seed: int, training: Training
 ) -> dict[str, float]:
     """A model of these labels, a tenth of them for validation and calibration; its errors on the test."""
     folder.mkdir(parents=True, exist_ok=True)
-    steps, channels = shape
     cut = max(5, len(labelled) // 10)
     parts = {"valid": labelled[:cut], "train": labelled[cut:]}
     for name, indices in parts.items():
         ase.io.write(folder / f"{name}.extxyz", [frames[index] for index in indices])
-    settings = {
-        "model": {"model": "mlanet", "irreps": f"{channels}x0e+{channels}x1o", "layers": 2, "hidden": channels},
+    settings = training.keys() | {
         "data": {name: [str(folder / f"{name}.extxyz")] for name in parts},
-        "optimizer": {"lr": 5e-3, "ema": 0.98},
-        "budget": {"steps": steps, "max_structures": 4, "validate_every": steps // 5},
         "run": {"folder": str(folder), "seed": seed},
     }
     train(parse(settings, TrainConfig, "benchmark"), progress=False)
