@@ -168,6 +168,29 @@ def test_leignn_says_what_ase_says(run: Runner, tmp_path: Path, tmp_path_factory
             require_said(name, one, tmp_path, at_rest=name != "moved", of=MLANetCalculator(subject, dtype="float64"))
 
 
+@pytest.mark.parametrize(
+    "changes", [{"attention": "none", "output_gate": "head"}, {"attention_envelope": "once"}], ids=str
+)
+def test_other_messages_say_what_ase_says(changes: dict[str, str], run: Runner, plugin: Path, tmp_path: Path) -> None:
+    """Forms of MLANet that send other rows between layers, by the packaged model's plugin, on one rank and on three."""
+    from native_systems import potential, statistics
+
+    from mlanet.native.export import export_native
+
+    shape = {"irreps": "8x0e+8x1o+8x2e", "layers": 2, "heads": 2, "key_dim": 4, "hidden": 12, "gate_channels": 1}
+    subject = potential("mlanet_l2", of=statistics((1, 6, 8, 14)), **shape, **changes)
+    export_native(subject, tmp_path / "other.mlanet")
+    systems = {name: make() for name, make in SYSTEMS.items()} | {"lone": lone()}
+    for ranks in (1, 3):
+        deck = [
+            prepared(name, one, tmp_path, plugin, "other") + SAID.format(name=name, course="run 0")
+            for name, one in systems.items()
+        ]
+        run("\n".join(deck), ranks)
+        for name, one in systems.items():
+            require_said(name, one, tmp_path, of=MLANetCalculator(subject, dtype="float64", kernels="plain"))
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_atoms_are_copied_once(ranks: int, run: Runner, plugin: Path, tmp_path: Path) -> None:
     """However many images a small cell has: one process copies nothing, several at most the atoms of the others."""

@@ -41,10 +41,12 @@ def parts(data: bytes) -> tuple[dict[str, Any], int]:
     return json.loads(data[24 : 24 + length]), 24 + length
 
 
-def changed(data: bytes, **settings: Any) -> bytes:
+def changed(data: bytes, *without: str, **settings: Any) -> bytes:
     """The same with other settings in its header, everything else in place; checksum and lengths are right."""
     header, end = parts(data)
     header["settings"] |= settings
+    for name in without:
+        del header["settings"][name]
     text = json.dumps(header).encode()
     tensors = data[-(-end // 64) * 64 :]
     return sealed(data[:16] + struct.pack("<Q", len(text)) + text + bytes(-(24 + len(text)) % 64) + tensors)
@@ -75,6 +77,31 @@ def test_a_file_is_written_whole_and_read(tmp_path: Path, whole: bytes) -> None:
         export_native(subject, tmp_path)
     with pytest.raises(ConfigError, match="precision 'half'"):
         Engine(whole, precision="half")
+
+
+def version(data: bytes) -> int:
+    """Of a file."""
+    return int(struct.unpack_from("<I", data, 8)[0])
+
+
+def test_files_from_before_a_setting_are_read(whole: bytes) -> None:
+    """They name none of what came later, and answer what they did."""
+    old = changed(whole, "attention", "attention_envelope", "output_gate")
+    told = [Engine(one).compute([0, 1], [0, 1, 2], [1, 0], [[0, 0, 1.2], [0, 0, -1.2]]).energy for one in (whole, old)]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({}, 1), ({"attention": "none"}, 1), ({"attention_envelope": "once"}, 2), ({"output_gate": "head"}, 2)],
+)
+def test_older_engines_refuse_what_they_would_misread(settings: dict[str, Any], expected: int) -> None:
+    """A file has a later version where its settings would be passed over; one of a version to come is refused."""
+    data = native_bytes(potential("mlanet_l1", **SMALL | settings))
+    assert version(data) == expected
+    for wrong in (0, 3):
+        with pytest.raises(CheckpointError, match=f"version {wrong}, this program reads 1 to 2"):
+            Engine(sealed(data[:8] + struct.pack("<I", wrong) + data[12:]))
 
 
 def test_every_flipped_byte_is_found(whole: bytes) -> None:
@@ -130,6 +157,9 @@ def test_hostile_headers_do_not_crash(kind: str, request: pytest.FixtureRequest)
         {"pooling_bound": -1.0},
         {"gate_channels": 3},
         {"bond_functions": None},
+        {"attention": "fctp"},
+        {"attention_envelope": "thrice"},
+        {"output_gate": "head"},
     ],
     ids=str,
 )
