@@ -191,6 +191,46 @@ def test_other_messages_say_what_ase_says(changes: dict[str, str], run: Runner, 
             require_said(name, one, tmp_path, of=MLANetCalculator(subject, dtype="float64", kernels="plain"))
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_limits_of_atoms(ranks: int, run: Runner, plugin: Path, tmp_path: Path) -> None:
+    """Standard errors and distances of atoms, while atoms move from rank to rank, are those that ASE's calculator has."""
+    atoms = large_skewed()
+    symbols, _ = types_of(atoms)
+    deck = prepared("sure", atoms, tmp_path, plugin)
+    deck += "fix sure all pair 5 mlanet energy_std 0 force_std 0 distance 1\n"
+    deck += "velocity all create 3000 5\nfix 1 all nve\nneigh_modify every 1 delay 0\natom_modify sort 5 3.0\nrun 20\n"
+    deck += "write_dump all custom sure.dump id type xu yu zu f_sure[1] f_sure[2] f_sure[3] "
+    run(deck + "modify sort id format float %.16g\n", ranks)
+    rows = np.loadtxt(tmp_path / "sure.dump", skiprows=9)
+    now = Atoms([symbols[int(k) - 1] for k in rows[:, 1]], rows[:, 2:5], cell=atoms.cell, pbc=True)
+    now.calc = calculator()
+    now.get_forces()
+    said = now.calc.assessment
+    assert said.energies_std is not None and np.ptp(said.energies_std) > 0
+    for column, expected in enumerate((said.energies_std, said.forces_std, said.distance), start=5):
+        assert rows[:, column] == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"domain": None}, "does not say how large errors are"), ({}, "cannot extract")],
+    ids=["unknown", "misspelt"],
+)
+def test_limits_that_are_not_there(
+    settings: dict[str, None], message: str, run: Runner, plugin: Path, tmp_path: Path
+) -> None:
+    """A model that knows none of its limits, and a name that there is none of."""
+    import mlanet
+    from mlanet.native.export import export_native
+
+    subject = mlanet.load("universal")
+    vars(subject).update(settings)
+    export_native(subject, tmp_path / "bare.mlanet")
+    name = "energy_std" if settings else "energy_error"
+    deck = prepared("sure", large_skewed(), tmp_path, plugin, "bare") + f"fix 1 all pair 1 mlanet {name} 0\nrun 0\n"
+    assert message in run(deck, 2, expected=1).stdout.replace("\n", " ")
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_atoms_are_copied_once(ranks: int, run: Runner, plugin: Path, tmp_path: Path) -> None:
     """However many images a small cell has: one process copies nothing, several at most the atoms of the others."""

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ase.build import bulk
+from limited import SMALL as LIMITED
+from limited import SMALL_LEIGNN as LIMITED_LEIGNN
+from limited import knowing
 from native_systems import EVERY, apart, batch, potential, supported_presets
 from systems import triclinic
 
 from mlanet.data.atoms import to_graph
 from mlanet.errors import ConfigError, GeometryError
 from mlanet.graph import AtomicGraph
+from mlanet.limits import assess
 from mlanet.native import Answer, Engine
 from mlanet.native.answers import NativeAnswers
-from mlanet.native.engine import _library
+from mlanet.native.engine import LIMITS, _library
 from mlanet.native.export import KINDS, native_bytes, obstacle
 from mlanet.potential import Potential
 
@@ -299,3 +306,82 @@ def test_the_engine_needs_no_torch() -> None:
     """Importing it does not import torch."""
     code = "import sys, mlanet.native; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@functools.cache
+def known(preset: str) -> Potential:
+    """A potential that knows its limits, in float64; see `limited`."""
+    return knowing(LIMITED_LEIGNN if preset == "leignn" else LIMITED)
+
+
+def split_in_two(graph: AtomicGraph, subject: Potential) -> Any:
+    """The limits of all atoms, said by two processes that see half of them each, the other half as ghosts."""
+    engines, n = [Engine(native_bytes(subject)) for _ in range(2)], graph.n_atoms
+    half, meeting, rows = n // 2, threading.Barrier(2), [None, None]
+    center, neighbor = graph.center.numpy(), graph.neighbor.numpy()
+    kinds, vectors = np.searchsorted(engines[0].species, graph.numbers.numpy()), graph.edge_vectors().numpy()
+    answers: list[Any] = [None, None]
+
+    def process(k: int) -> None:
+        mine = np.arange(half) if k == 0 else np.arange(half, n)
+        theirs = np.setdiff1d(np.arange(n), mine)
+        place = np.argsort(np.concatenate([mine, theirs]))
+        here = np.isin(center, mine)
+
+        def forward(own: Any) -> None:
+            rows[k] = own
+            meeting.wait()
+            own[len(mine) :] = rows[1 - k][: len(theirs)]
+            meeting.wait()
+
+        def reverse(own: Any) -> None:
+            rows[k] = own
+            meeting.wait()
+            own[: len(mine)] += rows[1 - k][len(theirs) :]
+            meeting.wait()
+
+        start = np.searchsorted(place[center[here]], np.arange(len(mine) + 1))
+        order = kinds[np.concatenate([mine, theirs])]
+        answers[k] = engines[k].compute(order, start, place[neighbor[here]], vectors[here], forward, reverse, True)
+
+    threads = [threading.Thread(target=process, args=(k,)) for k in range(2)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    return [np.concatenate([getattr(one, name) for one in answers]) for name in LIMITS]
+
+
+@pytest.mark.parametrize("preset", ["mlanet", "leignn"])
+@pytest.mark.parametrize("far", [0.05, 0.6])
+def test_limits_are_those_of_python(preset: str, far: float) -> None:
+    """Distances and standard errors of atoms, inside and far outside of the training set, of one process and of two."""
+    subject = known(preset)
+    atoms = bulk("Au", cubic=True) * (2, 1, 1)
+    atoms.rattle(far, seed=1)
+    if far > 0.5:
+        atoms.numbers[:3] = 29
+    graph = to_graph(atoms, subject.cutoff)
+    engine = Engine(native_bytes(subject))
+    said = assess(subject.domain, subject.statistics, graph, subject.with_kernels("plain")(graph))
+    start = np.searchsorted(graph.center.numpy(), np.arange(graph.n_atoms + 1))
+    species, vectors = np.searchsorted(engine.species, atoms.numbers), graph.edge_vectors().numpy()
+    found = engine.compute(species, start, graph.neighbor.numpy(), vectors, limits=True)
+    alone = [getattr(found, name) for name in LIMITS]
+    expected = [said.distance, said.energies_std, said.forces_std]
+    assert (said.distance.max() > 2) == (far > 0.5)
+    for one, two, right in zip(alone, split_in_two(graph, subject), expected, strict=True):
+        assert one == pytest.approx(right, rel=1e-9) and two == pytest.approx(right, rel=1e-9)
+
+
+def test_only_what_is_known_is_said() -> None:
+    """A model without limits, and one whose errors were not measured."""
+    words = ([0, 0], [0, 1, 2], [1, 0], [[0, 0, 2.5], [0, 0, -2.5]])
+    bare = Engine(native_bytes(potential("mlanet_l1", **SMALL))).compute(*words, limits=True)
+    assert [getattr(bare, name) for name in LIMITS] == [None] * 3
+    subject = copy.copy(known("mlanet"))
+    assert subject.domain is not None
+    subject.domain = dataclasses.replace(subject.domain, energy=np.zeros(0), forces=np.zeros(0), stress=np.zeros(0))
+    distance, *errors = (getattr(Engine(native_bytes(subject)).compute(*words, limits=True), name) for name in LIMITS)
+    assert len(distance) == 2 and errors == [None, None]
+    assert Engine(native_bytes(subject)).compute(*words).distances is None

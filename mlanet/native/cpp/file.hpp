@@ -89,6 +89,14 @@ class ModelFile {
         return values;
     }
 
+    bool has(const std::string& name) const { return tensors_.count(name) > 0; }
+    // The length of the first axis of a tensor.
+    COLD int64_t first_axis(const std::string& name) const {
+        const Tensor& one = found(name);
+        if (one.shape.empty()) throw Error("tensor '" + name + "' has another shape than expected");
+        return one.shape[0];
+    }
+
     // The length of a tensor with one axis.
     COLD int64_t length(const std::string& name) const {
         const Tensor& one = found(name);
