@@ -193,7 +193,7 @@ def test_other_messages_say_what_ase_says(changes: dict[str, str], run: Runner, 
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_limits_of_atoms(ranks: int, run: Runner, plugin: Path, tmp_path: Path) -> None:
-    """Standard errors and distances of atoms, while atoms move from rank to rank, are those that ASE's calculator has."""
+    """Standard errors and distances of atoms, which move from rank to rank, are those that ASE's calculator has."""
     atoms = large_skewed()
     symbols, _ = types_of(atoms)
     deck = prepared("sure", atoms, tmp_path, plugin)
@@ -223,7 +223,7 @@ def test_limits_that_are_not_there(
     import mlanet
     from mlanet.native.export import export_native
 
-    subject = mlanet.load("universal")
+    subject = mlanet.load("universal").double()
     vars(subject).update(settings)
     export_native(subject, tmp_path / "bare.mlanet")
     name = "energy_std" if settings else "energy_error"
