@@ -37,6 +37,7 @@ template <class T> struct CouplingTable {
 template <class T, int L> class Layer {
   public:
     static constexpr int M = (L + 1) * (L + 1), W = Lanes<T>::width;
+    static constexpr int64_t MOST_KEPT = int64_t(1) << 25;  // bytes
 
     COLD Layer(const ModelFile& file, const std::string& name, const LayerSettings& s, const CouplingTable<T>* couplings,
           const TermTable<T>* terms)
@@ -100,7 +101,8 @@ template <class T, int L> class Layer {
     T *out_ = nullptr, *mixed_ = nullptr, *hidden_state_ = nullptr, *gate_ = nullptr, *message_ = nullptr, *up_message_ = nullptr;
     T *turned_ = nullptr, *to_turn_ = nullptr;  // σ of what turns messages down or up (n_local, C), and gradients before it
     Buffer<T> sent_, key_store_, near_store_, query_store_, here_store_, message_store_, mixed_store_, state_store_,
-        gate_store_, out_store_, up_message_store_, to_sent_, to_key_, to_near_, to_query_, to_here_, turn_store_, to_turn_store_;
+        gate_store_, out_store_, up_message_store_, to_sent_, to_key_, to_near_, to_query_, to_here_, turn_store_, to_turn_store_,
+        kept_;
     std::vector<std::unique_ptr<Light>> light_;
     std::vector<std::unique_ptr<Full>> full_;
     Rooms<T> rooms_;
@@ -158,6 +160,14 @@ template <class T, int L> class Layer {
             if (s_.full) full_.push_back(std::make_unique<Full>(sizes_, given_, weights_, graph_));
             else light_.push_back(std::make_unique<Light>(sizes_, given_, weights_, graph_));
         }
+        for (auto& one : light_) keep(*one);
+        for (auto& one : full_) keep(*one);
+    }
+
+    // The attention for the way back: a twentieth of a step less, as long as there is room.
+    template <class Values> void keep(Values& message) {
+        const int64_t size = graph_.start[sizes_.centers] * message.kept_row();
+        message.keep_at(size <= MOST_KEPT / int64_t(sizeof(T)) ? kept_.take(size + W) : nullptr);
     }
 
     template <class Work> void over_blocks(const Step<T>& step, Work work) {
