@@ -194,6 +194,7 @@ class AnswerArrays:
     dipole: NDArray[Any] | None = None
     polarizability: NDArray[Any] | None = None
     features: NDArray[Any] | None = None
+    atomic_virials: Floats | None = None
 
     def arrays(self) -> AnswerArrays:
         """Itself; other predictions become one."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlanet import DEFAULT_MODEL
 from mlanet.arrays import AnswerArrays
-from mlanet.atomic_stress import atomic_stresses, stresses_obstacle
+from mlanet.atomic_stress import atomic_stresses, shares, stresses_obstacle
 from mlanet.data.bounds import MIN_DISTANCE
 from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge
 from mlanet.data.structures import ase_results
@@ -40,8 +40,8 @@ class MLANetCalculator(Calculator):
     - stress (6,) eV/Å³, σ = (1/V) ∂E/∂ε, tension positive, order xx yy zz yz xz xy, with V of the cell as given;
       `PropertyNotImplementedError` for a structure without a periodic direction or a volume
 
-    - stresses (N, 6) eV/Å³, summing to the stress (`mlanet.atomic_stress`); where they are asked for, at the price of
-      one more step; of models with gradient forces and without a long-range term
+    - stresses (N, 6) eV/Å³, summing to the stress (`mlanet.atomic_stress`); where they are asked for, with torch at the
+      price of one more step; of models with gradient forces and without a long-range term
     - charges (N,) e, only of models with a Coulomb term: latent, learnt from energies and forces alone
     - dipole (3,) e Å from the origin, where no direction is periodic, and polarizability (3, 3) Å³, of models with
       such `outputs`
@@ -166,6 +166,9 @@ class MLANetCalculator(Calculator):
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """One property, from the last calculation where nothing has changed since."""
         with self._lock:
+            given = self.atoms if atoms is None else atoms
+            if name == "stresses" and given is not None and not self.calculation_required(given, ["energy"]):
+                self._share_stress(given)
             return super().get_property(name, atoms, allow_calculation)
 
     def calculate(
@@ -199,8 +202,15 @@ class MLANetCalculator(Calculator):
             self.assessment = assess(answering.domain, answering.statistics, graph, self._said)
             self.results |= assessed_results(self.assessment)
             if "stresses" in properties and _has_stress(self.atoms):
-                each = atomic_stresses(answering, graph)
+                each = atomic_stresses(answering, graph, self._said.arrays())
                 self.results["stresses"] = each[:, VOIGT[0], VOIGT[1]]
+
+    def _share_stress(self, atoms: Atoms) -> None:
+        """Stresses of atoms from what was said of them, where that has their virials."""
+        virials = None if self._said is None else self._said.arrays().atomic_virials
+        if virials is not None and _has_stress(atoms):
+            each = shares(virials, np.full(len(virials), atoms.get_volume()))
+            self.results["stresses"] = each[:, VOIGT[0], VOIGT[1]]
 
     def _results(self, prediction: AnswerArrays) -> dict[str, Any]:
         """A prediction in ASE's words."""

@@ -186,6 +186,8 @@ class Prediction:
       (S, 3, 3) Å³, symmetric: of models with such `outputs`, else None
     - features (N, C), what the network makes of each atom before its last linear layer, less the same of a lone atom;
       only of potentials that are watched (`Potential.domain`)
+    - atomic_virials (N, 3, 3) eV, Σ_j r_ij ⊗ ∂E/∂r_ij of the pairs of each atom; only where they come with the forces,
+      as from the native engine
     """
 
     energy: Tensor
@@ -196,6 +198,7 @@ class Prediction:
     dipole: Tensor | None = None
     polarizability: Tensor | None = None
     features: Tensor | None = None
+    atomic_virials: Tensor | None = None
 
     def detach(self) -> Prediction:
         """The same numbers without their history."""

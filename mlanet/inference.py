@@ -29,7 +29,13 @@ class Asked(Protocol[G_contra, P_co]):
         ...
 
 
-OF_ATOMS = {"atomic_energies", "charges", "features", *(one.name for one in QUANTITIES if one.per_atom)}
+OF_ATOMS = {
+    "atomic_energies",
+    "charges",
+    "features",
+    "atomic_virials",
+    *(one.name for one in QUANTITIES if one.per_atom),
+}
 """Fields of a prediction with an entry for each atom; the others have one for each structure."""
 
 NOTHING = Size(0, 0, 0)

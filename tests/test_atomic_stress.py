@@ -15,11 +15,14 @@ from mlanet import MLANetCalculator
 from mlanet.atomic_stress import atomic_stresses
 from mlanet.config import parse
 from mlanet.data.atoms import to_graph
+from mlanet.data.read import Frame
 from mlanet.errors import ConfigError
 from mlanet.graph import batch_graphs
 from mlanet.models import ModelConfig
+from mlanet.native import Engine
 from mlanet.potential import Potential
 from mlanet.statistics import Statistics
+from mlanet.workflows.predict import predict_frames
 
 
 def silicon(**words: object) -> MLANetCalculator:
@@ -65,6 +68,44 @@ def test_they_turn_as_tensors(kernels: str) -> None:
     atoms.calc = turned.calc = silicon(kernels=kernels)
     here, there = (voigt_6_to_full_3x3_stress(one.get_stresses()) for one in (atoms, turned))
     np.testing.assert_allclose(there, turn @ here @ turn.T, atol=1e-9)
+
+
+@pytest.mark.parametrize("model", ["elemental", tiny()], ids=["file", "potential"])
+@pytest.mark.parametrize("first", ["energy", "stresses"])
+def test_the_native_engine_takes_one_step(model: str | Potential, first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virials of atoms come with the forces: energy, forces, stress and stresses, in any order, are one computation."""
+    steps, compute = [], Engine.compute
+    monkeypatch.setattr(Engine, "compute", lambda self, *words: steps.append(0) or compute(self, *words))
+    atoms = rattled()
+    atoms.calc = MLANetCalculator(model, dtype="float64", kernels="native")
+    steps.clear()
+    for name in (first, "stress", "stresses", "forces", "energy"):
+        atoms.calc.get_property(name, atoms)
+    assert len(steps) == 1
+    np.testing.assert_allclose(atoms.get_stresses().sum(axis=0), atoms.get_stress(), atol=1e-10)
+    atoms.rattle(0.01)
+    moved = atoms.get_stresses()
+    assert len(steps) == 2 and moved.shape == (8, 6)
+    atoms.pbc = False
+    atoms.get_potential_energy()
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_stresses()
+
+
+def test_a_batch_of_predictions_takes_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two crystals at once, each with its own stresses; without torch and with it."""
+    steps, compute = [], Engine.compute
+    monkeypatch.setattr(Engine, "compute", lambda self, *words: steps.append(0) or compute(self, *words))
+    calculator = silicon(kernels="native")
+    for answering in (calculator.answering, calculator.potential):
+        steps.clear()
+        frames = [Frame(rattled(), "one"), Frame(bulk("Si"), "without a volume"), Frame(rattled() * (2, 1, 1), "two")]
+        frames[1].atoms.pbc = False
+        found = [one.atoms for one in predict_frames(answering, frames, atomic_stress=True)]
+        assert len(steps) == 1 and "stresses" not in found[1].calc.results
+        for atoms in found[::2]:
+            results = atoms.calc.results
+            np.testing.assert_allclose(results["stresses"].sum(axis=0), results["stress"], atol=1e-10)
 
 
 def test_strain_of_the_pairs_of_one_atom() -> None:

@@ -163,7 +163,6 @@ def _run(
     from mlanet.calculator import MLANetCalculator
     from mlanet.data.structures import to_arrays
     from mlanet.dynamics.approach import Guard
-    from mlanet.dynamics.plots import course
     from mlanet.dynamics.run import simulate, throughput
     from mlanet.dynamics.summary import read_log, summarize
     from mlanet.limits import Watch
@@ -201,6 +200,8 @@ def _run(
                 break
     if calculator.matmul_cost is not None:
         note(str(calculator.matmul_cost))
+    from mlanet.dynamics.plots import course  # with matplotlib, for which no simulation waits
+
     log = read_log(folder)
     target = None if settings.ensemble == "nve" else settings.temperature
     course(folder / "course.png", log, len(atoms), target)

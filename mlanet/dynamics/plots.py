@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from mlanet.dynamics.analysis import WHOLE, Analysis
 from mlanet.dynamics.distributions import Distribution
 from mlanet.plots import BLUE, GREY, INK, RED, new_figure, save, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SMOOTHED = 0.04
 """Å; pictures average bins to about this width, numbers do not."""

@@ -21,6 +21,8 @@ from mlanet.ops.cpp import build
 SOURCES = Path(__file__).parent / "cpp"
 KERNELS = Path(build.__file__).parent
 REALS = {"float32": "float", "float64": "double"}
+LIMITS = ("distances", "energies_std", "forces_std")
+"""What models say of their limits, in the order of engine.hpp."""
 ROOM = 1000
 """Bytes for a text of what went wrong."""
 
@@ -44,6 +46,7 @@ class _Answer(ctypes.Structure):
         ("energy", ctypes.c_double),
         ("virial", ctypes.c_double * 9),
         *((name, ctypes.c_void_p) for name in ("atomic_energies", "forces", "atomic_virials", "features")),
+        *((name, ctypes.c_void_p) for name in LIMITS),
     ]
 
 
@@ -55,6 +58,8 @@ class Answer:
     - forces (n_total, 3) eV/Å, those of ghosts being shares of their owners · virial (3, 3) eV, ∂E/∂ε: stress times
       volume · atomic_virials (n_local, 3, 3) eV, summing to it
     - features (n_local, F), what the last linear layer sees, less the same of a lone atom
+    - distances (n_local,) from the training set, 1 at its border, energies_std eV and forces_std eV/Å, standard errors
+      of atoms (docs/uncertainty.md); None where they were not asked for, or are not known
     """
 
     energy: float
@@ -63,6 +68,9 @@ class Answer:
     virial: NDArray[np.float64]
     atomic_virials: NDArray[np.float64]
     features: NDArray[np.float64]
+    distances: NDArray[np.float64] | None = None
+    energies_std: NDArray[np.float64] | None = None
+    forces_std: NDArray[np.float64] | None = None
 
 
 class Engine:
@@ -133,6 +141,7 @@ class Engine:
         vectors: ArrayLike,
         forward: Callable[[Rows], None] | None = None,
         reverse: Callable[[Rows], None] | None = None,
+        limits: bool = False,
     ) -> Answer:
         """One step.
 
@@ -143,6 +152,7 @@ class Engine:
             vectors: (pairs, 3) Å from an atom to its neighbour; pairs beyond the cutoff count as absent.
             forward: fills the rows of ghosts (n_total, width) from those of their owners, in place.
             reverse: adds the rows of ghosts to those of their owners, in place.
+            limits: whether what the model knows of its limits is asked for.
         Raises:
             GeometryError: a structure without a meaning.
         """
@@ -156,7 +166,10 @@ class Engine:
         given = _Structure(n_local, n_total, *(_address(one) for one in (kinds, first, there, apart)))
         atomic, forces = np.empty(n_local), np.empty((n_total, 3))
         virials, features = np.empty((n_local, 3, 3)), np.empty((n_local, self.feature_width))
-        found = _Answer(0.0, (ctypes.c_double * 9)(), *(_address(one) for one in (atomic, forces, virials, features)))
+        known = {name: np.empty(n_local) for k, name in enumerate(LIMITS) if limits and self._knows(k)}
+        places = {name: _address(one) for name, one in known.items()}
+        words = (_address(one) for one in (atomic, forces, virials, features))
+        found = _Answer(0.0, (ctypes.c_double * 9)(), *words, **places)
         error = ctypes.create_string_buffer(ROOM)
         passes = [_Pass() if one is None else _Pass(_on_rows(one, n_total)) for one in (forward, reverse)]
         threads = _possible(min(self.threads, max(1, n_local)))
@@ -166,7 +179,10 @@ class Engine:
         if not done:
             raise GeometryError(error.value.decode(errors="replace"))
         virial = np.array(found.virial).reshape(3, 3)
-        return Answer(found.energy, atomic, forces, virial, virials, features)
+        return Answer(found.energy, atomic, forces, virial, virials, features, **known)
+
+    def _knows(self, limit: int) -> bool:
+        return bool(self._library.mlanet_engine_knows(self._engine, limit))
 
 
 _parallel = _orphaned = False
@@ -252,6 +268,7 @@ def _library(only: str) -> ctypes.CDLL:
     for name in ("feature_width", "largest_width"):
         function = getattr(found, f"mlanet_engine_{name}")
         function.argtypes, function.restype = [place], size
+    found.mlanet_engine_knows.argtypes, found.mlanet_engine_knows.restype = [place, number], number
     found.mlanet_engine_compute.argtypes = [place, place, number, _Pass, _Pass, place, ctypes.c_char_p, size]
     found.mlanet_engine_compute.restype = number
     return found

@@ -95,7 +95,8 @@ def native_bytes(potential: Potential, digest: str | None = None) -> bytes:
     found: Tensors = kind.tensors(model) | _readout(*_ends(model)) | _references(potential) | _wall(potential)
     told, beside = of_statistics(potential.statistics, potential.domain)
     header = _header(potential, digest or _digest(potential)) | told
-    return pack(header, {name: np.asarray(one.detach().cpu()) for name, one in found.items()} | beside)
+    arrays = {name: np.asarray(one.detach().cpu()) for name, one in found.items()} | beside
+    return pack(header, arrays, kind.file_version(model))
 
 
 def _header(potential: Potential, digest: str) -> dict[str, Any]:

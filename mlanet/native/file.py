@@ -15,18 +15,20 @@ from numpy.typing import NDArray
 from mlanet.errors import CheckpointError
 from mlanet.model_files import NATIVE_MARK as MARK
 
-VERSION = 1
+OLDEST, NEWEST = 1, 2
+"""Versions; a file has the oldest one whose readers answer it rightly."""
 ALIGNMENT = 64
 TYPES = ("float32", "float64", "int32")
 _FIXED = struct.Struct("<8sIIQ")
 
 
-def pack(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> bytes:
+def pack(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], version: int = OLDEST) -> bytes:
     """The bytes of a file.
 
     Args:
         header: plain data of JSON types; a table of the tensors is added.
         tensors: of types in `TYPES`.
+        version: of the file.
     """
     table, blocks, place = [], [], 0
     for name, one in tensors.items():
@@ -37,7 +39,7 @@ def pack(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> byte
         place += len(block)
     text = json.dumps({**header, "tensors": table}, allow_nan=False).encode()
     missing = -(_FIXED.size + len(text)) % ALIGNMENT
-    return sealed(_FIXED.pack(MARK, VERSION, 0, len(text)) + text + bytes(missing) + b"".join(blocks))
+    return sealed(_FIXED.pack(MARK, version, 0, len(text)) + text + bytes(missing) + b"".join(blocks))
 
 
 def sealed(data: bytes) -> bytes:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mlanet.models.leignn import LEIGNN, ScalarVectorLayer
+from mlanet.native.file import OLDEST
 from mlanet.nn.radial import GaussianBasis
 from mlanet.statistics import Statistics
 
@@ -27,6 +28,11 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
 def obstacle(model: LEIGNN) -> str:
     """What beyond `SUPPORTED` stands against a native form; empty where nothing does."""
     return "the native engine computes radial filters, and those of this model are tabulated" if model.intervals else ""
+
+
+def file_version(model: LEIGNN) -> int:
+    """Which engines can read it: all."""
+    return OLDEST
 
 
 def settings(model: LEIGNN, statistics: Statistics) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mlanet.models.mlanet import MLANet
+from mlanet.native.file import NEWEST, OLDEST
 from mlanet.nn.dual_path import InteractionLayer
 from mlanet.nn.radial import RadialMLP
 from mlanet.ops.cpp.calls import MAX_DEPTH
@@ -18,9 +19,7 @@ from mlanet.statistics import Statistics
 Tensors = dict[str, Tensor]
 
 SUPPORTED: dict[str, tuple[Any, ...]] = {
-    "attention": ("tp_dot",),
-    "attention_envelope": ("twice",),
-    "output_gate": ("none",),
+    "attention": ("tp_dot", "none"),
     "pooling": ("local", "sum"),
     "forces": ("gradient",),
     "charge": ("none",),
@@ -38,6 +37,12 @@ def obstacle(model: MLANet) -> str:
     if len(config.radial_hidden) >= MAX_DEPTH:
         return f"the native engine knows radial_hidden of {MAX_DEPTH - 1} widths at most, this model has more"
     return ""
+
+
+def file_version(model: MLANet) -> int:
+    """The newest where older engines would pass over a setting that they do not know, and answer something else."""
+    config = model.config
+    return OLDEST if config.attention_envelope == "twice" and config.output_gate == "none" else NEWEST
 
 
 def settings(model: MLANet, statistics: Statistics) -> dict[str, Any]:
@@ -83,18 +88,12 @@ def _radial(name: str, network: RadialMLP) -> Tensors:
 def _layer(layer: InteractionLayer) -> Tensors:
     attention = layer.attention
     weights, logits = attention.message_weights(), attention.logits
-    assert logits is not None
     found = {
         "chemical": weights.chemical,
         "gates.weight": weights.gates,
         "gates.bias": weights.gates_bias,
-        "logits.weight": weights.logits,
-        "logits.bias": weights.logits_bias,
-        "log_temperature": weights.log_temperature,
         **{f"radial.{k}": one for k, one in enumerate(weights.mlp)},
         "value": attention.value.weight,
-        "query": logits.query.weight,
-        "key": logits.key.weight,
         "near.weight": attention.chemical.neighbor.weight,
         "here.weight": attention.chemical.center.weight,
         "here.bias": attention.chemical.center.bias,
@@ -102,6 +101,13 @@ def _layer(layer: InteractionLayer) -> Tensors:
         "update_in": layer.update.linear_in.weight,
         "update_out": layer.update.linear_out.weight,
     }
+    if logits is not None:
+        found |= {"logits.weight": weights.logits, "logits.bias": weights.logits_bias}
+        found |= {"log_temperature": weights.log_temperature, "query": logits.query.weight, "key": logits.key.weight}
+    if (gate := attention.output_gate) is not None:
+        # A row for each channel: that of its head.
+        per_head = gate.in_features // gate.out_features
+        found |= {f"output_gate.{name}": one.repeat_interleave(per_head, 0) for name, one in gate.named_parameters()}
     if layer.update.gates is not None:
         found |= {"update_gates.weight": layer.update.gates.weight, "update_gates.bias": layer.update.gates.bias}
     if layer.attention_norm is not None:

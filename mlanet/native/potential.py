@@ -119,6 +119,7 @@ def answered(engine: Engine, index: Integers, graph: GraphArrays, features: bool
         stress=stress.astype(engine.precision),
         atomic_energies=found.atomic_energies,
         features=found.features.astype(engine.precision) if features else None,
+        atomic_virials=found.atomic_virials,
     )
 
 

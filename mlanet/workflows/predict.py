@@ -139,7 +139,7 @@ def predict_frames(
         atoms = with_prediction(_keeping_labels(frame.atoms), prediction)
         with_assessment(atoms, assessment)
         if atomic_stress and "stress" in atoms.calc.results:
-            each = atomic_stresses(potential, question.graph)
+            each = atomic_stresses(potential, question.graph, prediction.arrays())
             atoms.calc.results["stresses"] = each[:, VOIGT[0], VOIGT[1]]
         yield Predicted(atoms, frame.where, assessment)
 

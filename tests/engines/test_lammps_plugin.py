@@ -168,6 +168,69 @@ def test_leignn_says_what_ase_says(run: Runner, tmp_path: Path, tmp_path_factory
             require_said(name, one, tmp_path, at_rest=name != "moved", of=MLANetCalculator(subject, dtype="float64"))
 
 
+@pytest.mark.parametrize(
+    "changes", [{"attention": "none", "output_gate": "head"}, {"attention_envelope": "once"}], ids=str
+)
+def test_other_messages_say_what_ase_says(changes: dict[str, str], run: Runner, plugin: Path, tmp_path: Path) -> None:
+    """Forms of MLANet that send other rows between layers, by the packaged model's plugin, on one rank and on three."""
+    from native_systems import potential, statistics
+
+    from mlanet.native.export import export_native
+
+    shape = {"irreps": "8x0e+8x1o+8x2e", "layers": 2, "heads": 2, "key_dim": 4, "hidden": 12, "gate_channels": 1}
+    subject = potential("mlanet_l2", of=statistics((1, 6, 8, 14)), **shape, **changes)
+    export_native(subject, tmp_path / "other.mlanet")
+    systems = {name: make() for name, make in SYSTEMS.items()} | {"lone": lone()}
+    for ranks in (1, 3):
+        deck = [
+            prepared(name, one, tmp_path, plugin, "other") + SAID.format(name=name, course="run 0")
+            for name, one in systems.items()
+        ]
+        run("\n".join(deck), ranks)
+        for name, one in systems.items():
+            require_said(name, one, tmp_path, of=MLANetCalculator(subject, dtype="float64", kernels="plain"))
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_limits_of_atoms(ranks: int, run: Runner, plugin: Path, tmp_path: Path) -> None:
+    """Standard errors and distances of atoms, which move from rank to rank, are those that ASE's calculator has."""
+    atoms = large_skewed()
+    symbols, _ = types_of(atoms)
+    deck = prepared("sure", atoms, tmp_path, plugin)
+    deck += "fix sure all pair 5 mlanet energy_std 0 force_std 0 distance 1\n"
+    deck += "velocity all create 3000 5\nfix 1 all nve\nneigh_modify every 1 delay 0\natom_modify sort 5 3.0\nrun 20\n"
+    deck += "write_dump all custom sure.dump id type xu yu zu f_sure[1] f_sure[2] f_sure[3] "
+    run(deck + "modify sort id format float %.16g\n", ranks)
+    rows = np.loadtxt(tmp_path / "sure.dump", skiprows=9)
+    now = Atoms([symbols[int(k) - 1] for k in rows[:, 1]], rows[:, 2:5], cell=atoms.cell, pbc=True)
+    now.calc = calculator()
+    now.get_forces()
+    said = now.calc.assessment
+    assert said.energies_std is not None and np.ptp(said.energies_std) > 0
+    for column, expected in enumerate((said.energies_std, said.forces_std, said.distance), start=5):
+        assert rows[:, column] == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"domain": None}, "does not say how large errors are"), ({}, "cannot extract")],
+    ids=["unknown", "misspelt"],
+)
+def test_limits_that_are_not_there(
+    settings: dict[str, None], message: str, run: Runner, plugin: Path, tmp_path: Path
+) -> None:
+    """A model that knows none of its limits, and a name that there is none of."""
+    import mlanet
+    from mlanet.native.export import export_native
+
+    subject = mlanet.load("universal").double()
+    vars(subject).update(settings)
+    export_native(subject, tmp_path / "bare.mlanet")
+    name = "energy_std" if settings else "energy_error"
+    deck = prepared("sure", large_skewed(), tmp_path, plugin, "bare") + f"fix 1 all pair 1 mlanet {name} 0\nrun 0\n"
+    assert message in run(deck, 2, expected=1).stdout.replace("\n", " ")
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_atoms_are_copied_once(ranks: int, run: Runner, plugin: Path, tmp_path: Path) -> None:
     """However many images a small cell has: one process copies nothing, several at most the atoms of the others."""

@@ -24,6 +24,10 @@ void try_one(Bytes data, bool sealed) {
         const int64_t start[] = {0, 1, 2}, neighbor[] = {1, 0};
         const double vectors[] = {0.3, 0.4, 1.0, -0.3, -0.4, -1.0};
         Answer answer;
+        double distances[2], energies_std[2], forces_std[2];
+        if (engine->knows(Limit::distance)) answer.distances = distances;
+        if (engine->knows(Limit::energy_std)) answer.energies_std = energies_std;
+        if (engine->knows(Limit::force_std)) answer.forces_std = forces_std;
         engine->compute({2, 2, species, start, neighbor, vectors}, nullptr, answer);
         ++opened;
     } catch (const Error&) {

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from native_systems import potential
 
+from mlanet.domain import Domain
 from mlanet.errors import CheckpointError, ConfigError, GeometryError
 from mlanet.native import Engine
 from mlanet.native.engine import SOURCES
@@ -31,8 +32,12 @@ def whole() -> bytes:
 
 @pytest.fixture(scope="module")
 def light() -> bytes:
-    """A small LEIGNN."""
-    return native_bytes(potential("leignn_64", channels=4, layers=2, filter_bias="raw"))
+    """A small LEIGNN that knows its limits."""
+    subject, draw = potential("leignn_64", channels=4, layers=2, filter_bias="raw"), np.random.default_rng(0)
+    shapes = {"mean": (3, 2), "whiten": (3, 2, 2), "reach": 3, "coordination": (3, 2), "rigidity": (2, 2)}
+    shapes |= {"energy": 3, "forces": 7, "stress": 3}
+    subject.domain = Domain(**{name: draw.random(shape) for name, shape in shapes.items()})
+    return native_bytes(subject)
 
 
 def parts(data: bytes) -> tuple[dict[str, Any], int]:
@@ -41,10 +46,12 @@ def parts(data: bytes) -> tuple[dict[str, Any], int]:
     return json.loads(data[24 : 24 + length]), 24 + length
 
 
-def changed(data: bytes, **settings: Any) -> bytes:
+def changed(data: bytes, *without: str, **settings: Any) -> bytes:
     """The same with other settings in its header, everything else in place; checksum and lengths are right."""
     header, end = parts(data)
     header["settings"] |= settings
+    for name in without:
+        del header["settings"][name]
     text = json.dumps(header).encode()
     tensors = data[-(-end // 64) * 64 :]
     return sealed(data[:16] + struct.pack("<Q", len(text)) + text + bytes(-(24 + len(text)) % 64) + tensors)
@@ -58,7 +65,7 @@ def answers(data: bytes) -> bool:
         return False
     vector = [0.3, 0.4, 1.0]
     with contextlib.suppress(GeometryError):
-        engine.compute([0, 0], [0, 1, 2], [1, 0], [vector, [-one for one in vector]])
+        engine.compute([0, 0], [0, 1, 2], [1, 0], [vector, [-one for one in vector]], limits=True)
     return True
 
 
@@ -75,6 +82,31 @@ def test_a_file_is_written_whole_and_read(tmp_path: Path, whole: bytes) -> None:
         export_native(subject, tmp_path)
     with pytest.raises(ConfigError, match="precision 'half'"):
         Engine(whole, precision="half")
+
+
+def version(data: bytes) -> int:
+    """Of a file."""
+    return int(struct.unpack_from("<I", data, 8)[0])
+
+
+def test_files_from_before_a_setting_are_read(whole: bytes) -> None:
+    """They name none of what came later, and answer what they did."""
+    old = changed(whole, "attention", "attention_envelope", "output_gate")
+    told = [Engine(one).compute([0, 1], [0, 1, 2], [1, 0], [[0, 0, 1.2], [0, 0, -1.2]]).energy for one in (whole, old)]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({}, 1), ({"attention": "none"}, 1), ({"attention_envelope": "once"}, 2), ({"output_gate": "head"}, 2)],
+)
+def test_older_engines_refuse_what_they_would_misread(settings: dict[str, Any], expected: int) -> None:
+    """A file has a later version where its settings would be passed over; one of a version to come is refused."""
+    data = native_bytes(potential("mlanet_l1", **SMALL | settings))
+    assert version(data) == expected
+    for wrong in (0, 3):
+        with pytest.raises(CheckpointError, match=f"version {wrong}, this program reads 1 to 2"):
+            Engine(sealed(data[:8] + struct.pack("<I", wrong) + data[12:]))
 
 
 def test_every_flipped_byte_is_found(whole: bytes) -> None:
@@ -130,6 +162,9 @@ def test_hostile_headers_do_not_crash(kind: str, request: pytest.FixtureRequest)
         {"pooling_bound": -1.0},
         {"gate_channels": 3},
         {"bond_functions": None},
+        {"attention": "fctp"},
+        {"attention_envelope": "thrice"},
+        {"output_gate": "head"},
     ],
     ids=str,
 )
@@ -213,6 +248,32 @@ def test_tensors_that_lie_are_refused(whole: bytes) -> None:
     place = -(-end // 64) * 64 + header["tensors"][first]["offset"]
     with pytest.raises(CheckpointError, match="'sender' holds NaN or infinity"):
         Engine(sealed(whole[:place] + np.float64(np.nan).tobytes() + whole[place + 8 :]))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("mean", [2, 2]),
+        ("whiten", [2, 2, 2]),
+        ("whiten", [1, 2, 4]),
+        ("whiten", []),
+        ("reach", [2]),
+        ("rigidity", [4]),
+        ("energy", [2]),
+        ("forces", [6]),
+        ("forces", None),
+    ],
+)
+def test_limits_of_other_sizes_are_refused(light: bytes, name: str, shape: list[int] | None) -> None:
+    """Each tensor, in a shape that is too small for what would be read of it, or not there."""
+    header, end = parts(light)
+    words = {"name": "limits.other"} if shape is None else {"shape": shape}
+    tensors = [one | words if one["name"] == f"limits.{name}" else one for one in header["tensors"]]
+    text = json.dumps({**header, "tensors": tensors}).encode()
+    data = light[:16] + struct.pack("<Q", len(text)) + text + bytes(-(24 + len(text)) % 64)
+    assert Engine(light).compute([0], [0, 0], [], [], limits=True).forces_std is not None
+    with pytest.raises(CheckpointError, match=r"tensor 'limits\."):
+        Engine(sealed(data + light[-(-end // 64) * 64 :]))
 
 
 @pytest.mark.parametrize(

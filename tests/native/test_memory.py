@@ -21,6 +21,7 @@ TINY: dict[str, dict[str, Any]] = {
     "leignn_64": {"channels": 4, "layers": 2},
 }
 KINDS = pytest.mark.parametrize("preset", TINY)
+TURNED: dict[str, Any] = {"attention": "none", "output_gate": "head"}
 
 
 def resident() -> int:
@@ -62,7 +63,7 @@ def test_ten_thousand_steps_take_no_memory(preset: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
-@KINDS
+@pytest.mark.parametrize(("preset", "changes"), [*((preset, {}) for preset in TINY), ("mlanet_l1", TURNED)], ids=str)
 @pytest.mark.parametrize(
     "flags",
     [
@@ -71,10 +72,10 @@ def test_ten_thousand_steps_take_no_memory(preset: str) -> None:
     ],
     ids=["address", "thread"],
 )
-def test_steps_under_sanitizers(preset: str, flags: list[str], tmp_path: Path) -> None:
+def test_steps_under_sanitizers(preset: str, changes: dict[str, Any], flags: list[str], tmp_path: Path) -> None:
     """Two engines at once, of two threads each: nothing out of bounds, nothing leaked, no two that write one place."""
     assert COMPILER is not None
-    subject = potential(preset, **TINY[preset])
+    subject = potential(preset, **TINY[preset] | changes)
     export_native(subject, tmp_path / "tiny.mlanet")
     only = only_kind(Engine(tmp_path / "tiny.mlanet").header, "float64")
     words = ["-std=c++17", "-O0", "-g", "-march=native", "-pthread", *flags, f"-DMLANET_ONLY={only}", f"-I{SOURCES}"]

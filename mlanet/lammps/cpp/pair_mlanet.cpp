@@ -213,6 +213,7 @@ void PairMLANet::compute(int eflag, int vflag) {
     answer.forces = forces_.data();
     if (eflag_atom) answer.atomic_energies = energies_.data();
     if (vflag_atom) answer.atomic_virials = virials_.data();
+    ask_limits(answer);
     pvector[0] = double(n_total_ - n_local_), pvector[1] = 0;
     try {
         Ranks ranks(this);
@@ -223,6 +224,7 @@ void PairMLANet::compute(int eflag, int vflag) {
     if (!std::isfinite(answer.energy))
         error->one(FLERR, "step {}: the model gives no finite energy for this structure", update->ntimestep);
     add_answer(answer);
+    keep_limits();
 }
 
 void PairMLANet::add_answer(const mlanet::Answer& answer) {
@@ -240,6 +242,23 @@ void PairMLANet::add_answer(const mlanet::Answer& answer) {
         if (eflag_atom) eatom[i] += energies_[place_[i]];
         if (vflag_atom)
             for (int k = 0; k < 6; ++k) vatom[i][k] += share(virials_.data() + 9 * place_[i], k);
+    }
+}
+
+void PairMLANet::ask_limits(mlanet::Answer& answer) {
+    for (Known& one : known_) {
+        if (!one.asked) continue;
+        one.by_place.resize(n_local_ + 1);
+        answer.*one.place = one.by_place.data();
+    }
+}
+
+void PairMLANet::keep_limits() {
+    for (Known& one : known_) {
+        if (!one.asked) continue;
+        one.all.assign(std::max(1, atom->nmax), 0.0);
+        for (int i = 0; i < atom->nlocal; ++i)
+            if (place_[i] >= 0) one.all[i] = one.by_place[place_[i]];
     }
 }
 
@@ -304,5 +323,21 @@ double PairMLANet::memory_usage() {
 
 void* PairMLANet::extract(const char* name, int& dimension) {
     dimension = 0;
+    for (Known& one : known_)
+        if (name == one.name + "_flag") return &one.trigger;
     return std::strcmp(name, "cut_global") ? nullptr : &cutoff_;
+}
+
+void* PairMLANet::extract_peratom(const char* name, int& columns) {
+    columns = 0;
+    for (Known& one : known_) {
+        if (name != one.name) continue;
+        if (!engine_) error->all(FLERR, "pair_style mlanet has no model yet, of which {} could be said: write pair_coeff first", name);
+        if (!engine_->knows(one.limit))
+            error->all(FLERR, "{}: the model file does not say how large errors are; mlanet calibrate measures them, mlanet export native writes the file anew", name);
+        one.asked = true;
+        if (int(one.all.size()) < atom->nmax || one.all.empty()) one.all.resize(std::max(1, atom->nmax), 0.0);
+        return one.all.data();
+    }
+    return nullptr;
 }

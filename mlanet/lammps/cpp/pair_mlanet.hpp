@@ -25,6 +25,7 @@ class PairMLANet : public Pair {
     void compute(int eflag, int vflag) override;
     double memory_usage() override;
     void* extract(const char* name, int& dimension) override;
+    void* extract_peratom(const char* name, int& columns) override;
 
     int pack_forward_comm(int count, int* atoms, double* buffer, int, int*) override;
     void unpack_forward_comm(int count, int first, double* buffer) override;
@@ -60,6 +61,19 @@ class PairMLANet : public Pair {
     std::vector<double> vectors_, forces_, energies_, virials_;
     int64_t n_local_ = 0, n_total_ = 0;
 
+    // What the model says of its limits, in every step once somebody has asked: for a hundredth of the step.
+    struct Known {
+        std::string name;
+        mlanet::Limit limit;
+        double* mlanet::Answer::* place;
+        int trigger = 0;                        // for `fix pair` to set, which nothing follows
+        bool asked = false;
+        std::vector<double> by_place{}, all{};  // of the last step: of what the model sees, and of all atoms of this rank
+    };
+    Known known_[3] = {{"distance", mlanet::Limit::distance, &mlanet::Answer::distances},
+                       {"energy_std", mlanet::Limit::energy_std, &mlanet::Answer::energies_std},
+                       {"force_std", mlanet::Limit::force_std, &mlanet::Answer::forces_std}};
+
     // What messages between ranks carry meanwhile: rows of numbers by place, columns from `from_` on.
     char* rows_ = nullptr;
     int64_t row_ = 0, from_ = 0, size_ = 0;  // bytes of a row, where the part begins, how long it is
@@ -71,6 +85,8 @@ class PairMLANet : public Pair {
     void place_atoms();
     void find_pairs();
     void add_answer(const mlanet::Answer& answer);
+    void ask_limits(mlanet::Answer& answer);
+    void keep_limits();
 
     void pass(void* rows, int64_t width, size_t number, bool forward);
     int64_t slots() const { return (size_ + 7) / 8; }  // doubles of LAMMPS' buffers that one row's part takes

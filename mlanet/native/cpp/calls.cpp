@@ -47,6 +47,10 @@ int64_t mlanet_engine_feature_width(const void* engine) { return static_cast<con
 
 int64_t mlanet_engine_largest_width(const void* engine) { return static_cast<const Engine*>(engine)->largest_width(); }
 
+int32_t mlanet_engine_knows(const void* engine, int32_t limit) {
+    return static_cast<const Engine*>(engine)->knows(Limit(limit));
+}
+
 int32_t mlanet_engine_compute(void* engine, const Structure* structure, int32_t threads, Pass forward, Pass reverse,
                               Answer* answer, char* error, int64_t room) {
     return tried(error, room, [&] {

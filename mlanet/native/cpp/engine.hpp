@@ -48,7 +48,15 @@ struct Answer {
     double* forces = nullptr;           // (n_total, 3) eV/Å; those of ghosts are shares that belong to their owners
     double* atomic_virials = nullptr;   // (n_local, 9) eV, the terms of the pairs of each atom, summing to `virial`
     double* features = nullptr;         // (n_local, feature_width) what the last linear layer sees, less a lone atom's
+    // Of models that know their limits; as Python says them (docs/uncertainty.md), which the whole force of an atom is
+    // needed for: gradients of ghosts are passed once more, so all processes ask for them, or none.
+    double* distances = nullptr;        // (n_local) from the training set, 1 at its border
+    double* energies_std = nullptr;     // (n_local) eV, standard errors of the atomic energies
+    double* forces_std = nullptr;       // (n_local) eV/Å, of each component of the forces
 };
+
+// What a model may know of its limits.
+enum class Limit { distance, energy_std, force_std };
 
 enum class Precision { stored, float32, float64 };  // of the computation; energies are summed in float64 in all
 
@@ -66,6 +74,7 @@ class Engine {
     virtual const std::string& header() const = 0;          // the file's JSON, which says all that is known of it
     virtual Precision precision() const = 0;                // float32 or float64
     virtual int64_t feature_width() const = 0;              // numbers per atom in Answer::features
+    virtual bool knows(Limit limit) const = 0;              // whether Answer's place for it can be asked for
     virtual int64_t largest_width() const = 0;              // most numbers per atom that Exchange is asked to pass
     virtual void use_threads(int threads) = 0;              // of OpenMP, 1 at first
 

@@ -12,7 +12,7 @@
 
 namespace mlanet {
 
-constexpr uint32_t FILE_VERSION = 1;
+constexpr uint32_t FILE_VERSION = 2;  // the newest one; files that an older program can read have 1
 constexpr size_t FIXED_BYTES = 24, ALIGNMENT = 64;
 
 inline uint32_t crc32(const unsigned char* data, size_t size) {
@@ -37,8 +37,8 @@ class ModelFile {
     COLD explicit ModelFile(std::vector<unsigned char> bytes) : bytes_(std::move(bytes)) {
         if (bytes_.size() < FIXED_BYTES || std::memcmp(bytes_.data(), "mlanet\n", 8) != 0)
             throw Error("this is no native model of mlanet (mlanet export native writes them)");
-        if (const auto version = at<uint32_t>(8); version != FILE_VERSION)
-            throw Error("the file has version " + std::to_string(version) + ", this program reads " +
+        if (const auto version = at<uint32_t>(8); version < 1 || version > FILE_VERSION)
+            throw Error("the file has version " + std::to_string(version) + ", this program reads 1 to " +
                         std::to_string(FILE_VERSION) + "; export the model anew, or use a newer mlanet");
         if (at<uint32_t>(12) != crc32(bytes_.data() + 16, bytes_.size() - 16))
             throw Error("the file is damaged: its checksum does not match; copy or export it again");
@@ -87,6 +87,14 @@ class ModelFile {
         for (int32_t value : values)
             if (value < 0 || value >= limit) throw Error("tensor '" + name + "' holds a number out of range");
         return values;
+    }
+
+    bool has(const std::string& name) const { return tensors_.count(name) > 0; }
+    // The length of the first axis of a tensor.
+    COLD int64_t first_axis(const std::string& name) const {
+        const Tensor& one = found(name);
+        if (one.shape.empty()) throw Error("tensor '" + name + "' has another shape than expected");
+        return one.shape[0];
     }
 
     // The length of a tensor with one axis.

@@ -1,5 +1,6 @@
 // The JSON of a model file's header: a small reader that refuses what it does not understand.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -51,6 +52,13 @@ class Json {
             expected += (expected.empty() ? "" : " or ") + std::string(*one);
         }
         throw Error("the header has " + key + ": " + found + ", expected " + expected);
+    }
+    // The same of an entry that older files leave out.
+    COLD size_t word(const std::string& key, std::initializer_list<const char*> known, const char* otherwise) const {
+        require(Kind::table, "a table");
+        if (table_.count(key)) return word(key, known);
+        return size_t(std::find_if(known.begin(), known.end(), [&](const char* one) { return std::string(one) == otherwise; }) -
+                      known.begin());
     }
     COLD const Json& operator[](const std::string& key) const {
         require(Kind::table, "a table");

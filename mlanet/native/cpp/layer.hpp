@@ -18,6 +18,8 @@ struct LayerSettings {
     bool full, sum, product, normed;
     double mean_neighbors;
     int64_t l_out;
+    bool attends, once, turned;  // whether neighbours are weighed by logits; u in the softmax only; output_gate: head
+    int64_t attending() const { return attends ? heads : 0; }
 };
 
 template <class T> struct TermTable {
@@ -35,15 +37,18 @@ template <class T> struct CouplingTable {
 template <class T, int L> class Layer {
   public:
     static constexpr int M = (L + 1) * (L + 1), W = Lanes<T>::width;
+    static constexpr int64_t MOST_KEPT = int64_t(1) << 25;  // bytes
 
     COLD Layer(const ModelFile& file, const std::string& name, const LayerSettings& s, const CouplingTable<T>* couplings,
           const TermTable<T>* terms)
-        : s_(s), terms_(terms), channels_(whole<T>(s.channels)), keys_(whole<T>(s.heads * s.key_dim)),
+        : s_(s), terms_(terms), channels_(whole<T>(s.channels)), keys_(whole<T>(s.attending() * s.key_dim)),
           hidden_(whole<T>(s.hidden)), rows_out_((s.l_out + 1) * (s.l_out + 1)) {
         read_message(file, name, couplings);
         const int64_t c = s.channels;
-        value_.read(file, name + ".value", L, c, c), query_.read(file, name + ".query", L, c, s.heads * s.key_dim);
-        key_.read(file, name + ".key", L, c, s.heads * s.key_dim), mix_.read(file, name + ".mix", L, c, c);
+        value_.read(file, name + ".value", L, c, c), mix_.read(file, name + ".mix", L, c, c);
+        if (s.attends) query_.read(file, name + ".query", L, c, s.heads * s.key_dim);
+        if (s.attends) key_.read(file, name + ".key", L, c, s.heads * s.key_dim);
+        if (s.turned) turn_.read(file, name + ".output_gate", c, 1, c, true);
         near_.read(file, name + ".near", c, 1, s.hidden, false), here_.read(file, name + ".here", c, 1, s.hidden, true);
         if (s.normed) attention_norm_.read(file, name + ".attention_norm", c);
         if (s.product) read_product(file, name);
@@ -59,7 +64,8 @@ template <class T, int L> class Layer {
     void forward(const Step<T>& step, const T* h) {
         take(step, h);
         over_blocks(step, [&](Room& room, int64_t first, int64_t n) { before(room, first, n); });
-        step.forward(given_.sent.v, M * channels_), step.forward(given_.key.v, M * keys_), step.forward(given_.near.v, hidden_);
+        step.forward(given_.sent.v, M * channels_), step.forward(given_.near.v, hidden_);
+        if (keys_) step.forward(given_.key.v, M * keys_);
         messages(step);
         over_blocks(step, [&](Room& room, int64_t first, int64_t n) { after(room, first, n); });
     }
@@ -69,7 +75,8 @@ template <class T, int L> class Layer {
         up_message_ = up_message_store_.take(sizes_.centers * M * channels_ + 1);
         over_blocks(step, [&](Room& room, int64_t first, int64_t n) { after_back(room, first, n, up, to); });
         messages_back(step, pairs);
-        step.reverse(sums_.sent, M * channels_), step.reverse(sums_.key, M * keys_), step.reverse(sums_.near, hidden_);
+        step.reverse(sums_.sent, M * channels_), step.reverse(sums_.near, hidden_);
+        if (keys_) step.reverse(sums_.key, M * keys_);
         over_blocks(step, [&](Room& room, int64_t first, int64_t n) { before_back(room, first, n, to); });
     }
 
@@ -82,7 +89,7 @@ template <class T, int L> class Layer {
     const TermTable<T>* terms_;
     int64_t channels_, keys_, hidden_, rows_out_, paths_ = 0;
     DegreeLinear<T> value_, query_, key_, mix_, product_linear_, update_in_, update_out_;
-    ScalarLinear<T> near_, here_, gates_;
+    ScalarLinear<T> near_, here_, gates_, turn_;
     Norm<T, L> attention_norm_, product_norm_;
     std::vector<T> path_weights_, gates_bias_, logits_bias_, temperature_;
     Weights<T> weights_;
@@ -92,27 +99,33 @@ template <class T, int L> class Layer {
     Sums<T> sums_{};
     const T* h_ = nullptr;
     T *out_ = nullptr, *mixed_ = nullptr, *hidden_state_ = nullptr, *gate_ = nullptr, *message_ = nullptr, *up_message_ = nullptr;
+    T *turned_ = nullptr, *to_turn_ = nullptr;  // σ of what turns messages down or up (n_local, C), and gradients before it
     Buffer<T> sent_, key_store_, near_store_, query_store_, here_store_, message_store_, mixed_store_, state_store_,
-        gate_store_, out_store_, up_message_store_, to_sent_, to_key_, to_near_, to_query_, to_here_;
+        gate_store_, out_store_, up_message_store_, to_sent_, to_key_, to_near_, to_query_, to_here_, turn_store_, to_turn_store_,
+        kept_;
     std::vector<std::unique_ptr<Light>> light_;
     std::vector<std::unique_ptr<Full>> full_;
     Rooms<T> rooms_;
 
     COLD void read_message(const ModelFile& file, const std::string& name, const CouplingTable<T>* couplings) {
-        const int64_t c = s_.channels, gates = c / s_.gate_channels, logits = s_.heads * (2 * L + 2);
+        const int64_t c = s_.channels, gates = c / s_.gate_channels, logits = s_.attending() * (2 * L + 2);
         const int64_t groups = s_.full ? Paths<L>::count() : 2 * (L + 1), gate_width = whole<T>(gates);
         const auto chemical = padded(file.numbers<T>(name + ".chemical", {s_.functions, s_.hidden}), 1, s_.functions, 1,
                                      s_.hidden, s_.functions, hidden_);
         const auto gate = padded(file.numbers<T>(name + ".gates.weight", {(L + 1) * gates, s_.hidden}), L + 1, gates, 1,
                                  s_.hidden, gate_width, hidden_);
         gates_bias_ = padded(file.numbers<T>(name + ".gates.bias", {(L + 1) * gates}), 1, 1, L + 1, gates, 1, gate_width);
-        const auto logit = padded(file.numbers<T>(name + ".logits.weight", {logits, s_.hidden}), 1, logits, 1, s_.hidden,
-                                  logits, hidden_);
-        logits_bias_ = file.numbers<T>(name + ".logits.bias", {logits});
-        temperature_ = file.numbers<T>(name + ".log_temperature", {s_.heads});
+        std::vector<T> logit;
+        if (s_.attends) {
+            logit = padded(file.numbers<T>(name + ".logits.weight", {logits, s_.hidden}), 1, logits, 1, s_.hidden, logits, hidden_);
+            logits_bias_ = file.numbers<T>(name + ".logits.bias", {logits});
+            temperature_ = file.numbers<T>(name + ".log_temperature", {s_.heads});
+        }
         const auto layers = radial_layers<T>(file, name + ".radial", s_.functions, s_.radial_hidden, groups, c);
         sizes_.channels = channels_, sizes_.gates = gate_width, sizes_.gate_channels = s_.gate_channels;
-        sizes_.per_head = c / s_.heads, sizes_.heads = s_.heads, sizes_.key_dim = s_.key_dim, sizes_.keys = keys_;
+        sizes_.per_head = s_.attends ? c / s_.heads : c, sizes_.heads = s_.attending(), sizes_.key_dim = s_.key_dim;
+        sizes_.keys = keys_, sizes_.envelope_once = s_.once;
+        sizes_.uniform_scale = s_.attends ? 0.0 : 1 / std::sqrt(s_.mean_neighbors);
         sizes_.hidden = hidden_, sizes_.functions = s_.functions, sizes_.depth = int64_t(layers.weights.size());
         std::copy(layers.widths.begin(), layers.widths.end(), sizes_.widths);
         sizes_.chemical_scale = s_.sum ? 1 / std::sqrt(s_.mean_neighbors) : 0.0;
@@ -142,10 +155,19 @@ template <class T, int L> class Layer {
         message_ = message_store_.take(n * M * channels_ + 1), mixed_ = mixed_store_.take(n * M * channels_ + 1);
         hidden_state_ = state_store_.take(n * rows_out_ * channels_ + 1), out_ = out_store_.take(n * rows_out_ * channels_ + 1);
         gate_ = gate_store_.take(n * s_.l_out * channels_ + 1);
+        if (s_.turned) turned_ = turn_store_.take(n * channels_ + 1), to_turn_ = to_turn_store_.take(n * channels_ + 1);
         while (int64_t(std::max(full_.size(), light_.size())) < step.threads) {
             if (s_.full) full_.push_back(std::make_unique<Full>(sizes_, given_, weights_, graph_));
             else light_.push_back(std::make_unique<Light>(sizes_, given_, weights_, graph_));
         }
+        for (auto& one : light_) keep(*one);
+        for (auto& one : full_) keep(*one);
+    }
+
+    // The attention for the way back: a twentieth of a step less, as long as there is room.
+    template <class Values> void keep(Values& message) {
+        const int64_t size = graph_.start[sizes_.centers] * message.kept_row();
+        message.keep_at(size <= MOST_KEPT / int64_t(sizeof(T)) ? kept_.take(size + W) : nullptr);
     }
 
     template <class Work> void over_blocks(const Step<T>& step, Work work) {
@@ -192,19 +214,28 @@ template <class T, int L> class Layer {
             x = normed;
         }
         value_.forward(n, x, M, given_.sent.v + first * M * channels_, M);
-        key_.forward(n, x, M, given_.key.v + first * M * keys_, M);
-        query_.forward(n, x, M, given_.query.v + first * M * keys_, M);
+        if (s_.attends) {
+            key_.forward(n, x, M, given_.key.v + first * M * keys_, M);
+            query_.forward(n, x, M, given_.query.v + first * M * keys_, M);
+        }
         near_.forward(n, x, M * channels_, given_.near.v + first * hidden_, hidden_);
         here_.forward(n, x, M * channels_, given_.here.v + first * hidden_, hidden_);
+        if (!s_.turned) return;
+        turn_.forward(n, x, M * channels_, turned_ + first * channels_, channels_);
+        for (int64_t k = first * channels_; k < (first + n) * channels_; k += W)
+            store<T>(turned_ + k, sigmoid<T>(load<T>(turned_ + k)));
     }
 
     void before_back(Room& room, int64_t first, int64_t n, T* to) {
         T* normed = room.take(0, BLOCK * M * channels_);
         value_.backward(n, sums_.sent + first * M * channels_, M, normed, M);
-        key_.backward(n, sums_.key + first * M * keys_, M, normed, M, true);
-        query_.backward(n, sums_.query + first * M * keys_, M, normed, M, true);
+        if (s_.attends) {
+            key_.backward(n, sums_.key + first * M * keys_, M, normed, M, true);
+            query_.backward(n, sums_.query + first * M * keys_, M, normed, M, true);
+        }
         near_.backward(n, sums_.near + first * hidden_, hidden_, normed, M * channels_, true);
         here_.backward(n, sums_.here + first * hidden_, hidden_, normed, M * channels_, true);
+        if (s_.turned) turn_.backward(n, to_turn_ + first * channels_, channels_, normed, M * channels_, true);
         for (int64_t i = first; i < first + n; ++i, normed += M * channels_) {
             T* place = to + i * M * channels_;
             if (s_.normed) attention_norm_.backward(h_ + i * M * channels_, normed, place);
@@ -217,7 +248,7 @@ template <class T, int L> class Layer {
         const int64_t wide = M * channels_, narrow = rows_out_ * channels_;
         T* mixed = mixed_ + first * wide;
         std::copy_n(h_ + first * wide, n * wide, mixed);
-        mix_.forward(n, message_ + first * wide, M, mixed, M, true);
+        mix_.forward(n, s_.turned ? turned(room, first, n) : message_ + first * wide, M, mixed, M, true);
         T* whole = room.take(0, BLOCK * narrow);
         for (int64_t i = 0; i < n; ++i) std::copy_n(mixed + i * wide, narrow, whole + i * narrow);
         if (s_.product) {
@@ -262,6 +293,33 @@ template <class T, int L> class Layer {
         if (s_.product) product_back(room, first, n, to_whole, place);
         for (int64_t i = 0; i < n; ++i) plus<T>(narrow, to_whole + i * narrow, place + i * wide);
         mix_.backward(n, place, M, up_message_ + first * wide, M);
+        if (s_.turned) turn_back(first, n);
+    }
+
+    // Messages of n atoms times 2 σ(w s + b) of their own scalars.
+    const T* turned(Room& room, int64_t first, int64_t n) {
+        T* to = room.take(3, BLOCK * M * channels_);
+        each_turned(first, n, [&](int64_t k, int64_t g) {
+            store<T>(to + k - first * M * channels_, load<T>(message_ + k) * load<T>(turned_ + g) * T(2));
+        });
+        return to;
+    }
+
+    // From those to the messages, in their place, and to w s + b.
+    void turn_back(int64_t first, int64_t n) {
+        std::fill_n(to_turn_ + first * channels_, n * channels_, T(0));
+        each_turned(first, n, [&](int64_t k, int64_t g) {
+            const Vector<T> up = load<T>(up_message_ + k), by = load<T>(turned_ + g), twice = by * T(2);
+            store<T>(to_turn_ + g, load<T>(to_turn_ + g) + up * load<T>(message_ + k) * twice * (T(1) - by));
+            store<T>(up_message_ + k, up * twice);
+        });
+    }
+
+    // Calls work(place in messages, place in what turns them) for all vectors of n atoms.
+    template <class Work> void each_turned(int64_t first, int64_t n, Work work) const {
+        for (int64_t i = first; i < first + n; ++i)
+            for (int64_t m = 0; m < M; ++m)
+                for (int64_t c = 0; c < channels_; c += W) work((i * M + m) * channels_ + c, i * channels_ + c);
     }
 
     void product_back(Room& room, int64_t first, int64_t n, const T* to_whole, T* to) {

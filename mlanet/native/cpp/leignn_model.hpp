@@ -40,7 +40,7 @@ template <class T> class LEIGNN final : public Network<T, Arrow, 5> {
     }
 
     void compute(const Structure& s, Exchange* exchange, Answer& answer) override {
-        const Step<T> step = this->begin(s, exchange);
+        const Step<T> step = this->begin(s, exchange, answer);
         T* embedded = features_.take(s.n_local * channels_ + 1);
         for (int64_t i = 0; i < s.n_local; ++i) std::copy_n(embedding_.data() + s.species[i] * channels_, channels_, embedded + i * channels_);
         const T* features = embedded;

@@ -21,7 +21,7 @@ template <class T, int L> class MLANet final : public Network<T, Harmonics<L>, 6
     }
 
     void compute(const Structure& s, Exchange* exchange, Answer& answer) override {
-        Step<T> step = this->begin(s, exchange);
+        Step<T> step = this->begin(s, exchange, answer);
         step.factor = factor_.take(s.n_local + 1);
         for (int64_t i = 0; i < s.n_local; ++i) step.factor[i] = 1 + pairs_.coordination[i] / T(settings_.mean_neighbors);
         const T* features = embed(step);

@@ -1,6 +1,7 @@
 // What networks on pairs of atoms share around their layers: wall, pairs, read-out; energies, and the end of the way back.
 #pragma once
 #include "base.hpp"
+#include "limits.hpp"
 #include "pairs.hpp"
 #include "readout.hpp"
 #include "wall.hpp"
@@ -14,11 +15,13 @@ template <class T, class Angles, int POWER> class Network : public EngineBase {
 
     Precision precision() const override { return sizeof(T) == 4 ? Precision::float32 : Precision::float64; }
     int64_t feature_width() const override { return readout_.features(); }
+    bool knows(Limit limit) const override { return limits_.knows(limit); }
 
   protected:
     COLD Network(const ModelFile& file, const ReadoutSettings& readout)
         : EngineBase(file), kinds_(int64_t(species().size())), channels_(whole<T>(readout.channels)), pairs_(radial_),
-          readout_(file, readout), wall_(file, file.header()["settings"], kinds_, cutoff()) {
+          readout_(file, readout), wall_(file, file.header()["settings"], kinds_, cutoff()),
+          limits_(file, kinds_, readout.hidden) {
         radial_.cutoff = T(cutoff());
         embedding_ = padded(file.numbers<T>("embedding", {kinds_, readout.channels}), 1, kinds_, 1, readout.channels,
                             kinds_, channels_);
@@ -32,8 +35,11 @@ template <class T, class Angles, int POWER> class Network : public EngineBase {
     std::vector<T> embedding_;
 
     // The pairs as the network sees them.
-    Step<T> begin(const Structure& s, Exchange* exchange) {
+    Step<T> begin(const Structure& s, Exchange* exchange, const Answer& answer) {
         require(s, exchange);
+        if ((answer.distances && !knows(Limit::distance)) || (answer.energies_std && !knows(Limit::energy_std)) ||
+            (answer.forces_std && !knows(Limit::force_std)))
+            throw Error("the model file does not say how large errors are; mlanet calibrate measures them");
         wall_.look(s, exchange);
         pairs_.take(s);
         wall_.see(s, pairs_.vectors);
@@ -57,11 +63,12 @@ template <class T, class Angles, int POWER> class Network : public EngineBase {
         answer.energy = 0;
         for (int64_t i = 0; i < s.n_local; ++i) answer.energy += atomic[i];
         if (answer.atomic_energies) std::copy_n(atomic, s.n_local, answer.atomic_energies);
-        if (!answer.features) return;
+        if (!answer.features && !judges(answer)) return;
         const int64_t n = readout_.features();
+        known_ = answer.features ? answer.features : known_store_.take(s.n_local * n + 1);
         for (int64_t i = 0; i < s.n_local; ++i)
             for (int64_t c = 0; c < n; ++c)
-                answer.features[i * n + c] = double(readout_.features_of(i)[c]) - lone_features_[s.species[i] * n + c];
+                known_[i * n + c] = double(readout_.features_of(i)[c]) - lone_features_[s.species[i] * n + c];
     }
 
     // From energies to the scalars (n_local, C) of the last layer; adds to the gradients in u of the pairs and in n_i.
@@ -97,11 +104,36 @@ template <class T, class Angles, int POWER> class Network : public EngineBase {
         pairs_.backward(s, step.threads, sums.envelope, sums.basis, sums.angular, to_seen);
         double* to_vectors = to_true_.take(3 * s.start[s.n_local] + 1);
         wall_.back(s, step.exchange, to_seen, to_vectors);
+        double* const asked = answer.forces;
+        if (judges(answer) && !asked) answer.forces = forces_.take(3 * s.n_total + 1);
         share(s, to_vectors, answer);
+        if (judges(answer)) judge(step, answer);
+        answer.forces = asked;
     }
 
   private:
     Wall wall_;
+    Limits limits_;
+    double* known_ = nullptr;  // features, which the way back overwrites
+    Buffer<double> known_store_, forces_, whole_;
+
+    static bool judges(const Answer& answer) { return answer.distances || answer.energies_std || answer.forces_std; }
+
+    // Distances and standard errors, of whole forces: with the shares of ghosts everywhere.
+    void judge(const Step<T>& step, Answer& answer) {
+        const Structure& s = *step.structure;
+        double* whole = whole_.take(3 * s.n_total + 1);
+        std::copy_n(answer.forces, 3 * s.n_total, whole);
+        if (step.exchange) step.exchange->reverse(whole, 3);
+        for (int64_t i = 0; i < s.n_local; ++i) {
+            const double *f = whole + 3 * i, size = std::sqrt(f[0] * f[0] + f[1] * f[1] + f[2] * f[2]);
+            const Judged found = limits_.judge(s.species[i], known_ + i * readout_.features(), size, scale(s.species[i]));
+            if (answer.distances) answer.distances[i] = found.distance;
+            if (answer.energies_std) answer.energies_std[i] = found.energy_std;
+            if (answer.forces_std) answer.forces_std[i] = found.force_std;
+        }
+    }
+
     std::vector<double> lone_features_;
     Buffer<T> site_, up_site_, to_factor_, sums_[2][3], to_vectors_;
     Buffer<double> to_true_, atomic_;

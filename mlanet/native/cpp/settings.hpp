@@ -8,7 +8,7 @@ namespace mlanet {
 struct MLANetSettings {
     int64_t l_max, channels, layers, heads, key_dim, bessel, bonds, hidden, gate_channels;
     std::vector<int64_t> radial_hidden;
-    bool full, sum, product, normed, local_pooling, bonded;
+    bool full, sum, product, normed, local_pooling, bonded, attends, once, turned;
     double mean_neighbors, pooling_bound;
 
     COLD explicit MLANetSettings(const Json& s)
@@ -18,7 +18,9 @@ struct MLANetSettings {
           gate_channels(s["gate_channels"].whole(1, 4096)), full(s.word("message", {"light", "full"})),
           sum(s.word("combine", {"product", "sum"})), product(s.word("node_product", {"none", "uuu"})),
           normed(s.word("norm", {"none", "rms"})), local_pooling(s.word("pooling", {"sum", "local"})),
-          bonded(s.word("bonded", {"none", "learned"})), mean_neighbors(s["mean_neighbors"].number()),
+          bonded(s.word("bonded", {"none", "learned"})), attends(s.word("attention", {"none", "tp_dot"}, "tp_dot")),
+          once(s.word("attention_envelope", {"twice", "once"}, "twice")),
+          turned(s.word("output_gate", {"none", "head"}, "none")), mean_neighbors(s["mean_neighbors"].number()),
           pooling_bound(s["pooling_bound"].is_nothing() ? 0.0 : s["pooling_bound"].number()) {
         for (const Json& width : s["radial_hidden"].list()) radial_hidden.push_back(width.whole(1, 8192));
         if (radial_hidden.size() >= size_t(MAX_DEPTH)) throw Error("the header has too many radial_hidden");
@@ -31,8 +33,8 @@ struct MLANetSettings {
     int64_t functions() const { return bessel + bonds; }
     ReadoutSettings readout() const { return {channels, channels, 1, local_pooling, mean_neighbors, pooling_bound}; }
     LayerSettings layer(int64_t l_out) const {
-        return {channels, heads,   key_dim, functions(), hidden,         gate_channels, radial_hidden,
-                full,     sum,     product, normed,      mean_neighbors, l_out};
+        return {channels, heads,   key_dim, functions(), hidden,         gate_channels, radial_hidden, full,
+                sum,      product, normed,  mean_neighbors, l_out,       attends,       once,          turned};
     }
 };
 

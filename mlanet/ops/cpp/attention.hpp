@@ -47,16 +47,22 @@ template <class T, int L, int P> class Neighborhood {
 
     int64_t count() const { return n; }
 
-    // α of all edges of center i.
-    void attend(int64_t i) {
+    // A place for what `attend` finds, of all edges, `kept_row` numbers each; or null, to find it anew for the gradient.
+    void keep_at(T* place) { kept_ = place; }
+    int64_t kept_row() const { return rounded_up(2 * s.hidden + logit_row_ + s.heads * (PRODUCTS + 2), W); }
+
+    // α of all edges of center i; `again`: after the same of this center, by whatever thread.
+    void attend(int64_t i, bool again = false) {
         collect(i);
-        take();
+        take(i);
+        take_basis();
+        if (s.heads) sum_query(i);
+        for (int64_t h = 0; h < s.heads; ++h) cold_[h] = std::exp(-w.log_temperature[h]);
+        if (kept_ && again) return;
         hidden(i);
         if (!s.heads) return;
         for (int64_t e = 0; e < n; ++e) fill(logits + e * logit_row_, w.logits_bias, s.heads * Q, logit_row_);
         w.logits.times(n, z, s.hidden, logits, logit_row_, true);
-        sum_query(i);
-        for (int64_t h = 0; h < s.heads; ++h) cold_[h] = std::exp(-w.log_temperature[h]);
         for (int64_t e = 0; e < n; ++e) products(i, e);
         softmax();
     }
@@ -112,6 +118,7 @@ template <class T, int L, int P> class Neighborhood {
   private:
     const Graph& graph_;
     int64_t functions_, logit_row_;
+    T* kept_ = nullptr;
     T scale_[D] = {}, *cold_ = nullptr;  // 1/√(d_k (2l+1)(L+1)), and 1/τ of each head
     Buffer<int64_t> edges_;
     Buffer<T> cold_store_;
@@ -128,27 +135,39 @@ template <class T, int L, int P> class Neighborhood {
         edge = place, sender = place + n;
     }
 
-    void take() {
+    void take(int64_t i) {
         basis = basis_.take(n * functions_), to_basis = to_basis_.take(n * functions_);
-        z = z_.take(n * s.hidden), slope = slope_.take(n * s.hidden), to_z = to_z_.take(n * s.hidden);
-        logits = logits_.take(n * logit_row_), to_logits = to_logits_.take(n * logit_row_);
-        dots = products_.take(n * s.heads * PRODUCTS);
+        T* place = kept_ ? kept_ + graph_.start[i] * kept_row() : nullptr;
+        z = kept(z_, place, n * s.hidden), slope = kept(slope_, place, n * s.hidden), to_z = to_z_.take(n * s.hidden);
+        logits = kept(logits_, place, n * logit_row_), to_logits = to_logits_.take(n * logit_row_);
+        dots = kept(products_, place, n * s.heads * PRODUCTS);
         cold_ = cold_store_.take(s.heads);
-        alpha = alpha_.take(n * s.heads), to_alpha = to_alpha_.take(n * s.heads), boost = boost_.take(n * s.heads);
+        alpha = kept(alpha_, place, n * s.heads), boost = kept(boost_, place, n * s.heads);
+        to_alpha = to_alpha_.take(n * s.heads);
         to_envelope = u_.take(n);
         query_sum = query_.take(M * s.heads), row = row_.take(2 * s.keys);
         for (int64_t k = 0; k < 2 * s.keys; k += W) row.store(k, Lane{});
         for (int64_t k = 0; k < n * logit_row_; k += W) to_logits.store(k, Lane{});
     }
 
-    // z = SiLU(A s_i + B s_j + D RBF).
-    void hidden(int64_t i) {
-        for (int64_t e = 0; e < n; ++e) {
+    // The next `size` numbers of a place that is kept, or of one that is not.
+    static Array<T, P> kept(Store<T, P>& store, T*& place, int64_t size) {
+        if constexpr (P == 1)
+            if (place) return {(place += size) - size};
+        return store.take(size);
+    }
+
+    void take_basis() {
+        for (int64_t e = 0; e < n; ++e)
             for (int64_t b = 0; b < functions_; ++b)
                 basis.set(e * functions_ + b, b < s.functions ? in.radial.at(edge[e] * s.functions + b) : Scalar{});
+    }
+
+    // z = SiLU(A s_i + B s_j + D RBF).
+    void hidden(int64_t i) {
+        for (int64_t e = 0; e < n; ++e)
             for (int64_t r = 0; r < s.hidden; r += W)
                 z.store(e * s.hidden + r, in.here.load(i * s.hidden + r) + in.near.load(sender[e] * s.hidden + r));
-        }
         w.chemical.times(n, basis, functions_, z, s.hidden, true);
         silu<T, P>(n * s.hidden, z, slope);
     }

@@ -35,7 +35,7 @@ template <class T, int L, int P> class Gated : public Neighborhood<T, L, P> {
         for (int64_t e = 0; e < rows; ++e)
             for (int64_t k = 0; k < D * s.gates; k += W)
                 shared_.store(e * shared_row_ + k, sigmoid<T>(shared_.load(e * shared_row_ + k)));
-        each_plane(rows, [this](auto size, T* own, T* shared) { spread(size, own, shared); });
+        each_plane(rows, [this](auto size, T* own, T* shared) { this->spread(size, own, shared); });
         network_.forward(rows, basis + first * this->functions(), this->functions(), radial);
     }
 
@@ -59,7 +59,7 @@ template <class T, int L, int P> class Gated : public Neighborhood<T, L, P> {
     }
 
     void networks_back(int64_t first, int64_t rows, const Sums<T>& to) {
-        each_plane(rows, [this](auto size, T* own, T* shared) { gather(size, own, shared); });
+        each_plane(rows, [this](auto size, T* own, T* shared) { this->gather(size, own, shared); });
         w.gates_back.times(rows, shared_, shared_row_, to_z + first * s.hidden, s.hidden, true);
         if (to.gates) {
             const int64_t columns = D * s.gates;

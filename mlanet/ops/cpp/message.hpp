@@ -52,9 +52,10 @@ template <class Values> class Message : public Values {
         }
     }
 
-    // Gradients of <up, m>, up (M, C); for dual numbers their derivatives, and that of the message.
+    // Gradients of <up, m>, up (M, C); for dual numbers their derivatives, and that of the message. Where anything is
+    // kept, `message` of this center comes first.
     template <class T> void gradient(int64_t i, const T* up, const Sums<T>& to) {
-        this->attend(i);
+        this->attend(i, true);
         this->clear(i, to);
         typename Values::Scalar to_factor{};
         for (int64_t first = 0; first < n; first += CHUNK) {
