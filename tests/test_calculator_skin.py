@@ -163,8 +163,8 @@ def test_a_skin_list_equals_a_fresh_list_along_dynamics(name: str) -> None:
 
 
 def test_the_list_is_rebuilt_only_when_it_must(potential: Potential) -> None:
-    """Up to skin/2 the list is kept, and through a strain that eats no more of the skin; beyond it, or when pbc, elements
-    or charge change, it is made anew."""
+    """Up to skin/2 the list is kept, and through a strain that takes no more of the skin; beyond it, or when pbc,
+    elements or charge change, it is made anew."""
     atoms = silicon()
     calculator = MLANetCalculator(potential, dtype="float64", skin=0.4)
     atoms.calc = calculator

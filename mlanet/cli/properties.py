@@ -49,7 +49,7 @@ Output = Annotated[
 ]
 
 
-@computing(*STEPS, dtype="float64")
+@computing(*STEPS, dtype="float64", skin=0.3)
 def eos(
     files: Files,
     model: Model = DEFAULT_MODEL,
@@ -81,7 +81,7 @@ def eos(
     run("eos", measure, options, shown)
 
 
-@computing(*STEPS, dtype="float64")
+@computing(*STEPS, dtype="float64", skin=0.3)
 def elastic(
     files: Files,
     model: Model = DEFAULT_MODEL,
