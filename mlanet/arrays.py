@@ -138,7 +138,9 @@ class GraphArrays:
         """The graph without pairs that are at or beyond a cutoff, Å."""
         near = (self.vectors * self.vectors).sum(axis=1) < cutoff**2
         center, neighbor, shift = self.center[near], self.neighbor[near], self.shift[near]
-        return dataclasses.replace(self, center=center, neighbor=neighbor, shift=shift, cutoff=cutoff)
+        found = dataclasses.replace(self, center=center, neighbor=neighbor, shift=shift, cutoff=cutoff)
+        vars(found)["vectors"] = self.vectors[near]  # which are known
+        return found
 
     @staticmethod
     def joined(graphs: Sequence[GraphArrays]) -> GraphArrays:

@@ -25,6 +25,7 @@ from mlanet.limits import UNKNOWN, Assessment, assess, assessed_results
 from mlanet.steps import NativeSteps, TorchSteps, steps_of
 from mlanet.supported import lone_atoms, require_species
 from mlanet.units import VOIGT
+from mlanet.verlet import Neighbors, changes
 
 if TYPE_CHECKING:
     from mlanet.execution import Answering
@@ -158,10 +159,10 @@ class MLANetCalculator(Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, charges in `atoms.info` included."""
-        changes: list[str] = super().check_state(atoms, tol=tol)
+        found = changes(self.atoms, atoms)
         if self.atoms is not None and not _same_charges(_charges(self.atoms), _charges(atoms)):
-            changes.append("charge")
-        return changes
+            found.append("charge")
+        return found
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """One property, from the last calculation where nothing has changed since."""
@@ -234,11 +235,9 @@ class MLANetCalculator(Calculator):
 
 
 class _SkinList:
-    """Graphs of successive structures from one neighbour list with a skin.
+    """Graphs of successive structures from one neighbour list with a skin (`Neighbors`).
 
-    A pair can come within the cutoff only after its two atoms moved by more than the skin together, so a list of
-    cutoff + skin is complete while no atom has moved by more than skin/2. Pairs beyond the cutoff are dropped, so the
-    graph is that of a fresh list, pair by pair.
+    Pairs beyond the cutoff are dropped, so the graph is that of a fresh list, pair by pair.
     """
 
     def __init__(self, steps: NativeSteps | TorchSteps, skin: float) -> None:
@@ -249,8 +248,8 @@ class _SkinList:
         self.built = 0
         self.statistics = steps.answering.statistics
         self.told = False
-        self._wide: Any = None
-        self._atoms: Atoms | None = None
+        self._list: Neighbors | None = None
+        self._charges: Any = None
 
     def graph(self, atoms: Atoms) -> Any:
         """The graph of `atoms` (without a calculator) within the model's cutoff; raises as `to_graph`."""
@@ -263,35 +262,24 @@ class _SkinList:
 
     def wide(self, atoms: Atoms) -> Any:
         """The same with all pairs of the list, those beyond the cutoff too."""
-        if self._wide is None or not self._serves(atoms):
-            self._wide, self._atoms = None, None
+        known = self._list
+        if known is None or not known.serves(atoms) or not _same_charges(self._charges, _charges(atoms)):
+            self._list = None
             wide = self.steps.graph(atoms, self.cutoff + self.skin)
             require_species(wide.numbers, self.species)
             self.built += 1
             self._warn_of_lone_atoms(wide)
             if self.skin == 0.0:
                 return wide
-            self._wide, self._atoms = wide, atoms.copy()
-        return self._wide.placed(atoms.positions)
+            known = self._list = Neighbors(wide, atoms, self.cutoff)
+            self._charges = _charges(atoms)
+        return known.now(atoms)
 
     def _warn_of_lone_atoms(self, wide: Any) -> None:
         """Once per calculator, where an atom lost its last neighbour and its energy is no free atom's."""
         if not self.told and (remark := lone_atoms(wide, self.statistics)) is not None:
             self.told = True
             warnings.warn(remark, stacklevel=2)
-
-    def _serves(self, atoms: Atoms) -> bool:
-        """Whether the list is still complete; NaN positions are never served."""
-        old = self._atoms
-        if old is None or len(old) != len(atoms):
-            return False
-        same = np.array_equal(old.numbers, atoms.numbers) and np.array_equal(old.pbc, atoms.pbc)
-        if not (same and np.array_equal(old.cell.array, atoms.cell.array)):
-            return False
-        if not _same_charges(_charges(old), _charges(atoms)):
-            return False
-        moved_by = np.linalg.norm(atoms.positions - old.positions, axis=1).max()
-        return bool(moved_by <= 0.5 * self.skin)
 
 
 _NESTING = ("data", "key_value_pairs")

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
@@ -20,6 +19,7 @@ from mlanet.errors import DataError, MLANetError
 from mlanet.inference import batches, require_finite, split
 from mlanet.limits import UNKNOWN, Assessment, assessed_results, of_joined
 from mlanet.supported import lone_atoms
+from mlanet.verlet import SKIN, Neighbors, changes, remembered
 
 if TYPE_CHECKING:
     from mlanet.execution import Answering
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 Graph = Any
 """An `AtomicGraph` of a potential with torch, `GraphArrays` of one without."""
-
-SKIN = 0.5
-"""Å; lists hold pairs this much farther apart than the cutoff, and serve until one could have come within it."""
 
 
 class Together:
@@ -174,7 +171,7 @@ class Held(Calculator):
 
     def hold(self, atoms: Atoms, results: dict[str, Any], assessment: Assessment) -> None:
         """Keep an answer for this geometry."""
-        self.atoms, self.assessment = atoms.copy(), assessment
+        self.atoms, self.assessment = remembered(self.atoms, atoms), assessment
         self.results = results | assessed_results(assessment)
 
     def rest(self) -> None:
@@ -183,14 +180,7 @@ class Held(Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the answer; quickly, since every step asks several times."""
-        known = self.atoms
-        if known is not None and len(known) == len(atoms):
-            same = {"positions": np.array_equal(known.positions, atoms.positions)}
-            same |= {"cell": np.array_equal(known.cell.array, atoms.cell.array)}
-            same |= {"numbers": np.array_equal(known.numbers, atoms.numbers)}
-            same |= {"pbc": np.array_equal(known.pbc, atoms.pbc)}
-            return [name for name, one in same.items() if not one]
-        return ["numbers"]
+        return changes(self.atoms, atoms)
 
     def calculate(
         self,
@@ -209,42 +199,3 @@ class Held(Calculator):
         (error,) = self.together([alone])
         if error is not None:
             raise error
-
-
-class Neighbors:
-    """A list of all pairs within a radius, of one structure, and how long it holds every pair within the cutoff.
-
-    With D the strain that took the cell of the list to the cell of now, and u what an atom has moved besides,
-    |r'| ≥ σ_min(D) |r| − 2 max|u|. A pair that is not in the list had |r| ≥ radius, so that the list serves while
-    σ_min(D) · radius − 2 max|u| ≥ cutoff.
-    """
-
-    def __init__(self, wide: Graph, atoms: Atoms, cutoff: float) -> None:
-        self.wide, self.cutoff, self.size = wide, cutoff, wide.size()
-        self.positions, self.cell = atoms.positions.copy(), atoms.cell.array.copy()
-        self.numbers, self.pbc = atoms.numbers.copy(), atoms.pbc.copy()
-        periodic = np.where(self.pbc[:, None], self.cell, 0.0)
-        self._inverse = np.linalg.pinv(periodic, rcond=1e-12)
-        self._beside = np.eye(3) - self._inverse @ periodic
-
-    def serves(self, atoms: Atoms) -> bool:
-        """Whether every pair within the cutoff is there; never for numbers that are not finite."""
-        if len(atoms) != len(self.numbers) or not np.array_equal(atoms.numbers, self.numbers):
-            return False
-        if not np.array_equal(atoms.pbc, self.pbc):
-            return False
-        cell = atoms.cell.array
-        if not (np.isfinite(cell).all() and np.isfinite(atoms.positions).all()):
-            return False
-        if np.array_equal(cell, self.cell):
-            shrunk, moved = 1.0, atoms.positions - self.positions
-        else:
-            strain = self._inverse @ np.where(self.pbc[:, None], cell, 0.0) + self._beside
-            shrunk = float(np.linalg.svd(strain, compute_uv=False)[-1])
-            moved = atoms.positions - self.positions @ strain
-        most = float(np.linalg.norm(moved, axis=1).max())
-        return shrunk * self.wide.cutoff - 2 * most >= self.cutoff
-
-    def now(self, atoms: Atoms) -> Graph:
-        """The list with the structure as it is."""
-        return self.wide.placed(atoms.positions, atoms.cell.array)

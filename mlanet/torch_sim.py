@@ -24,7 +24,7 @@ from mlanet.graph import AtomicGraph, Size, batch_graphs
 from mlanet.inference import require_finite
 from mlanet.memory import free_bytes
 from mlanet.potential import Potential
-from mlanet.together import SKIN, Neighbors
+from mlanet.verlet import SKIN, Neighbors
 
 try:
     from torch_sim.models.interface import ModelInterface

@@ -20,7 +20,8 @@ from mlanet.graph import AtomicGraph, batch_graphs, split_graph
 from mlanet.models import ModelConfig
 from mlanet.potential import Potential
 from mlanet.statistics import Statistics
-from mlanet.together import Neighbors, Together
+from mlanet.together import Together
+from mlanet.verlet import Neighbors
 
 TINY = {"model": "mlanet", "irreps": "8x0e+8x1o", "layers": 1, "hidden": 8, "radial_hidden": [8], "cutoff": 4.0}
 

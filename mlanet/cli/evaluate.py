@@ -19,6 +19,7 @@ from mlanet.cli.output import (
     MaxEdges,
     Members,
     Model,
+    Resume,
     note,
     print_json,
     print_table,
@@ -31,8 +32,12 @@ from mlanet.execution import Execution
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mlanet.data.labels import LabelKeys
+    from mlanet.data.read import Frame
     from mlanet.limits.calibration import LimitsReport
-    from mlanet.workflows.evaluate import Evaluation, QuantityErrors
+    from mlanet.workflows.evaluate import Compared, Evaluation, QuantityErrors
 
 
 @computing(*BATCHES)
@@ -42,7 +47,9 @@ def evaluate(
     member: Members = None,
     key: Keys = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for parity plots.", metavar="FOLDER")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one line per structure: its errors.")] = None,
     keep_going: KeepGoing = False,
+    resume: Resume = False,
     json: Json = False,
     max_edges: MaxEdges = 20_000,
     workers: Workers = 1,
@@ -53,27 +60,43 @@ def evaluate(
     """Compare predictions with the labels in FILES: MAE and RMSE of energy, forces and stress, also by element.
 
     Labels are looked for as in training; a frame without one of them counts for the others.
+    A run with --csv that was stopped has left what it computed in CSV.partial.csv, and the same command with --resume
+    goes on with it.
     """
+    from mlanet.data.formats import structure_files
     from mlanet.workflows.answers import Refusals, frames_of
     from mlanet.workflows.datasets import label_keys
-    from mlanet.workflows.evaluate import collect, draw, evaluate_files
+    from mlanet.workflows.evaluate import collected, draw, evaluate_frames
+    from mlanet.workflows.growing import partial_name
     from mlanet.workflows.model import open_members, open_model
+    from mlanet.workflows.output import refuse_overwriting
+    from mlanet.workflows.shares import SharesKept
     from mlanet.workflows.workers import worked
 
+    if resume and csv is None:
+        raise typer.BadParameter("--resume goes on with what --csv has; give it")
     keys = label_keys(key or ())
     refused = Refusals() if keep_going else None
     crew = crew_of(workers, ray, execution)
-    if crew.alone or member:
+    if csv is not None:
+        files = structure_files(files, refused)
+        refuse_overwriting((csv, partial_name(csv)), files)
+    if crew.alone or member or csv is not None:
         potential = open_model(model, execution, tell=note)
         members = open_members(potential, model, member or (), execution, tell=note)
-    if crew.alone:
-        bounds: Any = {"max_edges": max_edges, "max_memory": execution.max_memory}
-        found = evaluate_files(potential, files, keys, **bounds, refused=refused, members=members)
-    else:
+
+    def work(frames: Iterator[Frame]) -> Iterator[Compared]:
+        if crew.alone:
+            bounds: Any = {"max_edges": max_edges, "max_memory": execution.max_memory}
+            return evaluate_frames(potential, frames, keys, **bounds, refused=refused, members=members)
         part = functools.partial(compared, Job.of(model, execution, max_edges, keep_going, member or ()), keys)
-        found = worked(crew, part, frames_of(files, refused), refused)
+        return worked(crew, part, frames, refused)
+
+    settings = _settings(model, member or (), execution, keys) | {"plots": plots is not None}
     try:
-        evaluation, pairs = collect(progress(found, "evaluating"), keep_pairs=plots is not None)
+        with SharesKept(csv, () if csv is None else potential.outputs, note, settings, resume) as kept:
+            shares = kept.going_on(frames_of(files, refused), work, plots is not None)
+            evaluation, pairs = collected(progress(shares, "evaluating"))
     except MissingLabelError as error:
         if refused is not None:
             refused(error)
@@ -86,9 +109,18 @@ def evaluate(
         )
     else:
         _print(evaluation)
-        for path in pictures:
+        for path in (*([] if csv is None else [csv]), *pictures):
             note(f"wrote {path}")
     report_refused(refused)
+
+
+def _settings(model: str, members: Sequence[str], execution: Execution, keys: LabelKeys) -> dict[str, object]:
+    """What must be the same for a run to go on with another's file."""
+    from mlanet.model_files import digest_of, model_path
+
+    digest, *others = (digest_of(model_path(one)) for one in (model, *members))
+    named = {"command": "evaluate", "model": digest, "members": others, "dtype": execution.dtype}
+    return {**named, "keys": repr(keys)}
 
 
 def _print(evaluation: Evaluation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 from pathlib import Path
@@ -48,7 +49,7 @@ Output = Annotated[
 ]
 
 
-@computing(*STEPS, dtype="float64")
+@computing(*STEPS, dtype="float64", skin=0.3)
 def eos(
     files: Files,
     model: Model = DEFAULT_MODEL,
@@ -75,23 +76,12 @@ def eos(
     measure = functools.partial(_eos, span=span, points=points, relax=relax, rest=Rest(fmax, steps))
     options = {"span": span, "points": points, "relax": relax, "fmax": fmax, "steps": steps}
     shown = {"volume_A3_per_atom": "V₀ Å³/atom>", "bulk_modulus_GPa": "B₀ GPa>", "bulk_modulus_derivative": "B₀′>"}
-    _run(
-        "eos",
-        measure,
-        shown,
-        options,
-        files,
-        model,
-        index,
-        output,
-        keep_going,
-        json,
-        crew_of(workers, ray, execution),
-        execution,
-    )
+    crew = crew_of(workers, ray, execution)
+    run = _Run(files, model, index, output, keep_going, json, crew, execution)
+    run("eos", measure, options, shown)
 
 
-@computing(*STEPS, dtype="float64")
+@computing(*STEPS, dtype="float64", skin=0.3)
 def elastic(
     files: Files,
     model: Model = DEFAULT_MODEL,
@@ -123,20 +113,9 @@ def elastic(
         "poisson_ratio": "Poisson>",
         "stable": "stable",
     }
-    _run(
-        "elastic",
-        measure,
-        shown,
-        options,
-        files,
-        model,
-        index,
-        output,
-        keep_going,
-        json,
-        crew_of(workers, ray, execution),
-        execution,
-    )
+    crew = crew_of(workers, ray, execution)
+    run = _Run(files, model, index, output, keep_going, json, crew, execution)
+    run("elastic", measure, options, shown)
 
 
 @computing(*STEPS, dtype="float64")
@@ -177,20 +156,9 @@ def phonon(
         "highest_THz": "highest THz>",
         "heat_capacity_300K_kB_per_atom": "C(300 K) k_B/atom>",
     }
-    _run(
-        "phonon",
-        measure,
-        shown,
-        options,
-        files,
-        model,
-        index,
-        output,
-        keep_going,
-        json,
-        crew_of(workers, ray, execution),
-        execution,
-    )
+    crew = crew_of(workers, ray, execution)
+    run = _Run(files, model, index, output, keep_going, json, crew, execution)
+    run("phonon", measure, options, shown)
 
 
 def _eos(atoms: Atoms, where: str, stem: Path, **words: Any) -> dict[str, object]:
@@ -236,43 +204,46 @@ def _repeats(text: str) -> tuple[int, int, int] | None:
     return a, b, c
 
 
-def _run(
-    name: str,
-    measure: Measure,
-    shown: dict[str, str],
-    options: Mapping[str, object],
-    files: Sequence[Path],
-    model: str,
-    index: str,
-    output: Path,
-    keep_going: bool,
-    json: bool,
-    crew: Crew,
-    execution: Execution,
-) -> None:
-    """Measure all structures, tell of each, and leave the table."""
-    from mlanet.model_files import digest_of, model_path
-    from mlanet.properties.files import Folder, measured
-    from mlanet.workflows.answers import Refusals
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What the three commands are all told; called with what is each one's own."""
 
-    refused = Refusals() if keep_going else None
-    digest = digest_of(model_path(model))
-    settings = {"property": name, "model": digest, "dtype": execution.dtype, **options}
-    folder = Folder(output, settings)
-    one = functools.partial(property_of, Job.of(model, execution), measure)
-    done = list(progress(measured(files, one, folder, index, refused, crew, note), f"mlanet {name}", None))
-    table = folder.table(done) if done else None
-    if json:
-        documents = [{"structure": one.structure, **one.numbers} for one in done]
-        print_json({"model": model, "results": documents, "folder": output, **refused_part(refused)})
-    else:
-        _print(done, shown)
-        old = sum(one.old for one in done)
-        if old:
-            note(f"{old} of {len(done)} were in {output} already")
-        if table is not None:
-            note(f"wrote {table}")
-    report_refused(refused)
+    files: Sequence[Path]
+    model: str
+    index: str
+    output: Path
+    keep_going: bool
+    json: bool
+    crew: Crew
+    execution: Execution
+
+    def __call__(self, name: str, measure: Measure, options: Mapping[str, object], shown: dict[str, str]) -> None:
+        """Measure all structures, tell of each, and leave the table.
+
+        - options: that decide the numbers, as the folder keeps them · shown: columns of what is printed
+        """
+        from mlanet.model_files import digest_of, model_path
+        from mlanet.properties.files import Folder, measured
+        from mlanet.workflows.answers import Refusals
+
+        refused = Refusals() if self.keep_going else None
+        digest = digest_of(model_path(self.model))
+        folder = Folder(self.output, {"property": name, "model": digest, "dtype": self.execution.dtype, **options})
+        one = functools.partial(property_of, Job.of(self.model, self.execution), measure)
+        found = measured(self.files, one, folder, self.index, refused, self.crew, note)
+        done = list(progress(found, f"mlanet {name}", None))
+        table = folder.table(done) if done else None
+        if self.json:
+            documents = [{"structure": one.structure, **one.numbers} for one in done]
+            said = {"model": self.model, "results": documents, "folder": self.output}
+            print_json(said | refused_part(refused))
+        else:
+            _print(done, shown)
+            if old := sum(one.old for one in done):
+                note(f"{old} of {len(done)} were in {self.output} already")
+            if table is not None:
+                note(f"wrote {table}")
+        report_refused(refused)
 
 
 def _print(done: Sequence[Measured], shown: dict[str, str]) -> None:

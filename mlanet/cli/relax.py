@@ -55,7 +55,7 @@ class Method(enum.StrEnum):
     bfgs = "bfgs"
 
 
-@computing("max_memory", *STEPS, dtype="float64")
+@computing("max_memory", "skin", *STEPS, dtype="float64", skin=0.3)
 def relax(
     files: Files,
     model: Model = DEFAULT_MODEL,

@@ -131,7 +131,7 @@ def extent_of(positions: NDArray[np.float64], box: NDArray[np.float64], periodic
         return Extent(np.maximum(np.ptp(positions, axis=0), 1e-3), np.zeros(3, dtype=bool))
     heights = 1.0 / np.linalg.norm(np.linalg.pinv(vectors, rcond=1e-12), axis=0)
     # The last 3 − d right singular vectors span what is perpendicular to the d periodic ones.
-    free = np.linalg.svd(vectors)[2][len(vectors) :]
+    free = np.linalg.svd(vectors)[2][len(vectors) :] if len(vectors) < 3 else vectors[:0]
     spread = np.full(0, 0.0) if not len(free) else np.ptp(positions @ free.T, axis=0)
     if len(free) == 2:
         # The library may choose other axes in this plane: as wide as the atoms at most, and next to nothing at least.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import functools
 import gzip
 import io
 import itertools
@@ -30,6 +31,7 @@ from mlanet.data.formats import Refused, format_of, is_folder, structure_files
 from mlanet.data.labels import require_numbers
 from mlanet.data.structures import require_sound
 from mlanet.data.unreadable import hinted, reason
+from mlanet.data.whole import CHECKED, formula_of, formula_remark, require_whole
 from mlanet.errors import DataError, MLANetError, UnsupportedElementError
 from mlanet.lazily import spare_scipy_for_crystals
 
@@ -281,14 +283,16 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
         source = _in_memory(path, kind)
     elif kind in _texts() and path.is_file() and _is_marked(path):
         source = _in_memory(path, kind)
-    if kind in _PROMISING:
-        with _open_text(source) as text:
-            require_promised(text, path)
+    for kinds, require in ((_PROMISING, require_promised), (CHECKED, functools.partial(require_whole, kind))):
+        if kind in kinds:
+            with _open_text(source) as text:
+                require(text, path)
     numbers = iter([0]) if description.single else _numbers(wanted)
     if description.single and wanted not in (slice(None), 0, -1):
         raise DataError(f"{path}: a file of format '{kind}' holds one structure; use index ':'")
-    options = {"fractional_occupancies": True} if kind == "cif" else {}
+    options, formula = dict[str, bool](), ""
     if kind == "cif":
+        options, formula = {"fractional_occupancies": True}, formula_of(path, _opened)
         spare_scipy_for_crystals()
     step: slice | int = wanted if not description.single else slice(None)
     frames: Iterator[Atoms]
@@ -299,6 +303,8 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
     number = -1
     try:
         for number, atoms in zip(numbers, frames, strict=False):
+            if formula and (remark := formula_remark(atoms, formula)):
+                warnings.warn(f"{path}: {remark}", stacklevel=2)
             yield number, atoms
     except (MLANetError, GeneratorExit):
         raise

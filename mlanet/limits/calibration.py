@@ -55,6 +55,34 @@ class LimitsReport(msgspec.Struct, frozen=True):
     """AUROC of the trivial guess that large forces have large errors."""
 
 
+class Entry(msgspec.Struct, frozen=True):
+    """What one structure says of standard errors: the predicted and the real one of each quantity, where known."""
+
+    word: str
+    """inside, edge, outside or unknown."""
+    energy: tuple[float, float] | None = None
+    stress: tuple[float, float] | None = None
+    forces: list[list[float]] | None = None
+    """Of each atom: predicted, real, size of the force, atomic number."""
+
+
+def entry_of(graph: AtomicGraph, labels: Labels, prediction: Prediction, assessment: Assessment) -> Entry:
+    """Of one structure."""
+    energy = stress = forces = None
+    if assessment.energy_std is not None:
+        wrong = float(prediction.energy[0] - labels.energy[0]) / graph.n_atoms
+        energy = (assessment.energy_std / graph.n_atoms, abs(wrong))
+    if assessment.stress_std is not None:
+        wrong = float((prediction.stress - labels.stress).double().square().mean().sqrt())
+        stress = (assessment.stress_std, wrong)
+    if assessment.forces_std is not None:
+        wrong_of_atoms = (prediction.forces - labels.forces).double().square().mean(dim=1).sqrt().numpy()
+        size = prediction.forces.double().norm(dim=1).numpy()
+        numbers = graph.numbers.numpy().astype(np.float64)
+        forces = np.stack([assessment.forces_std, wrong_of_atoms, size, numbers], axis=1).tolist()
+    return Entry(assessment.extrapolation, energy, stress, forces)
+
+
 class Calibrating:
     """Collects predicted and real errors, structure by structure."""
 
@@ -64,21 +92,15 @@ class Calibrating:
         self._stress: list[tuple[float, float]] = []
         self._forces: list[NDArray[np.float64]] = []
 
-    def add(self, graph: AtomicGraph, labels: Labels, prediction: Prediction, assessment: Assessment) -> None:
+    def take(self, entry: Entry) -> None:
         """One structure."""
-        self.words[assessment.extrapolation] += 1
-        n = graph.n_atoms
-        if assessment.energy_std is not None:
-            wrong = float(prediction.energy[0] - labels.energy[0]) / n
-            self._energy.append((assessment.energy_std / n, abs(wrong)))
-        if assessment.stress_std is not None:
-            wrong = float((prediction.stress - labels.stress).double().square().mean().sqrt())
-            self._stress.append((assessment.stress_std, wrong))
-        if assessment.forces_std is not None:
-            wrong_of_atoms = (prediction.forces - labels.forces).double().square().mean(dim=1).sqrt().numpy()
-            size = prediction.forces.double().norm(dim=1).numpy()
-            numbers = graph.numbers.numpy().astype(np.float64)
-            self._forces.append(np.stack([assessment.forces_std, wrong_of_atoms, size, numbers], axis=1))
+        self.words[entry.word] += 1
+        if entry.energy is not None:
+            self._energy.append(entry.energy)
+        if entry.stress is not None:
+            self._stress.append(entry.stress)
+        if entry.forces is not None:
+            self._forces.append(np.array(entry.forces).reshape(-1, 4))
 
     def report(self) -> LimitsReport | None:
         """All together; None for a model that says nothing of its limits or errors."""

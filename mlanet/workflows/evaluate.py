@@ -8,19 +8,20 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from mlanet.data.atoms import LabelKeys, to_labels
 from mlanet.data.formats import Refused
 from mlanet.data.read import Frame
 from mlanet.errors import MissingLabelError
 from mlanet.graph import AtomicGraph, Labels, Prediction
-from mlanet.limits import UNKNOWN, Assessment
+from mlanet.limits import Assessment
 from mlanet.limits.calibration import Calibrating, LimitsReport
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
-from mlanet.quantities import BY_NAME, FORCES, NAMES, QUANTITIES
+from mlanet.quantities import BY_NAME, FORCES, NAMES
 from mlanet.workflows.answers import answers, frames_of
+from mlanet.workflows.shares import Pairs, Share, share_of
 
 
 class QuantityErrors(msgspec.Struct, frozen=True):
@@ -44,20 +45,14 @@ class Evaluation(msgspec.Struct, frozen=True):
     """Predicted against real errors, of a model that knows its limits."""
 
 
-class Pairs(NamedTuple):
-    """Reference and prediction of every number that is labelled, in the units of a report."""
-
-    reference: NDArray[np.float64]
-    predicted: NDArray[np.float64]
-
-
 class Compared(NamedTuple):
     """One structure with both answers."""
 
     graph: AtomicGraph
     labels: Labels
     prediction: Prediction
-    assessment: Assessment = Assessment(UNKNOWN)
+    assessment: Assessment
+    frame: Frame
 
 
 def evaluate_files(
@@ -113,7 +108,7 @@ def evaluate_frames(
     )
     for question, prediction, assessment in found:
         if question.labels is not None:
-            yield Compared(question.graph, question.labels, prediction, assessment)
+            yield Compared(question.graph, question.labels, prediction, assessment, question.frame)
 
 
 def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Evaluation, dict[str, Pairs]]:
@@ -122,15 +117,22 @@ def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Eva
     Raises:
         MissingLabelError: no frame has any label.
     """
+    return collected(share_of(one, keep_pairs) for one in compared)
+
+
+def collected(shares: Iterable[Share]) -> tuple[Evaluation, dict[str, Pairs]]:
+    """The same of what each structure adds; pairs of those that have them."""
     errors, limits, frames = Errors(), Calibrating(), 0
+    sums = errors.tensor().reshape(-1, 3)
     kept: dict[str, list[Pairs]] = {name: [] for name in NAMES}
-    for one in compared:
+    for one in shares:
         frames += 1
-        errors.add(one.prediction, one.labels, one.graph)
-        limits.add(one.graph, one.labels, one.prediction, one.assessment)
-        if keep_pairs:
-            for name, pairs in _pairs(one).items():
-                kept[name].append(pairs)
+        for row, numbers in one.sums.items():
+            sums[row] += torch.tensor(numbers, dtype=sums.dtype)
+        limits.take(one.limits)
+        for name, both in one.pairs.items():
+            kept[name].append(Pairs(*map(np.array, both)))
+    errors.load_tensor(sums)
     counts = errors.counts
     if not any(counts.values()):
         raise MissingLabelError(
@@ -138,7 +140,7 @@ def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Eva
             "name them with --key, e.g. --key energy=dft_energy"
         )
     evaluation = Evaluation(frames, _quantities(errors), _elements(errors), limits.report())
-    return evaluation, {name: _joined(pairs) for name, pairs in kept.items() if counts.get(name) and keep_pairs}
+    return evaluation, {name: _joined(pairs) for name, pairs in kept.items() if counts.get(name) and pairs}
 
 
 def _quantities(errors: Errors) -> dict[str, QuantityErrors]:
@@ -156,20 +158,6 @@ def _elements(errors: Errors) -> dict[str, QuantityErrors]:
         symbol: QuantityErrors(unit, mae * factor, rmse * factor, count)
         for symbol, (mae, rmse, count) in errors.by_element().items()
     }
-
-
-def _pairs(one: Compared) -> dict[str, Pairs]:
-    """The labelled numbers of one structure: energy in eV/atom, forces in eV/Å, stress in GPa, and so on."""
-    pairs: dict[str, Pairs] = {}
-    for each in QUANTITIES:
-        if (answer := getattr(one.prediction, each.name)) is None:
-            continue
-        factor = each.drawn_factor / (one.graph.n_atoms if each.of_each_atom else 1)
-        reference = getattr(one.labels, each.name).double().numpy().ravel() * factor
-        predicted = answer.double().numpy().ravel() * factor
-        known = np.isfinite(reference) & np.isfinite(predicted)  # a stress may be undefined
-        pairs[each.name] = Pairs(reference[known], predicted[known])
-    return pairs
 
 
 def _joined(pairs: list[Pairs]) -> Pairs:

@@ -30,7 +30,7 @@ from mlanet.supported import lone_atoms
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
 from mlanet.workflows.answers import answers, frames_of
 from mlanet.workflows.growing import growing
-from mlanet.workflows.resuming import Journal, structure_print
+from mlanet.workflows.resuming import Journal
 
 if TYPE_CHECKING:
     from mlanet.execution import Answering
@@ -279,7 +279,7 @@ class Kept:
             self._rows.add(_csv([*lines, _csv_row(row(predicted), self._outputs)]))
         if self._journal is not None:
             said = {"row": None if shown is None else msgspec.to_builtins(shown)}
-            self._journal.add(structure_print(predicted.atoms), said)
+            self._journal.add(predicted.atoms, said)
 
 
 def _csv(lines: Iterable[Sequence[object]]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
 from ase.optimize.bfgs import BFGS
 from ase.optimize.fire import FIRE
+from numpy.typing import NDArray
 
 from mlanet.data.structures import to_arrays
 from mlanet.data.write import true_results
@@ -118,7 +119,8 @@ class Descent:
         except MLANetError:
             self.release()
             raise
-        self._optimizer = OPTIMIZERS[method](self.target, logfile=None)
+        self._course = _Course(self.target)
+        self._optimizer = OPTIMIZERS[method](self._course, logfile=None)
         self._optimizer.fmax = fmax
 
     def release(self) -> None:
@@ -129,10 +131,10 @@ class Descent:
     def look(self) -> Step:
         """Where it stands."""
         with self._named():
-            forces = self.target.get_forces()
+            gradient = self._course.look()
             energy = float(self.atoms.get_potential_energy())
-        converged = bool(self._optimizer.gradient_converged(-forces.ravel()))
-        force = float(np.linalg.norm(forces, axis=1).max())
+        converged = bool(self._optimizer.gradient_converged(gradient))
+        force = float(self._course.gradient_norm(gradient))
         self.last = Step(int(self._optimizer.nsteps), energy, force, converged)
         return self.last
 
@@ -162,6 +164,30 @@ class Descent:
             yield
         except GeometryError as error:
             raise self.named(error) from None
+
+
+class _Course:
+    """What an optimizer moves, whose gradient is computed once a step: it has been looked at before it is moved."""
+
+    def __init__(self, target: Atoms | CellFilter) -> None:
+        self._inner: Any = target.__ase_optimizable__()
+        self._gradient: NDArray[np.float64] | None = None
+
+    def __ase_optimizable__(self) -> Any:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def look(self) -> NDArray[np.float64]:
+        """The gradient as it is now, eV/Å."""
+        found: NDArray[np.float64] = self._inner.get_gradient()
+        self._gradient = found
+        return found
+
+    def get_gradient(self) -> NDArray[np.float64]:
+        """That of the last look."""
+        return self.look() if self._gradient is None else self._gradient
 
 
 def _target(atoms: Atoms, cell: str, pressure: float, hold: str, vacuum: str) -> Atoms | CellFilter:

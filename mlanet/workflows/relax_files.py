@@ -33,7 +33,7 @@ from mlanet.workflows.growing import growing, partial_name
 from mlanet.workflows.output import atomic_path, refuse_overwriting
 from mlanet.workflows.relax import Descent, Relaxed, Step, connected, finished, relaxation
 from mlanet.workflows.relax_together import Course, relax_all
-from mlanet.workflows.resuming import Journal, structure_print
+from mlanet.workflows.resuming import Journal
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def relax_files(
                 frame, relaxed = found
                 file.add(frame_text(relaxed.atoms, frame.where))
                 done = _done(frame, target, relaxed)
-                journal.add(structure_print(frame.atoms), done._asdict() | {"file": str(target)})
+                journal.add(frame.atoms, done._asdict() | {"file": str(target)})
                 yield done
     for journal in journals:
         journal.remove()

@@ -46,6 +46,17 @@ def structure_print(atoms: Atoms) -> str:
     return hashlib.sha256(content).hexdigest()[:24]
 
 
+def labelled_print(atoms: Atoms) -> str:
+    """The same with everything that a structure carries, in which its labels are."""
+    results = {} if atoms.calc is None else atoms.calc.results
+    content = structure_print(atoms).encode()
+    for place in (results, atoms.info, atoms.arrays):
+        for name in sorted(place, key=str):
+            value = np.asarray(place[name])
+            content += str(name).encode() + (value.tobytes() if value.dtype.kind in "biufc" else repr(value).encode())
+    return hashlib.sha256(content).hexdigest()[:24]
+
+
 def changes(before: str, now: Mapping[str, object]) -> str:
     """In words, which settings are others than those of a JSON document; nothing if none are."""
     try:
@@ -67,12 +78,19 @@ class Journal:
         files: that grow with it, opened before; at least one.
         settings: what decides the answers, and the name of the `command`.
         resume: go on with what there is; else the first record begins everything anew.
+        content: of a structure, what must be the same for it to be known.
     Raises:
         ConfigError: what there is was written with other settings.
     """
 
-    def __init__(self, files: Sequence[Growing], settings: Mapping[str, object], resume: bool) -> None:
-        self.files, self._settings = tuple(files), settings
+    def __init__(
+        self,
+        files: Sequence[Growing],
+        settings: Mapping[str, object],
+        resume: bool,
+        content: Callable[[Atoms], str] = structure_print,
+    ) -> None:
+        self.files, self._settings, self._content = tuple(files), settings, content
         self.place = files[0].partial.with_name(files[0].partial.name + ".jsonl")
         self.count, self._size = 0, 0
         self._known: deque[dict[str, Any]] = deque()
@@ -110,13 +128,13 @@ class Journal:
         self.count, self._known = count, deque(records[:count])
         self._size = len(head) + 1 + sum(len(line) + 1 for line in lines[:count])
 
-    def add(self, content: str, said: Mapping[str, object]) -> None:
-        """Take a structure that the files hold now: its print, and what is to be said of it.
+    def add(self, atoms: Atoms, said: Mapping[str, object]) -> None:
+        """Take a structure (of the input) that the files hold now, and what is to be said of it.
 
         Raises:
             OutputError: it cannot be written.
         """
-        record = {"print": content, "sizes": [one.size for one in self.files], "said": said}
+        record = {"print": self._content(atoms), "sizes": [one.size for one in self.files], "said": said}
         try:
             if not self.count:
                 write_whole(self.place, (json.dumps(self._settings) + "\n").encode())
@@ -144,7 +162,7 @@ class Journal:
 
         def unknown() -> Iterator[Frame]:
             for frame in frames:
-                if self._known and structure_print(frame.atoms) == self._known[0]["print"]:
+                if self._known and self._content(frame.atoms) == self._known[0]["print"]:
                     met.append(self._known.popleft()["said"])
                     continue
                 if self._known:  # passed over by the run before, unless the input has changed

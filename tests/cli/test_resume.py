@@ -1,4 +1,4 @@
-"""`mlanet relax --resume` and `mlanet predict --resume`: whatever stopped a run, the next ends as if nothing had."""
+"""`--resume` of `mlanet relax`, `predict` and `evaluate`: whatever stopped a run, the next ends as if nothing had."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from pathlib import Path
 import ase.io
 import pytest
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 from forked import Forked
 
 from mlanet.cli.main import main
 from mlanet.workflows import predict as predicting
-from mlanet.workflows import relax_files
+from mlanet.workflows import relax_files, shares
 
 RELAX = ("relax", "set.extxyz", "--index", ":", "--fmax", "0.2", "--steps", "30", "--method", "bfgs")
 PREDICT = ("predict", "set.extxyz", "--csv", "out.csv", "--max-edges", "1")
-FILES = {"relax": ["out.extxyz"], "predict": ["out.extxyz", "out.csv"]}
+EVALUATE = ("evaluate", "set.extxyz", "--csv", "out.csv", "--max-edges", "1", "--plots", "plots")
+FILES = {"relax": ["out.extxyz"], "predict": ["out.extxyz", "out.csv"], "evaluate": ["out.csv"]}
+COMMANDS = [RELAX, PREDICT, EVALUATE, (*RELAX, "--batched")]
+WRITERS = ((relax_files, "frame_text"), (predicting, "frame_text"), (shares, "share_of"))
+"""What is called once for each structure that is computed and written."""
 
 
 class Stopped(BaseException):
@@ -32,6 +37,7 @@ def crystals(mlanet) -> list[ase.Atoms]:
     frames = [bulk("Si", cubic=bool(k % 2), a=5.35 + 0.03 * k) for k in range(6)]
     for k, one in enumerate(frames):
         one.rattle(0.05, seed=k)
+        one.calc = SinglePointCalculator(one, energy=-5.4 * len(one) + k, forces=0.1 * one.get_scaled_positions())
     unknown = frames[2].copy()
     unknown.numbers[0] = 26
     ase.io.write("set.extxyz", [*frames[:3], unknown, *frames[3:]])
@@ -40,13 +46,14 @@ def crystals(mlanet) -> list[ase.Atoms]:
 
 def words(command: tuple[str, ...]) -> list[str]:
     """A whole command line."""
-    return [*command, "-m", "elemental", "-o", "out.extxyz", "--keep-going", "--json"]
+    output = ["-o", "out.extxyz"] if "out.extxyz" in FILES[command[0]] else []
+    return [*command, "-m", "elemental", *output, "--keep-going", "--json"]
 
 
 def stops_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both commands are stopped before they write one more than so many structures."""
-    for module in (relax_files, predicting):
-        written, right = [], module.frame_text
+    """The commands are stopped before they write one more than so many structures."""
+    for module, name in WRITERS:
+        written, right = [], getattr(module, name)
 
         def text(*given: object, written: list[int] = written, right: Callable[..., str] = right) -> str:
             written.append(1)
@@ -54,7 +61,7 @@ def stops_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
                 raise Stopped
             return right(*given)
 
-        monkeypatch.setattr(module, "frame_text", text)
+        monkeypatch.setattr(module, name, text)
 
 
 def whole(mlanet, words: list[str]) -> tuple[dict[str, object], dict[str, bytes]]:
@@ -68,7 +75,7 @@ def whole(mlanet, words: list[str]) -> tuple[dict[str, object], dict[str, bytes]
     return outcome.document, files
 
 
-@pytest.mark.parametrize("command", [RELAX, PREDICT, (*RELAX, "--batched")], ids=["relax", "predict", "batched"])
+@pytest.mark.parametrize("command", COMMANDS, ids=["relax", "predict", "evaluate", "batched"])
 @pytest.mark.usefixtures("crystals")
 def test_stopped_and_resumed_is_the_same_run(command, mlanet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped twice, before and after a structure that is passed over: answer and files are those of one run, and what
@@ -83,22 +90,22 @@ def test_stopped_and_resumed_is_the_same_run(command, mlanet, monkeypatch: pytes
         for place in Path().glob("out.partial*"):
             place.write_bytes(place.read_bytes() + b"3\nLattice=")
     with monkeypatch.context() as patch:
-        for module in (relax_files, predicting):
-            right = module.frame_text
-            patch.setattr(module, "frame_text", lambda *given, right=right: computed.append(1) or right(*given))
+        for module, name in WRITERS:
+            right = getattr(module, name)
+            patch.setattr(module, name, lambda *given, right=right: computed.append(1) or right(*given))
         resumed = mlanet(*words(command), "--resume")
     assert resumed.document == answer and len(computed) == 3
     assert {name: Path(name).read_bytes() for name in files} == files
     assert not list(Path().glob("*.partial*"))
 
 
-@pytest.mark.parametrize("command", [RELAX, PREDICT], ids=["relax", "predict"])
+@pytest.mark.parametrize("command", [RELAX, PREDICT, EVALUATE], ids=["relax", "predict", "evaluate"])
 @pytest.mark.usefixtures("crystals")
 def test_killed_and_resumed_is_the_same_run(command, mlanet) -> None:
     """SIGKILL, then --resume."""
     answer, files = whole(mlanet, words(command))
     victim = Forked(lambda: main(words(command)))
-    journal = Path("out.partial.extxyz.jsonl")
+    journal = Path(f"out.partial{Path(FILES[command[0]][0]).suffix}.jsonl")
     while victim.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 2):
         time.sleep(0.002)
     victim.kill()
@@ -179,3 +186,15 @@ def test_what_the_disk_lost_is_computed_again(mlanet, monkeypatch: pytest.Monkey
 def test_resume_needs_a_place(mlanet) -> None:
     """Predictions that are only printed leave nothing to go on from."""
     assert mlanet("predict", "set.extxyz", "-m", "elemental", "--resume").status == 2
+
+
+def test_other_labels_are_another_input(mlanet, crystals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of `evaluate`, which compares with them."""
+    with monkeypatch.context() as patch:
+        stops_after(3, patch)
+        with pytest.raises(Stopped):
+            mlanet(*words(EVALUATE))
+    crystals[1].calc.results["energy"] += 0.1
+    ase.io.write("set.extxyz", crystals)
+    refused = mlanet(*words(EVALUATE), "--resume")
+    assert refused.status == 2 and "holds another structure at this place" in refused.err
