@@ -17,6 +17,7 @@ from mlanet.cli.output import (
     Json,
     KeepGoing,
     Model,
+    name_with_unit,
     note,
     print_json,
     print_pairs,
@@ -279,7 +280,7 @@ def _print(done: Sequence[Measured], shown: dict[str, str]) -> None:
     """Everything single of one structure, or one line for each of many."""
     if len(done) == 1:
         numbers = {key: value for key, value in done[0].numbers.items() if not isinstance(value, list)}
-        print_pairs("", [(key.replace("_", " "), _text(value)) for key, value in numbers.items()])
+        print_pairs("", [(name_with_unit(key), _text(value)) for key, value in numbers.items()])
     elif done:
         rows = [(one.structure.rsplit("/", 1)[-1], *(_text(one.numbers[key]) for key in shown)) for one in done]
         print_table("", ("structure", *shown.values()), rows)

@@ -33,6 +33,8 @@ _NAMES = {
     "xdatcar*": "vasp-xdatcar",
     "vasprun*.xml": "vasp-xml",
 }
+VASP_RUN = ("POSCAR", "CONTCAR", "XDATCAR", "OUTCAR", "vasprun")
+"""Names, up to the first dot, of the structure files that a run of VASP leaves in its folder."""
 LABELLED = ("extxyz", "traj")
 """Formats that keep energy, forces, stress and info without loss."""
 BARE = ("cif", "vasp")
@@ -90,6 +92,9 @@ def mistaken_by_ase(path: Path) -> str | None:
 def structure_files(paths: Iterable[str | os.PathLike[str]], refused: Refused | None = None) -> list[Path]:
     """Files as they are given, and of folders every file in them whose name stands for a format, sorted by name.
 
+    - Of a run of VASP that is its vasprun.xml, else its OUTCAR: the other files have the same structures, or fewer.
+    - A folder without structure files of its own stands for those of the folders in it, at any depth.
+
     What else lies in a folder is passed over, and a warning lists it; hidden files are not mentioned.
 
     Args:
@@ -119,15 +124,51 @@ def is_folder(path: Path) -> bool:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """The structure files of one folder."""
+    """The structure files of one folder, else those of the folders in it."""
+    found = _found(folder, set())
+    if not found:
+        names = ", ".join(map(_listed_name, _listed(folder)[1]))
+        raise DataError(f"{folder}: no structure files in this folder{f'; it holds {names}' if names else ''}")
+    return found
+
+
+def _found(folder: Path, seen: set[Path]) -> list[Path]:
+    """The same, or nothing; `seen` are folders that links lead back to."""
+    if (place := folder.resolve()) in seen:
+        return []
+    seen.add(place)
+    known, others = _listed(folder)
+    if not known:
+        return [file for one in others if one.is_dir() for file in _found(one, seen)]
+    taken = _labelled_by_vasp(known)
+    if aside := [one for one in known if one not in taken]:
+        read, left = (", ".join(one.name for one in those) for those in (taken, aside))
+        warnings.warn(f"{folder}: a run of VASP; read: {read}, left aside: {left}", stacklevel=4)
+    elif others:
+        names = ", ".join(map(_listed_name, others))
+        warnings.warn(f"{folder}: skipped, because their names stand for no structures: {names}", stacklevel=4)
+    return taken
+
+
+def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Structure files and everything else of a folder, by name."""
     try:
         there = sorted(one for one in folder.iterdir() if not one.name.startswith("."))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read: {error.strerror or error}") from None
     known = [one for one in there if not is_folder(one) and format_of(one) is not None]
-    others = ", ".join(one.name + "/" * one.is_dir() for one in there if one not in known)
-    if not known:
-        raise DataError(f"{folder}: no structure files in this folder{f'; it holds {others}' if others else ''}")
-    if others:
-        warnings.warn(f"{folder}: skipped, because their names stand for no structures: {others}", stacklevel=2)
+    return known, [one for one in there if one not in known]
+
+
+def _listed_name(one: Path) -> str:
+    return one.name + "/" * one.is_dir()
+
+
+def _labelled_by_vasp(known: list[Path]) -> list[Path]:
+    """Without the files of a run of VASP whose structures are in its vasprun.xml, else in its OUTCAR, with labels."""
+    kinds = {one: str(format_of(one)) for one in known}
+    run = [one for one in known if one.name.split(".")[0] in VASP_RUN]
+    for kind in ("vasp-xml", "vasp-out"):
+        if any(kinds[one] == kind for one in run):
+            return [one for one in known if one not in run or kinds[one] == kind]
     return known

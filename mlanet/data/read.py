@@ -28,7 +28,7 @@ from mlanet.data.bounded_text import MOST_FRAME, bounded_bytes, bounded_lines, r
 from mlanet.data.comment import require_spelled
 from mlanet.data.formats import Refused, format_of, is_folder, structure_files
 from mlanet.data.labels import require_numbers
-from mlanet.data.structures import require_sound
+from mlanet.data.structures import ORDER, require_sound
 from mlanet.data.unreadable import hinted, reason
 from mlanet.errors import DataError, MLANetError, UnsupportedElementError
 from mlanet.lazily import spare_scipy_for_crystals
@@ -382,7 +382,9 @@ def _require_ordered(atoms: Atoms, where: str) -> None:
             unknown += [str(site)] * (shares[0] == "?")
             species[next(iter(species))] = 1.0
         elif len(shares) > 1 or any(not _is_full(share) for share in shares):
-            raise DataError(f"{where}: site {site} is disordered ({species}); make an ordered approximant first")
+            held = species.items() if isinstance(species, dict) else [("occupancy", species)]
+            named = ", ".join(f"{name} {share}" for name, share in held)
+            raise DataError(f"{where}: site {site} is disordered ({named}); {ORDER}")
     if unknown:
         named = ", ".join(unknown[:5]) + ", …" * (len(unknown) > 5)
         warnings.warn(f"{where}: the occupancy of site {named} is '?', unknown; read as full", stacklevel=2)

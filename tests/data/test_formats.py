@@ -68,3 +68,37 @@ def test_a_folder_is_the_structure_files_in_it(tmp_path: Path, copper: list[Atom
     (tmp_path / "empty" / "a.pdf").write_text("x")
     with pytest.raises(DataError, match=r"no structure files in this folder; it holds a\.pdf"):
         list(read_frames(tmp_path / "empty"))
+
+
+RUN = ("POSCAR", "CONTCAR", "XDATCAR", "OUTCAR", "vasprun.xml", "INCAR", "OSZICAR")
+
+
+@pytest.mark.parametrize(
+    ("missing", "read"),
+    [((), "vasprun.xml"), (("vasprun.xml",), "OUTCAR"), (("vasprun.xml", "OUTCAR"), "CONTCAR POSCAR XDATCAR")],
+)
+def test_a_run_of_vasp_is_read_once(tmp_path: Path, missing: tuple[str, ...], read: str) -> None:
+    """From the file with all steps and labels; a structure of one's own beside it is read too, and packed ones."""
+    for name in set(RUN) - set(missing):
+        (tmp_path / name).touch()
+    with pytest.warns(UserWarning, match="left aside: .*POSCAR, XDATCAR$" if len(missing) < 2 else "skipped.*INCAR"):
+        assert [one.name for one in structure_files([tmp_path])] == read.split()
+    (tmp_path / "mine.cif").touch()
+    for name in set(RUN) - set(missing):
+        (tmp_path / name).rename(tmp_path / f"{name}.gz")
+    with pytest.warns(UserWarning):
+        names = [one.name.removesuffix(".gz") for one in structure_files([tmp_path])]
+    assert sorted(names) == sorted([*read.split(), "mine.cif"])
+
+
+def test_a_folder_of_folders_is_the_files_in_these(tmp_path: Path) -> None:
+    """At any depth, each folder once, also where links lead back; one that cannot be read is an error."""
+    for name in ("b/OUTCAR", "a/1/vasprun.xml", "a/1/POSCAR", "a/2/si.cif", "c/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "back").symlink_to(tmp_path)
+    with pytest.warns(UserWarning, match="a/1: a run of VASP; read: vasprun.xml, left aside: POSCAR"):
+        found = structure_files([tmp_path])
+    assert [str(one.relative_to(tmp_path)) for one in found] == ["a/1/vasprun.xml", "a/2/si.cif", "b/OUTCAR"]
+    with pytest.raises(DataError, match="c: no structure files in this folder; it holds notes.txt"):
+        structure_files([tmp_path / "c"])
