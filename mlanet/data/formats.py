@@ -104,13 +104,21 @@ def structure_files(paths: Iterable[str | os.PathLike[str]], refused: Refused | 
         DataError: a folder without any structure file.
     """
     found: list[Path] = []
+    aside: list[Path] = []
     for path in map(Path, paths):
         try:
-            found += _files_in(path) if is_folder(path) else [path]
+            found += _files_in(path, aside) if is_folder(path) else [path]
         except DataError as error:
             if refused is None:
                 raise
             refused(error)
+    if runs := list(dict.fromkeys(str(one.parent) for one in aside)):
+        names = ", ".join(sorted({one.name for one in aside}))
+        more = f" and {len(runs) - 3} more" * (len(runs) > 3)
+        warnings.warn(
+            f"{', '.join(runs[:3])}{more}: of a run of VASP its vasprun.xml, else OUTCAR, is read; left aside: {names}",
+            stacklevel=2,
+        )
     return found
 
 
@@ -123,27 +131,26 @@ def is_folder(path: Path) -> bool:
     return not BundleTrajectory.is_bundle(str(path))
 
 
-def _files_in(folder: Path) -> list[Path]:
-    """The structure files of one folder, else those of the folders in it."""
-    found = _found(folder, set())
+def _files_in(folder: Path, aside: list[Path]) -> list[Path]:
+    """The structure files of one folder, else those of the folders in it; `aside` gets what a run of VASP repeats."""
+    found = _found(folder, set(), aside)
     if not found:
         names = ", ".join(map(_listed_name, _listed(folder)[1]))
         raise DataError(f"{folder}: no structure files in this folder{f'; it holds {names}' if names else ''}")
     return found
 
 
-def _found(folder: Path, seen: set[Path]) -> list[Path]:
+def _found(folder: Path, seen: set[Path], aside: list[Path]) -> list[Path]:
     """The same, or nothing; `seen` are folders that links lead back to."""
     if (place := folder.resolve()) in seen:
         return []
     seen.add(place)
     known, others = _listed(folder)
     if not known:
-        return [file for one in others if one.is_dir() for file in _found(one, seen)]
+        return [file for one in others if one.is_dir() for file in _found(one, seen, aside)]
     taken = _labelled_by_vasp(known)
-    if aside := [one for one in known if one not in taken]:
-        read, left = (", ".join(one.name for one in those) for those in (taken, aside))
-        warnings.warn(f"{folder}: a run of VASP; read: {read}, left aside: {left}", stacklevel=4)
+    if left := [one for one in known if one not in taken]:
+        aside += left
     elif others:
         names = ", ".join(map(_listed_name, others))
         warnings.warn(f"{folder}: skipped, because their names stand for no structures: {names}", stacklevel=4)

@@ -29,7 +29,7 @@ from mlanet.data.comment import require_spelled
 from mlanet.data.formats import Refused, format_of, is_folder, structure_files
 from mlanet.data.labels import require_numbers
 from mlanet.data.structures import ORDER, require_sound
-from mlanet.data.unreadable import hinted, reason
+from mlanet.data.unreadable import hinted, reason, warn_if_cut
 from mlanet.errors import DataError, MLANetError, UnsupportedElementError
 from mlanet.lazily import spare_scipy_for_crystals
 
@@ -300,6 +300,7 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
     try:
         for number, atoms in zip(numbers, frames, strict=False):
             yield number, atoms
+        warn_if_cut(path, kind, source)
     except (MLANetError, GeneratorExit):
         raise
     except KeyError as error:
