@@ -36,7 +36,12 @@ def test_train_then_use(mlanet, config: Path, labelled: Path) -> None:
     result = mlanet("train", config, "budget.steps=8", "--json")
     assert result.status == 0 and result.document["steps"] == 8
     assert mlanet("evaluate", labelled, "-m", "run/model.safetensors", "--json").status == 0
-    assert mlanet("info", "run/model.safetensors", "--json").status == 0
+    card = mlanet("info", "run/model.safetensors", "--json").document["card"]
+    text = mlanet("info", "run/model.safetensors").out
+    for name, unit, factor in (("energy", "meV/atom", 1000), ("forces", "meV/Å", 1000)):
+        told = re.search(rf"card\.validation\.{name} MAE +([\d.]+) {unit}", text)
+        assert told and float(told[1]) == pytest.approx(factor * card["validation"][f"valid_{name}_mae"], rel=1e-3)
+    assert text.index("card.") < text.index("config.") and not re.search(r"\d\.\d{12}", text)
     for name in (
         "metrics.csv",
         "log.jsonl",
