@@ -43,4 +43,4 @@ def find_limits(
     save_model(potential, output or path, card)
     known = [name for name in QUANTITIES if len(getattr(domain, name))]
     errors = f"standard errors of {', '.join(known)}" if known else "no standard errors: too few frames were held back"
-    return f"limits: the reach of {len(training)} structures, and {errors}, are in {(output or path).name}"
+    return f"limits: the domain of {len(training)} training structures, and {errors}, are in {(output or path).name}"
