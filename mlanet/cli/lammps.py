@@ -86,6 +86,7 @@ def build(
     from mlanet.lammps.model import write_model
 
     written = write_model(model, output, None if dtype is None else dtype.value, note)
+    note(f"compiling for LAMMPS; this takes {'half a minute' if alone else 'two minutes'} of a core and more")
     plugin = build_plugin(output, source, mpi, written.kind if alone else None, processor)
     lines = [f"plugin load {plugin}", "pair_style mlanet", f"pair_coeff * * {written.name} {written.example}"]
     if json:

@@ -272,8 +272,15 @@ def _run(
         if old:
             note(f"{old} of {len(done)} were in {output} already")
         if table is not None:
-            note(f"wrote {table}")
+            note(f"wrote {table}{_beside(table)}")
     report_refused(refused)
+
+
+def _beside(table: Path) -> str:
+    """Pictures and files for other programs that stand beside a table, by name if they are few."""
+    shown = (".png", ".csv", ".yaml")
+    others = sorted(one.name for one in table.parent.iterdir() if one.suffix in shown and one != table)
+    return f", {', '.join(others)}" if 0 < len(others) <= 4 else f" and {len(others)} files beside it" * bool(others)
 
 
 def _print(done: Sequence[Measured], shown: dict[str, str]) -> None:
