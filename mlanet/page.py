@@ -140,7 +140,8 @@ class Page:
         text = json.dumps(_finite(rows), ensure_ascii=False, indent=1)
         source = "data:application/json;base64," + base64.b64encode(text.encode()).decode()
         file = escape(name if name.endswith(".json") else f"{name}.json", quote=True)
-        self._parts.append(f'<p><a download="{file}" href="{source}">{file}</a> ({max(len(text) / 1024, 0.1):.1f} KiB)</p>')
+        size = max(len(text) / 1024, 0.1)
+        self._parts.append(f'<p><a download="{file}" href="{source}">{file}</a> ({size:.1f} KiB)</p>')
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """The file, whole or not at all.

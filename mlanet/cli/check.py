@@ -31,7 +31,7 @@ def check(
     *,
     execution: Execution,
 ) -> None:
-    """Measure the physical consistency of a model, in float64: invariances, F = -dE/dR, stress by strain, smooth cutoff, ...
+    """Measure the physical consistency of a model, in float64: invariances, F = -dE/dR, stress by strain, smoothness
 
     Exit status 1 where a law that the model promises is broken. With --pairs, how smooth wells of two atoms are: force
     flips (1 for a well), energy jumps (0), tortuosity (1), and mean |F + dE/dr| (0 where forces are a gradient).
@@ -86,7 +86,8 @@ def _conclusion(results: Sequence[LawResult]) -> str:
     laws = list(dict.fromkeys(one.law for one in results))
     broken = list(dict.fromkeys(one.law for one in results if one.promised and not one.holds))
     given_up = list(dict.fromkeys(one.law for one in results if not (one.promised or one.holds)))
-    said = f"BROKEN: {', '.join(broken)}" if broken else f"all that this model promises holds: {len(laws)} laws measured"
+    all_hold = f"all that this model promises holds: {len(laws)} laws measured"
+    said = f"BROKEN: {', '.join(broken)}" if broken else all_hold
     return said + (f"; broken, and not promised: {', '.join(given_up)}" if given_up else "")
 
 

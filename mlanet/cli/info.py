@@ -30,9 +30,8 @@ def _lines(document: dict[str, Any], place: str = "") -> list[tuple[str, str]]:
     """Nested data as dotted names and values; errors with their units."""
     from mlanet.quantities import QUANTITIES
 
-    errors = {
-        f"valid_{one.name}_{kind}": (f"{one.name} {kind.upper()}", one) for one in QUANTITIES for kind in ("mae", "rmse")
-    }
+    kinds = [(one, kind) for one in QUANTITIES for kind in ("mae", "rmse")]
+    errors = {f"valid_{one.name}_{kind}": (f"{one.name} {kind.upper()}", one) for one, kind in kinds}
     lines: list[tuple[str, str]] = []
     for key, value in document.items():
         name = f"{place}{key}"

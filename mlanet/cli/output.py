@@ -106,7 +106,7 @@ def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
 
 
 UNITS = re.compile(
-    r"(?P<name>.+?)_(?P<unit>(?:meV|eV|GPa|K|ps|fs|A|THz|J|N|MiB|GB|GFLOP|m2)(?:_per_(?:A2|A3|[A-Za-z]+))*|A2|A3)(?P<or>_deg)?"
+    r"(?P<name>.+?)_(?P<unit>(?:meV|eV|GPa|K|kB|ps|fs|A[23]?|THz|J|N|MiB|m2)(?:_per_[A-Za-z]+[23]?)*)(?P<or>_deg)?"
 )
 SYMBOLS = {"A": "Å", "A2": "Å²", "A3": "Å³", "m2": "m²"}
 
@@ -116,6 +116,8 @@ def name_with_unit(key: str) -> str:
 
     >>> name_with_unit("max_force_eV_per_A"), name_with_unit("cell_A_deg"), name_with_unit("steps")
     ('max force, eV/Å', 'cell, Å and °', 'steps')
+    >>> name_with_unit("volume_A3_per_atom"), name_with_unit("binding_meV_per_A2")
+    ('volume, Å³/atom', 'binding, meV/Å²')
     """
     found = UNITS.fullmatch(key)
     if found is None:

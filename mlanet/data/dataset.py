@@ -141,5 +141,5 @@ def _watched(frames: Iterable[Frame], path: Path, progress: bool) -> Iterable[Fr
     from rich.progress import track
 
     console = Console(stderr=True)
-    words = {"total": None, "transient": True, "disable": not console.is_terminal}
-    return track(frames, description=f"reading {path.name}", console=console, **words)
+    said, quiet = f"reading {path.name}", not console.is_terminal
+    return track(frames, said, total=None, console=console, transient=True, disable=quiet)

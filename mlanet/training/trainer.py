@@ -310,9 +310,10 @@ class _Run:
             checked = audit(self.training)
             together = audit_pair(self.training, self.validation).warnings if self.validation else []
             more = [line for line in dict.fromkeys(together) if line not in checked.warnings]
-            facts["warnings"] = list(dict.fromkeys([*checked.warnings, *more]))
+            warnings = list(dict.fromkeys([*checked.warnings, *more]))
+            facts["warnings"] = warnings
             self.report.write("audit.txt", checked.render())
-            others = [line for line in remarks if line not in facts["warnings"]]
+            others = [line for line in remarks if line not in warnings]
             self.report.tell(checked.render(), *(f"warning: {line}" for line in more), *others)
         self.report.write("config.yaml", to_yaml(self.config))
         self.report.log("resumed" if resumed else "started", **facts)
