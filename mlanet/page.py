@@ -39,13 +39,13 @@ body{margin:0 auto;max-width:68rem;padding:1rem clamp(.8rem,4vw,2.5rem) 4rem;bac
 font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 h1{font-size:1.7rem;line-height:1.25;margin:1rem 0 .3rem}h2{font-size:1.25rem;margin:2.4rem 0 .6rem}
 h1,h2{overflow-wrap:anywhere}
-p{max-width:46rem;overflow-wrap:anywhere;white-space:pre-line}.intro,figcaption,caption{color:var(--soft)}
+p{max-width:46rem;overflow-wrap:anywhere;white-space:pre-line}.intro,.caption,figcaption{color:var(--soft)}
 a{color:var(--link)}nav ul{margin:.4rem 0;padding-left:1.2rem;columns:14rem}
 dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15rem 1.2rem;margin:.6rem 0}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 .scroll{overflow-x:auto;margin:.8rem 0}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
-caption{text-align:left;padding-bottom:.4rem}
+.caption{margin:.8rem 0 -.4rem;font-size:.92rem}
 th,td{padding:.3rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 th{min-width:4.8rem;vertical-align:bottom;border-bottom:2px solid var(--line)}
 tbody tr{background:var(--paper)}tbody tr:nth-child(even){background:var(--band)}
@@ -117,10 +117,11 @@ class Page:
         )
         lines = ("".join(_cell(value, right) for value, right in zip(row, numeric, strict=True)) for row in rows)
         body = "\n".join(f"<tr>{line}</tr>" for line in lines)
-        title = f"<caption>{escape(caption)}</caption>" if caption else ""
+        # Above the part that scrolls: as the table's own caption it would be as wide as the table, wider than a phone.
+        title = f'<p class="caption">{escape(caption)}</p>\n' if caption else ""
         name = escape(caption or "table", quote=True)
         self._parts.append(
-            f'<div class="scroll" role="region" tabindex="0" aria-label="{name}"><table>{title}'
+            f'{title}<div class="scroll" role="region" tabindex="0" aria-label="{name}"><table>'
             f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>{body}</tbody></table></div>"
         )
 
@@ -139,7 +140,8 @@ class Page:
         text = json.dumps(_finite(rows), ensure_ascii=False, indent=1)
         source = "data:application/json;base64," + base64.b64encode(text.encode()).decode()
         file = escape(name if name.endswith(".json") else f"{name}.json", quote=True)
-        self._parts.append(f'<p><a download="{file}" href="{source}">{file}</a> ({len(text) / 1024:.0f} KiB)</p>')
+        size = max(len(text) / 1024, 0.1)
+        self._parts.append(f'<p><a download="{file}" href="{source}">{file}</a> ({size:.1f} KiB)</p>')
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """The file, whole or not at all.

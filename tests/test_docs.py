@@ -42,8 +42,8 @@ FOREIGN = re.compile(r"\b(twins?|mend(s|ed|ing)?|soundness|took over \d|by heart
 
 
 def is_record(page: Path) -> bool:
-    """Whether a page is kept as it was written at the time: decisions, the log, the changelog."""
-    return page.parent.name == "decisions" or page.stem in ("log", "log_earlier", "CHANGELOG")
+    """Whether a page is kept as it was written at the time: decisions, the newer log, the changelog."""
+    return page.parent.name == "decisions" or page.stem in ("log", "CHANGELOG")
 
 
 def python_blocks(page: Path) -> list[str]:
@@ -72,6 +72,12 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             for line in block.replace("\\\n", " ").splitlines():
                 _program, *words = shlex.split(line.split(" #")[0])
                 assert main(words) == 0, line
+
+
+def test_headings_of_the_log_are_short() -> None:
+    """The contents of the site show them; they are lines of text too."""
+    lines = (ROOT / "docs" / "log.md").read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if not line.startswith("|") and len(line) > 120]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if not is_record(page)], **NAMES)

@@ -19,7 +19,7 @@ from compilers import COMPILER, quick_compiler
 from forked import Forked
 
 from mlanet.errors import KernelError
-from mlanet.ops.cpp import build, cache, library
+from mlanet.ops.cpp import build, cache, library, told
 
 LOAD = (
     "import torch; from mlanet.ops.cpp import library; library.load.cache_clear(); "
@@ -125,12 +125,17 @@ def test_what_is_whole_and_ours_is_not_compiled_again(kept: Path, compilations: 
 
 
 @pytest.mark.parametrize("mishap", MISHAPS, ids=lambda one: one.__name__)
-def test_anything_else_is_made_anew(kept: Path, compilations: list[Path], mishap: Callable[[Path], None]) -> None:
-    """Cut, changed, somebody else's, writable by others, a link, another library: rebuilt, then whole and ours."""
+def test_anything_else_is_made_anew(
+    kept: Path, compilations: list[Path], mishap: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut, changed, somebody else's, writable, a link, another library: rebuilt, which is told, then whole and ours."""
+    lines: list[str] = []
+    monkeypatch.setattr(told, "TELL", [lines.append])
     mishap(kept)
     assert cache.read(kept.parent, kept.stem) is None
     assert library.load(1, torch.float32).mlanet_lanes() > 0
     assert len(compilations) == 1 and cache.read(kept.parent, kept.stem) is not None
+    assert len(lines) == 1 and lines[0].startswith("compiling kernels for this processor with /")
     assert not kept.is_symlink() and kept.stat().st_uid == os.geteuid()
     assert not [one for one in kept.parent.iterdir() if one.name.startswith(".")]
 

@@ -115,6 +115,7 @@ def test_wide_tables_scroll_and_keep_their_first_column(written):
     regions = [one for one in Outline(text).all("div") if one.get("class") == "scroll" and one.get("role") == "region"]
     assert regions and all(one["tabindex"] == "0" and one["aria-label"] for one in regions)
     assert text.count("<table>") == text.count('"><table>') == len(regions)
+    assert '<p class="caption">of &quot;both&quot;</p>\n<div class="scroll"' in text and "<caption" not in text
     style = text.partition("<style>")[2].partition("</style>")[0]
     assert ".scroll{overflow-x:auto" in style and "td:first-child{position:sticky;left:0" in style
 

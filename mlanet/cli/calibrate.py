@@ -24,7 +24,7 @@ def calibrate(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure the reach of a model's training set and its errors on data held back, and write them into MODEL.
+    """Measure the domain of a model's training set and its errors on data held back, and write them into MODEL.
 
     The weights stay. `mlanet train` and `mlanet finetune` do the same when they end; this is for models from before.
     """

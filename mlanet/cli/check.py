@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import ONCE, computing
-from mlanet.cli.output import Json, Model, note, print_json, print_table
+from mlanet.cli.output import Json, Model, note, print_json, print_table, say
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def check(
     *,
     execution: Execution,
 ) -> None:
-    """Ask a model for the laws of physics, in float64: invariances, F = -dE/dR, stress by strain, smooth cutoff, ...
+    """Measure the physical consistency of a model, in float64: invariances, F = -dE/dR, stress by strain, smoothness
 
     Exit status 1 where a law that the model promises is broken. With --pairs, how smooth wells of two atoms are: force
     flips (1 for a well), energy jumps (0), tortuosity (1), and mean |F + dE/dr| (0 where forces are a gradient).
@@ -52,6 +53,7 @@ def check(
     else:
         rows = [(one.law, _verdict(one), f"{one.deviation:.1e}", f"{one.tolerance:.0e}", one.detail) for one in results]
         print_table("", ("law", "", "deviation>", "tolerance>", "of"), rows)
+        say(_conclusion(results))
     if broken:
         raise typer.Exit(1)
 
@@ -77,6 +79,16 @@ def _diatomics(model: str, pairs: str, output: Path | None, json: bool, executio
 
 def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _conclusion(results: Sequence[LawResult]) -> str:
+    """One line on what is a screen of rows."""
+    laws = list(dict.fromkeys(one.law for one in results))
+    broken = list(dict.fromkeys(one.law for one in results if one.promised and not one.holds))
+    given_up = list(dict.fromkeys(one.law for one in results if not (one.promised or one.holds)))
+    all_hold = f"all that this model promises holds: {len(laws)} laws measured"
+    said = f"BROKEN: {', '.join(broken)}" if broken else all_hold
+    return said + (f"; broken, and not promised: {', '.join(given_up)}" if given_up else "")
 
 
 def _verdict(one: LawResult) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,16 +22,24 @@ def info(
     if json:
         print_json(document)
         return
-    print_pairs("", _lines(document))
+    last = {key: document.pop(key) for key in ("config",) if key in document}  # the card is asked for more often
+    print_pairs("", _lines(document | last))
 
 
-def _lines(document: dict[str, object], place: str = "") -> list[tuple[str, str]]:
-    """Nested data as dotted names and values."""
+def _lines(document: dict[str, Any], place: str = "") -> list[tuple[str, str]]:
+    """Nested data as dotted names and values; errors with their units."""
+    from mlanet.quantities import QUANTITIES
+
+    kinds = [(one, kind) for one in QUANTITIES for kind in ("mae", "rmse")]
+    errors = {f"valid_{one.name}_{kind}": (f"{one.name} {kind.upper()}", one) for one, kind in kinds}
     lines: list[tuple[str, str]] = []
     for key, value in document.items():
         name = f"{place}{key}"
         if isinstance(value, dict) and value:
             lines += _lines(value, f"{name}.")
+        elif key in errors and isinstance(value, float):
+            told, one = errors[key]
+            lines.append((f"{place}{told}", f"{one.factor * value:.4g} {one.compared}"))
         else:
             lines.append((name, _text(value)))
     return lines
@@ -42,4 +50,6 @@ def _text(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return " ".join(_text(each) for each in value)
+    if isinstance(value, float):
+        return f"{value:.10g}"
     return "-" if value is None else str(value)

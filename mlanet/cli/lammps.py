@@ -9,7 +9,7 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, Precision, computing
-from mlanet.cli.output import Json, Model, note, print_json, print_pairs, say
+from mlanet.cli.output import Json, Model, name_with_unit, note, print_json, print_pairs, say
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run(
     if json:
         print_json(summary)
     else:
-        print_pairs("", [(name.replace("_", " "), _shown(value)) for name, value in summary.items()])
+        print_pairs("", [(name_with_unit(name), _shown(value)) for name, value in summary.items()])
     if not course.attached:
         note(f"{file}: no box was made, so the model was never asked")
 
@@ -86,6 +86,7 @@ def build(
     from mlanet.lammps.model import write_model
 
     written = write_model(model, output, None if dtype is None else dtype.value, note)
+    note(f"compiling for LAMMPS; this takes {'half a minute' if alone else 'two minutes'} of a core and more")
     plugin = build_plugin(output, source, mpi, written.kind if alone else None, processor)
     lines = [f"plugin load {plugin}", "pair_style mlanet", f"pair_coeff * * {written.name} {written.example}"]
     if json:

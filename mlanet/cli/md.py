@@ -12,7 +12,7 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
-from mlanet.cli.output import Json, Model, command_again, note, print_json, print_pairs
+from mlanet.cli.output import Json, Model, command_again, name_with_unit, note, print_json, print_pairs
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def md(
 
 def _print(summary: dict[str, Any], folder: Path) -> None:
     """What came out, and what to do next."""
-    print_pairs("", [(name.replace("_", " "), _shown(value)) for name, value in summary.items()])
+    print_pairs("", [(name_with_unit(name), _shown(value)) for name, value in summary.items()])
     note(f"wrote {folder}/trajectory.extxyz, log.csv, course.png")
     note(f"next: mlanet trajectory {folder}/trajectory.extxyz --output {folder}")
 

@@ -12,7 +12,7 @@ import typer
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.md import repeated_start
-from mlanet.cli.output import Json, Model, command_again, note, print_json, print_pairs
+from mlanet.cli.output import Json, Model, command_again, name_with_unit, note, print_json, print_pairs
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _answer(found: Found, start: Path, end: Path | None, model: str, json: bool)
         answer = {"start": start, "end": end, "model": model, **found.numbers, "profile_A_eV": profile}
         print_json(answer | {"files": found.files})
     else:
-        print_pairs("", [(name.replace("_", " "), _text(value)) for name, value in found.numbers.items()])
+        print_pairs("", [(name_with_unit(name), _text(value)) for name, value in found.numbers.items()])
     for remark in found.barrier.remarks:
         note(remark)
     for path in () if json else found.files:

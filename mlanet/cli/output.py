@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -102,6 +103,27 @@ def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
     for name, value in pairs:
         table.add_row(Text(plain(name)), Text(plain(value)))
     _print_whole(table)
+
+
+UNITS = re.compile(
+    r"(?P<name>.+?)_(?P<unit>(?:meV|eV|GPa|K|kB|ps|fs|A[23]?|THz|J|N|MiB|m2)(?:_per_[A-Za-z]+[23]?)*)(?P<or>_deg)?"
+)
+SYMBOLS = {"A": "Å", "A2": "Å²", "A3": "Å³", "m2": "m²"}
+
+
+def name_with_unit(key: str) -> str:
+    """A key of a JSON document as people write it.
+
+    >>> name_with_unit("max_force_eV_per_A"), name_with_unit("cell_A_deg"), name_with_unit("steps")
+    ('max force, eV/Å', 'cell, Å and °', 'steps')
+    >>> name_with_unit("volume_A3_per_atom"), name_with_unit("binding_meV_per_A2")
+    ('volume, Å³/atom', 'binding, meV/Å²')
+    """
+    found = UNITS.fullmatch(key)
+    if found is None:
+        return key.replace("_", " ")
+    unit = "/".join(SYMBOLS.get(word, word) for word in found["unit"].split("_per_"))
+    return f"{found['name'].replace('_', ' ')}, {unit}{' and °' if found['or'] else ''}"
 
 
 def _print_whole(table: Table) -> None:

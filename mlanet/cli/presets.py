@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,9 +31,18 @@ def presets(
     if json:
         print_json(found)
         return
-    shown = ("model", "irreps", "layers", "cutoff", "forces")
-    rows = [(each, *(str(_with_irreps(config).get(key, "default")) for key in shown)) for each, config in found.items()]
-    print_table("", ("preset", "model", "irreps", "layers", "cutoff Å", "forces"), rows)
+    shown = ("irreps", "layers", "cutoff", "forces")
+    rows = [
+        (each, *(str(_with_irreps(config).get(key, "-")) for key in shown), _purpose(preset_path(each)))
+        for each, config in found.items()
+    ]
+    print_table("", ("preset", "irreps", "layers", "cutoff Å", "forces", "what it is"), rows)
+
+
+def _purpose(path: Path) -> str:
+    """The comment that a preset begins with."""
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
 def _with_irreps(config: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from mlanet.cli.output import (
     Json,
     KeepGoing,
     Model,
+    name_with_unit,
     note,
     print_json,
     print_pairs,
@@ -242,15 +243,22 @@ class _Run:
             if old := sum(one.old for one in done):
                 note(f"{old} of {len(done)} were in {self.output} already")
             if table is not None:
-                note(f"wrote {table}")
+                note(f"wrote {table}{_beside(table)}")
         report_refused(refused)
+
+
+def _beside(table: Path) -> str:
+    """Pictures and files for other programs that stand beside a table, by name if they are few."""
+    shown = (".png", ".csv", ".yaml")
+    others = sorted(one.name for one in table.parent.iterdir() if one.suffix in shown and one != table)
+    return f", {', '.join(others)}" if 0 < len(others) <= 4 else f" and {len(others)} files beside it" * bool(others)
 
 
 def _print(done: Sequence[Measured], shown: dict[str, str]) -> None:
     """Everything single of one structure, or one line for each of many."""
     if len(done) == 1:
         numbers = {key: value for key, value in done[0].numbers.items() if not isinstance(value, list)}
-        print_pairs("", [(key.replace("_", " "), _text(value)) for key, value in numbers.items()])
+        print_pairs("", [(name_with_unit(key), _text(value)) for key, value in numbers.items()])
     elif done:
         rows = [(one.structure.rsplit("/", 1)[-1], *(_text(one.numbers[key]) for key in shown)) for one in done]
         print_table("", ("structure", *shown.values()), rows)

@@ -20,6 +20,7 @@ from mlanet.cli.output import (
     MaxEdges,
     Model,
     Resume,
+    name_with_unit,
     note,
     print_json,
     print_pairs,
@@ -116,7 +117,7 @@ def relax(
     planned = plan(files, output, wanted, refused)
     for remark in planned.remarks:
         note(remark)
-    told, crew = _Told(said=not json), crew_of(workers, ray, execution)
+    told, crew = _Told(not json, cell is not Cell.fixed), crew_of(workers, ray, execution)
     if planned.one and not crew.alone:
         note("note: one structure is relaxed by one process; --workers and --ray are for many")
     job = Job.of(model, execution, max_edges, keep_going)
@@ -172,11 +173,13 @@ def _answer(
 class _Told:
     """Shows the steps of a relaxation as they come; Ctrl-C ends it there, so that the structure is written.
 
-    - said: whether steps are shown · interrupted: whether Ctrl-C came
+    - said: whether steps are shown · cell: whether it changes, so that its stress counts as a force · interrupted:
+      whether Ctrl-C came
     """
 
-    def __init__(self, said: bool) -> None:
+    def __init__(self, said: bool, cell: bool) -> None:
         self.said, self.interrupted = said, False
+        self.heading = "largest force, eV/Å" + ", or stress as one" * cell
 
     def __call__(self, course: Iterable[Step], label: str) -> Iterator[Step]:
         """Pass the steps on."""
@@ -184,7 +187,7 @@ class _Told:
         try:
             for last in course:
                 if self.said and last.number == 0:
-                    note(f"{'step':>5} {'energy, eV':>18} {'largest force, eV/Å':>20}")
+                    note(f"{'step':>5} {'energy, eV':>18} {self.heading:>20}")
                 if self.said:
                     note(f"{last.number:5d} {last.energy:18.6f} {last.force:20.6g}")
                 yield last
@@ -194,15 +197,15 @@ class _Told:
             self.interrupted = True
 
 
-DIGITS = {"energy_eV": ".6f", "cell_A_deg": ".5f"}
-"""Of what is large: six significant ones would cut a total energy to whole electronvolts."""
+DIGITS = {"energy_eV": ".6f", "cell_A_deg": ".5f", "stress_GPa": ".4f"}
+"""Of what is large or may be nothing: six significant ones would cut a total energy to whole electronvolts."""
 
 
 def _print(done: Sequence[Done], one: bool) -> None:
     """Everything of one structure, or one line for each of many."""
     if one:
         for it in done:
-            rows = [(name.replace("_", " "), _shown(it.numbers[name], DIGITS.get(name, ".6g"))) for name in it.numbers]
+            rows = [(name_with_unit(name), _shown(it.numbers[name], DIGITS.get(name, ".6g"))) for name in it.numbers]
             print_pairs("", rows)
     else:
         names = ("steps", "energy_eV", "max_force_eV_per_A")
@@ -222,4 +225,6 @@ def _print(done: Sequence[Done], one: bool) -> None:
 def _shown(value: object, digits: str) -> str:
     if isinstance(value, list):
         return "  ".join(_shown(one, digits) for one in value)
-    return f"{value:{digits}}" if isinstance(value, float) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:z{digits}}" if isinstance(value, float) else str(value)

@@ -140,4 +140,6 @@ def _watched(frames: Iterable[Frame], path: Path, progress: bool) -> Iterable[Fr
     from rich.console import Console
     from rich.progress import track
 
-    return track(frames, description=f"reading {path.name}", console=Console(stderr=True), total=None, transient=True)
+    console = Console(stderr=True)
+    said, quiet = f"reading {path.name}", not console.is_terminal
+    return track(frames, said, total=None, console=console, transient=True, disable=quiet)

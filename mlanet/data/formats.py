@@ -33,6 +33,8 @@ _NAMES = {
     "xdatcar*": "vasp-xdatcar",
     "vasprun*.xml": "vasp-xml",
 }
+VASP_RUN = ("POSCAR", "CONTCAR", "XDATCAR", "OUTCAR", "vasprun")
+"""Names, up to the first dot, of the structure files that a run of VASP leaves in its folder."""
 LABELLED = ("extxyz", "traj")
 """Formats that keep energy, forces, stress and info without loss."""
 BARE = ("cif", "vasp")
@@ -90,6 +92,9 @@ def mistaken_by_ase(path: Path) -> str | None:
 def structure_files(paths: Iterable[str | os.PathLike[str]], refused: Refused | None = None) -> list[Path]:
     """Files as they are given, and of folders every file in them whose name stands for a format, sorted by name.
 
+    - Of a run of VASP that is its vasprun.xml, else its OUTCAR: the other files have the same structures, or fewer.
+    - A folder without structure files of its own stands for those of the folders in it, at any depth.
+
     What else lies in a folder is passed over, and a warning lists it; hidden files are not mentioned.
 
     Args:
@@ -99,13 +104,21 @@ def structure_files(paths: Iterable[str | os.PathLike[str]], refused: Refused | 
         DataError: a folder without any structure file.
     """
     found: list[Path] = []
+    aside: list[Path] = []
     for path in map(Path, paths):
         try:
-            found += _files_in(path) if is_folder(path) else [path]
+            found += _files_in(path, aside) if is_folder(path) else [path]
         except DataError as error:
             if refused is None:
                 raise
             refused(error)
+    if runs := list(dict.fromkeys(str(one.parent) for one in aside)):
+        names = ", ".join(sorted({one.name for one in aside}))
+        more = f" and {len(runs) - 3} more" * (len(runs) > 3)
+        warnings.warn(
+            f"{', '.join(runs[:3])}{more}: of a run of VASP its vasprun.xml, else OUTCAR, is read; left aside: {names}",
+            stacklevel=2,
+        )
     return found
 
 
@@ -118,16 +131,51 @@ def is_folder(path: Path) -> bool:
     return not BundleTrajectory.is_bundle(str(path))
 
 
-def _files_in(folder: Path) -> list[Path]:
-    """The structure files of one folder."""
+def _files_in(folder: Path, aside: list[Path]) -> list[Path]:
+    """The structure files of one folder, else those of the folders in it; `aside` gets what a run of VASP repeats."""
+    found = _found(folder, set(), aside)
+    if not found:
+        names = ", ".join(map(_listed_name, _listed(folder)[1]))
+        raise DataError(f"{folder}: no structure files in this folder{f'; it holds {names}' if names else ''}")
+    return found
+
+
+def _found(folder: Path, seen: set[Path], aside: list[Path]) -> list[Path]:
+    """The same, or nothing; `seen` are folders that links lead back to."""
+    if (place := folder.resolve()) in seen:
+        return []
+    seen.add(place)
+    known, others = _listed(folder)
+    if not known:
+        return [file for one in others if one.is_dir() for file in _found(one, seen, aside)]
+    taken = _labelled_by_vasp(known)
+    if left := [one for one in known if one not in taken]:
+        aside += left
+    elif others:
+        names = ", ".join(map(_listed_name, others))
+        warnings.warn(f"{folder}: skipped, because their names stand for no structures: {names}", stacklevel=4)
+    return taken
+
+
+def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Structure files and everything else of a folder, by name."""
     try:
         there = sorted(one for one in folder.iterdir() if not one.name.startswith("."))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read: {error.strerror or error}") from None
     known = [one for one in there if not is_folder(one) and format_of(one) is not None]
-    others = ", ".join(one.name + "/" * one.is_dir() for one in there if one not in known)
-    if not known:
-        raise DataError(f"{folder}: no structure files in this folder{f'; it holds {others}' if others else ''}")
-    if others:
-        warnings.warn(f"{folder}: skipped, because their names stand for no structures: {others}", stacklevel=2)
+    return known, [one for one in there if one not in known]
+
+
+def _listed_name(one: Path) -> str:
+    return one.name + "/" * one.is_dir()
+
+
+def _labelled_by_vasp(known: list[Path]) -> list[Path]:
+    """Without the files of a run of VASP whose structures are in its vasprun.xml, else in its OUTCAR, with labels."""
+    kinds = {one: str(format_of(one)) for one in known}
+    run = [one for one in known if one.name.split(".")[0] in VASP_RUN]
+    for kind in ("vasp-xml", "vasp-out"):
+        if any(kinds[one] == kind for one in run):
+            return [one for one in known if one not in run or kinds[one] == kind]
     return known

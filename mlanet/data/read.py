@@ -29,9 +29,9 @@ from mlanet.data.bounded_text import MOST_FRAME, bounded_bytes, bounded_lines, r
 from mlanet.data.comment import require_spelled
 from mlanet.data.formats import Refused, format_of, is_folder, structure_files
 from mlanet.data.labels import require_numbers
-from mlanet.data.structures import require_sound
-from mlanet.data.unreadable import hinted, reason
-from mlanet.data.whole import CHECKED, formula_of, formula_remark, require_whole
+from mlanet.data.structures import ORDER, require_sound
+from mlanet.data.unreadable import hinted, reason, warn_if_cut
+from mlanet.data.whole import CHECKED, formula_of, formula_remark, open_text, require_whole
 from mlanet.errors import DataError, MLANetError, UnsupportedElementError
 from mlanet.lazily import spare_scipy_for_crystals
 
@@ -285,7 +285,7 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
         source = _in_memory(path, kind)
     for kinds, require in ((_PROMISING, require_promised), (CHECKED, functools.partial(require_whole, kind))):
         if kind in kinds:
-            with _open_text(source) as text:
+            with open_text(source) as text:
                 require(text, path)
     numbers = iter([0]) if description.single else _numbers(wanted)
     if description.single and wanted not in (slice(None), 0, -1):
@@ -306,6 +306,7 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
             if formula and (remark := formula_remark(atoms, formula)):
                 warnings.warn(f"{path}: {remark}", stacklevel=2)
             yield number, atoms
+        warn_if_cut(path, kind, source)
     except (MLANetError, GeneratorExit):
         raise
     except KeyError as error:
@@ -313,14 +314,6 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
     except Exception as error:
         after = f"{path}, after frame {number}" if number >= 0 else str(path)
         raise DataError(f"{after}: cannot be read as '{kind}': {reason(error)}") from None
-
-
-def _open_text(source: str | IO[str] | IO[bytes]) -> contextlib.AbstractContextManager[IO[str]]:
-    """A text of ASE's reader, from its name or already in memory."""
-    if isinstance(source, str):
-        return open(source, encoding="utf-8", errors="replace")
-    assert isinstance(source, io.StringIO)
-    return contextlib.nullcontext(source)
 
 
 def _database_frames(path: Path, wanted: int | slice) -> Iterator[Atoms]:
@@ -388,7 +381,9 @@ def _require_ordered(atoms: Atoms, where: str) -> None:
             unknown += [str(site)] * (shares[0] == "?")
             species[next(iter(species))] = 1.0
         elif len(shares) > 1 or any(not _is_full(share) for share in shares):
-            raise DataError(f"{where}: site {site} is disordered ({species}); make an ordered approximant first")
+            held = species.items() if isinstance(species, dict) else [("occupancy", species)]
+            named = ", ".join(f"{name} {share}" for name, share in held)
+            raise DataError(f"{where}: site {site} is disordered ({named}); {ORDER}")
     if unknown:
         named = ", ".join(unknown[:5]) + ", …" * (len(unknown) > 5)
         warnings.warn(f"{where}: the occupancy of site {named} is '?', unknown; read as full", stacklevel=2)

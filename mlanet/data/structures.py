@@ -18,6 +18,12 @@ from mlanet.errors import DataError, GeometryError, UnsupportedElementError
 from mlanet.quantities import QUANTITIES
 from mlanet.units import MAX_ATOMIC_NUMBER, VOIGT
 
+ORDER = (
+    "a model needs whole atoms: choose an ordered supercell first, for instance with pymatgen's "
+    "OrderDisorderedStructureTransformation"
+)
+"""What to do about partial occupancies."""
+
 if TYPE_CHECKING:
     from pymatgen.core import Molecule, Structure
 
@@ -144,7 +150,7 @@ def as_atoms(structure: Atoms | Structure | Molecule) -> Atoms:
     if not isinstance(structure, IStructure | IMolecule):
         raise DataError(f"pymatgen's {type(structure).__qualname__} is not a structure; give its Structure or Molecule")
     if not structure.is_ordered:
-        raise DataError("the pymatgen structure is disordered (partial occupancies); make an ordered approximant first")
+        raise DataError(f"the pymatgen structure is disordered (partial occupancies); {ORDER}")
     atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
     charge = structure.charge if isinstance(structure, IMolecule) else structure._charge
     if charge:

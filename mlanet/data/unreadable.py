@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -22,6 +24,23 @@ _START = 4096
 """Bytes that are looked at."""
 _COMPRESSED = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz"}
 _BINARY = {b"- of Ulm": (".traj", "traj"), b"SQLite format 3": (".db", "db")}
+
+
+def warn_if_cut(path: Path, kind: str, source: str | IO[str] | IO[bytes]) -> None:
+    """Say so where VASP was stopped before the end of its vasprun.xml, of which ASE then reads the whole steps.
+
+    - source: the file's name, or its text in memory
+    """
+    if kind != "vasp-xml":
+        return
+    if isinstance(source, io.StringIO):
+        end = source.getvalue()[-_START:]
+    else:
+        with open(str(source), "rb") as stream:
+            stream.seek(max(0, path.stat().st_size - _START))
+            end = stream.read().decode(errors="replace")
+    if "</modeling>" not in end:
+        warnings.warn(f"{path}: ends early, as if the run was stopped; its whole steps are read", stacklevel=2)
 
 
 def reason(error: Exception) -> str:

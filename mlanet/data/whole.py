@@ -15,6 +15,7 @@ composition is read, with a warning (`formula_remark`). FHI-aims' geometry.in an
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import re
 from collections import Counter
@@ -138,3 +139,11 @@ CHECKED: dict[str, Callable[[list[str]], str]] = {
     "nwchem-in": _nwchem,
 }
 """Formats of which it can be known, and what is missing."""
+
+
+def open_text(source: str | IO[str] | IO[bytes]) -> contextlib.AbstractContextManager[IO[str]]:
+    """A text of ASE's reader, from its name or already in memory."""
+    if isinstance(source, str):
+        return open(source, encoding="utf-8", errors="replace")
+    assert isinstance(source, io.StringIO)
+    return contextlib.nullcontext(source)

@@ -42,5 +42,5 @@ def find_limits(
     potential.domain = domain
     save_model(potential, output or path, card)
     known = [name for name in QUANTITIES if len(getattr(domain, name))]
-    errors = f"standard errors of {', '.join(known)}" if known else "no standard errors: too few frames were held back"
-    return f"limits: the reach of {len(training)} structures, and {errors}, are in {(output or path).name}"
+    errors = f"standard errors of {', '.join(known)}" if known else "no standard errors, too few frames were held back"
+    return f"limits in {(output or path).name}: the domain of {len(training)} training structures; {errors}"

@@ -1,7 +1,8 @@
 """LEIGNN: a lightweight scalar-vector network, after arXiv 2311.02869 (npj Comput. Mater. 11, 49, as E2GNN).
 
-The defaults are the sound form: energies that are smooth, additive and extensive, forces that are their gradient. The
-form as published is the preset `leignn_paper`; every repair between the two is a switch (docs/models/leignn.md).
+The defaults are the physically consistent form: energies that are smooth, additive and extensive, forces that are
+their gradient. The form as published is the preset `leignn_paper`; every repair between the two is a switch
+(docs/models/leignn.md).
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ def starting_potential(config: TrainConfig, samples: Sequence[Sample]) -> tuple[
     if config.move_references:
         old, moved = with_moved_references(old, samples)
         new += moved
-    statistics, remarks = old.statistics, [*new, "references and scales are those of the model to start from"]
+    kept = "scales are" if config.move_references else "references and scales are"
+    statistics, remarks = old.statistics, [*new, f"{kept} those of the model to start from"]
     if not config.keep_statistics:
         statistics, remarks = fit_statistics(samples, config.references, old.species)
     potential = Potential.build(model_config(config, old.model.config), statistics)
@@ -113,7 +114,7 @@ def adopt(new: Potential, old: Potential) -> list[str]:
             "irreps, layers and widths must be the same"
         )
     left = sorted(set(source) - set(state))
-    remarks = [f"took over {taken} of {len(state)} tensors"]
+    remarks = [f"loaded {taken} of {len(state)} tensors of weights"]
     remarks += [f"of these only the scalars' part: {', '.join(cut)}"] if cut else []
     remarks += [f"of these newly drawn beyond the scalars: {', '.join(part)}"] if part else []
     remarks += [f"newly drawn: {', '.join(fresh)}"] if fresh else []

@@ -308,12 +308,13 @@ class _Run:
         facts |= {"training": len(self.training), "validation": len(self.validation)}
         if not resumed:
             checked = audit(self.training)
-            warnings = [*checked.warnings]
-            if self.validation:
-                warnings += audit_pair(self.training, self.validation).warnings
+            together = audit_pair(self.training, self.validation).warnings if self.validation else []
+            more = [line for line in dict.fromkeys(together) if line not in checked.warnings]
+            warnings = list(dict.fromkeys([*checked.warnings, *more]))
+            facts["warnings"] = warnings
             self.report.write("audit.txt", checked.render())
-            self.report.tell(checked.render(), *(f"warning: {line}" for line in dict.fromkeys(warnings)), *remarks)
-            facts["warnings"] = list(dict.fromkeys(warnings))
+            others = [line for line in remarks if line not in warnings]
+            self.report.tell(checked.render(), *(f"warning: {line}" for line in more), *others)
         self.report.write("config.yaml", to_yaml(self.config))
         self.report.log("resumed" if resumed else "started", **facts)
 

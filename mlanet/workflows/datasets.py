@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -68,6 +68,9 @@ def convert(
 ) -> int:
     """Write all frames of all files into one, labels and info kept; returns how many.
 
+    Frames of several files that name no trajectory of theirs get their file's name as `info["group"]`, so that a split
+    by group still knows which belong together.
+
     Args:
         files: of any format, or folders of files.
         output: .extxyz, .xyz or .traj.
@@ -81,13 +84,22 @@ def convert(
     kind = written_format(output, LABELLED)
     files = structure_files(files, refused)
     refuse_overwriting((output, partial_name(output)), files)
-    frames = frames_of(files, refused)
+    frames = _grouped(files, refused) if len(files) > 1 else frames_of(files, refused)
     if kind == "traj":
         return _write_list(output, frames)
     with growing(output, tell) as file:
         for frame in frames:
             file.add(frame_text(frame.atoms, frame.where))
         return file.count
+
+
+def _grouped(files: Sequence[Path], refused: Refused | None) -> Iterator[Frame]:
+    """The frames of all files, each with a group."""
+    for path in files:
+        for frame in read_frames(path, refused=refused):
+            if not group_of(frame, ""):
+                frame.atoms.info["group"] = str(path)
+            yield frame
 
 
 def split(files: Sequence[Path], folder: Path, sizes: Sequence[float], seed: int, by_group: bool) -> list[Part]:

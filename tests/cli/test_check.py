@@ -6,6 +6,9 @@ import ase.io
 import pytest
 from ase.build import bulk
 
+from mlanet.cli.check import _conclusion
+from mlanet.laws import LawResult
+
 
 @pytest.mark.slow
 def test_a_sound_model_keeps_the_laws(mlanet, model) -> None:
@@ -15,6 +18,20 @@ def test_a_sound_model_keeps_the_laws(mlanet, model) -> None:
     laws = {one["law"] for one in result.document["laws"]}
     assert result.status == 0 and result.document["broken"] == 0
     assert {"rotation", "forces", "stress", "supercell", "last neighbour"} <= laws
+
+
+def test_the_last_line_says_what_holds() -> None:
+    """A law is named once, however many structures break it, and apart where it is not promised."""
+
+    def measured(law: str, deviation: float, promised: bool = True) -> LawResult:
+        return LawResult(law, deviation < 1e-6, deviation, 1e-6, "crystal", promised)
+
+    kept = [measured("rotation", 0.0), measured("forces", 1e-9), measured("forces", 0.0)]
+    assert _conclusion(kept) == "all that this model promises holds: 2 laws measured"
+    given_up = [*kept, measured("reciprocity", 1.0, promised=False)]
+    assert _conclusion(given_up).endswith("3 laws measured; broken, and not promised: reciprocity")
+    broken = [*given_up, measured("stress", 1.0), measured("stress", 2.0)]
+    assert _conclusion(broken) == "BROKEN: stress; broken, and not promised: reciprocity"
 
 
 def test_a_structure_too_large_is_refused(mlanet, model) -> None:

@@ -81,6 +81,23 @@ def test_convert_keeps_labels_and_info(mlanet, labelled, name: str) -> None:
         assert new.info["config_type"] == "crystal"
 
 
+def test_what_was_converted_can_be_split_by_group(mlanet, labelled) -> None:
+    """Frames keep the file that they came from, unless they name a trajectory; of one file nothing is said."""
+    first, second = ase.io.read(labelled, ":3"), ase.io.read(labelled, "3:")
+    for atoms in second[1:]:
+        atoms.info["traj"] = "melt"
+    for name, frames in (("a", first), ("b", second)):
+        Path(name).mkdir()
+        ase.io.write(f"{name}/run.extxyz", frames)
+    assert mlanet("data", "convert", "a", "b", "-o", "all.extxyz").status == 0
+    infos = [atoms.info.get("group") for atoms in ase.io.read("all.extxyz", ":")]
+    assert infos == [*["a/run.extxyz"] * 3, "b/run.extxyz", None, None]
+    outcome = mlanet("data", "split", "all.extxyz", "-o", "split", "--by-group", "--sizes", "0.5,0.2,0.3")
+    assert outcome.status == 0 and "a/run.extxyz" in outcome.out and "melt" in outcome.out
+    assert mlanet("data", "convert", "a", "-o", "one.extxyz").status == 0
+    assert "group" not in ase.io.read("one.extxyz").info
+
+
 def test_convert_refuses_what_would_lose_labels(mlanet, labelled) -> None:
     """A format without labels is refused by name, and an input is never overwritten."""
     assert mlanet("data", "convert", labelled, "-o", "x.cif").status == 3

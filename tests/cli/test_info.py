@@ -10,7 +10,7 @@ from ase.build import bulk
 from ase.io import write
 
 from mlanet.cli.doctor import remedies
-from mlanet.config import preset_names
+from mlanet.config import preset_names, preset_path
 
 
 def test_info_of_a_model_tells_all_that_matters(mlanet, model) -> None:
@@ -83,7 +83,10 @@ def test_presets_lists_all(mlanet) -> None:
     """The table and the JSON document name every preset."""
     assert set(mlanet("presets", "--json").document) == set(preset_names())
     text = mlanet("presets").out
-    assert "128x0e+128x1o" in text and "default" not in text
+    assert "128x0e+128x1o" in text and "│ -" not in text
+    for name in preset_names():
+        purpose = preset_path(name).read_text().splitlines()[0]
+        assert purpose.startswith("# ") and purpose[2:] in text
     assert all(name in text for name in preset_names())
     outcome = mlanet("presets", "mlanet_l22")
     assert outcome.status == 2 and "did you mean" in outcome.err

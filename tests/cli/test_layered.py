@@ -127,6 +127,9 @@ def test_relaxation_tells_its_steps_and_all_digits(mlanet, tmp_path: Path) -> No
     steps = [line.split() for line in given.err.splitlines() if re.match(r" +\d+ ", line)]
     assert [int(number) for number, *_ in steps] == [0, 1, 2, 3, 4]
     assert steps[-1][1] == f"{document['energy_eV']:.6f}" and float(steps[0][2]) > 0
+    assert "max force, eV/Å" in given.out and re.search(r"stress, GPa +-?\d+\.\d{4}  ", given.out)
+    assert "largest force, eV/Å, or stress as one\n" in given.err and not re.search(r"\b0e-|e-\d\d", given.out)
+    assert "largest force, eV/Å\n" in mlanet(*words[:4], "--steps", 1).err
 
 
 def test_a_relaxation_stopped_by_ctrl_c_keeps_the_structure(mlanet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def test_a_vacancy_with_the_packaged_model(mlanet, metal) -> None:
     assert json.loads(Path("neb/result.json").read_text())["barrier_eV"] == found["barrier_eV"]
     assert Path("neb/barrier.png").exists()
     again = mlanet(*HOP)
-    assert again.status == 0 and again.err.count("eV/Å") == 1 and "barrier eV" in again.out
+    assert again.status == 0 and again.err.count("eV/Å") == 1 and "barrier, eV" in again.out
     other = mlanet("neb", "al.cif", "--repeat", "2x2x2", "--vacancy", 0, "--to", 3, "--images", 4)
     assert other.status == 2 and "images (was 3, now 4)" in other.err and "--output" in other.err
     other = mlanet("neb", "al.cif", "--repeat", "2x2x2", "--vacancy", 1, "--images", 3)

@@ -37,6 +37,7 @@ def test_equations_of_state_of_files(mlanet, crystals) -> None:
     assert {path.name for path in Path("eos").glob("*.png")} == {"si-0.png", "mo-0.png", "mo-1.png"}
     people = mlanet("eos", *crystals, *MODEL, "--points", 5, "--index", ":")
     assert people.status == 0 and "3 of 3 were in eos already" in people.err and "B₀ GPa" in people.out
+    assert "wrote eos/results.csv, mo-0.png, mo-1.png, si-0.png\n" in people.err
 
 
 def test_a_second_run_goes_on_where_the_first_was_cut(mlanet, crystals) -> None:

@@ -8,6 +8,7 @@ import shlex
 import signal
 from pathlib import Path
 
+import ase.io
 import pytest
 
 from mlanet.config import parse, read_yaml, to_yaml
@@ -35,7 +36,12 @@ def test_train_then_use(mlanet, config: Path, labelled: Path) -> None:
     result = mlanet("train", config, "budget.steps=8", "--json")
     assert result.status == 0 and result.document["steps"] == 8
     assert mlanet("evaluate", labelled, "-m", "run/model.safetensors", "--json").status == 0
-    assert mlanet("info", "run/model.safetensors", "--json").status == 0
+    card = mlanet("info", "run/model.safetensors", "--json").document["card"]
+    text = mlanet("info", "run/model.safetensors").out
+    for name, unit, factor in (("energy", "meV/atom", 1000), ("forces", "meV/Å", 1000)):
+        told = re.search(rf"card\.validation\.{name} MAE +([\d.]+) {unit}", text)
+        assert told and float(told[1]) == pytest.approx(factor * card["validation"][f"valid_{name}_mae"], rel=1e-3)
+    assert text.index("card.") < text.index("config.") and not re.search(r"\d\.\d{12}", text)
     for name in (
         "metrics.csv",
         "log.jsonl",
@@ -47,6 +53,16 @@ def test_train_then_use(mlanet, config: Path, labelled: Path) -> None:
         assert Path("run", name).stat().st_size > 0
     written = parse(read_yaml("run/config.yaml"), TrainConfig, "run/config.yaml")  # complete, and can be used again
     assert written.budget.steps == 8 and "max_edges" in to_yaml(written)
+
+
+def test_a_warning_is_told_once(mlanet, config: Path, labelled: Path, tmp_path: Path) -> None:
+    """Two energies that differ, as of VASP: said by the audit, not again by its summary nor as a remark."""
+    frames = ase.io.read(labelled, ":")
+    for atoms in frames:
+        atoms.calc.results["free_energy"] = atoms.calc.results["energy"] - 0.002
+    ase.io.write("two.extxyz", frames)
+    result = mlanet("train", config, "data.train=[two.extxyz]", "budget.steps=1", "budget.validate_every=1")
+    assert result.status == 0 and (result.out + result.err).count("'free_energy' says something else") == 1
 
 
 def test_dry_run_writes_nothing(mlanet, config: Path) -> None:
