@@ -100,7 +100,7 @@ def _gro(lines: list[str]) -> str:
         return ""
     if len(lines) < promised + 3:
         return f"its second line promises {promised} atoms and a box, behind it are {len(lines) - 2} lines"
-    return "" if len(lines[promised + 2].split()) in (3, 9) else "its box is neither three numbers nor nine"
+    return "" if len(lines[promised + 2].split()) in (0, 3, 9) else "its box is neither three numbers nor nine"
 
 
 def _mol(lines: list[str]) -> str:
