@@ -63,7 +63,7 @@ def excess(
     >>> excess([("energy", one, other)], [exact], 1e-4)
     ''
     """
-    right = [one.double() for one in exact]
+    right = [value.double() for value in exact]
     fair = difference([(name, other.double(), one) for (name, _, other), one in zip(found, right, strict=True)], least)
     pairs = [(name, one.double(), other) for (name, one, _), other in zip(found, right, strict=True)]
     return disagreement(pairs, max(tolerance, MARGIN * fair[1]), least)
@@ -71,4 +71,4 @@ def excess(
 
 def smallest_gradient(expected: Sequence[Tensor]) -> float:
     """`least` for gradients: what cancels to nothing, as that of a bias may, is known only as well as its parts."""
-    return 0.01 * max(float(one.abs().max()) for one in expected)
+    return 0.01 * max(float(value.abs().max()) for value in expected)

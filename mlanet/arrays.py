@@ -107,7 +107,7 @@ class GraphArrays:
         """(S,): whether a quantity has a meaning for a structure."""
         if quantity.where == "periodic":
             return self.has_stress()
-        return np.array([quantity.where != "open" or not any(one) for one in self.pbc.tolist()])
+        return np.array([quantity.where != "open" or not any(periodic) for periodic in self.pbc.tolist()])
 
     def size(self) -> Size:
         """What time and memory follow."""
@@ -147,12 +147,12 @@ class GraphArrays:
         """Graphs in one; atoms and structures keep their order, so edges stay sorted by center."""
         if len(graphs) == 1:
             return graphs[0]
-        atoms = np.cumsum([0, *(one.n_atoms for one in graphs)])
-        structures = np.cumsum([0, *(one.n_structures for one in graphs)])
-        given = [one.atomic_charges for one in graphs if one.atomic_charges is not None]
+        atoms = np.cumsum([0, *(graph.n_atoms for graph in graphs)])
+        structures = np.cumsum([0, *(graph.n_structures for graph in graphs)])
+        given = [graph.atomic_charges for graph in graphs if graph.atomic_charges is not None]
 
         def together(name: str, starts: Integers | None = None) -> NDArray[Any]:
-            parts = [getattr(one, name) for one in graphs]
+            parts = [getattr(graph, name) for graph in graphs]
             return np.concatenate(parts if starts is None else [one + n for one, n in zip(parts, starts, strict=False)])
 
         return GraphArrays(
@@ -160,7 +160,7 @@ class GraphArrays:
             **{name: together(name, atoms) for name in ("center", "neighbor")},
             structure=together("structure", structures),
             n_structures=int(structures[-1]),
-            cutoff=min(one.cutoff for one in graphs),
+            cutoff=min(graph.cutoff for graph in graphs),
             atomic_charges=np.concatenate(given) if len(given) == len(graphs) else None,
         )
 

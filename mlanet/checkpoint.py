@@ -152,7 +152,7 @@ def load_model(
         raise CheckpointError(f"{path}: {problem}; the model cannot be used")
     try:
         # What the header asks for is built only if the file holds as much: seven hundred bytes could ask for 80 GB.
-        most = 2 * sum(one.numel() for one in weights.values()) + BESIDE_WEIGHTS
+        most = 2 * sum(weight.numel() for weight in weights.values()) + BESIDE_WEIGHTS
         potential = rebuilt(header.config, header.statistics, weights, most)
         arrays = {name: one.double().numpy() for name, one in domain.items()}
         potential.domain = Domain.of_arrays(arrays, len(header.statistics.species))
@@ -224,7 +224,7 @@ def rebuilt(
         RuntimeError: weights that do not belong to the configuration.
         ConfigError: a configuration with more than `most` weights.
     """
-    first = next((one for one in weights.values() if one.is_floating_point()), torch.zeros(()))
+    first = next((weight for weight in weights.values() if weight.is_floating_point()), torch.zeros(()))
     with torch.random.fork_rng(devices=[]):
         potential = Potential.build(config, statistics, most).to(device=first.device, dtype=first.dtype)
     potential.load_state_dict({name: one.detach().clone() for name, one in weights.items()}, assign=True)

@@ -38,13 +38,13 @@ class CommitteeCalculator(Calculator):
         super().__init__()
         if isinstance(models, str | os.PathLike | Potential):
             raise ConfigError("a committee needs a list of models; for one there is MLANetCalculator")
-        self.members = [MLANetCalculator(one, **words) for one in models]
+        self.members = [MLANetCalculator(model, **words) for model in models]
         names = [f"member {k}" if isinstance(one, Potential) else os.fspath(one) for k, one in enumerate(models)]
-        require_committee([one.potential for one in self.members], names)
+        require_committee([member.potential for member in self.members], names)
         self.implemented_properties = [
             name
             for name in self.members[0].implemented_properties
-            if all(name in one.implemented_properties for one in self.members)
+            if all(name in member.implemented_properties for member in self.members)
         ]
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
@@ -61,8 +61,8 @@ class CommitteeCalculator(Calculator):
         """Everything the models say of `atoms`; called by ASE. Raises as `MLANetCalculator.calculate`."""
         super().calculate(atoms, properties, system_changes)
         self.results = {}
-        for one in self.members:
-            one.calculate(atoms, properties, system_changes)
-        said = [one.prediction for one in self.members if one.prediction is not None]
-        self.assessment = spread(said, [one.assessment for one in self.members])
+        for member in self.members:
+            member.calculate(atoms, properties, system_changes)
+        said = [member.prediction for member in self.members if member.prediction is not None]
+        self.assessment = spread(said, [member.assessment for member in self.members])
         self.results = ase_results(mean(said)) | assessed_results(self.assessment)

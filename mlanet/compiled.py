@@ -109,7 +109,7 @@ class Compiled:
         Raises:
             CompileError: it cannot be traced or compiled, or gives other numbers.
         """
-        kind = tuple((one.dtype, one.device, *one.shape) for one in tensors)
+        kind = tuple((tensor.dtype, tensor.device, *tensor.shape) for tensor in tensors)
         program = self._known.get(kind)
         with TURNS, torch.no_grad():
             return program.run(tensors) if program else self._first(kind, tensors)
@@ -153,7 +153,9 @@ class GraphTensors:
     """
 
     def __init__(self, graph: AtomicGraph) -> None:
-        self.names = [one.name for one in dataclasses.fields(graph) if isinstance(getattr(graph, one.name), Tensor)]
+        self.names = [
+            field.name for field in dataclasses.fields(graph) if isinstance(getattr(graph, field.name), Tensor)
+        ]
         self._like = graph
 
     def take(self, graph: AtomicGraph) -> list[Tensor]:
@@ -192,7 +194,7 @@ class CompiledPotential:
     @property
     def programs(self) -> int:
         """How many were compiled."""
-        return sum(one.programs for one in self._by_names.values())
+        return sum(program.programs for program in self._by_names.values())
 
     def __call__(self, graph: AtomicGraph) -> Prediction:
         """As `Potential.forward`.

@@ -227,11 +227,11 @@ def _places(struct: Any, place: str = "") -> Iterable[str]:
 def _struct_for(data: Any, into: Any, source: str, place: str) -> type[msgspec.Struct] | None:
     """The Struct that `data` should become: the type itself, or the member of a union that the tag names."""
     options = get_args(into) if get_origin(into) in (Union, types.UnionType) else (into,)
-    structs = [one for one in options if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+    structs = [option for option in options if isinstance(option, type) and issubclass(option, msgspec.Struct)]
     if len(structs) <= 1:
         return structs[0] if structs else None
     field = structs[0].__struct_config__.tag_field
-    tags = {one.__struct_config__.tag: one for one in structs}
+    tags = {struct.__struct_config__.tag: struct for struct in structs}
     if not isinstance(data, Mapping):
         return None
     tag = data.get(field)

@@ -41,7 +41,7 @@ class Domain:
 
     def problem(self, n_species: int) -> str:
         """Why this cannot belong to a model of so many species; empty if it can."""
-        arrays = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         if self.mean.ndim != 2 or len(self.mean) != n_species:
             return f"limits.mean has the shape {self.mean.shape}, expected {n_species} rows"
         width = self.mean.shape[1]
@@ -73,7 +73,7 @@ class Domain:
         found = {name.removeprefix(PREFIX): np.array(one, dtype=np.float64) for name, one in ours.items()}
         if not found:
             return None
-        names = {one.name for one in dataclasses.fields(cls)}
+        names = {field.name for field in dataclasses.fields(cls)}
         if set(found) != names:
             raise ValueError(f"limits hold {sorted(found)}, expected {sorted(names)}")
         domain = cls(**found)
@@ -87,7 +87,7 @@ def arrays_of(domain: Domain | None) -> dict[str, NDArray[Any]]:
     if domain is None:
         return {}
     large = ("mean", "whiten")
-    named = {one.name: getattr(domain, one.name) for one in dataclasses.fields(domain)}
+    named = {field.name: getattr(domain, field.name) for field in dataclasses.fields(domain)}
     return {PREFIX + name: one.astype(np.float32) if name in large else one for name, one in named.items()}
 
 

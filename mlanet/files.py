@@ -75,8 +75,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
-        for one in partial.iterdir():
-            sync(one)
+        for entry in partial.iterdir():
+            sync(entry)
         _sync_folder(partial)
         os.replace(partial, path)
     finally:
@@ -155,13 +155,13 @@ def remove_leftovers(folder: Path, name: str = "", age: float = 0.0) -> None:
     """
     ours = re.compile(rf"\.{re.escape(name) if name else '.+'}\.[0-9a-f]+{re.escape(PARTIAL)}(\.\w+)?")
     with contextlib.suppress(OSError):
-        for one in folder.iterdir():
-            if not ours.fullmatch(one.name) or time.time() - one.lstat().st_mtime < age:
+        for entry in folder.iterdir():
+            if not ours.fullmatch(entry.name) or time.time() - entry.lstat().st_mtime < age:
                 continue
-            if one.is_dir() and not one.is_symlink():
-                shutil.rmtree(one, ignore_errors=True)
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
             else:
-                one.unlink()
+                entry.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -78,7 +78,7 @@ class Forecast:
 
     def __init__(self, potential: Potential, training: bool) -> None:
         self.potential, self.training = potential, training
-        weights = sum(one.numel() * one.element_size() for one in potential.parameters())
+        weights = sum(parameter.numel() * parameter.element_size() for parameter in potential.parameters())
         self.held = float(weights * (1 + OPTIMISER_COPIES * training))
         self._laws: dict[tuple[bool, int], Law] = {}
 
@@ -132,7 +132,7 @@ class Forecast:
         terms = np.array([np.ones(len(graphs)), atoms, rows], dtype=np.float64).T
         size = np.maximum(terms.max(axis=0), 1.0)
         found, _ = nnls(terms / size / peaks[:, None], np.ones(len(graphs)))
-        return Law(*(float(one) for one in found / size))
+        return Law(*(float(value) for value in found / size))
 
     def _is_tabled(self, size: Size) -> bool:
         sample = next(self.potential.model.parameters())
@@ -218,8 +218,8 @@ def peak(potential: Potential, graph: AtomicGraph, training: bool) -> int:
     def run() -> None:
         found = potential(graph)
         if training:
-            values = [getattr(found, one.name).nan_to_num().abs().mean() for one in potential.quantities]
-            torch.stack([one.double() for one in values]).sum().backward()
+            values = [getattr(found, quantity.name).nan_to_num().abs().mean() for quantity in potential.quantities]
+            torch.stack([value.double() for value in values]).sum().backward()
         potential.zero_grad(set_to_none=True)
 
     was_training = potential.training

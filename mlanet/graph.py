@@ -33,7 +33,7 @@ __all__ = [
 
 T = TypeVar("T", "AtomicGraph", "Labels")
 
-_ARRAYS = [one.name for one in dataclasses.fields(GraphArrays) if one.name not in ("n_structures", "cutoff")]
+_ARRAYS = [field.name for field in dataclasses.fields(GraphArrays) if field.name not in ("n_structures", "cutoff")]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class AtomicGraph:
             image = shift @ self.cell[0]
         else:
             image = torch.einsum("ea,eab->eb", shift, self.cell[self.structure[self.center]])
-        there, here = (self.positions.index_select(0, one) for one in (self.neighbor, self.center))
+        there, here = (self.positions.index_select(0, index) for index in (self.neighbor, self.center))
         return (there + image - here).to(self.dtype)
 
     def atoms_per_structure(self) -> Tensor:
@@ -241,11 +241,11 @@ class Labels:
     atomic_energies: Tensor = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        for one in QUANTITIES:
-            if getattr(self, one.name) is None:
-                count = len(self.forces if one.per_atom else self.energy)
-                nothing = self.forces.new_full((count, *one.shape), torch.nan)
-                object.__setattr__(self, one.name, nothing)
+        for quantity in QUANTITIES:
+            if getattr(self, quantity.name) is None:
+                count = len(self.forces if quantity.per_atom else self.energy)
+                nothing = self.forces.new_full((count, *quantity.shape), torch.nan)
+                object.__setattr__(self, quantity.name, nothing)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Labels:
         """The same labels elsewhere; `energy` stays float64, since totals can be −10⁵ eV."""
@@ -279,7 +279,7 @@ def split_graph(batch: AtomicGraph) -> list[AtomicGraph]:
     counts = batch.atoms_per_structure()
     pairs = torch.bincount(batch.structure[batch.center], minlength=batch.n_structures).tolist()
     starts = _offsets(counts.tolist())
-    center, neighbor, shift = (one.split(pairs) for one in (batch.center, batch.neighbor, batch.shift))
+    center, neighbor, shift = (tensor.split(pairs) for tensor in (batch.center, batch.neighbor, batch.shift))
     atomic = batch.atomic_charges
     found = []
     for index, (start, end) in enumerate(itertools.pairwise(starts)):
@@ -304,7 +304,7 @@ def split_graph(batch: AtomicGraph) -> list[AtomicGraph]:
 
 def batch_labels(labels: Sequence[Labels]) -> Labels:
     """Join labels in the order of their graphs."""
-    return Labels(**{each.name: torch.cat([getattr(one, each.name) for one in labels]) for each in QUANTITIES})
+    return Labels(**{each.name: torch.cat([getattr(label, each.name) for label in labels]) for each in QUANTITIES})
 
 
 def _joined_atomic_charges(graphs: Sequence[AtomicGraph]) -> Tensor | None:

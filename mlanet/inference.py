@@ -34,7 +34,7 @@ OF_ATOMS = {
     "charges",
     "features",
     "atomic_virials",
-    *(one.name for one in QUANTITIES if one.per_atom),
+    *(quantity.name for quantity in QUANTITIES if quantity.per_atom),
 }
 """Fields of a prediction with an entry for each atom; the others have one for each structure."""
 
@@ -122,7 +122,7 @@ def require_finite(prediction: Prediction | AnswerArrays, graph: AtomicGraph | G
     stress = said.stress[structures.has_stress()]
     if not (np.isfinite(stress).all() or np.isnan(stress).all()):
         raise NotFiniteError(f"{where}: the model gives a stress that is not finite: {stress.tolist()}")
-    for quantity in (one for one in QUANTITIES if one.optional):
+    for quantity in (quantity for quantity in QUANTITIES if quantity.optional):
         if (value := getattr(said, quantity.name)) is not None:
             value = value[structures.defined(quantity)]
             if not np.isfinite(value).all():
@@ -132,8 +132,8 @@ def require_finite(prediction: Prediction | AnswerArrays, graph: AtomicGraph | G
 def _answer(potential: Asked[G, P], graphs: Sequence[G]) -> list[P]:
     """One batch; structure by structure where its answer is not finite, so that none touches another."""
     found = _evaluated(potential, graphs)
-    if len(graphs) > 1 and not all(_is_finite(one) for one in found):
-        found = [one for graph in graphs for one in _evaluated(potential, [graph])]
+    if len(graphs) > 1 and not all(_is_finite(prediction) for prediction in found):
+        found = [prediction for graph in graphs for prediction in _evaluated(potential, [graph])]
     return found
 
 

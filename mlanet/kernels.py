@@ -93,7 +93,7 @@ def _quietly_native(potential: Potential) -> bool:
     """
     if potential.training or potential.device.type != "cpu" or native_obstacle(potential):
         return False
-    if any(one.requires_grad for one in potential.parameters()):
+    if any(parameter.requires_grad for parameter in potential.parameters()):
         return False
     try:
         _native(potential)
@@ -124,7 +124,11 @@ def _results(potential: Potential, graph: AtomicGraph, found: Prediction) -> lis
     """Energy above the references, forces and stress, and what else the potential predicts."""
     references = potential.references[potential.species_index[graph.numbers]]
     energy = found.energy - segment_sum(references, graph.structure, graph.n_structures)
-    more = [(one.name, getattr(found, one.name).nan_to_num()) for one in potential.quantities if one.optional]
+    more = [
+        (quantity.name, getattr(found, quantity.name).nan_to_num())
+        for quantity in potential.quantities
+        if quantity.optional
+    ]
     return [("energy", energy), ("forces", found.forces), ("stress", found.stress.nan_to_num()), *more]
 
 
@@ -195,7 +199,7 @@ def _sample(potential: Potential) -> AtomicGraph:
     elements = np.resize(potential.species, len(corners) + 3)
     crystal = Atoms(elements[:-3], corners, cell=2 * step * np.eye(3), pbc=True)
     molecule = Atoms(elements[-3:], corners[:3])
-    batch = batch_graphs([to_graph(one, potential.cutoff) for one in (crystal, molecule)])
+    batch = batch_graphs([to_graph(structure, potential.cutoff) for structure in (crystal, molecule)])
     batch = dataclasses.replace(batch, atomic_charges=torch.zeros(batch.n_atoms, dtype=batch.charge.dtype))
     return batch.to(potential.device, potential.dtype)
 

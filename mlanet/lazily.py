@@ -70,7 +70,7 @@ def ours_without(name: str, other: str) -> Any:
         return importlib.import_module(name)
     finally:
         del sys.modules[other]
-        for one in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
+        for one in [module for module in sys.modules if module == name or module.startswith(f"{name}.")]:
             del sys.modules[one]
 
 

@@ -85,7 +85,7 @@ class Allowance(_Watching):
         self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         size = args[0] if args else None
-        if isinstance(size, list | tuple) and all(isinstance(one, int) for one in size):
+        if isinstance(size, list | tuple) and all(isinstance(extent, int) for extent in size):
             self.left -= math.prod(size)
         if self.left < 0:
             raise MemoryError(f"more than {self.numbers} numbers")

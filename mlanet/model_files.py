@@ -61,7 +61,7 @@ class File(NamedTuple):
 
 def packaged_models() -> list[str]:
     """Names of the models that ship with the package, for `mlanet.load` and `--model`."""
-    return sorted(one.stem for one in _packaged_folder().glob("*.safetensors"))
+    return sorted(entry.stem for entry in _packaged_folder().glob("*.safetensors"))
 
 
 def model_path(name_or_path: str | os.PathLike[str]) -> Path:

@@ -41,7 +41,7 @@ def owned(folder: Path, command: str, *, wait: float = 0.0) -> Iterator[None]:
         ConfigError: the folder has an owner; the message names it.
         OutputError: the folder cannot be written.
     """
-    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     lock = folder / LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,8 +59,8 @@ def owned(folder: Path, command: str, *, wait: float = 0.0) -> Iterator[None]:
                 lock.unlink()  # before others can take it: who has it open already looks again
             os.close(descriptor)
             with contextlib.suppress(OSError):
-                for one in made:
-                    one.rmdir()
+                for folder_ in made:
+                    folder_.rmdir()
 
 
 def _taken(lock: Path, command: str, wait: float) -> int:

@@ -45,7 +45,7 @@ def parity(path: str | os.PathLike[str], reference: ArrayLike, predicted: ArrayL
     Raises:
         OutputError: a format that is not supported, or a place that cannot be written.
     """
-    x, y = (np.asarray(one, dtype=np.float64).ravel() for one in (reference, predicted))
+    x, y = (np.asarray(values, dtype=np.float64).ravel() for values in (reference, predicted))
     if x.size != y.size or not x.size:
         raise ValueError(f"{label}: {x.size} labels and {y.size} predictions; expected equally many, at least one")
     figure = new_figure(5.2, 4.8)
@@ -177,7 +177,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Draw into memory, then write the file in one step."""
     kind = Path(path).suffix.lower().removeprefix(".")
     if kind not in FORMATS:
-        raise OutputError(f"{path}: pictures are written as {', '.join('.' + one for one in FORMATS)}")
+        raise OutputError(f"{path}: pictures are written as {', '.join('.' + ending for ending in FORMATS)}")
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, dpi=DOTS_PER_INCH)
     try:

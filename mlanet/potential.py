@@ -172,7 +172,7 @@ class Potential(nn.Module):
             other: takes a graph that is supported, where the weights are and in their precision, and whether
                 `features` are wanted.
         """
-        self._answered_for = [(one, *_state(one)) for one in self.parameters()]
+        self._answered_for = [(parameter, *_state(parameter)) for parameter in self.parameters()]
         self.answered_by = other
         return self
 
@@ -320,7 +320,7 @@ def constants(module: nn.Module) -> Iterator[None]:
 
     It would be a third of the memory that energy, forces and stress need.
     """
-    trained = [one for one in module.parameters() if one.requires_grad]
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     try:
         for one in trained:
             one.requires_grad_(False)
@@ -384,7 +384,7 @@ def unsound(weights: Mapping[str, Tensor]) -> str:
     >>> unsound({"a": torch.tensor([1.0, torch.nan])})
     "weight 'a' holds NaN or infinity"
     """
-    types = {str(one.dtype).removeprefix("torch.") for one in weights.values()}
+    types = {str(weight.dtype).removeprefix("torch.") for weight in weights.values()}
     if len(types) != 1 or not types <= {"float16", "bfloat16", "float32", "float64"}:
         return f"weights are of type {', '.join(sorted(types)) or 'none'}, expected one floating-point type"
     for name, one in weights.items():

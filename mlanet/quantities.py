@@ -186,7 +186,9 @@ ATOMIC_ENERGIES = Quantity(
 )
 
 QUANTITIES = (ENERGY, FORCES, STRESS, DIPOLE, POLARIZABILITY, ATOMIC_ENERGIES)
-NAMES: tuple[str, ...] = tuple(one.name for one in QUANTITIES)
-BY_NAME: dict[str, Quantity] = {one.name: one for one in QUANTITIES}
-ALWAYS: tuple[str, ...] = tuple(one.name for one in QUANTITIES if not (one.optional or one.of_teachers))
+NAMES: tuple[str, ...] = tuple(quantity.name for quantity in QUANTITIES)
+BY_NAME: dict[str, Quantity] = {quantity.name: quantity for quantity in QUANTITIES}
+ALWAYS: tuple[str, ...] = tuple(
+    quantity.name for quantity in QUANTITIES if not (quantity.optional or quantity.of_teachers)
+)
 """What every model gives and any data may hold."""

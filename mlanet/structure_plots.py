@@ -254,7 +254,7 @@ def _error(total: float | None, n_atoms: int) -> str:
 
 def _row(numbers: NDArray[np.float64]) -> str:
     """Three decimals, and no minus before a zero."""
-    return "  ".join(f"{round(float(one), 3) + 0.0:.3f}" for one in numbers)
+    return "  ".join(f"{round(float(number), 3) + 0.0:.3f}" for number in numbers)
 
 
 def _draw_numbers(axes: Axes, numbers: _Numbers) -> None:

@@ -49,7 +49,7 @@ class _StrictLoader(yaml.SafeLoader):
         if isinstance(node, yaml.ScalarNode):
             return 1
         if id(node) not in self._sizes:
-            inner = [part for one in node.value for part in (one if isinstance(one, tuple) else (one,))]
+            inner = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
             self._sizes[id(node)] = 1 + sum(map(self._size, inner))
         return self._sizes[id(node)]
 

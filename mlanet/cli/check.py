@@ -47,11 +47,14 @@ def check(
 
     with Console(stderr=True).status("measuring", spinner="dots") as status:
         results = check_model(model, structures or (), execution, lambda law: status.update(f"measuring: {law}"))
-    broken = [one for one in results if one.promised and not one.holds]
+    broken = [result for result in results if result.promised and not result.holds]
     if json:
         print_json({"model": model, "laws": results, "broken": len(broken)})
     else:
-        rows = [(one.law, _verdict(one), f"{one.deviation:.1e}", f"{one.tolerance:.0e}", one.detail) for one in results]
+        rows = [
+            (result.law, _verdict(result), f"{result.deviation:.1e}", f"{result.tolerance:.0e}", result.detail)
+            for result in results
+        ]
         print_table("", ("law", "", "deviation>", "tolerance>", "of"), rows)
         say(_conclusion(results))
     if broken:
@@ -83,9 +86,9 @@ def _cell(value: object) -> str:
 
 def _conclusion(results: Sequence[LawResult]) -> str:
     """One line on what is a screen of rows."""
-    laws = list(dict.fromkeys(one.law for one in results))
-    broken = list(dict.fromkeys(one.law for one in results if one.promised and not one.holds))
-    given_up = list(dict.fromkeys(one.law for one in results if not (one.promised or one.holds)))
+    laws = list(dict.fromkeys(result.law for result in results))
+    broken = list(dict.fromkeys(result.law for result in results if result.promised and not result.holds))
+    given_up = list(dict.fromkeys(result.law for result in results if not (result.promised or result.holds)))
     all_hold = f"all that this model promises holds: {len(laws)} laws measured"
     said = f"BROKEN: {', '.join(broken)}" if broken else all_hold
     return said + (f"; broken, and not promised: {', '.join(given_up)}" if given_up else "")

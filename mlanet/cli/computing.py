@@ -73,7 +73,9 @@ def computing(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], C
     """Give a command these options of `OPTIONS`, with the defaults of `Execution` or others; it gets an `execution`."""
 
     def with_options(command: Callable[..., None]) -> Callable[..., None]:
-        own = [one for one in inspect.signature(command).parameters.values() if one.name != "execution"]
+        own = [
+            parameter for parameter in inspect.signature(command).parameters.values() if parameter.name != "execution"
+        ]
         hints = get_type_hints(command, include_extras=True)
         del hints["execution"]
         usual = Execution(**defaults)
@@ -89,9 +91,9 @@ def computing(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], C
             for name in OPTIONS
             if name in names
         ]
-        run.__annotations__ = hints | {one.name: OPTIONS[one.name] for one in more}
-        own = [one.replace(annotation=hints[one.name]) for one in own]
-        more = [one.replace(annotation=OPTIONS[one.name]) for one in more]
+        run.__annotations__ = hints | {parameter.name: OPTIONS[parameter.name] for parameter in more}
+        own = [parameter.replace(annotation=hints[parameter.name]) for parameter in own]
+        more = [parameter.replace(annotation=OPTIONS[parameter.name]) for parameter in more]
         run.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
         del run.__wrapped__  # type: ignore[attr-defined]
         return run

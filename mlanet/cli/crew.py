@@ -92,7 +92,7 @@ class Job:
 
         place = model_path(model)
         named = os.path.abspath(place) if os.path.isfile(model) else model
-        others = tuple(cls.of(one, execution) for one in members)
+        others = tuple(cls.of(member, execution) for member in members)
         return cls(named, execution, max_edges, keep_going, digest_of(place), others, atomic_stress)
 
     def potential(self) -> Potential:
@@ -109,7 +109,7 @@ class Job:
 
     def others(self) -> list[Potential]:
         """The other members, opened once in each process."""
-        return [one.potential() for one in self.members]
+        return [member.potential() for member in self.members]
 
 
 @functools.lru_cache(maxsize=16)

@@ -112,7 +112,7 @@ def _numbers(option: str, text: str) -> list[float]:
         found = [float(word) for word in text.split(",") if word.strip()]
     except ValueError:
         found = [0.0]
-    if any(not 0 < one < 1e5 for one in found):
+    if any(not 0 < value < 1e5 for value in found):
         raise typer.BadParameter(f"{option}: '{text}' is not of the form 600,800 (K)")
     return found
 
@@ -219,8 +219,8 @@ def _lines(element: str, energy: str, prefactor: str, extrapolated: Sequence[dic
     from mlanet.cli.output import say
 
     say(f"{element}: activation energy {energy} eV, prefactor {prefactor} m²/s")
-    for one in extrapolated:
-        text = f"{one['diffusion_m2_per_s']:.2e} ± {one['diffusion_error_m2_per_s']:.1e} m²/s"
-        if "conductivity_S_per_m" in one:
-            text += f", {one['conductivity_S_per_m']:.3g} ± {one['conductivity_error_S_per_m']:.1g} S/m"
-        say(f"{element} at {one['temperature_K']:g} K, extrapolated: {text}")
+    for point in extrapolated:
+        text = f"{point['diffusion_m2_per_s']:.2e} ± {point['diffusion_error_m2_per_s']:.1e} m²/s"
+        if "conductivity_S_per_m" in point:
+            text += f", {point['conductivity_S_per_m']:.3g} ± {point['conductivity_error_S_per_m']:.1g} S/m"
+        say(f"{element} at {point['temperature_K']:g} K, extrapolated: {text}")

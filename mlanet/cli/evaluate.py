@@ -118,7 +118,7 @@ def _settings(model: str, members: Sequence[str], execution: Execution, keys: La
     """What must be the same for a run to go on with another's file."""
     from mlanet.model_files import digest_of, model_path
 
-    digest, *others = (digest_of(model_path(one)) for one in (model, *members))
+    digest, *others = (digest_of(model_path(member)) for member in (model, *members))
     named = {"command": "evaluate", "model": digest, "members": others, "dtype": execution.dtype}
     return {**named, "keys": repr(keys)}
 

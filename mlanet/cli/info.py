@@ -30,7 +30,7 @@ def _lines(document: dict[str, Any], place: str = "") -> list[tuple[str, str]]:
     """Nested data as dotted names and values; errors with their units."""
     from mlanet.quantities import QUANTITIES
 
-    kinds = [(one, kind) for one in QUANTITIES for kind in ("mae", "rmse")]
+    kinds = [(quantity, kind) for quantity in QUANTITIES for kind in ("mae", "rmse")]
     errors = {f"valid_{one.name}_{kind}": (f"{one.name} {kind.upper()}", one) for one, kind in kinds}
     lines: list[tuple[str, str]] = []
     for key, value in document.items():

@@ -104,10 +104,10 @@ def _words(elements: str) -> list[str] | None:
 def _variables(given: list[str]) -> list[str]:
     """As words of LAMMPS' command line."""
     words: list[str] = []
-    for one in given:
-        name, equal, value = one.partition("=")
+    for setting in given:
+        name, equal, value = setting.partition("=")
         if not (name and equal):
-            raise typer.BadParameter(f"--var: '{one}' is not of the form NAME=VALUE")
+            raise typer.BadParameter(f"--var: '{setting}' is not of the form NAME=VALUE")
         words += ["-var", name, *value.split()]
     return words
 
@@ -122,7 +122,7 @@ def _summary(course: Run) -> dict[str, Any]:
             "model": last.calculator.parameters["model"],
             "elements": last.elements,
             "atoms": int(course.lmp.get_natoms()),
-            "evaluations": sum(one.steps for one in course.attached),
+            "evaluations": sum(fix.steps for fix in course.attached),
             "neighbor_lists": last.calculator.neighbor_lists_built,
             **last.watch.numbers(),
         }
@@ -133,5 +133,5 @@ def _shown(value: object) -> str:
     if isinstance(value, dict):
         return "  ".join(f"{name} {_shown(one)}" for name, one in value.items())
     if isinstance(value, list):
-        return " ".join(str(one) for one in value)
+        return " ".join(str(item) for item in value)
     return f"{value:.8g}" if isinstance(value, float) else str(value)

@@ -221,7 +221,7 @@ def repeated_start(structure: Path, repeat: str) -> Atoms:
     from mlanet.data.read import read_last
 
     try:
-        copies = tuple(int(one) for one in repeat.lower().split("x"))
+        copies = tuple(int(number) for number in repeat.lower().split("x"))
     except ValueError:
         copies = ()
     if len(copies) != 3 or min(copies) < 1:

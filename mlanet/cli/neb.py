@@ -68,8 +68,8 @@ def neb(
 
     ends, names = _ends(start, end, vacancy, to, hop, into, repeat)
     calculator = MLANetCalculator(model, **execution.of_steps())
-    for one in ends:
-        one.calc = calculator
+    for structure in ends:
+        structure.calc = calculator
     if (short := _shortest(ends[0])) is not None:
         note(f"note: periodic images are {short:.2f} Å apart, so hops act on each other; repeat the cell")
     told = _Told(images - 2)
@@ -97,7 +97,7 @@ def neb(
 def _answer(found: Found, start: Path, end: Path | None, model: str, json: bool) -> None:
     """One JSON document, or names and values; and what a reader should know."""
     if json:
-        profile = [list(one) for one in zip(found.barrier.path, found.barrier.energies, strict=True)]
+        profile = [list(point) for point in zip(found.barrier.path, found.barrier.energies, strict=True)]
         answer = {"start": start, "end": end, "model": model, **found.numbers, "profile_A_eV": profile}
         print_json(answer | {"files": found.files})
     else:
@@ -146,7 +146,7 @@ def _place(text: str) -> list[float]:
         place = [float(word) for word in text.split(",")]
     except ValueError:
         place = []
-    if len(place) != 3 or not all(abs(one) < 1e3 for one in place):
+    if len(place) != 3 or not all(abs(coordinate) < 1e3 for coordinate in place):
         raise typer.BadParameter(f"--into: '{text}' is not of the form 0.5,0.5,0.25")
     return place
 

@@ -142,7 +142,7 @@ WORDS: list[str] = []
 
 def command_again(*options: str) -> str:
     """The running command line, with more options if any, to be copied."""
-    return shlex.join(["mlanet", *WORDS, *(one for one in options if one not in WORDS)])
+    return shlex.join(["mlanet", *WORDS, *(option for option in options if option not in WORDS)])
 
 
 def note(message: str) -> None:

@@ -163,7 +163,7 @@ def _settings(model: str, members: Sequence[str], execution: Execution) -> dict[
     """What must be the same for a run to go on with another's file, as far as it is no word of the command."""
     from mlanet.model_files import digest_of, model_path
 
-    digest, *others = (digest_of(model_path(one)) for one in (model, *members))
+    digest, *others = (digest_of(model_path(member)) for member in (model, *members))
     return {"command": "predict", "model": digest, "members": others, "dtype": execution.dtype}
 
 

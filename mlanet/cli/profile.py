@@ -173,8 +173,15 @@ def scale(
     _show(rows, [*files, output / "scale.html"], json, {"growth": growth_rows(growths)})
     if not json:
         cells = [
-            [one.model, one.mode, str(one.exponent), str(one.memory_exponent), str(one.largest), one.ended]
-            for one in growths
+            [
+                growth.model,
+                growth.mode,
+                str(growth.exponent),
+                str(growth.memory_exponent),
+                str(growth.largest),
+                growth.ended,
+            ]
+            for growth in growths
         ]
         print_table("growth", ("model", "mode", "time exponent>", "memory exponent>", "largest>", "ended"), cells)
 

@@ -169,7 +169,7 @@ def _eos(atoms: Atoms, where: str, stem: Path, **words: Any) -> dict[str, object
 
     found = equation_of_state(atoms, where=where, **words)
     eos_picture(stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
-    return {**found.numbers, "points_A3_eV": [list(one) for one in zip(found.volumes, found.energies, strict=True)]}
+    return {**found.numbers, "points_A3_eV": [list(point) for point in zip(found.volumes, found.energies, strict=True)]}
 
 
 def _elastic(atoms: Atoms, where: str, stem: Path, **words: Any) -> dict[str, object]:
@@ -235,12 +235,12 @@ class _Run:
         done = list(progress(found, f"mlanet {name}", None))
         table = folder.table(done) if done else None
         if self.json:
-            documents = [{"structure": one.structure, **one.numbers} for one in done]
+            documents = [{"structure": result.structure, **result.numbers} for result in done]
             said = {"model": self.model, "results": documents, "folder": self.output}
             print_json(said | refused_part(refused))
         else:
             _print(done, shown)
-            if old := sum(one.old for one in done):
+            if old := sum(result.old for result in done):
                 note(f"{old} of {len(done)} were in {self.output} already")
             if table is not None:
                 note(f"wrote {table}{_beside(table)}")
@@ -250,7 +250,7 @@ class _Run:
 def _beside(table: Path) -> str:
     """Pictures and files for other programs that stand beside a table, by name if they are few."""
     shown = (".png", ".csv", ".yaml")
-    others = sorted(one.name for one in table.parent.iterdir() if one.suffix in shown and one != table)
+    others = sorted(entry.name for entry in table.parent.iterdir() if entry.suffix in shown and entry != table)
     return f", {', '.join(others)}" if 0 < len(others) <= 4 else f" and {len(others)} files beside it" * bool(others)
 
 
@@ -260,7 +260,9 @@ def _print(done: Sequence[Measured], shown: dict[str, str]) -> None:
         numbers = {key: value for key, value in done[0].numbers.items() if not isinstance(value, list)}
         print_pairs("", [(name_with_unit(key), _text(value)) for key, value in numbers.items()])
     elif done:
-        rows = [(one.structure.rsplit("/", 1)[-1], *(_text(one.numbers[key]) for key in shown)) for one in done]
+        rows = [
+            (result.structure.rsplit("/", 1)[-1], *(_text(result.numbers[key]) for key in shown)) for result in done
+        ]
         print_table("", ("structure", *shown.values()), rows)
 
 

@@ -224,7 +224,7 @@ def _print(done: Sequence[Done], one: bool) -> None:
 
 def _shown(value: object, digits: str) -> str:
     if isinstance(value, list):
-        return "  ".join(_shown(one, digits) for one in value)
+        return "  ".join(_shown(number, digits) for number in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:z{digits}}" if isinstance(value, float) else str(value)

@@ -63,12 +63,14 @@ def select(
     )
     if json:
         listed = [
-            {"structure": one.where, "uncertainty": one.uncertainty, "extrapolation": one.extrapolation}
-            for one in chosen
+            {"structure": frame.where, "uncertainty": frame.uncertainty, "extrapolation": frame.extrapolation}
+            for frame in chosen
         ]
         print_json({"model": model, "selected": listed, "file": output, **refused_part(refused)})
     else:
-        lines = [(one.where.rsplit("/", 1)[-1], f"{one.uncertainty:.3g}", one.extrapolation) for one in chosen[:rows]]
+        lines = [
+            (frame.where.rsplit("/", 1)[-1], f"{frame.uncertainty:.3g}", frame.extrapolation) for frame in chosen[:rows]
+        ]
         more = f"and {len(chosen) - rows} more" if len(chosen) > rows else ""
         print_table("", ("structure", "uncertainty>", "training set"), lines, more)
         note(f"wrote {output}: {len(chosen)} structures")

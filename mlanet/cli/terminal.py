@@ -21,7 +21,9 @@ def _nearest(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
-    return "".join(_PLAINER.get(one) or one.encode("unicode_escape").decode() for one in text), error.end
+    return "".join(
+        _PLAINER.get(character) or character.encode("unicode_escape").decode() for character in text
+    ), error.end
 
 
 def prepare_streams() -> None:

@@ -78,6 +78,6 @@ def _readable(best: dict[str, float]) -> str:
     """The validation errors of the saved model with their units."""
     from mlanet.quantities import QUANTITIES
 
-    errors = [(one, best[name]) for one in QUANTITIES if (name := f"valid_{one.name}_mae") in best]
+    errors = [(quantity, best[name]) for quantity in QUANTITIES if (name := f"valid_{quantity.name}_mae") in best]
     found = [f"{one.name} MAE {error * one.factor:.4g} {one.compared}" for one, error in errors]
     return ", ".join(found) or "no validation set"

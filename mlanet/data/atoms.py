@@ -112,5 +112,12 @@ def to_labels(atoms: Atoms, keys: LabelKeys = LabelKeys(), where: str = "structu
 
 def as_labels(found: FoundLabels) -> Labels:
     """Reference values as tensors of one structure."""
-    values = {one.name: torch.tensor(getattr(found, one.name), dtype=torch.float64) for one in QUANTITIES}
-    return Labels(**{one.name: values[one.name] if one.per_atom else values[one.name][None] for one in QUANTITIES})
+    values = {
+        quantity.name: torch.tensor(getattr(found, quantity.name), dtype=torch.float64) for quantity in QUANTITIES
+    }
+    return Labels(
+        **{
+            quantity.name: values[quantity.name] if quantity.per_atom else values[quantity.name][None]
+            for quantity in QUANTITIES
+        }
+    )

@@ -214,7 +214,7 @@ def _ranges(samples: Sequence[Sample]) -> tuple[Range, ...]:
         _range("atoms", sizes.astype(np.float64), len(samples), "per frame"),
         _range("neighbours", neighbours, len(samples), "per atom"),
         _range("shortest distance", distances, len(samples), "Å"),
-        *(one for one in more if one.labelled),
+        *(column for column in more if column.labelled),
     )
 
 

@@ -135,13 +135,15 @@ def _unpacked(tensors: dict[str, Tensor], header: dict[str, Any], source: Path) 
     """The samples of `_packed`, exactly."""
     counts, edges = tensors["atoms"].tolist(), tensors["edges"].tolist()
     atoms_of = {name: tensors[name].split(counts) for name in ("numbers", "positions")}
-    labels_of = {one.name: tensors[one.name].split(counts if one.per_atom else 1) for one in QUANTITIES}
+    labels_of = {
+        quantity.name: tensors[quantity.name].split(counts if quantity.per_atom else 1) for quantity in QUANTITIES
+    }
     edges_of = {name: tensors[name].split(edges) for name in ("center", "neighbor", "shift")}
     starts = torch.tensor([0, *counts]).cumsum(0).tolist()
     has_charges = tensors["has_atomic_charges"].tolist()
     charged = iter(tensors["atomic_charges"].split([n for n, has in zip(counts, has_charges, strict=True) if has]))
     samples = []
-    sources = [msgspec.convert(one, tuple[Source, ...]) for one in header["sources"]]
+    sources = [msgspec.convert(entry, tuple[Source, ...]) for entry in header["sources"]]
     for k, (where, group) in enumerate(zip(header["where"], header["group"], strict=True)):
         graph = AtomicGraph(
             positions=atoms_of["positions"][k].clone(),

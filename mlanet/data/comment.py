@@ -95,7 +95,7 @@ def _require_columns(columns: str, where: str) -> None:
     """A frame without species or positions would be read as dummy atoms, or as atoms that all stand at the origin."""
     names = columns.split(":")[::3]
     for right, others in (("species", ("symbols", "Z", "numbers")), ("pos", ("positions",))):
-        if right in names or any(one in names for one in others):
+        if right in names or any(other in names for other in others):
             continue
         wrong = [name for name in names if name.lower() == right or name.lower() in (*_COLUMNS[right], *others)]
         instead = f" '{wrong[0]}' is not read as such;" if wrong else ""

@@ -147,7 +147,7 @@ def _found(folder: Path, seen: set[Path], aside: list[Path]) -> list[Path]:
     seen.add(place)
     known, others = _listed(folder)
     if not known:
-        return [file for one in others if one.is_dir() for file in _found(one, seen, aside)]
+        return [file for other in others if other.is_dir() for file in _found(other, seen, aside)]
     taken = _labelled_by_vasp(known)
     if left := [one for one in known if one not in taken]:
         aside += left
@@ -160,11 +160,11 @@ def _found(folder: Path, seen: set[Path], aside: list[Path]) -> list[Path]:
 def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
     """Structure files and everything else of a folder, by name."""
     try:
-        there = sorted(one for one in folder.iterdir() if not one.name.startswith("."))
+        there = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read: {error.strerror or error}") from None
-    known = [one for one in there if not is_folder(one) and format_of(one) is not None]
-    return known, [one for one in there if one not in known]
+    known = [entry for entry in there if not is_folder(entry) and format_of(entry) is not None]
+    return known, [entry for entry in there if entry not in known]
 
 
 def _listed_name(one: Path) -> str:

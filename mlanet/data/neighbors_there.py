@@ -43,7 +43,7 @@ def neighbor_tensors(
         if found is not None:
             return found
     listed = neighbor_list(positions, cell, pbc, cutoff)
-    center, neighbor, shift = (torch.from_numpy(one).to(device) for one in listed)
+    center, neighbor, shift = (torch.from_numpy(array).to(device) for array in listed)
     return center, neighbor, shift
 
 
@@ -60,7 +60,7 @@ def search(
     basis = compact_basis(box, periodic)
     plan_search(positions, np.asarray(basis @ box, dtype=np.float64), periodic, cutoff)
     finder = vesin.NeighborList(cutoff=float(cutoff), full_list=True)
-    here = [torch.tensor(one, device=device) for one in (positions, basis @ box, periodic)]
+    here = [torch.tensor(array, device=device) for array in (positions, basis @ box, periodic)]
     pairs, shift = finder.compute(*here, "PS")
     center, neighbor = pairs.view(torch.int64).unbind(1)
     shift = (shift.double() @ torch.tensor(basis, dtype=torch.float64, device=device)).round().to(torch.int64)
@@ -97,7 +97,7 @@ def _same(
     found: Pairs, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float
 ) -> bool:
     """Whether a list has the pairs of the CPU's, those at the very cutoff aside, and in its order."""
-    there = np.concatenate([one.cpu().numpy().reshape(len(found[0]), -1) for one in found], axis=1)
+    there = np.concatenate([tensor.cpu().numpy().reshape(len(found[0]), -1) for tensor in found], axis=1)
     listed = neighbor_list(positions, cell, pbc, cutoff)
     here = np.concatenate([listed.center[:, None], listed.neighbor[:, None], listed.shift], axis=1)
 

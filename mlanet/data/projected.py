@@ -27,7 +27,7 @@ def without_projected(forces: NDArray[np.float64], atoms: Atoms, where: str) -> 
         atoms: with its constraints.
         where: file and frame.
     """
-    holding = [one for one in atoms.constraints if isinstance(one, _HOLDING)]
+    holding = [constraint for constraint in atoms.constraints if isinstance(constraint, _HOLDING)]
     if not holding or not (np.abs(np.nan_to_num(forces)) > ZERO).any():
         return forces
     left = forces.copy()

@@ -69,14 +69,14 @@ def read_frames(path: str | os.PathLike[str], *, index: str = ":", refused: Refu
         GeometryError: NaN positions, no atoms, a singular periodic cell.
     """
     wanted = _index(index, Path(path))
-    for one in structure_files([path], refused):
+    for file in structure_files([path], refused):
         none = True
         try:
-            for frame in _frames(one, index, wanted, refused):
+            for frame in _frames(file, index, wanted, refused):
                 none = False
                 yield frame
         except MLANetError as error:
-            said = hinted(error, one, _opened_bytes) if none else error
+            said = hinted(error, file, _opened_bytes) if none else error
             if refused is None:
                 raise said from error
             refused(said)

@@ -35,7 +35,7 @@ def sources_of(samples: Sequence[Sample]) -> SourceReport:
     aside: dict[str, dict[str, int]] = {}
     warnings = []
     for quantity in NAMES:
-        found = [(sample, one) for sample in samples for one in sample.sources if one.quantity == quantity]
+        found = [(sample, source) for sample in samples for source in sample.sources if source.quantity == quantity]
         if not found:
             continue
         counts = Counter(one.key for _, one in found)
@@ -79,7 +79,7 @@ def _conflicts(quantity: str, found: list[tuple[Sample, Source]], reason: str) -
 def _reason(samples: Sequence[Sample]) -> str:
     """What forces say of `energy` and `free_energy`, and nothing where there are not both."""
     swapped = [_with_free_energy(sample) for sample in samples if _free_energy(sample) is not None]
-    chosen = any(one.key == "free_energy" for sample in samples for one in sample.sources)
+    chosen = any(source.key == "free_energy" for sample in samples for source in sample.sources)
     if chosen:
         return " (the forces are the derivative of the free energy)"
     if not swapped:
@@ -106,8 +106,8 @@ def force_consistent(samples: Sequence[Sample]) -> list[Sample]:
 
 def follow(samples: Sequence[Sample], leading: Sequence[Sample]) -> list[Sample]:
     """Read the energies of `samples` from the key that was chosen for `leading`: one run has one energy."""
-    chosen = {one.key for sample in leading for one in sample.sources if one.quantity == "energy"}
-    here = {one.key for sample in samples for one in sample.sources if one.quantity == "energy"}
+    chosen = {source.key for sample in leading for source in sample.sources if source.quantity == "energy"}
+    here = {source.key for sample in samples for source in sample.sources if source.quantity == "energy"}
     if "free_energy" in chosen and "free_energy" not in here:
         return [_with_free_energy(sample) for sample in samples]
     if "free_energy" in here and "free_energy" not in chosen:
@@ -122,9 +122,9 @@ def _support(samples: Sequence[Sample]) -> float:
 
 def _free_energy(sample: Sample) -> Rival | None:
     """The free energy that was left aside for another energy of the calculator."""
-    for one in sample.sources:
-        if one.quantity == "energy" and one.key == "energy":
-            for rival in one.rivals:
+    for source in sample.sources:
+        if source.quantity == "energy" and source.key == "energy":
+            for rival in source.rivals:
                 if rival.key == "free_energy" and abs(rival.read - rival.other) > ENERGY.same_below:
                     return rival
     return None

@@ -88,7 +88,7 @@ def _writable(atoms: Atoms, where: str) -> Atoms:
             del place[name]
     plain.info = {_BREAKS.sub(" ", str(name)): _one_line(value) for name, value in plain.info.items()}
     for name, array in plain.arrays.items():
-        if array.dtype.kind in "OSU" and any(len(str(one).split()) != 1 for one in array.ravel()):
+        if array.dtype.kind in "OSU" and any(len(str(value).split()) != 1 for value in array.ravel()):
             raise DataError(
                 f"{where}: '{name}' of the atoms is text with spaces or nothing in it, which no column holds"
             )

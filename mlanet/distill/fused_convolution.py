@@ -118,7 +118,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, product: Product, *tensors: Tensor) -> Tensor:
-        x, harmonics, weights, sender, center = (one.contiguous() for one in tensors)
+        x, harmonics, weights, sender, center = (tensor.contiguous() for tensor in tensors)
         out = x.new_zeros(x.shape[0], product.components)
         product.library.forward(*_given(product, x, harmonics, weights, sender, center), _at(out), out.shape[1])
         ctx.product = product
@@ -139,11 +139,11 @@ def _given(
     product: Product, x: Tensor, harmonics: Tensor, weights: Tensor, sender: Tensor, center: Tensor
 ) -> list[Any]:
     """The arguments that both directions share."""
-    for one in (x, harmonics, weights):
-        if one.dtype != torch.float32 or one.device.type != "cpu":
-            raise ValueError(f"expected float32 on the CPU, got {one.dtype} on {one.device}")
+    for tensor in (x, harmonics, weights):
+        if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+            raise ValueError(f"expected float32 on the CPU, got {tensor.dtype} on {tensor.device}")
     tables = [_at(product.paths), _at(product.coefficients), _at(sender), _at(center)]
-    inputs = [part for one in (x, harmonics, weights) for part in (_at(one), one.shape[1])]
+    inputs = [part for tensor in (x, harmonics, weights) for part in (_at(tensor), tensor.shape[1])]
     return [ctypes.c_int64(len(sender)), len(product.paths), *tables, *inputs]
 
 

@@ -89,7 +89,7 @@ def judge(model: Path, labels: Path, test: Iterable[str]) -> Judgement:
     """Errors of a model file on the validation labels and on each file of reference data."""
     potential = Execution().resolve(model)
     rows: list[Row] = []
-    for name, path in [(TEACHER, labels), *((Path(one).stem.split(".")[0], Path(one)) for one in test)]:
+    for name, path in [(TEACHER, labels), *((Path(file).stem.split(".")[0], Path(file)) for file in test)]:
         compared = evaluate_files(potential, [path], LabelKeys())
         for (atoms, where), one in zip(read_frames(path), compared, strict=True):
             found = one.prediction

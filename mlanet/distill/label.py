@@ -79,7 +79,7 @@ class Source:
         self.volumes = atomic_volumes(every)
         self.names = list(config.recipes)
         self.shares = _normalised([r.share * weights.recipes.get(n, 1.0) for n, r in config.recipes.items()])
-        self.chances = {name: _normalised([weights.of(one) for one in seeds]) for name, seeds in self.groups.items()}
+        self.chances = {name: _normalised([weights.of(seed) for seed in seeds]) for name, seeds in self.groups.items()}
 
     def _seeds(self, name: str) -> list[Seed]:
         group = self.config.seeds[name]

@@ -58,10 +58,10 @@ class Teacher:
 
         def feed() -> None:
             try:
-                for one in structures:
+                for structure in structures:
                     while not stop.is_set():
                         try:
-                            given.put(one, timeout=0.2)
+                            given.put(structure, timeout=0.2)
                             break
                         except queue.Full:
                             continue

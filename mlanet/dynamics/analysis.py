@@ -193,10 +193,10 @@ def _pressed(result: Analysis, late: Sequence[Atoms], known: Sequence[Atoms]) ->
 
 def _pressures(frames: Sequence[Atoms]) -> Array | None:
     """(T,) GPa, or None where a frame has no stress."""
-    if not frames or any("stress" not in getattr(one.calc, "results", {}) for one in frames):
+    if not frames or any("stress" not in getattr(frame.calc, "results", {}) for frame in frames):
         return None
     motion = has_velocities(frames)
-    stress = [one.get_stress(apply_constraint=False, include_ideal_gas=motion)[:3].mean() for one in frames]
+    stress = [frame.get_stress(apply_constraint=False, include_ideal_gas=motion)[:3].mean() for frame in frames]
     return -np.array(stress) * EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 

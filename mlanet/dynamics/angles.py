@@ -41,7 +41,7 @@ def angle_distribution(frames: Sequence[Atoms], *, bonded: float = BONDED, bins:
         DataError: no atom with two bonds in any frame.
     """
     edges = np.linspace(0, 180, bins + 1)
-    counts = sum((np.histogram(_angles(one, bonded), edges)[0] for one in frames), np.zeros(bins))
+    counts = sum((np.histogram(_angles(frame, bonded), edges)[0] for frame in frames), np.zeros(bins))
     total = float(np.sum(counts))
     if not total:
         raise DataError(f"no atom has two neighbours within {bonded:g} of the sum of the covalent radii")

@@ -51,7 +51,7 @@ def closest_approach(atoms: Atoms, statistics: Statistics) -> Approach | None:
         return None
     worst = int(ratio.argmin())
     first, second = sorted((int(pairs.center[worst]), int(pairs.neighbor[worst])))
-    symbols = sorted(chemical_symbols[atoms.numbers[one]] for one in (first, second))
+    symbols = sorted(chemical_symbols[atoms.numbers[atom]] for atom in (first, second))
     return Approach(first, second, "-".join(symbols), float(distance[worst]), float(limit[worst]))
 
 

@@ -113,7 +113,7 @@ def _members(atoms: Atoms, pair: tuple[str, str] | None, index: int) -> tuple[ND
         everyone = np.ones(len(atoms), dtype=bool)
         return everyone, everyone
     chosen = tuple(atoms.numbers == atomic_numbers.get(symbol, -1) for symbol in pair)
-    if not all(one.any() for one in chosen):
+    if not all(mask.any() for mask in chosen):
         raise DataError(f"frame {index}: no {pair[0]}-{pair[1]} pairs in {atoms.get_chemical_formula()}")
     return chosen[0], chosen[1]
 

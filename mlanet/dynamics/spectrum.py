@@ -61,7 +61,7 @@ def velocity_spectrum(times: Array, frames: Sequence[Atoms], from_positions: boo
     if np.abs(steps - spacing).max() > UNEVEN * spacing:
         raise DataError("frames are not evenly spaced in time, which a spectrum of velocities needs")
     if has_velocities(frames) and not from_positions:
-        velocities = np.stack([one.get_velocities() for one in frames])
+        velocities = np.stack([frame.get_velocities() for frame in frames])
     else:
         velocities = np.diff(unwrapped(frames), axis=0)
     segment = min(SEGMENT, max(FEWEST // 2, len(velocities) // 4))
@@ -75,7 +75,7 @@ def velocity_spectrum(times: Array, frames: Sequence[Atoms], from_positions: boo
 
 def has_velocities(frames: Sequence[Atoms]) -> bool:
     """Whether all frames have momenta that are not all zero."""
-    return all(one.has("momenta") and bool(np.any(one.get_momenta())) for one in frames)
+    return all(frame.has("momenta") and bool(np.any(frame.get_momenta())) for frame in frames)
 
 
 def spectral_distance(one: Spectrum, other: Spectrum) -> float:

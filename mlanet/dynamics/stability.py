@@ -53,7 +53,7 @@ def intact_time(times: Array, frames: Sequence[Atoms], reference: Sequence[Atoms
     bonds = np.array([(i, j) for i, j in zip(center, neighbor, strict=True) if i < j])
     if not len(bonds):
         raise DataError("the first frame of the reference has no bonds")
-    if any(not np.array_equal(one.numbers, first.numbers) for one in frames):
+    if any(not np.array_equal(frame.numbers, first.numbers) for frame in frames):
         raise DataError("the trajectory and the reference are not of the same molecule, atom by atom")
 
     def lengths(atoms: Atoms) -> Array:

@@ -97,7 +97,9 @@ def _unsigned(path: Path) -> tuple[Arrays, dict[str, Any]] | None:
 
 def _require_same(old: dict[str, Any], new: dict[str, Any], source: str) -> None:
     """Only harmless settings may differ."""
-    known = {one.name: one.default for one in msgspec.structs.fields(DynamicsSettings)} | old  # of earlier versions
+    known = {
+        field.name: field.default for field in msgspec.structs.fields(DynamicsSettings)
+    } | old  # of earlier versions
     changed = [name for name in new if name not in MAY_CHANGE and new[name] != known[name]]
     if changed:
         named = ", ".join(f"{name} (was {old.get(name)}, now {new[name]})" for name in changed)

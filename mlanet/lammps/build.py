@@ -56,7 +56,7 @@ def target(source: Path | None = None) -> Target:
 
 
 def _of_tree(source: Path) -> Target:
-    headers = next((one for one in (source / "src", source) if (one / "pair.h").is_file()), None)
+    headers = next((folder for folder in (source / "src", source) if (folder / "pair.h").is_file()), None)
     if headers is None or not (headers / "version.h").is_file():
         raise ConfigError(f"{source} is no source tree of LAMMPS: src/pair.h and src/version.h are not there")
     text = (headers / "version.h").read_text(encoding="utf-8", errors="replace")
@@ -89,9 +89,9 @@ def mpi_headers(prefix: Path | None, headers: Path) -> Path:
         system = [Path("/usr/include"), Path("/usr/local/include"), *Path("/usr/include").glob("*/mpi*")]
         system += [*Path("/usr/lib").glob("*/openmpi/include"), Path("/usr/lib64/mpi/gcc/openmpi/include")]
         places = [*([packaged.parent] if packaged else []), *system, headers / "STUBS"]
-    for one in places:
-        if (one / "mpi.h").is_file():
-            return one
+    for place in places:
+        if (place / "mpi.h").is_file():
+            return place
     raise ConfigError("mpi.h is not there; give the prefix of LAMMPS' MPI: --mpi DIR (pip install mpich brings one)")
 
 

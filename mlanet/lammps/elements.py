@@ -37,7 +37,7 @@ def require_known(numbers: Sequence[int], species: Sequence[int]) -> None:
     """Raise `UnsupportedElementError` naming type and element that a model does not know."""
     for place, number in enumerate(numbers, start=1):
         if number not in species:
-            known = " ".join(chemical_symbols[one] for one in species)
+            known = " ".join(chemical_symbols[z] for z in species)
             raise UnsupportedElementError(
                 f"the model was not trained on {chemical_symbols[number]} (atom type {place}); it knows: {known}"
             )
@@ -70,16 +70,16 @@ def of_masses(lmp: Any, species: Sequence[int]) -> list[int]:
     n_types = lmp.extract_setting("ntypes")
     if not masses:
         raise DataError(f"atom types have no masses that tell their elements; {REMEDY}")
-    return [_of_mass(float(masses[one]), one, species) for one in range(1, n_types + 1)]
+    return [_of_mass(float(masses[index]), index, species) for index in range(1, n_types + 1)]
 
 
 def _of_mass(mass: float, place: int, species: Sequence[int]) -> int:
     distance = np.abs(atomic_masses_iupac2016 - mass)
     distance[0] = np.inf
-    near = [int(one) for one in np.argsort(distance, kind="stable") if distance[one] <= CLEAR * NEAR]
+    near = [int(z) for z in np.argsort(distance, kind="stable") if distance[z] <= CLEAR * NEAR]
     if not near or distance[near[0]] > NEAR:
         raise DataError(f"mass {mass:g} of atom type {place} is that of no element; {REMEDY}")
-    known = [one for one in near if one in species] or near
+    known = [z for z in near if z in species] or near
     if len(known) > 1 and distance[known[1]] < CLEAR * distance[known[0]]:
         one, other = (chemical_symbols[it] for it in known[:2])
         raise DataError(f"mass {mass:g} of atom type {place} may be {one} or {other}; {REMEDY}")

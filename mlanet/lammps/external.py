@@ -97,7 +97,7 @@ class Attached:
         """Symbols by atom type; empty before they are known."""
         from ase.data import chemical_symbols
 
-        return [] if self._numbers is None else [chemical_symbols[one] for one in self._numbers]
+        return [] if self._numbers is None else [chemical_symbols[z] for z in self._numbers]
 
     def commands(self) -> list[str]:
         """What LAMMPS has to be told before `connect`."""

@@ -35,6 +35,6 @@ def write_model(model: str, folder: Path, dtype: str | None = None, tell: Callab
     precision = export(model, path, dtype, tell)["precision"]
     kind = only_kind(read_header(path.read_bytes()), str(precision))
     header = read_model_header(model_path(model))
-    symbols = [chemical_symbols[one] for one in header.statistics.species]
+    symbols = [chemical_symbols[z] for z in header.statistics.species]
     example = "Si O" if {"Si", "O"} <= set(symbols) else " ".join(symbols[:2])
     return Written(path, name, kind, example)

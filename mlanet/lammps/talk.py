@@ -83,8 +83,8 @@ class Run:
         """What this package found comes before what LAMMPS says after it."""
         if self._failure is not None:
             raise self._failure from None
-        for one in self.attached:
-            one.require_sound()
+        for fix in self.attached:
+            fix.require_sound()
 
     def _listen(self, talk: Path, connect: Path) -> None:
         """Answer until the run is over; where a signal broke a pipe, LAMMPS is let go on to its end."""
@@ -124,7 +124,7 @@ class Run:
     def _end(self, thread: threading.Thread, pipes: list[Path]) -> None:
         """Let the thread see that nobody will ask again."""
         self._over = True
-        readers = [os.open(one, os.O_RDONLY | os.O_NONBLOCK) for one in pipes]
+        readers = [os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) for pipe in pipes]
         thread.join(timeout=5.0)
-        for one in readers:
-            os.close(one)
+        for reader in readers:
+            os.close(reader)

@@ -122,5 +122,5 @@ def _lines(where: Path, text: str, places: dict[Path, Path], asking: Sequence[Pa
 def _ask(words: str, asking: Sequence[Path]) -> Iterator[str]:
     yield f"variable {WORDS} delete\n"
     yield f'variable {WORDS} string "{words}"\n'
-    for one in asking:
-        yield f'include "{one}"\n'
+    for request in asking:
+        yield f'include "{request}"\n'

@@ -68,8 +68,8 @@ def forces(potential: Potential, atoms: Atoms, h: float) -> float:
     """|F + ∂E/∂R| / max(1, |F|) on up to four atoms, all directions."""
     given = ask(potential, atoms).forces
     chosen = np.random.default_rng(0).permutation(len(atoms))[:4]
-    moved = [one for atom in chosen for axis in range(3) for one in _displaced(atoms, atom, axis, h)]
-    energies = np.array([one.energy for one in ask_all(potential, moved)])
+    moved = [structure for atom in chosen for axis in range(3) for structure in _displaced(atoms, atom, axis, h)]
+    energies = np.array([prediction.energy for prediction in ask_all(potential, moved)])
     slopes = _fourth_order(energies.reshape(-1, 3, 4), h)
     return float(np.abs(given[chosen] + slopes).max(initial=0.0)) / max(1.0, float(np.abs(given).max(initial=0.0)))
 
@@ -80,8 +80,8 @@ def stress(potential: Potential, atoms: Atoms, h: float) -> float | None:
         return None
     virial = ask(potential, atoms).stress * abs(np.linalg.det(atoms.cell.array))
     rows, columns = VOIGT
-    deformed = [one for a, b in zip(rows, columns, strict=True) for one in _strained(atoms, a, b, h)]
-    energies = np.array([one.energy for one in ask_all(potential, deformed)])
+    deformed = [structure for a, b in zip(rows, columns, strict=True) for structure in _strained(atoms, a, b, h)]
+    energies = np.array([prediction.energy for prediction in ask_all(potential, deformed)])
     slopes = _fourth_order(energies.reshape(-1, 4), h)
     return float(np.abs(virial[rows, columns] - slopes).max()) / max(1.0, float(np.abs(virial).max()))
 
@@ -119,8 +119,8 @@ def reciprocity(potential: Potential, atoms: Atoms, h: float) -> float | None:
     """∂F_i/∂R_j = ∂F_j/∂R_i on a pair of atoms: the Hessian is symmetric, over its largest entry."""
     if len(atoms) < 2:
         return None
-    moved = [one for atom in (0, 1) for axis in range(3) for one in _displaced(atoms, atom, axis, h)]
-    ends = np.array([one.forces[:2].ravel() for one in ask_all(potential, moved)])
+    moved = [structure for atom in (0, 1) for axis in range(3) for structure in _displaced(atoms, atom, axis, h)]
+    ends = np.array([prediction.forces[:2].ravel() for prediction in ask_all(potential, moved)])
     hessian = _fourth_order(ends.reshape(6, 4, 6).swapaxes(1, 2), h)
     return float(np.abs(hessian - hessian.T).max()) / max(1.0, float(np.abs(hessian).max()))
 

@@ -92,8 +92,8 @@ def diatomic(potential: Potential, first: int, second: int) -> Curve:
     start = NEAREST * float(covalent_radii[first] + covalent_radii[second])
     r = np.arange(start, max(potential.cutoff, start + 1.0) + 2 * STEP, STEP)
     found = ask_all(potential, [neutral([first, second], np.array([[0, 0, 0], [x, 0, 0]])) for x in r])
-    energy = np.array([one.energy for one in found])
-    force = np.array([0.5 * (one.forces[1, 0] - one.forces[0, 0]) for one in found])
+    energy = np.array([prediction.energy for prediction in found])
+    force = np.array([0.5 * (prediction.forces[1, 0] - prediction.forces[0, 0]) for prediction in found])
     return Curve(f"{chemical_symbols[first]}-{chemical_symbols[second]}", r, energy - energy[-1], force)
 
 
@@ -104,14 +104,14 @@ def pairs_of(text: str, species: tuple[int, ...]) -> list[tuple[int, int]]:
         ConfigError: no elements, or such as the model does not know.
     """
     if text == "all":
-        return [(one, one) for one in species]
+        return [(z, z) for z in species]
     found = []
     for word in text.split(","):
         names = [name.strip() for name in word.split("-")]
         numbers = [atomic_numbers.get(name, 0) for name in (names * 2 if len(names) == 1 else names)]
         if len(numbers) != 2 or 0 in numbers:
             raise ConfigError(f"pairs: '{word}' names no pair of elements; write Li-O,Si or all")
-        if missing := [one for one in numbers if one not in species]:
+        if missing := [number for number in numbers if number not in species]:
             raise ConfigError(
                 f"pairs: the model was not trained on {chemical_symbols[missing[0]]}; mlanet info lists more"
             )

@@ -126,7 +126,9 @@ def ask_all(potential: Potential, structures: Sequence[Atoms]) -> list[Answer]:
     answers: list[Answer] = []
     together = max(1, ATOMS_TOGETHER // max(map(len, structures), default=1))
     for first in range(0, len(structures), together):
-        batch = batch_graphs([to_graph(one, potential.cutoff) for one in structures[first : first + together]])
+        batch = batch_graphs(
+            [to_graph(structure, potential.cutoff) for structure in structures[first : first + together]]
+        )
         answers += map(answer, split(potential(batch), batch))
     return answers
 

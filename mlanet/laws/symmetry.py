@@ -96,7 +96,7 @@ def batching(potential: Potential, atoms: Atoms) -> float:
     """Company in a batch changes nothing."""
     company = neutral(atoms.numbers[:1], [[0.0, 0.0, 0.0]])
     larger = repeated(atoms, [2, 1, 1]) if atoms.pbc[0] else atoms.copy()
-    graphs = [to_graph(one, potential.cutoff) for one in (larger, company, atoms)]
+    graphs = [to_graph(structure, potential.cutoff) for structure in (larger, company, atoms)]
     batch = batch_graphs(graphs)
     last = split(potential(batch), batch)[-1]
     return difference(ask(potential, atoms), answer(last))

@@ -47,7 +47,7 @@ def wall(potential: Potential, atoms: Atoms) -> float | None:
         inside = INSIDE * reach[species.index(a), species.index(b)]
         distances = np.linspace(min(NEAREST, 0.5 * inside), inside, PLACES)
         dimers += [neutral([a, b], [[0.0, 0.0, 0.0], [distance, 0.0, 0.0]]) for distance in distances]
-    return max(0.0, *(-float(one.forces[1, 0]) for one in ask_all(potential, dimers)))
+    return max(0.0, *(-float(prediction.forces[1, 0]) for prediction in ask_all(potential, dimers)))
 
 
 def compression(potential: Potential, atoms: Atoms) -> float | None:
@@ -63,7 +63,7 @@ def compression(potential: Potential, atoms: Atoms) -> float | None:
     for factor in factors:
         squeezed.append(atoms.copy())
         squeezed[-1].set_cell(factor * atoms.cell.array, scale_atoms=True)
-    at_rest, *energies = (one.energy / len(atoms) for one in ask_all(potential, squeezed))
+    at_rest, *energies = (prediction.energy / len(atoms) for prediction in ask_all(potential, squeezed))
     return max(0.0, at_rest - energies[-1], *(np.array(energies[:-1]) - np.array(energies[1:])))
 
 

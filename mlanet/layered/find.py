@@ -56,7 +56,7 @@ class Layers:
     def heights(self) -> NDArray[np.float64]:
         """Å, of the mid-planes."""
         along = self.atoms.positions @ self.normal
-        return np.array([along[self.owner == one].mean() for one in range(self.n_layers)])
+        return np.array([along[self.owner == index].mean() for index in range(self.n_layers)])
 
     def at(self, distance: float) -> Atoms:
         """The structure with its layers rigidly moved to this average distance."""
@@ -98,7 +98,7 @@ def find_layers(atoms: Atoms) -> Layers:
 
 def _scale(atoms: Atoms) -> float:
     """Factor on covalent radii at which all atoms belong to layers."""
-    found = [one for one in analyze_dimensionality(atoms, method="RDA") if one.dimtype == "2D"]
+    found = [component for component in analyze_dimensionality(atoms, method="RDA") if component.dimtype == "2D"]
     if not found:
         best = analyze_dimensionality(atoms, method="RDA")[0].dimtype
         raise GeometryError(f"no layers found: judged by covalent radii the bonds make this structure {best}")

@@ -57,7 +57,7 @@ def curve_picture(path: Path, points: Sequence[Point], found: Well, reference: R
 def sliding_picture(path: Path, layers: Layers, stackings: Sequence[Stacking]) -> None:
     """Energy over all stackings, in the plane, relative to the lowest."""
     points = round(len(stackings) ** 0.5)
-    energy = 1e3 * np.array([one.energy for one in stackings]).reshape(points, points)
+    energy = 1e3 * np.array([stacking.energy for stacking in stackings]).reshape(points, points)
     energy -= energy.min()
     closed = np.pad(energy, (0, 1), mode="wrap")
     shift = np.arange(points + 1) / points

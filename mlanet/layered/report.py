@@ -86,7 +86,7 @@ def exfoliate(
         stackings = tuple(
             watch(sliding_map(layers, calculator, slide, distance=held, relax=relax), "stackings", slide**2)
         )
-        energy = np.array([one.energy for one in stackings])
+        energy = np.array([stacking.energy for stacking in stackings])
         numbers["corrugation_meV_per_atom"] = 1e3 * float(energy.max() - energy.min())
         table = {"shift_1": [s.first for s in stackings], "shift_2": [s.second for s in stackings]}
         table |= {"distance_A": [s.distance for s in stackings], "energy_meV_per_atom": 1e3 * (energy - energy.min())}
@@ -102,7 +102,7 @@ def _at_reference(reference: Reference, calculator: Calculator, points: Sequence
         found = energies(reference.frames, calculator)
         return found - found[-1]
     ordered = sorted(points)
-    spline = CubicSpline([one.distance for one in ordered], [one.energy for one in ordered], extrapolate=False)
+    spline = CubicSpline([point.distance for point in ordered], [point.energy for point in ordered], extrapolate=False)
     found = spline(reference.distance)
     return found - found[-1]
 

@@ -94,11 +94,11 @@ def of_batch(
         graphs: of one structure each, with every pair within the cutoff
         predictions: with `features`
     """
-    if domain is None or not predictions or any(one.features is None for one in predictions):
+    if domain is None or not predictions or any(prediction.features is None for prediction in predictions):
         return [Assessment(UNKNOWN) for _ in graphs]
-    said = [one.arrays() for one in predictions]
-    joined = (np.concatenate([getattr(one, name) for one in said]) for name in ("features", "forces", "stress"))
-    return of_joined(domain, statistics, GraphArrays.joined([one.arrays() for one in graphs]), *joined)
+    said = [prediction.arrays() for prediction in predictions]
+    joined = (np.concatenate([getattr(answer, name) for answer in said]) for name in ("features", "forces", "stress"))
+    return of_joined(domain, statistics, GraphArrays.joined([graph.arrays() for graph in graphs]), *joined)
 
 
 def of_joined(
@@ -128,7 +128,7 @@ def _judged(
     score = found.away / domain.reach[where.species]
     there = [*facts(domain, statistics, where), *_far(where, score)]
     reasons: list[list[Reason]] = [there] if graph.n_structures == 1 else [[] for _ in range(graph.n_structures)]
-    suspicious = sorted({atom for one in there for atom in one.atoms})
+    suspicious = sorted({atom for reason in there for atom in reason.atoms})
     if suspicious and graph.n_structures > 1:
         # One by one, since reasons belong to structures.
         for index in np.unique(graph.structure[suspicious]).tolist():
@@ -254,8 +254,8 @@ def _together(reasons: list[list[Reason]], score: Floats, graph: GraphArrays, er
         found.append(
             Assessment(
                 WORDS[ordered[0].grade if ordered else 0],
-                tuple(one.text for one in ordered),
-                tuple(dict.fromkeys(atom for one in ordered for atom in one.atoms)),
+                tuple(reason.text for reason in ordered),
+                tuple(dict.fromkeys(atom for reason in ordered for atom in reason.atoms)),
                 None if errors.energy is None else float(errors.energy[index]),
                 atomic[index],
                 forces[index],

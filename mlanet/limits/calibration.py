@@ -130,7 +130,7 @@ def calibration(pairs: NDArray[np.float64]) -> Calibration | None:
     if not len(pairs):
         return None
     predicted, real = pairs.T
-    real_rms, predicted_rms = (float(np.sqrt(np.mean(one**2))) for one in (real, predicted))
+    real_rms, predicted_rms = (float(np.sqrt(np.mean(errors**2))) for errors in (real, predicted))
     return Calibration(len(pairs), real_rms, predicted_rms, _bins(predicted, real), auroc(predicted, real))
 
 
@@ -158,5 +158,5 @@ def _bins(predicted: NDArray[np.float64], real: NDArray[np.float64]) -> list[tup
     for low, high in itertools.pairwise(edges):
         inside = (predicted >= low) & (predicted <= high)
         if inside.any():
-            found.append(tuple(float(np.sqrt(np.mean(one[inside] ** 2))) for one in (predicted, real)))
+            found.append(tuple(float(np.sqrt(np.mean(errors[inside] ** 2))) for errors in (predicted, real)))
     return found  # type: ignore[return-value]

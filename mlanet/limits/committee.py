@@ -40,9 +40,9 @@ def mean(predictions: Sequence[Prediction]) -> Prediction:
     The mean of conservative models is conservative: its forces are the gradient of the mean energy. `features` are the
     first one's, since each model has its own.
     """
-    named = [one.tensors() for one in predictions]
-    shared = set.intersection(*(set(one) for one in named)) - {"features"}
-    averaged = {name: torch.stack([one[name] for one in named]).mean(0) for name in shared}
+    named = [prediction.tensors() for prediction in predictions]
+    shared = set.intersection(*(set(prediction) for prediction in named)) - {"features"}
+    averaged = {name: torch.stack([prediction[name] for prediction in named]).mean(0) for name in shared}
     return Prediction(**averaged, features=predictions[0].features)
 
 
@@ -52,16 +52,16 @@ def spread(predictions: Sequence[Prediction], assessments: Sequence[Assessment])
     Standard errors of forces and stress are those of a component, the root mean square over them.
     """
     gravest = assessments[0]
-    for one in assessments[1:]:
-        gravest = one if worse(one.extrapolation, gravest.extrapolation) else gravest
-    stress = _deviation([one.stress.double().reshape(1, -1) for one in predictions])
+    for assessment in assessments[1:]:
+        gravest = assessment if worse(assessment.extrapolation, gravest.extrapolation) else gravest
+    stress = _deviation([prediction.stress.double().reshape(1, -1) for prediction in predictions])
     return Assessment(
         gravest.extrapolation,
         gravest.reasons,
         gravest.atoms,
-        energy_std=float(_deviation([one.energy[:, None] for one in predictions])[0]),
-        energies_std=_deviation([one.atomic_energies[:, None] for one in predictions]),
-        forces_std=_deviation([one.forces.double() for one in predictions]),
+        energy_std=float(_deviation([prediction.energy[:, None] for prediction in predictions])[0]),
+        energies_std=_deviation([prediction.atomic_energies[:, None] for prediction in predictions]),
+        forces_std=_deviation([prediction.forces.double() for prediction in predictions]),
         stress_std=float(stress[0]) if np.isfinite(stress[0]) else None,
         distance=gravest.distance if gravest.extrapolation != UNKNOWN else None,
     )

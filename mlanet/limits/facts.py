@@ -73,7 +73,7 @@ def facts(domain: Domain, statistics: Statistics, around: Around) -> Iterator[Re
 
 def named(graph: GraphArrays, atoms: Integers) -> str:
     """`atoms 3 (Si), 5 (Si) and 12 more`."""
-    first = [f"{int(one)} ({chemical_symbols[int(graph.numbers[one])]})" for one in atoms[:NAMED]]
+    first = [f"{int(atom)} ({chemical_symbols[int(graph.numbers[atom])]})" for atom in atoms[:NAMED]]
     more = f" and {len(atoms) - NAMED} more" if len(atoms) > NAMED else ""
     return f"atom{'s' * (len(atoms) > 1)} {', '.join(first)}{more}"
 
@@ -89,17 +89,17 @@ def _pairs(statistics: Statistics, around: Around) -> Iterator[Reason]:
     if ratio.min() >= CLOSE[0] and closest.min() > 0:
         return
     unseen = closest == 0
-    for one in np.unique(kind[unseen]).tolist():
-        a, b = divmod(one, n)
+    for pair_kind in np.unique(kind[unseen]).tolist():
+        a, b = divmod(pair_kind, n)
         if a <= b:
-            atoms = np.unique(graph.center[unseen & ((kind == one) | (kind == b * n + a))])
+            atoms = np.unique(graph.center[unseen & ((kind == pair_kind) | (kind == b * n + a))])
             pair = "-".join(chemical_symbols[statistics.species[each]] for each in (a, b))
             text = f"{pair}: the training set has no such neighbours within {graph.cutoff:g} Å ({named(graph, atoms)})"
             yield Reason(2, text, atoms.tolist())
     near = ratio < CLOSE[0]
     if near.any():
         worst, atoms = int(ratio.argmin()), np.unique(graph.center[near])
-        pair = "-".join(chemical_symbols[int(graph.numbers[one[worst]])] for one in (graph.center, graph.neighbor))
+        pair = "-".join(chemical_symbols[int(graph.numbers[ends[worst]])] for ends in (graph.center, graph.neighbor))
         grade = 2 if float(ratio[worst]) < CLOSE[1] else 1
         known = float(closest[worst])
         text = f"{pair} {float(around.distance[worst]):.2f} Å apart; the closest in training was {known:.2f} Å"
@@ -128,7 +128,7 @@ def _coordinated(domain: Domain, around: Around) -> Iterator[Reason]:
     for low, factors, word in ((True, BARE, "fewer"), (False, FULL, "more")):
         limit = least if low else most
         edge, outside = (
-            known & ((found < one * limit - 1e-9) if low else (found > one * limit + 1e-9)) for one in factors
+            known & ((found < factor * limit - 1e-9) if low else (found > factor * limit + 1e-9)) for factor in factors
         )
         if not edge.any():
             continue
@@ -161,6 +161,6 @@ def tables(statistics: Statistics) -> Tables:
     """Made once for each model."""
     index = np.full(256, -1)
     index[list(statistics.species)] = np.arange(len(statistics.species))
-    closest, wall = (np.array(one, dtype=np.float64).ravel() for one in (statistics.closest, statistics.wall))
+    closest, wall = (np.array(pairs, dtype=np.float64).ravel() for pairs in (statistics.closest, statistics.wall))
     most = max(statistics.crowding, default=0.0)
     return Tables(index, np.array(statistics.scale, dtype=np.float64), closest, wall, most)

@@ -102,9 +102,9 @@ def _watched(potential: Potential, samples: Sequence[Sample], max_edges: int) ->
 def _rows(potential: Potential, seen: Sequence[Seen]) -> tuple[Floats, Integers]:
     """Features (N, C) and species (N,) of all atoms."""
     index = tables(potential.statistics).row
-    features = [one.prediction.features for one in seen]
-    together = np.concatenate([one.astype(np.float64) for one in features if one is not None])
-    return together, np.concatenate([index[one.graph.numbers] for one in seen])
+    features = [structure.prediction.features for structure in seen]
+    together = np.concatenate([feature.astype(np.float64) for feature in features if feature is not None])
+    return together, np.concatenate([index[structure.graph.numbers] for structure in seen])
 
 
 def _spread(potential: Potential, seen: Sequence[Seen]) -> Domain:
@@ -121,14 +121,14 @@ def _spread(potential: Potential, seen: Sequence[Seen]) -> Domain:
     if n_species <= OWN_SPREAD:
         # A rare element borrows from all: its own covariance weighs as many atoms as it has, the common one C.
         own = [centred[species == row] for row in range(n_species)]
-        spreads = [(one.T @ one + width * pooled) / (len(one) + width) for one in own]
-    f = np.concatenate([_mean_features(one, potential) for one in seen])
+        spreads = [(rows.T @ rows + width * pooled) / (len(rows) + width) for rows in own]
+    f = np.concatenate([_mean_features(structure, potential) for structure in seen])
     moment = f.T @ f / len(f)
     ridge = RIGIDITY_RIDGE * float(moment.trace()) / width + 1e-300
     none = np.zeros(0)
     return Domain(
         mean=_as_kept(mean),
-        whiten=_as_kept(np.stack([_whitening(one) for one in spreads])),
+        whiten=_as_kept(np.stack([_whitening(spread) for spread in spreads])),
         reach=np.ones(n_species),
         coordination=np.zeros((n_species, 2)),
         rigidity=np.linalg.inv(moment + ridge * np.eye(width)),
@@ -162,10 +162,10 @@ def _reaching(domain: Domain, potential: Potential, seen: Iterable[Seen]) -> Dom
     """How far the farthest atoms are, of the training set and of what was held back, which is of the same kind."""
     n_species = len(potential.species)
     reach, most, least = np.zeros(n_species), np.zeros(n_species), np.full(n_species, np.inf)
-    for one in seen:
-        assert one.prediction.features is not None
-        where = around(one.graph, potential.statistics)
-        away, _ = distances(domain, one.prediction.features, where.species)
+    for structure in seen:
+        assert structure.prediction.features is not None
+        where = around(structure.graph, potential.statistics)
+        away, _ = distances(domain, structure.prediction.features, where.species)
         count = coordination(where.graph, where.distance)
         np.maximum.at(reach, where.species, away)
         np.minimum.at(least, where.species, count)
@@ -177,8 +177,8 @@ def _reaching(domain: Domain, potential: Potential, seen: Iterable[Seen]) -> Dom
 
 def _with_errors(domain: Domain, potential: Potential, kept: Sequence[Seen]) -> Domain:
     """Coefficients of the standard errors, of whatever is labelled."""
-    graph = GraphArrays.joined([_without_pairs(one.graph) for one in kept])
-    joined = batch_labels([one.sample.labels for one in kept])
+    graph = GraphArrays.joined([_without_pairs(structure.graph) for structure in kept])
+    joined = batch_labels([structure.sample.labels for structure in kept])
     labels = {name: getattr(joined, name).double().numpy() for name in ("energy", "forces", "stress")}
     features, _ = _rows(potential, kept)
     forces = _joined(kept, "forces")
@@ -202,7 +202,7 @@ def _with_errors(domain: Domain, potential: Potential, kept: Sequence[Seen]) -> 
 
 def _joined(kept: Sequence[Seen], name: str) -> Floats:
     """What was said of all of them, one after another."""
-    return np.concatenate([getattr(one.prediction, name) for one in kept]).astype(np.float64)
+    return np.concatenate([getattr(structure.prediction, name) for structure in kept]).astype(np.float64)
 
 
 def _without_pairs(graph: GraphArrays) -> GraphArrays:

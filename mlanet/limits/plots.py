@@ -42,7 +42,7 @@ def _points(one: Calibration) -> list[tuple[float, float]]:
 
 def _diagonal(axes, curves) -> None:  # type: ignore[no-untyped-def]
     """Equality and a band around it, on logarithmic axes."""
-    values = np.array([value for one in curves for pair in _points(one) for value in pair]) * MILLI
+    values = np.array([value for curve in curves for pair in _points(curve) for value in pair]) * MILLI
     values = values[values > 0]
     if not len(values):
         return

@@ -309,9 +309,11 @@ class LEIGNN(Model):
         count = (self.config.radial_functions - 1) * per_function
         distance = torch.linspace(0.0, self.cutoff, count + 1, dtype=torch.float64)
         functions, curvature = self._sampled(distance)
-        filtered: list[Message | EdgeStress] = [one for one in self.modules() if isinstance(one, Message | EdgeStress)]
-        for one in filtered:
-            weight = one.filter.detach().cpu().double().numpy()
+        filtered: list[Message | EdgeStress] = [
+            module for module in self.modules() if isinstance(module, Message | EdgeStress)
+        ]
+        for module in filtered:
+            weight = module.filter.detach().cpu().double().numpy()
             shape = weight[:, : self.config.radial_functions].T
             values, bends = functions @ shape, curvature @ shape
             if self.config.filter_bias == "enveloped":
@@ -319,7 +321,7 @@ class LEIGNN(Model):
             table = coefficients(values, bends)
             if self.config.filter_bias == "raw":
                 table = np.concatenate([table, weight[None, :, -1]])
-            one.tabulate(torch.from_numpy(table))
+            module.tabulate(torch.from_numpy(table))
         self.intervals = count
         return self.eval().requires_grad_(False)
 

@@ -263,7 +263,7 @@ class MLANet(Model):
 
     def kernels_obstacle(self) -> str:
         """Why kernels do not serve this model where it is and in its precision; empty if they do."""
-        (first, *_) = (one for one in self.layers.modules() if isinstance(one, DualPathAttention))
+        (first, *_) = (module for module in self.layers.modules() if isinstance(module, DualPathAttention))
         return dispatch.message_obstacle(first.message_shape(), first.value.weight, first.message_weights())
 
     def tabulate(self) -> Model:

@@ -163,15 +163,15 @@ class Engine:
         n_local, n_total = len(first) - 1, len(kinds)
         if n_local < 0 or int(first[-1]) != len(there) or len(there) != len(apart):
             raise GeometryError(f"start ends at {first[-1:]}, with {len(there)} neighbours and {len(apart)} vectors")
-        given = _Structure(n_local, n_total, *(_address(one) for one in (kinds, first, there, apart)))
+        given = _Structure(n_local, n_total, *(_address(array) for array in (kinds, first, there, apart)))
         atomic, forces = np.empty(n_local), np.empty((n_total, 3))
         virials, features = np.empty((n_local, 3, 3)), np.empty((n_local, self.feature_width))
         known = {name: np.empty(n_local) for k, name in enumerate(LIMITS) if limits and self._knows(k)}
         places = {name: _address(one) for name, one in known.items()}
-        words = (_address(one) for one in (atomic, forces, virials, features))
+        words = (_address(array) for array in (atomic, forces, virials, features))
         found = _Answer(0.0, (ctypes.c_double * 9)(), *words, **places)
         error = ctypes.create_string_buffer(ROOM)
-        passes = [_Pass() if one is None else _Pass(_on_rows(one, n_total)) for one in (forward, reverse)]
+        passes = [_Pass() if array is None else _Pass(_on_rows(array, n_total)) for array in (forward, reverse)]
         threads = _possible(min(self.threads, max(1, n_local)))
         call = self._library.mlanet_engine_compute
         with self._turn:

@@ -49,7 +49,7 @@ def obstacle(potential: Potential) -> str:
         return f"the native engine knows {known}; this is a model of type {type(potential.model).__name__}"
     for key, values in kind.SUPPORTED.items():
         if (value := getattr(potential.model.config, key)) not in values:
-            there = " or ".join(_shown(one) for one in values)
+            there = " or ".join(_shown(choice) for choice in values)
             return f"the native engine knows {key}: {there}; this model has {key}: {_shown(value)}"
     if potential.dtype not in (torch.float32, torch.float64):
         return f"the native engine knows float32 and float64, this model is in {potential.dtype}".replace("torch.", "")

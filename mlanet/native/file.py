@@ -70,10 +70,10 @@ def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
     header, length = read_header(data), _FIXED.unpack_from(data)[3]
     first = -(-(_FIXED.size + length) // ALIGNMENT) * ALIGNMENT
     found = {}
-    for one in header["tensors"]:
-        kind, shape = np.dtype(one["type"]).newbyteorder("<"), tuple(one["shape"])
-        values = np.frombuffer(data, kind, math.prod(shape), first + one["offset"])
-        found[one["name"]] = values.reshape(shape)
+    for tensor in header["tensors"]:
+        kind, shape = np.dtype(tensor["type"]).newbyteorder("<"), tuple(tensor["shape"])
+        values = np.frombuffer(data, kind, math.prod(shape), first + tensor["offset"])
+        found[tensor["name"]] = values.reshape(shape)
     return found
 
 

@@ -76,8 +76,8 @@ class Linear(nn.Module):
     def together(self, x: Tensor, *others: Linear) -> tuple[Tensor, ...]:
         """What this one and others of the same degrees make of one x, in one product."""
         every = (self, *others)
-        weight = torch.cat([one.weight for one in every], dim=2)
-        return self._by_degree(x, weight).split([one.weight.shape[2] for one in every], dim=2)
+        weight = torch.cat([linear.weight for linear in every], dim=2)
+        return self._by_degree(x, weight).split([linear.weight.shape[2] for linear in every], dim=2)
 
     def _by_degree(self, x: Tensor, weight: Tensor) -> Tensor:
         x = x if x.shape[1] == self.rows else x[:, : self.rows]

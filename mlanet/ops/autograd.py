@@ -77,14 +77,14 @@ def apply(operation: Operation, inputs: Sequence[Tensor], weights: Sequence[Tens
     Raises:
         TypeError: tensors of several types or devices.
     """
-    kinds = {(one.dtype, one.device) for one in (*inputs, *weights)}
+    kinds = {(tensor.dtype, tensor.device) for tensor in (*inputs, *weights)}
     if len(kinds) > 1:
         named = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
         raise TypeError(f"fused kernels need one precision and one device, got {named}")
     shared = _Shared()
     operation = TracedOperation(operation) if is_tracing() else operation
     out: Tensor = _Value.apply(operation, shared, weights, *inputs)
-    if not (torch.is_grad_enabled() and any(one.requires_grad for one in weights)):
+    if not (torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)):
         return out
     # Made after the other term, so its backward runs before and can leave gradients for it.
     return out + _Weights.apply(operation, shared, out.shape, inputs, *weights)
@@ -134,9 +134,9 @@ class _Weights(torch.autograd.Function):
 def _by_reference(operation: Operation, tensors: Sequence[Tensor], up: Tensor) -> tuple[Tensor | None, ...]:
     """Gradients for w that can be differentiated to any order; None for weights that are not trained."""
     weights = tensors[operation.n_inputs :]
-    asked = [one for one in weights if one.requires_grad]
+    asked = [weight for weight in weights if weight.requires_grad]
     given = iter(torch.autograd.grad(operation.reference(tensors), asked, up, create_graph=True))
-    return tuple(next(given) if one.requires_grad else None for one in weights)
+    return tuple(next(given) if weight.requires_grad else None for weight in weights)
 
 
 class _Gradient(torch.autograd.Function):
@@ -153,7 +153,7 @@ class _Gradient(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
         up, *tensors = ctx.saved_tensors
-        if all(one is None for one in along):
+        if all(tensor is None for tensor in along):
             return (None,) * (2 + len(tensors))
         given = [torch.zeros_like(x) if a is None else a.contiguous() for a, x in zip(along, tensors, strict=False)]
         return None, *ctx.operation.tangent(up.contiguous(), given, tensors)

@@ -64,7 +64,7 @@ def coefficients(paths: tuple[Path, ...]) -> tuple[Tensor, ...]:
 @on_cpu
 def coefficients_there(paths: tuple[Path, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
     """The same where they are used: a copy in each step would make the host wait, and no CUDA graph could hold it."""
-    return tuple(one.to(device, dtype) for one in coefficients(paths))
+    return tuple(coefficient.to(device, dtype) for coefficient in coefficients(paths))
 
 
 class Couplings(NamedTuple):
@@ -114,4 +114,4 @@ def full_product(sent: Tensor, weights: Tensor, harmonics: Tensor) -> Tensor:
         one = torch.einsum("eac,eax->ecx", matrix, by_degree[a]) * weight[:, None]
         before = found[c]
         found[c] = one if before is None else before + one
-    return torch.cat([one for one in found if one is not None], dim=1)
+    return torch.cat([part for part in found if part is not None], dim=1)

@@ -96,21 +96,21 @@ def _(number: int, rows: list[Tensor], tensors: list[Tensor]) -> Tensor:
 @torch.library.custom_op("mlanet::gradient", mutates_args=())
 def _gradient(number: int, rows: list[Tensor], up: Tensor, tensors: list[Tensor], with_weights: bool) -> list[Tensor]:
     found = _operation(number, rows).gradient(up.contiguous(), tensors, with_weights)
-    return [one.contiguous() for one in found]
+    return [tensor.contiguous() for tensor in found]
 
 
 @_gradient.register_fake
 def _(number: int, rows: list[Tensor], up: Tensor, tensors: list[Tensor], with_weights: bool) -> list[Tensor]:
     known = _KNOWN[number]
-    return [one.new_empty(one.shape) for one in (tensors if with_weights else tensors[: known.n_inputs])]
+    return [tensor.new_empty(tensor.shape) for tensor in (tensors if with_weights else tensors[: known.n_inputs])]
 
 
 @torch.library.custom_op("mlanet::tangent", mutates_args=())
 def _tangent(number: int, rows: list[Tensor], up: Tensor, along: list[Tensor], tensors: list[Tensor]) -> list[Tensor]:
     found = _operation(number, rows).tangent(up.contiguous(), along, tensors)
-    return [one.contiguous() for one in found]
+    return [tensor.contiguous() for tensor in found]
 
 
 @_tangent.register_fake
 def _(number: int, rows: list[Tensor], up: Tensor, along: list[Tensor], tensors: list[Tensor]) -> list[Tensor]:
-    return [one.new_empty(one.shape) for one in (up, *tensors)]
+    return [tensor.new_empty(tensor.shape) for tensor in (up, *tensors)]

@@ -35,6 +35,6 @@ class CompiledSubject(Own):
             found = self.module.answer(fields.give(tensors))
             return loss(found.energy, found.forces, found.stress.nan_to_num())
 
-        parameters = [one for one in self.module.parameters() if one.requires_grad]
+        parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         program = CompiledGradient(of_graph, parameters, TOLERANCE[self.module.dtype])
         self._programs.setdefault("train", program)(fields.take(inputs))

@@ -197,7 +197,7 @@ def _home(name: str, peers: Path | None) -> tuple[str, str]:
     python = peers.resolve().parent.parent / ".peers" / entry.environment / "bin" / "python"
     if python.is_file():
         return str(peers.resolve()), str(python)
-    missing = [one for one in entry.requires if importlib.util.find_spec(one) is None]
+    missing = [module for module in entry.requires if importlib.util.find_spec(module) is None]
     if missing:
         raise ConfigError(
             f"{base}: {', '.join(missing)} is not installed; python benchmarks/environments.py {base} makes a place "

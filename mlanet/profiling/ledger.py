@@ -115,11 +115,11 @@ def _tensors(things: Any) -> list[Tensor]:
 
 def _traffic(name: str, args: Any, kwargs: Any, result: Any) -> float:
     """Bytes in and out."""
-    out = sum(one.numel() * one.element_size() for one in _tensors(result))
+    out = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(result))
     sources = _tensors((args, kwargs))
-    read = sum(one.numel() * one.element_size() for one in sources)
+    read = sum(source.numel() * source.element_size() for source in sources)
     if name in GATHERS and sources:
-        read = out + sum(one.numel() * one.element_size() for one in sources[1:])
+        read = out + sum(source.numel() * source.element_size() for source in sources[1:])
     return float(read + out)
 
 
@@ -128,5 +128,5 @@ def _work(operation: Any, args: Any, kwargs: Any, result: Any) -> float:
     count = flop_registry.get(operation._overloadpacket)
     if count is not None:
         return float(count(*args, **kwargs, out_val=result))
-    floats = [one for one in _tensors((args, kwargs, result)) if one.is_floating_point()]
-    return float(max((one.numel() for one in floats), default=0))
+    floats = [tensor for tensor in _tensors((args, kwargs, result)) if tensor.is_floating_point()]
+    return float(max((tensor.numel() for tensor in floats), default=0))

@@ -64,9 +64,9 @@ class Measurement:
         """Fill in the quantiles."""
         from mlanet.profiling.clock import Sample
 
-        values = [one.ms for one in clocks]
+        values = [clock.ms for clock in clocks]
         sample = Sample(values)
-        processor = [one.processor_ms for one in clocks if one.processor_ms is not None]
+        processor = [clock.processor_ms for clock in clocks if clock.processor_ms is not None]
         self.processor_ms = round(Sample(processor).quantile(0.5), 4) if processor else None
         self.ms_p20, self.ms, self.ms_p80 = (round(sample.quantile(q), 4) for q in (0.2, 0.5, 0.8))
         self.rounds = len(values)
@@ -110,7 +110,7 @@ def busy(rows: Sequence[Measurement]) -> str:
     )
 
 
-COLUMNS = tuple(one.name for one in fields(Measurement) if one.name != "machine")
+COLUMNS = tuple(column.name for column in fields(Measurement) if column.name != "machine")
 
 
 def write_rows(rows: Sequence[dict[str, Any]], folder: Path, name: str, facts: dict[str, Any]) -> list[Path]:

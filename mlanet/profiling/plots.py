@@ -110,7 +110,7 @@ def pareto(rows: Sequence[Measurement], errors: Mapping[str, float], label: str)
     axes = figure.add_subplot()
     style(axes)
     front = pareto_front(points)
-    axes.plot([one[0] for one in front], [one[1] for one in front], color=RED, linewidth=1.0, zorder=1)
+    axes.plot([point[0] for point in front], [point[1] for point in front], color=RED, linewidth=1.0, zorder=1)
     for index, (time, error, name) in enumerate(points):
         axes.plot(time, error, MARKERS[index % len(MARKERS)], color=SERIES[index % len(SERIES)], markersize=7)
         axes.annotate(name, (time, error), textcoords="offset points", xytext=(6, 4), fontsize=8, color=INK)
@@ -157,14 +157,14 @@ def roofline(operations: Sequence[Mapping[str, Any]], gb_per_s: float, gflop_per
     figure = new_figure(7.6, 4.4)
     axes = figure.add_subplot()
     style(axes)
-    shown = [one for one in operations if one["GFLOP_per_s"] > 0 and one["flop_per_byte"] > 0]
+    shown = [operation for operation in operations if operation["GFLOP_per_s"] > 0 and operation["flop_per_byte"] > 0]
     for index, one in enumerate(shown):
         place = one["flop_per_byte"], one["GFLOP_per_s"]
         axes.scatter(*place, s=20 + 900 * one["share"], color=SERIES[index % len(SERIES)], alpha=0.55)
         if one["share"] > 0.01:
             axes.annotate(one["operation"], place, textcoords="offset points", xytext=(5, 4), fontsize=8, color=INK)
-    low = min([0.02, *(0.5 * one["flop_per_byte"] for one in shown)])
-    ridge, high = gflop_per_s / gb_per_s, max([100.0, *(2 * one["flop_per_byte"] for one in shown)])
+    low = min([0.02, *(0.5 * operation["flop_per_byte"] for operation in shown)])
+    ridge, high = gflop_per_s / gb_per_s, max([100.0, *(2 * operation["flop_per_byte"] for operation in shown)])
     roof = [(x, min(gb_per_s * x, gflop_per_s)) for x in (low, ridge, max(high, 2 * ridge))]
     axes.plot(*zip(*roof, strict=True), color=RED, linestyle="--", linewidth=1.2)
     for text, place, offset in ((f"{gb_per_s:.3g} GB/s", roof[0], 14), (f"{gflop_per_s:.3g} GFLOP/s", roof[1], 4)):

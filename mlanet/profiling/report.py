@@ -71,7 +71,7 @@ def scale_report(path: Path, rows: Sequence[Measurement], growths: Sequence[Grow
     page.heading("Exponents")
     page.text("t = c Nᵖ over the larger half of the sizes; 1 is linear. `ended`: what stopped the growth.")
     columns = ("model", "mode", "exponent", "memory_exponent", "largest", "ended")
-    page.table(columns, [[getattr(one, name) for name in columns] for one in growths])
+    page.table(columns, [[getattr(growth, name) for name in columns] for growth in growths])
     page.heading("Curves")
     page.picture(plots.against_atoms(rows), "Time per atom and peak memory; dotted red: out of memory there.")
     _table(page, rows)
@@ -120,7 +120,7 @@ def memory_report(path: Path, rows: Sequence[Measurement], saved: Mapping[str, M
         kept = [{"module": name, "MiB": size / 2**20} for name, size in list(modules.items())[:20]]
         if kept:
             page.picture(plots.stacked(kept, ["MiB"], "module", "MiB"), f"{model}: saved tensors by module.")
-        page.table(("module", "MiB"), [[one["module"], one["MiB"]] for one in kept], model)
+        page.table(("module", "MiB"), [[entry["module"], entry["MiB"]] for entry in kept], model)
     page.data("memory", [row.flat() for row in rows])
     page.write(path)
 

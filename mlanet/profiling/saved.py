@@ -17,7 +17,7 @@ def saved_bytes(module: nn.Module, run: Callable[[], object]) -> dict[str, int]:
     """
     stack = ["derivatives"]
     found: dict[str, int] = {}
-    seen = {one.untyped_storage().data_ptr() for one in module.parameters()}
+    seen = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     kept: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:

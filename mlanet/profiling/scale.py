@@ -147,4 +147,4 @@ def _exponent(sizes: Sequence[int], values: Sequence[float | None]) -> float | N
 
 def growth_rows(growths: Sequence[Growth]) -> list[dict[str, Any]]:
     """For a table."""
-    return [one.__dict__ for one in growths]
+    return [row.__dict__ for row in growths]

@@ -18,7 +18,7 @@ class Steps:
 
     def __init__(self, subject: Subject, inputs: Any) -> None:
         self.subject, self.inputs = subject, inputs
-        parameters = [one for one in subject.module.parameters() if one.requires_grad]
+        parameters = [parameter for parameter in subject.module.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(parameters, lr=1e-9, amsgrad=True)
         self.parameters = parameters
 

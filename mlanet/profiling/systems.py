@@ -54,7 +54,7 @@ def repeats(unit: Atoms, count: int) -> tuple[int, int, int]:
 
 
 def _divisors(number: int) -> list[int]:
-    return [one for one in range(1, number + 1) if number % one == 0]
+    return [index for index in range(1, number + 1) if number % index == 0]
 
 
 def _from_file(path: Path) -> Atoms:

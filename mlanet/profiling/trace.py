@@ -29,7 +29,7 @@ def trace(run: Callable[[], object], module: nn.Module, device: torch.device, pa
     dtype = next(module.parameters()).dtype
     ceilings = measure_ceilings(device, dtype)
     accounts = booked(run, module, device)
-    whole = sum(one.ms for one in accounts.values()) or 1.0
+    whole = sum(account.ms for account in accounts.values()) or 1.0
     operations = summed(accounts, lambda key: key[2])
     return {
         "ms": alone,
@@ -86,6 +86,8 @@ def _kernels(run: Callable[[], object], device: torch.device, path: Path | None)
         path.parent.mkdir(parents=True, exist_ok=True)
         profiled.export_chrome_trace(str(path))
     averages = profiled.key_averages()
-    timed = [(one, one.self_device_time_total if on_gpu else one.self_cpu_time_total) for one in averages]
+    timed = [
+        (average, average.self_device_time_total if on_gpu else average.self_cpu_time_total) for average in averages
+    ]
     timed = sorted((pair for pair in timed if pair[1] > 0), key=lambda pair: -pair[1])[:MOST_ROWS]
     return [{"kernel": one.key[:120], "calls": one.count, "ms": round(1e-3 * spent, 4)} for one, spent in timed]

@@ -56,13 +56,13 @@ class Worker:
         self.subject = adapted(model, Path(adapter), wanted) if adapter else ours(model, wanted)
         if limit_gib is not None:
             limit_memory(limit_gib, self.device)
-        parameters = sum(one.numel() for one in self.subject.module.parameters())
+        parameters = sum(parameter.numel() for parameter in self.subject.module.parameters())
         found = {"cutoff_A": self.subject.cutoff, "parameters": parameters, "l_max": degree_of(self.subject, model)}
         return {**found, "machine": machine(self.device)}
 
     def load(self, key: str, structures: list[dict[str, Any]]) -> dict[str, Any]:
         """Inputs of a batch of structures, neighbour list included."""
-        inputs = self.subject.prepare([_atoms(one) for one in structures])
+        inputs = self.subject.prepare([_atoms(structure) for structure in structures])
         self.loaded[key] = Steps(self.subject, inputs)
         return {"edges": self.subject.edges(inputs)}
 
@@ -73,7 +73,7 @@ class Worker:
 
     def check(self, structures: list[dict[str, Any]]) -> dict[str, Any]:
         """How far the forces are from the energy's slope."""
-        return {"slope_error": slope_error(self.subject, [_atoms(one) for one in structures])}
+        return {"slope_error": slope_error(self.subject, [_atoms(structure) for structure in structures])}
 
     def time(self, key: str, mode: str) -> dict[str, Any]:
         """Both clocks of one call; of a second one where the first is short, since that also wakes the process."""
@@ -83,7 +83,7 @@ class Worker:
 
     def phases(self, key: str, structures: list[dict[str, Any]]) -> dict[str, Any]:
         """Milliseconds of the neighbour list, of the parts of inference and of those of a training step."""
-        steps, given = self._in_torch(key), [_atoms(one) for one in structures]
+        steps, given = self._in_torch(key), [_atoms(structure) for structure in structures]
         listed = self.watch.time(lambda: self.subject.prepare(given))
         infer = self.watch.phases(steps.infer)
         train = self.watch.phases(steps.gradient)

@@ -164,7 +164,7 @@ class Band:
         self.steps = 0
         free = len(start) > 1 and not start.pbc.any() and not start.constraints
         if known:
-            self.images = [one.copy() for one in known]
+            self.images = [image.copy() for image in known]
         else:
             ends = matched(start, end, names, as_ordered)
             ends[1].calc = start.calc
@@ -223,10 +223,10 @@ class Band:
         self._neb.get_forces()
         forces = np.array([self.images[0].get_forces(), *self._neb.real_forces[1:-1], self.images[-1].get_forces()])
         energies = np.array(self._neb.energies)
-        images = [one.copy() for one in self.images]
+        images = [image.copy() for image in self.images]
         for one, energy, force in zip(images, energies, forces, strict=True):
             one.calc = SinglePointCalculator(one, energy=float(energy), forces=force)
-        fit = fit_raw(energies, forces, np.array([one.positions for one in images]))
+        fit = fit_raw(energies, forces, np.array([image.positions for image in images]))
         force = self._force()
         return Barrier(
             images=tuple(images),
@@ -284,7 +284,7 @@ def _between(start: Atoms, end: Atoms, count: int) -> list[Atoms]:
     images = [start, *(start.copy() for _ in range(count - 2)), end]
     guess = NEB(images, method=METHOD, allow_shared_calculator=True)
     guess.interpolate("linear", apply_constraint=False)
-    touching = [closest(one, 0.1) for one in images[1:-1]]
+    touching = [closest(image, 0.1) for image in images[1:-1]]
     if not any(touching) and len(start) <= MOST_PAIRED:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -87,7 +87,7 @@ def elasticity(
             copies.append(strained)
             places.append(f"{where}, strained by {size:+g} along {name}")
     copies = all_at_rest(copies, "fixed", rest, places) if relax else all_computed(copies)
-    stresses = [one.get_stress() * EV_PER_CUBIC_ANGSTROM_IN_GPA for one in copies]
+    stresses = [copy.get_stress() * EV_PER_CUBIC_ANGSTROM_IN_GPA for copy in copies]
     return _averaged(base, np.array(strains), np.array(stresses))
 
 
@@ -107,8 +107,8 @@ def _averaged(atoms: Atoms, strains: NDArray[np.float64], stresses: NDArray[np.f
     bare = Atoms(atoms.numbers, cell=atoms.cell, scaled_positions=atoms.get_scaled_positions(), pbc=True)
     structure = AseAtomsAdaptor.get_structure(bare)
     tensor = ElasticTensor.from_independent_strains(
-        [Strain.from_voigt(one) for one in strains],
-        [Stress.from_voigt(one) for one in stresses],
+        [Strain.from_voigt(strain) for strain in strains],
+        [Stress.from_voigt(stress) for stress in stresses],
         eq_stress=Stress.from_voigt(stresses.mean(axis=0)),
     )
     tensor = tensor.fit_to_structure(structure, symprec=0.01).voigt_symmetrized

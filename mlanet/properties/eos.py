@@ -84,7 +84,7 @@ def equation_of_state(
         copies.append(scaled)
         places.append(f"{where}, at {factor:.3f} of its volume")
     copies = all_at_rest(copies, "shape", rest, places) if relax else all_computed(copies)
-    volumes, energies = np.array([(one.cell.volume, one.get_potential_energy()) for one in copies]).T
+    volumes, energies = np.array([(copy.cell.volume, copy.get_potential_energy()) for copy in copies]).T
     return fitted(volumes, energies, len(atoms), where)
 
 

@@ -57,7 +57,7 @@ def measured_one(measure: Measure, calculator: Any, item: Item) -> Outcome:
             numbers, error = dict(measure(atoms, frame.where, item.stem)), None
         except MLANetError as failed:
             numbers, error = {}, named(failed, frame.where)
-    remarks = [str(one.message) for one in heard if issubclass(one.category, UserWarning)]
+    remarks = [str(warning.message) for warning in heard if issubclass(warning.category, UserWarning)]
     return Outcome(numbers, error, tuple(dict.fromkeys(remarks)))
 
 
@@ -110,7 +110,7 @@ class Folder:
         cut_back(place, end_of_lines(place))
         try:
             records = [json.loads(line) for line in place.read_text().splitlines()]
-            return {one["print"]: one for one in records}
+            return {record["print"]: record for record in records}
         except (ValueError, KeyError, TypeError):
             raise OutputError(f"{place}: is no list of results; move it away or choose another --output") from None
 
@@ -122,7 +122,7 @@ class Folder:
 
     def table(self, done: Sequence[Measured]) -> Path:
         """`results.csv`: a row for each structure, a column for each single number."""
-        rows = [{"structure": one.structure, **_single(one.numbers)} for one in done]
+        rows = [{"structure": result.structure, **_single(result.numbers)} for result in done]
         names = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, names, lineterminator="\n")

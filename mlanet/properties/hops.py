@@ -184,4 +184,4 @@ def _ways(start: Atoms, end: Atoms, chosen: NDArray[np.int64]) -> NDArray[np.flo
 
 
 def _vector(vector: NDArray[np.float64]) -> str:
-    return "(" + ", ".join(f"{one:.4g}" for one in vector) + ")"
+    return "(" + ", ".join(f"{component:.4g}" for component in vector) + ")"

@@ -80,7 +80,7 @@ class Phonons:
         """What a reader of the numbers should know."""
         if self.lowest > NEGATIVE:
             return []
-        at = f"({', '.join(f'{one:.2f}' for one in self.lowest_at)})"
+        at = f"({', '.join(f'{component:.2f}' for component in self.lowest_at)})"
         said = f"frequencies fall to {self.lowest:.2g} THz at q = {at}"
         if self.imaginary:
             return [f"{said}, and {100 * self.imaginary:.2g} % of the modes are imaginary"]

@@ -96,10 +96,10 @@ def diffusion_picture(
     """Displacements over time, and D against 1000/T with the fits; what is in doubt is hollow."""
     figure = new_figure(8.6, 3.6)
     left, right = figure.subplots(1, 2)
-    colors = {name: SERIES[k % len(SERIES)] for k, name in enumerate(dict.fromkeys(one.element for one in points))}
-    for one in samples:
-        moved = one.found.msd > 0
-        left.plot(one.found.lag[moved], one.found.msd[moved], color=colors[one.found.element], linewidth=1.0)
+    colors = {name: SERIES[k % len(SERIES)] for k, name in enumerate(dict.fromkeys(point.element for point in points))}
+    for sample in samples:
+        moved = sample.found.msd > 0
+        left.plot(sample.found.lag[moved], sample.found.msd[moved], color=colors[sample.found.element], linewidth=1.0)
     left.set(xscale="log", yscale="log", xlabel="time, ps", ylabel="mean squared displacement, Å²")
     for point in points:
         if point.coefficient > 0:
@@ -110,10 +110,10 @@ def diffusion_picture(
                 place, point.coefficient, yerr=[[low], [point.error]], fmt="o", color=color, mfc=face, markersize=5
             )
     for fit in fits:
-        own = np.array([one.temperature for one in points if one.element == fit.element])
+        own = np.array([point.temperature for point in points if point.element == fit.element])
         inverse = np.linspace(1000 / own.max(), 1000 / own.min(), 50)
         text = f"{fit.element}: {fit.energy:.3f} ± {fit.energy_error:.2g} eV"
-        right.plot(inverse, [fit.at(1000 / one)[0] for one in inverse], color=colors[fit.element], label=text)
+        right.plot(inverse, [fit.at(1000 / x)[0] for x in inverse], color=colors[fit.element], label=text)
     for element in colors.keys() - {fit.element for fit in fits}:
         right.plot([], [], "o", color=colors[element], mfc="white", label=element)
     right.set(yscale="log", xlabel="1000 K / T", ylabel="D, m²/s")
@@ -127,7 +127,7 @@ def diffusion_picture(
 def _ticks(found: Phonons) -> tuple[list[float], list[str]]:
     """Where the path turns, and the names of the points there; both names where it jumps."""
     bands = found.phonopy.band_structure
-    names = iter([_name(one) for one in bands.labels])
+    names = iter([_name(label) for label in bands.labels])
     places, shown = [0.0], [next(names)]
     for distances, joined in zip(bands.distances, bands.path_connections, strict=True):
         places.append(float(distances[-1]))

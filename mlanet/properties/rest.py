@@ -73,7 +73,7 @@ def all_at_rest(structures: Sequence[Atoms], cell: str, rest: Rest, wheres: Sequ
     together = together_of(structures[0].calc)
     if together is None:
         return [at_rest(one, cell, rest, where) for one, where in zip(structures, wheres, strict=True)]
-    bare = [one.copy() for one in structures]
+    bare = [structure.copy() for structure in structures]
     for one in bare:
         one.set_constraint()
 

@@ -66,8 +66,8 @@ def mobilities(samples: Sequence[Sample]) -> list[Mobility]:
     with three and more, that of their scatter where it is larger.
     """
     result = []
-    for element in dict.fromkeys(one.found.element for one in samples):
-        own = sorted((one for one in samples if one.found.element == element), key=lambda one: one.temperature)
+    for element in dict.fromkeys(sample.found.element for sample in samples):
+        own = sorted((sample for sample in samples if sample.found.element == element), key=lambda one: one.temperature)
         group: list[Sample] = []
         for sample in own:
             if group and sample.temperature > (1 + SAME_TEMPERATURE) * group[-1].temperature:
@@ -79,22 +79,22 @@ def mobilities(samples: Sequence[Sample]) -> list[Mobility]:
 
 
 def _averaged(group: Sequence[Sample]) -> Mobility:
-    values = np.array([one.found.coefficient for one in group])
-    error = float(np.sqrt(sum(one.found.error**2 for one in group))) / len(group)
+    values = np.array([run.found.coefficient for run in group])
+    error = float(np.sqrt(sum(run.found.error**2 for run in group))) / len(group)
     if len(group) > 2:
         error = max(error, float(values.std(ddof=1) / np.sqrt(len(group))))
-    ends = [_course(one.found) for one in group]
+    ends = [_course(run.found) for run in group]
     displaced, exponent = (float(np.mean([end[k] for end in ends])) for k in (0, 1))
-    mean, time = float(values.mean()), float(np.mean([one.found.window[1] for one in group]))
+    mean, time = float(values.mean()), float(np.mean([run.found.window[1] for run in group]))
     return Mobility(
         element=group[0].found.element,
-        temperature=float(np.mean([one.temperature for one in group])),
+        temperature=float(np.mean([run.temperature for run in group])),
         coefficient=mean,
         error=error,
         runs=len(group),
         displaced=displaced,
         exponent=exponent,
-        density=float(np.mean([one.density for one in group])),
+        density=float(np.mean([run.density for run in group])),
         doubt=_doubt(mean, error, displaced, exponent, time),
     )
 
@@ -183,15 +183,15 @@ def arrhenius(points: Sequence[Mobility]) -> Arrhenius:
     Raises:
         DataError: fewer than two temperatures at which D is known.
     """
-    kept = [one for one in points if not one.doubt]
+    kept = [point for point in points if not point.doubt]
     element = points[0].element if points else "?"
     if len(kept) < FEWEST:
         raise DataError(
             f"{element}: D is known at {len(kept)} of {len(points)} temperatures; an activation energy needs two"
         )
-    temperatures = np.array([one.temperature for one in kept])
-    values = np.array([one.coefficient for one in kept])
-    weights = values / np.maximum([one.error for one in kept], 1e-3 * values)  # 1/σ of ln D
+    temperatures = np.array([point.temperature for point in kept])
+    values = np.array([point.coefficient for point in kept])
+    weights = values / np.maximum([point.error for point in kept], 1e-3 * values)  # 1/σ of ln D
     design = np.stack([np.ones(len(kept)), -1 / (kB * temperatures)], axis=1) * weights[:, None]
     target = np.log(values) * weights
     # Scaled columns: D₀ and E_a are of other sizes, and nearly one direction.

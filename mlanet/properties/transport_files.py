@@ -84,9 +84,12 @@ def transport(runs: Sequence[Path], wanted: Wanted, refused: Refused | None = No
                 raise named(error, str(run)) from error
             refused(named(error, str(run)))
     points = mobilities(samples) if samples else []
-    fits, remarks = [], [f"{one.element} at {one.temperature:.0f} K: {one.doubt}" for one in points if one.doubt]
-    for element in dict.fromkeys(one.element for one in points):
-        own = [one for one in points if one.element == element]
+    fits, remarks = (
+        [],
+        [f"{point.element} at {point.temperature:.0f} K: {point.doubt}" for point in points if point.doubt],
+    )
+    for element in dict.fromkeys(point.element for point in points):
+        own = [point for point in points if point.element == element]
         try:
             fits.append(arrhenius(own))
         except DataError as error:
@@ -126,7 +129,7 @@ def _samples(run: Path, wanted: Wanted) -> Iterator[Sample]:
     if not late:
         raise DataError(f"no frame is left after {discard} ps")
     there = sorted(set(frames[0].symbols))
-    if missing := [one for one in wanted.elements if one not in there]:
+    if missing := [element for element in wanted.elements if element not in there]:
         raise DataError(f"no {missing[0]} in {frames[0].get_chemical_formula()}")
     temperature = _temperature(late, wanted.temperature)
     volumes = [frame.get_volume() for frame in late if frame.cell.rank == 3]
@@ -150,19 +153,19 @@ def _document(
 ) -> dict[str, Any]:
     """For JSON."""
     rows = []
-    for one in points:
+    for point in points:
         row: dict[str, Any] = {
-            "element": one.element,
-            "temperature_K": one.temperature,
-            "diffusion_m2_per_s": one.coefficient,
-            "diffusion_error_m2_per_s": one.error,
-            "runs": one.runs,
-            "displaced_A2": one.displaced,
-            "exponent": one.exponent,
-            "told": not one.doubt,
+            "element": point.element,
+            "temperature_K": point.temperature,
+            "diffusion_m2_per_s": point.coefficient,
+            "diffusion_error_m2_per_s": point.error,
+            "runs": point.runs,
+            "displaced_A2": point.displaced,
+            "exponent": point.exponent,
+            "told": not point.doubt,
         }
-        if one.element in wanted.charges:
-            value, error = one.conductivity(wanted.charges[one.element])
+        if point.element in wanted.charges:
+            value, error = point.conductivity(wanted.charges[point.element])
             if np.isfinite(value):
                 row |= {"conductivity_S_per_m": value, "conductivity_error_S_per_m": error}
         rows.append(row)
@@ -179,7 +182,7 @@ def _extrapolated(fit: Arrhenius, points: Sequence[Mobility], temperature: float
     value, error = fit.at(temperature)
     found = {"temperature_K": temperature, "diffusion_m2_per_s": value, "diffusion_error_m2_per_s": error}
     if fit.element in wanted.charges:
-        cold = next(one for one in points if one.element == fit.element)
+        cold = next(point for point in points if point.element == fit.element)
         there = cold._replace(temperature=temperature, coefficient=value, error=error)
         sigma, spread = there.conductivity(wanted.charges[fit.element])
         if np.isfinite(sigma):

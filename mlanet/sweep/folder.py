@@ -53,7 +53,7 @@ def open_folder(config: SweepConfig, threads: int) -> Started:
         started = read_folder(folder)
         _require_same(started, config)
     else:
-        if folder.exists() and any(one.name != LOCK for one in folder.iterdir()):
+        if folder.exists() and any(entry.name != LOCK for entry in folder.iterdir()):
             raise ConfigError(f"{folder}: holds files that are no sweep's; choose another output folder")
         started = prepare(config, threads)
         write(folder / SETTINGS, yaml.safe_dump(plain(started), sort_keys=False, allow_unicode=True).encode())

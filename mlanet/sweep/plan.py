@@ -204,5 +204,5 @@ def settled(config: SweepConfig, structures: int, threads: int) -> SweepConfig:
         budget = msgspec.structs.replace(budget, validate_every=every)
     if run.threads is None:
         run = msgspec.structs.replace(run, threads=threads)
-    presets = tuple(str(preset_path(one).resolve()) if Path(one).suffix else one for one in config.presets)
+    presets = tuple(str(preset_path(preset).resolve()) if Path(preset).suffix else preset for preset in config.presets)
     return msgspec.structs.replace(config, budget=budget, run=run, presets=presets)

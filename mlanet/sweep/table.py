@@ -144,7 +144,7 @@ def to_csv(rows: Sequence[Row]) -> bytes:
 
 ERROR_COLUMNS = {
     f"{one.name}_mae_{one.column}": (f"{one.singular} MAE", one.compared)
-    for one in (FORCES, *(one for one in QUANTITIES if one is not FORCES))
+    for one in (FORCES, *(quantity for quantity in QUANTITIES if quantity is not FORCES))
 }
 """What models are judged by, the first that is labelled: name and unit."""
 

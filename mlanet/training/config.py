@@ -223,8 +223,8 @@ def read_train_config(path: str | os.PathLike[str], overrides: Iterable[str] = (
         ConfigError: the file, a word or their outcome cannot be understood.
     """
     words = list(overrides)
-    inside = [one for one in words if one.startswith("model.")]
-    data = with_overrides(read_yaml(path), [one for one in words if one not in inside])
+    inside = [word for word in words if word.startswith("model.")]
+    data = with_overrides(read_yaml(path), [word for word in words if word not in inside])
     preset = data.get("model") or (None if data.get("start_from") else DEFAULT_MODEL)
     if inside and isinstance(preset, str):
         data["model"] = to_data(read_model_config(preset))

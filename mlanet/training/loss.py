@@ -22,17 +22,19 @@ class Residuals:
     """
 
     def __init__(self, prediction: Prediction, labels: Labels, graph: AtomicGraph) -> None:
-        self.quantities = tuple(one for one in QUANTITIES if getattr(prediction, one.name) is not None)
+        self.quantities = tuple(quantity for quantity in QUANTITIES if getattr(prediction, quantity.name) is not None)
         self._known: list[Tensor] = []
         self._values: dict[str, Tensor] = {}
-        for one in self.quantities:
-            predicted, label = getattr(prediction, one.name), getattr(labels, one.name)
+        for quantity in self.quantities:
+            predicted, label = getattr(prediction, quantity.name), getattr(labels, quantity.name)
             known = label.isfinite()
-            if one.where != "any":
+            if quantity.where != "any":
                 known = known & predicted.detach().isfinite()
             difference = _difference(known, predicted, label)
             self._known.append(known)
-            self._values[one.name] = difference / graph.atoms_per_structure() if one.of_each_atom else difference
+            self._values[quantity.name] = (
+                difference / graph.atoms_per_structure() if quantity.of_each_atom else difference
+            )
 
     def __getitem__(self, name: str) -> Tensor:
         """Of one quantity."""
@@ -40,7 +42,7 @@ class Residuals:
 
     def counts(self) -> Tensor:
         """(Q,) how many labelled entries there are of each quantity that is predicted, float64."""
-        return torch.stack([one.sum() for one in self._known]).double()
+        return torch.stack([mask.sum() for mask in self._known]).double()
 
 
 def loss(residuals: Residuals, counts: Tensor, config: LossConfig, energy_factor: float | Tensor = 1.0) -> Tensor:

@@ -81,8 +81,8 @@ class Muon(torch.optim.Optimizer):
             weights = [weight for weight in group["params"] if weight.grad is not None]
             for weight in weights:
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
-            self._matrix_steps([one for one in weights if id(one) in self._matrices], group["lr"])
-            self._adam_steps([one for one in weights if id(one) not in self._matrices], group["lr"])
+            self._matrix_steps([weight for weight in weights if id(weight) in self._matrices], group["lr"])
+            self._adam_steps([weight for weight in weights if id(weight) not in self._matrices], group["lr"])
         return value
 
     def _matrix_steps(self, weights: list[Tensor], lr: float) -> None:
@@ -98,7 +98,7 @@ class Muon(torch.optim.Optimizer):
                     state["momentum"] = torch.zeros_like(weight)
                 state["momentum"].mul_(MOMENTUM).add_(weight.grad)
                 moved.append((weight.grad + MOMENTUM * state["momentum"]).reshape(-1, *shape))
-            steps = orthogonal(torch.cat(moved)).split([len(one) for one in moved])
+            steps = orthogonal(torch.cat(moved)).split([len(matrix) for matrix in moved])
             for weight, step in zip(alike, steps, strict=True):
                 weight.add_(step.reshape(weight.shape), alpha=-lr * RMS * max(shape) ** 0.5)
 

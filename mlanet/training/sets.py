@@ -29,12 +29,12 @@ def load_split(data: DataConfig, cutoff: float) -> tuple[list[Sample], list[Samp
         ConfigError: a `train_limit` above what there is.
     """
     cache = None if data.cache is None else Path(data.cache)
-    samples = load_samples([Path(one) for one in data.train], cutoff, data.labels, data.require, cache)
+    samples = load_samples([Path(file) for file in data.train], cutoff, data.labels, data.require, cache)
     alone = [index for index, sample in enumerate(samples) if sample.graph.n_atoms == 1 and not sample.graph.n_edges]
     chosen = sorted(set(range(len(samples))) - set(alone))
     validation: list[Sample] = []
     if data.valid:
-        validation = load_samples([Path(one) for one in data.valid], cutoff, data.labels, data.require, cache)
+        validation = load_samples([Path(file) for file in data.valid], cutoff, data.labels, data.require, cache)
         validation = follow(validation, samples) if data.labels.energy is None else validation
     elif data.valid_fraction > 0:
         parts = _divided(data, [samples[index].group for index in chosen])
@@ -76,8 +76,8 @@ def fingerprint(*sets: Sequence[Sample]) -> str:
             graph, labels = sample.graph, sample.labels
             for tensor in (graph.positions, graph.numbers, graph.cell, graph.pbc, graph.charge):
                 sha.update(tensor.contiguous().numpy().tobytes())
-            for one in QUANTITIES:
-                label = getattr(labels, one.name)
-                if not one.optional or bool(label.isfinite().any()):
+            for quantity in QUANTITIES:
+                label = getattr(labels, quantity.name)
+                if not quantity.optional or bool(label.isfinite().any()):
                     sha.update(label.contiguous().numpy().tobytes())
     return sha.hexdigest()

@@ -61,17 +61,18 @@ def starting_potential(config: TrainConfig, samples: Sequence[Sample]) -> tuple[
 
 def _require_learnable(potential: Potential, config: TrainConfig, samples: Sequence[Sample]) -> None:
     """Raise `ConfigError` where nothing weighs, `MissingLabelError` for an output that no structure has a label for."""
-    if all(getattr(config.loss, one.name) == 0 for one in potential.quantities):
-        names = ", ".join(f"loss.{one.name}" for one in potential.quantities)
+    if all(getattr(config.loss, quantity.name) == 0 for quantity in potential.quantities):
+        names = ", ".join(f"loss.{quantity.name}" for quantity in potential.quantities)
         raise ConfigError(f"{names} are all 0: there is nothing to learn from")
-    for one in potential.quantities:
-        if not one.optional or getattr(config.loss, one.name) == 0:
+    for quantity in potential.quantities:
+        if not quantity.optional or getattr(config.loss, quantity.name) == 0:
             continue
-        if not any(bool(getattr(sample.labels, one.name).isfinite().any()) for sample in samples):
-            place = " of a structure that is periodic in no direction" if one.where == "open" else ""
+        if not any(bool(getattr(sample.labels, quantity.name).isfinite().any()) for sample in samples):
+            place = " of a structure that is periodic in no direction" if quantity.where == "open" else ""
             raise MissingLabelError(
-                f"model.outputs has {one.name}, and no training structure a label for it{place}; name its key with "
-                f"data.labels.{one.name}, leave it out of model.outputs, or do not train it: loss.{one.name}: 0"
+                f"model.outputs has {quantity.name}, and no training structure a label for it{place}; name its key "
+                f"with data.labels.{quantity.name}, leave it out of model.outputs, or do not train it: "
+                f"loss.{quantity.name}: 0"
             )
 
 

@@ -91,7 +91,7 @@ class Gradient:
             self._potential(graph)  # by itself once, for those who watch its first answer (`mlanet.precision`)
             self._programs[names] = self._compiled(fields)
         factor = torch.tensor(energy_factor, dtype=torch.float64).to(counts.device)
-        known = [getattr(labels, one.name) for one in self._potential.quantities]
+        known = [getattr(labels, quantity.name) for quantity in self._potential.quantities]
         given = [*fields.take(graph), *known, counts, factor]
         return self._programs[names](given)
 
@@ -112,9 +112,9 @@ class Gradient:
 def labelled(graph: AtomicGraph, labels: Labels, quantities: Sequence[Quantity]) -> Tensor:
     """(Q,) how many entries of each quantity a conservative model is trained on, float64."""
     counts = []
-    for one in quantities:
-        known = getattr(labels, one.name).isfinite()
-        if one.where != "any":
-            known = known & defined(one, graph).view(-1, *[1] * len(one.shape))
+    for quantity in quantities:
+        known = getattr(labels, quantity.name).isfinite()
+        if quantity.where != "any":
+            known = known & defined(quantity, graph).view(-1, *[1] * len(quantity.shape))
         counts.append(known.sum())
     return torch.stack(counts).double()

@@ -123,7 +123,7 @@ class _Run:
         execution = config.execution(processes.device)
         self.potential: Potential = execution.placed(potential)
         require_matmul(execution.matmul, self.potential.dtype, processes.device)
-        self.parameters = [one for one in self.potential.parameters() if one.requires_grad]
+        self.parameters = [parameter for parameter in self.potential.parameters() if parameter.requires_grad]
         self.gradient = Gradient(self.potential, self.parameters, config.loss, processes, compiled=execution.compiled)
         self.averaged = Averaged(self.potential, config.optimizer.ema)
         self.optimizer = build_optimizer(config.optimizer, self.potential)

@@ -166,13 +166,15 @@ def freeze(potential: Potential, names: Sequence[str]) -> list[str]:
     """
     weights = {name.removeprefix("model."): one for name, one in potential.named_parameters()}
     for name in names:
-        of_name = [one for one in weights if one == name or one.startswith(f"{name}.")]
+        of_name = [weight for weight in weights if weight == name or weight.startswith(f"{name}.")]
         if not of_name:
-            parts = sorted({".".join(one.split(".")[: 2 if one.startswith("layers.") else 1]) for one in weights})
+            parts = sorted(
+                {".".join(weight.split(".")[: 2 if weight.startswith("layers.") else 1]) for weight in weights}
+            )
             raise ConfigError(f"freeze: no weights '{name}'; parts are {', '.join(parts)}")
-        for one in of_name:
-            weights[one].requires_grad_(False)
-    left = sum(one.numel() for one in weights.values() if one.requires_grad)
+        for file in of_name:
+            weights[file].requires_grad_(False)
+    left = sum(weight.numel() for weight in weights.values() if weight.requires_grad)
     if not left:
         raise ConfigError("freeze: nothing is left to train")
     return [f"frozen: {', '.join(names)}; {left} weights are trained"] if names else []

@@ -85,15 +85,15 @@ def answers(
         DataError: with file and frame, as `refused` says.
     """
     asked: tuple[Any, ...] = (potential, *members)
-    cutoff = max(one.cutoff for one in asked)
+    cutoff = max(potential_.cutoff for potential_ in asked)
     limit = batch_limit(potential, max_memory)
     waiting: dict[int, Question] = {}
     stopped: list[MLANetError] = []
 
     def ask(frame: Frame) -> Question:
         graph: Any = potential.graph_of(frame.atoms, cutoff, where=frame.where, keys=keys)
-        for one in asked:
-            require_supported(one, graph, frame.where)
+        for potential_ in asked:
+            require_supported(potential_, graph, frame.where)
         potential.mention_ignored_charge(float(graph.charge[0]), frame.where)
         if limit is not None:
             limit.require(graph, frame.where)
@@ -136,9 +136,9 @@ def named(error: MLANetError, where: str) -> MLANetError:
 
 def _answered(asked: Sequence[Any], batch: list[Question], refused: Refused | None) -> Iterator[Answer]:
     """One batch at once; where that fails, its structures one by one, so that the one at fault is found."""
-    graphs = [one.graph for one in batch]
+    graphs = [member.graph for member in batch]
     try:
-        said = [list(predict(one, graphs, max_edges=2**62)) for one in asked]
+        said = [list(predict(potential_, graphs, max_edges=2**62)) for potential_ in asked]
     except MLANetError as error:
         if len(batch) > 1:
             for one in batch:

@@ -43,7 +43,7 @@ def held_vectors(atoms: Atoms, hold: str, vacuum: str) -> str:
         if set(text) - set(AXES) or len(set(text)) != len(text):
             raise ConfigError(f"{name}: '{text}' are no lattice vectors; give some of a, b and c")
     empty = "".join(empty_axes(atoms)) if vacuum == "auto" else "" if vacuum == "none" else vacuum
-    return "".join(one for one in AXES if one in hold + empty)
+    return "".join(axis for axis in AXES if axis in hold + empty)
 
 
 def strain_mask(atoms: Atoms, held: str = "") -> NDArray[np.bool_]:
@@ -52,7 +52,7 @@ def strain_mask(atoms: Atoms, held: str = "") -> NDArray[np.bool_]:
     Raises:
         GeometryError: nothing may change, or vectors that may and may not are not apart along Cartesian axes.
     """
-    moves = atoms.pbc & np.array([one not in held for one in AXES])
+    moves = atoms.pbc & np.array([axis not in held for axis in AXES])
     if moves.all():
         return np.ones(6, dtype=bool)
     if not moves.any():

@@ -74,15 +74,17 @@ def write_curves(folder: Path, curves: Sequence[Curve]) -> list[Path]:
         OutputError: the folder cannot be written.
     """
     written = [
-        write_columns(folder / f"{one.pair}.csv", {"r_A": one.r, "energy_eV": one.energy, "force_eV_per_A": one.force})
-        for one in curves
+        write_columns(
+            folder / f"{curve.pair}.csv", {"r_A": curve.r, "energy_eV": curve.energy, "force_eV_per_A": curve.force}
+        )
+        for curve in curves
     ]
     figure = new_figure(6.4, 3.8)
     axes = figure.add_subplot()
     style(axes)
     for k, one in enumerate(curves):
         axes.plot(one.r, one.energy, color=SERIES[k % len(SERIES)], linewidth=1.2, label=one.pair)
-    low = min(float(one.energy.min()) for one in curves)
+    low = min(float(curve.energy.min()) for curve in curves)
     axes.set(ylim=(1.1 * min(low, -0.1), 2 * max(-low, 0.5)), xlabel="distance, Å", ylabel="energy, eV")
     if len(curves) <= MOST_NAMED:
         axes.legend(frameon=False, labelcolor=INK, fontsize=8)

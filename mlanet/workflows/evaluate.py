@@ -117,7 +117,7 @@ def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Eva
     Raises:
         MissingLabelError: no frame has any label.
     """
-    return collected(share_of(one, keep_pairs) for one in compared)
+    return collected(share_of(comparison, keep_pairs) for comparison in compared)
 
 
 def collected(shares: Iterable[Share]) -> tuple[Evaluation, dict[str, Pairs]]:
@@ -125,12 +125,12 @@ def collected(shares: Iterable[Share]) -> tuple[Evaluation, dict[str, Pairs]]:
     errors, limits, frames = Errors(), Calibrating(), 0
     sums = errors.tensor().reshape(-1, 3)
     kept: dict[str, list[Pairs]] = {name: [] for name in NAMES}
-    for one in shares:
+    for share in shares:
         frames += 1
-        for row, numbers in one.sums.items():
+        for row, numbers in share.sums.items():
             sums[row] += torch.tensor(numbers, dtype=sums.dtype)
-        limits.take(one.limits)
-        for name, both in one.pairs.items():
+        limits.take(share.limits)
+        for name, both in share.pairs.items():
             kept[name].append(Pairs(*map(np.array, both)))
     errors.load_tensor(sums)
     counts = errors.counts

@@ -148,19 +148,23 @@ def _keeping_labels(atoms: Atoms) -> Atoms:
     """A copy whose energy, forces and stress, which the prediction will replace, live on as REF_energy and so on."""
     kept = atoms.copy()
     results = {} if atoms.calc is None else atoms.calc.results
-    for one in QUANTITIES:
-        place = kept.arrays if one.per_atom else kept.info
-        value = results.get(one.name)
-        if one.optional and value is None:
-            value = place.pop(one.name, None)
+    for quantity in QUANTITIES:
+        place = kept.arrays if quantity.per_atom else kept.info
+        value = results.get(quantity.name)
+        if quantity.optional and value is None:
+            value = place.pop(quantity.name, None)
         if value is not None:
-            place.setdefault(f"REF_{one.name}", np.array(value) if one.shape else value)
+            place.setdefault(f"REF_{quantity.name}", np.array(value) if quantity.shape else value)
     return kept
 
 
 def draw(path: Path, predictions: Sequence[Predicted]) -> None:
     """A picture of structures with their forces as arrows, and their numbers with units."""
-    prediction_picture(path, [one.atoms for one in predictions], [Path(one.where).name for one in predictions])
+    prediction_picture(
+        path,
+        [prediction.atoms for prediction in predictions],
+        [Path(prediction.where).name for prediction in predictions],
+    )
 
 
 def require_formats(output: Path | None, picture: Path | None) -> None:
@@ -168,7 +172,7 @@ def require_formats(output: Path | None, picture: Path | None) -> None:
     if output is not None:
         written_format(output, ("extxyz",))
     if picture is not None and picture.suffix.lower().removeprefix(".") not in FORMATS:
-        raise OutputError(f"{picture}: pictures are written as {', '.join('.' + one for one in FORMATS)}")
+        raise OutputError(f"{picture}: pictures are written as {', '.join('.' + ending for ending in FORMATS)}")
 
 
 def row(predicted: Predicted) -> Row:
@@ -243,7 +247,7 @@ class Kept:
         with self._stack:
             opened = [None if p is None else self._stack.enter_context(growing(p, self._tell)) for p in self._places]
             self._structures, self._rows = opened
-            files = [one for one in opened if one is not None]
+            files = [file for file in opened if file is not None]
             self._journal = Journal(files, self._settings, self._resume) if files else None
             self._stack = self._stack.pop_all()
         return self
@@ -261,7 +265,7 @@ class Kept:
         A row of what is written is None unless it was asked for when that was computed (`keep`).
         """
         if self._journal is None:
-            yield from ((one, None) for one in work(iter(frames)))
+            yield from ((predicted, None) for predicted in work(iter(frames)))
             return
         for found in self._journal.going_on(frames, work, lambda one: one.where):
             if isinstance(found, Predicted):
@@ -274,7 +278,7 @@ class Kept:
         if self._structures is not None:
             self._structures.add(frame_text(predicted.atoms, predicted.where))
         if self._rows is not None:
-            header = [[*CSV_COLUMNS, *(one for name in self._outputs for one in _MORE[name])]]
+            header = [[*CSV_COLUMNS, *(column for name in self._outputs for column in _MORE[name])]]
             lines = [] if self._rows.count else header
             self._rows.add(_csv([*lines, _csv_row(row(predicted), self._outputs)]))
         if self._journal is not None:

@@ -134,7 +134,7 @@ class _Pool:
             place.arrived = _looked(course, error)
             if place.arrived is not None:
                 course.descent.release()
-        self.running = [one for one in self.running if one[0].arrived is None]
+        self.running = [descent for descent in self.running if descent[0].arrived is None]
         sizes = (course.descent.atoms.calc.neighbors.size for _, course in self.running)
         self._size = reduce(Size.with_, sizes, NOTHING)
 

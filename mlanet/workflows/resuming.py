@@ -41,8 +41,8 @@ def structure_print(atoms: Atoms) -> str:
     for name in ("total_charge", "charge"):
         if str(atoms.info.get(name, 0)) not in ("0", "0.0"):
             content += f"{name} {atoms.info[name]}".encode()
-    for one in atoms.constraints:
-        content += repr(one.todict()).encode()
+    for constraint in atoms.constraints:
+        content += repr(constraint.todict()).encode()
     return hashlib.sha256(content).hexdigest()[:24]
 
 
@@ -94,8 +94,8 @@ class Journal:
         self.place = files[0].partial.with_name(files[0].partial.name + ".jsonl")
         self.count, self._size = 0, 0
         self._known: deque[dict[str, Any]] = deque()
-        for one in files:
-            one.advice = "; the same command with --resume goes on"
+        for file in files:
+            file.advice = "; the same command with --resume goes on"
         if resume:
             self._read()
 
@@ -118,9 +118,9 @@ class Journal:
             for line in lines:
                 one = json.loads(line)
                 records.append({name: one[name] for name in ("print", "sizes", "said")})
-        sizes = [one["sizes"] for one in records]
+        sizes = [record["sizes"] for record in records]
         there = tuple(one.held(last) for one, last in zip(self.files, sizes[-1] if sizes else (), strict=False))
-        count = sum(all(a <= b for a, b in zip(one, there, strict=True)) for one in sizes)
+        count = sum(all(a <= b for a, b in zip(size, there, strict=True)) for size in sizes)
         if not count:
             return
         for one, size in zip(self.files, sizes[count - 1], strict=True):
@@ -134,7 +134,7 @@ class Journal:
         Raises:
             OutputError: it cannot be written.
         """
-        record = {"print": self._content(atoms), "sizes": [one.size for one in self.files], "said": said}
+        record = {"print": self._content(atoms), "sizes": [file.size for file in self.files], "said": said}
         try:
             if not self.count:
                 write_whole(self.place, (json.dumps(self._settings) + "\n").encode())

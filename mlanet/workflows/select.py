@@ -72,7 +72,7 @@ def select_files(
     found = structure_files(files, refused)
     refuse_overwriting([output], found)
     asked = answers(potential, frames_of(found, refused), max_edges=max_edges, refused=refused, members=members)
-    pool = [_candidate(potential, potential.domain, one) for one in watch(asked)]
+    pool = [_candidate(potential, potential.domain, frame) for frame in watch(asked)]
     if not pool:
         raise DataError(f"{', '.join(map(str, files))}: no structures to choose from")
     chosen = choose(pool, budget)
@@ -94,8 +94,8 @@ def select_files(
 
 def choose(pool: Sequence[Candidate], budget: int) -> list[Candidate]:
     """The structures to label, the first one first; fewer than the budget where the rest is like those chosen."""
-    places = np.stack([one.place for one in pool])
-    weight = np.array([one.uncertainty for one in pool])
+    places = np.stack([candidate.place for candidate in pool])
+    weight = np.array([candidate.uncertainty for candidate in pool])
     some = places[np.linspace(0, len(places) - 1, min(SOME, len(places))).astype(int)]
     between = np.linalg.norm(some[:, None] - some[None], axis=-1)
     apart = between[between > 0]

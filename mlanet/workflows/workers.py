@@ -90,7 +90,7 @@ def gathered(work: Callable[[Refused | None], Iterable[T]], keep_going: bool) ->
             results.extend(work(refused.append if keep_going else None))
         except MLANetError as stopped:
             error = stopped
-    remarks = [str(one.message) for one in heard if issubclass(one.category, UserWarning)]
+    remarks = [str(warning.message) for warning in heard if issubclass(warning.category, UserWarning)]
     return Part(results, refused, error, list(dict.fromkeys(remarks)))
 
 
@@ -100,7 +100,7 @@ def parts_of(frames: Iterable[Frame], most: int = PART_FRAMES) -> Iterator[list[
     try:
         for frame in frames:
             waiting.append(frame)
-            if len(waiting) >= most or sum(len(one.atoms) for one in waiting) >= PART_ATOMS:
+            if len(waiting) >= most or sum(len(task.atoms) for task in waiting) >= PART_ATOMS:
                 yield waiting
                 waiting = []
     except MLANetError:
@@ -132,7 +132,7 @@ def worked(
     warned = False
     for part, found in in_order(crew, work, parts_of(frames, most)):
         if isinstance(found, WorkerLostError):
-            found = Part([], [type(found)(f"{one.where}: {found}") for one in part])
+            found = Part([], [type(found)(f"{frame.where}: {found}") for frame in part])
         for remark in found.remarks if not warned else ():  # once, as a process alone
             warned = True
             warnings.warn(remark, stacklevel=2)

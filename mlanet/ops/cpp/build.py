@@ -159,7 +159,7 @@ def _fingerprint(found: tuple[str, ...], macros: tuple[str, ...], sources: Seque
 
 def _digest(words: Sequence[str], sources: Sequence[Path]) -> str:
     text = "\n".join(words).encode()
-    return hashlib.sha256(b"\0".join([text, *(one.read_bytes() for one in sorted(sources))])).hexdigest()
+    return hashlib.sha256(b"\0".join([text, *(source.read_bytes() for source in sorted(sources))])).hexdigest()
 
 
 def _processor() -> str:

@@ -45,9 +45,9 @@ def folder(room: str = "kernels") -> Path | None:
             return None
         if status.st_mode & _OTHERS:
             place.chmod(stat.S_IMODE(status.st_mode) & ~_OTHERS)
-            for one in place.iterdir():
+            for entry in place.iterdir():
                 with contextlib.suppress(OSError):
-                    one.unlink()
+                    entry.unlink()
         return place
     except (OSError, RuntimeError):
         return None
@@ -122,7 +122,7 @@ def scratch(place: Path | None) -> Iterator[Path]:
 
 def tidy(place: Path) -> None:
     """Remove what killed compilations left, unless another one is under way."""
-    if any(PARTIAL in one.name for one in place.iterdir()):
+    if any(PARTIAL in entry.name for entry in place.iterdir()):
         with contextlib.suppress(ConfigError, OutputError), owned(place, "removing leftovers"):
             pass  # an owner begins with that
 

@@ -29,12 +29,12 @@ def widths_field(mlp: Sequence[int]) -> Any:
 
 def addresses(tensors: Sequence[Tensor | None]) -> Any:
     """A structure of pointers, in the order of the fields that it stands for."""
-    return (ctypes.c_void_p * len(tensors))(*(None if one is None else one.data_ptr() for one in tensors))
+    return (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
 
 
 def interleaved(values: Sequence[Tensor], changes: Sequence[Tensor]) -> list[Tensor]:
     """Each value with its derivative behind it, as dual numbers lie in `Array<T, 2>`."""
-    return [one for pair in zip(values, changes, strict=True) for one in pair]
+    return [tensor for pair in zip(values, changes, strict=True) for tensor in pair]
 
 
 def call(library: ctypes.CDLL, name: str, sizes: ctypes.Structure, rows: Rows, *arguments: Any) -> None:
@@ -45,7 +45,9 @@ def call(library: ctypes.CDLL, name: str, sizes: ctypes.Structure, rows: Rows, *
 
 def run(library: ctypes.CDLL, name: str, sizes: ctypes.Structure, *arguments: Any) -> None:
     """Run a kernel, in view of torch's profiler."""
-    given = [ctypes.c_void_p(one.data_ptr()) if isinstance(one, Tensor) else one for one in arguments]
+    given = [
+        ctypes.c_void_p(argument.data_ptr()) if isinstance(argument, Tensor) else argument for argument in arguments
+    ]
     watched = torch.autograd._profiler_enabled()  # entering a name costs as much as a small kernel
     with torch.profiler.record_function(name) if watched else contextlib.nullcontext():
         getattr(library, name)(ctypes.byref(sizes), *given)
@@ -53,7 +55,7 @@ def run(library: ctypes.CDLL, name: str, sizes: ctypes.Structure, *arguments: An
 
 def own_places(threads: int, like: Sequence[Tensor]) -> list[Tensor]:
     """Zeros (threads, …): each thread adds to its own, so sums depend on nothing but the number of threads."""
-    return [one.new_zeros(threads, *one.shape) for one in like]
+    return [tensor.new_zeros(threads, *tensor.shape) for tensor in like]
 
 
 def joined(place: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class Widths:
         sent, key, near = tensors[:3]
         mlp = MessageWeights.of(tensors[N_INPUTS:]).mlp
         channels = rounded_up(sent.shape[2], lanes)
-        inner = [rounded_up(one.shape[1], lanes) for one in mlp[:-1]]
+        inner = [rounded_up(layer.shape[1], lanes) for layer in mlp[:-1]]
         widths = (len(mlp[0]), *inner, shape.radial_groups * channels)
         gates = rounded_up(sent.shape[2] // shape.gate_channels, lanes)
         return cls(lanes, channels, gates, rounded_up(key.shape[2], lanes), rounded_up(near.shape[1], lanes), widths)
@@ -42,7 +42,7 @@ def pad(tensors: Sequence[Tensor], widths: Widths, shape: MessageShape) -> list[
     found += tensors[len(sizes) : N_INPUTS]
     if len(tensors) > N_INPUTS:
         found += _weights(MessageWeights.of(tensors[N_INPUTS:]), widths, shape)
-    return [one.contiguous() for one in found]
+    return [tensor.contiguous() for tensor in found]
 
 
 def crop(tensors: Sequence[Tensor], like: Sequence[Tensor], shape: MessageShape) -> list[Tensor]:
@@ -70,7 +70,7 @@ def padded_layers(layers: Sequence[Tensor], groups: int, lanes: int) -> list[Ten
         rows = size
     channels = rounded_up(layers[-1].shape[1] // groups, lanes)
     found.append(_taller(_grouped(layers[-1], groups, channels), rows))
-    return [one.contiguous() for one in found]
+    return [tensor.contiguous() for tensor in found]
 
 
 def cropped_layers(layers: Sequence[Tensor], like: Sequence[Tensor], groups: int) -> list[Tensor]:

@@ -58,7 +58,7 @@ class NativeDirections:
         """See `Operation`."""
         run = _Run(self, tensors)
         sums, out = _Sums(run, with_weights=True), run.new_message()
-        both = interleaved(run.inputs, [run.wide(along[0]), *(one.contiguous() for one in along[1:])])
+        both = interleaved(run.inputs, [run.wide(along[0]), *(tensor.contiguous() for tensor in along[1:])])
         run("mlanet_directions_tangent", both, run.wide(up), addresses([out, *sums.places]))
         return out[:, :, : up.shape[2]], *sums.result(tensors)
 
@@ -76,8 +76,8 @@ class _Run:
         self.library = library.load(operation.l_max, tensors[0].dtype)
         self.lanes = self.library.mlanet_lanes()
         self.layers = padded_layers(tensors[N_INPUTS:], operation.l_max, self.lanes)
-        self.inputs = [self.wide(tensors[0]), *(one.contiguous() for one in tensors[1:N_INPUTS])]
-        widths = [len(self.layers[0]), *(one.shape[1] for one in self.layers)]
+        self.inputs = [self.wide(tensors[0]), *(tensor.contiguous() for tensor in tensors[1:N_INPUTS])]
+        widths = [len(self.layers[0]), *(layer.shape[1] for layer in self.layers)]
         self.sizes = _Sizes(
             centers=len(operation.rows.start) - 1,
             atoms=len(tensors[0]),
@@ -108,7 +108,7 @@ class _Sums:
     def __init__(self, run: _Run, with_weights: bool) -> None:
         self.groups = run.operation.l_max
         self.sender = own_places(run.threads, run.inputs[:1])
-        self.others = [torch.empty_like(one) for one in run.inputs[1:]]
+        self.others = [torch.empty_like(tensor) for tensor in run.inputs[1:]]
         self.layers = own_places(run.threads, run.layers) if with_weights else []
         missing: list[Tensor | None] = [None] * (MAX_DEPTH - len(self.layers))
         self.places: list[Tensor | None] = [*self.sender, *self.others, *self.layers, *missing]
@@ -116,5 +116,5 @@ class _Sums:
     def result(self, like: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """In the sizes of `like`."""
         sender = joined(self.sender[0])[:, : like[0].shape[1]]
-        layers = cropped_layers([joined(one) for one in self.layers], like[N_INPUTS:], self.groups)
+        layers = cropped_layers([joined(layer) for layer in self.layers], like[N_INPUTS:], self.groups)
         return (sender, *self.others, *layers)

@@ -141,7 +141,7 @@ class _Call:
 
     def directions(self) -> Tensor:
         """h (N, M − 1, C), or its slope."""
-        out = self.operation.blank([one[0] for one in self.given])
+        out = self.operation.blank([tensor[0] for tensor in self.given])
         self.run(self.kernels.directions, (self.n,), *self.rows, out)
         return out
 
@@ -149,7 +149,7 @@ class _Call:
         """Of <up, h> in the inputs and, if wanted, the layers; or its slope."""
         from mlanet.ops.gpu.by_sender import Senders
 
-        to = self.kernels.Inputs(*(torch.empty_like(one[0]) for one in self.given))
+        to = self.kernels.Inputs(*(torch.empty_like(tensor[0]) for tensor in self.given))
         self.run(self.kernels.edge_gradient, (self.n,), *self.rows, up, to)
         known = Senders.of(self.rows)
         by_sender = (known.order, known.center, known.start)
@@ -160,10 +160,10 @@ class _Call:
         """In the layers of φ."""
         programs = min(self.n, PROGRAMS)
         grid = (programs, max(1, -(-self.sizes.hidden // UNITS)))
-        sums = [one.new_empty(programs, *one.shape) for one in self.layers]
+        sums = [layer.new_empty(programs, *layer.shape) for layer in self.layers]
         over = (*self.rows, self.n, up)
         if self.sizes.hidden:
             self.run(self.kernels.first_gradient, grid, *over, sums[0])
         for degree in range(1, self.sizes.l_max + 1):
             self.run(self.kernels.last_gradient, grid, *over, sums[-1], DEGREE=degree)
-        return tuple(one.sum(0) for one in sums)
+        return tuple(total.sum(0) for total in sums)

@@ -58,7 +58,7 @@ class NativeFilteredSum:
         """See `Operation`."""
         run = _Run(self, tensors)
         sums, out = _Sums(run, with_weights=True), run.new_sums()
-        both = interleaved(run.inputs, [run.wide(along[0]), *(one.contiguous() for one in along[1:])])
+        both = interleaved(run.inputs, [run.wide(along[0]), *(tensor.contiguous() for tensor in along[1:])])
         run("mlanet_filtered_tangent", both, run.wide(up), addresses([out, *sums.places]))
         return out[:, :, : up.shape[2]], *sums.result(tensors)
 
@@ -105,7 +105,7 @@ class _Sums:
     def __init__(self, run: _Run, with_weights: bool) -> None:
         self.groups = run.groups
         self.sent = own_places(run.threads, run.inputs[:1])
-        self.others = [torch.empty_like(one) for one in run.inputs[1:]]
+        self.others = [torch.empty_like(tensor) for tensor in run.inputs[1:]]
         self.weight = own_places(run.threads, [run.weight]) if with_weights else []
         last = self.weight[0] if with_weights else None
         self.places: list[Tensor | None] = [*self.sent, *self.others, last]
@@ -113,5 +113,5 @@ class _Sums:
     def result(self, like: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """In the sizes of `like`."""
         sent = joined(self.sent[0])[:, :, : like[0].shape[2]]
-        weight = cropped_layers([joined(one) for one in self.weight], [like[-1].T], self.groups)
-        return (sent, *self.others, *(one.T for one in weight))
+        weight = cropped_layers([joined(layer) for layer in self.weight], [like[-1].T], self.groups)
+        return (sent, *self.others, *(layer.T for layer in weight))

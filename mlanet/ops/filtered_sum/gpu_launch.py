@@ -35,8 +35,8 @@ EDGES_OF_PROGRAM = 256
 """Edges of one of them, at least."""
 
 KERNELS = {
-    one.__name__: one
-    for one in (
+    kernel.__name__: kernel
+    for kernel in (
         gpu_kernels.receive,
         gpu_kernels.edge_gradient,
         gpu_kernels.sent_gradient,
@@ -104,9 +104,9 @@ class Call:
     @classmethod
     def of(cls, rows: Rows, tensors: Sequence[Tensor], along: Sequence[Tensor] | None = None) -> Call:
         """Contiguous tensors."""
-        *inputs, weight = (one.detach().contiguous() for one in tensors)
-        changes = () if along is None else (one.detach().contiguous() for one in along)
-        x = Sums(*(zip(inputs, changes, strict=True) if along is not None else ((one,) for one in inputs)))
+        *inputs, weight = (tensor.detach().contiguous() for tensor in tensors)
+        changes = () if along is None else (tensor.detach().contiguous() for tensor in along)
+        x = Sums(*(zip(inputs, changes, strict=True) if along is not None else ((tensor,) for tensor in inputs)))
         sizes = FilterSizes.of(inputs[0].shape[2], inputs[1].shape[1], inputs[0].shape[1] > 2)
         return cls(sizes, rows, x, weight.T.contiguous())
 
@@ -130,7 +130,7 @@ class Call:
     def gradient(self, up: Tensor, with_weights: bool) -> tuple[Tensor, ...]:
         """Of <up, received> in the inputs and, if wanted, the weight; or its slope."""
         sizes, n_edges = self.sizes, len(self.rows.neighbor)
-        to_sent, to_basis = (torch.empty_like(one[0]) for one in self.x[:2])
+        to_sent, to_basis = (torch.empty_like(tensor[0]) for tensor in self.x[:2])
         to_direction = self.weight.new_empty(sizes.function_blocks, n_edges, 3)
         edges = (self.weight, *self.rows, n_edges, up, to_basis, to_direction)
         self.run("edge_gradient", (self.n, sizes.function_blocks), *edges)
@@ -161,13 +161,13 @@ def received(rows: Rows, tensors: Sequence[Tensor]) -> Tensor:
 def gradient(rows: Rows, with_weights: bool, up: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Gradients of <up, received> in the three inputs and, if wanted, in the weight; up (N, 4, F)."""
     if len(rows.start) == 1:
-        return tuple(torch.zeros_like(one) for one in tensors[: 4 if with_weights else 3])
+        return tuple(torch.zeros_like(tensor) for tensor in tensors[: 4 if with_weights else 3])
     return Call.of(rows, tensors).gradient(up.detach().contiguous(), with_weights)
 
 
 def tangent(rows: Rows, up: Tensor, along: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Derivatives along `along` (like the inputs) of what is received, then of all gradients; up and weight stay."""
     if len(rows.start) == 1:
-        return tuple(torch.zeros_like(one) for one in (up, *tensors))
+        return tuple(torch.zeros_like(tensor) for tensor in (up, *tensors))
     call = Call.of(rows, tensors, along)
     return call.received(), *call.gradient(up.detach().contiguous(), True)

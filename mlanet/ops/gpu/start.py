@@ -30,13 +30,13 @@ def edges_at_a_time(width: int, dtype: torch.dtype) -> int:
 
 def plain(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Contiguous, without history."""
-    return [one.detach().contiguous() for one in tensors]
+    return [tensor.detach().contiguous() for tensor in tensors]
 
 
 def numbers(values: Sequence[Tensor], along: Sequence[Tensor] | None) -> list[Number]:
     """Values, with their slopes along a direction if one is given."""
     if along is None:
-        return [(one,) for one in plain(values)]
+        return [(tensor,) for tensor in plain(values)]
     return list(zip(plain(values), plain(along), strict=True))
 
 

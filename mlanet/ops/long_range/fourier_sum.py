@@ -48,7 +48,7 @@ def require_room(cell: Tensor, pbc: Tensor, positions: Tensor, structure: Tensor
         waves = (2 * WAVES.get(positions.dtype, 5.0) / (2 * math.pi) * lengths + 1).prod(1) / 2 * counts[group]
         points = torch.where(large[group], (lengths / SPACING).prod(1), waves)
         if float(points.max()) > MOST_POINTS:
-            sides = " × ".join(f"{one:.3g}" for one in rows[points.argmax()].norm(dim=1).tolist())
+            sides = " × ".join(f"{side:.3g}" for side in rows[points.argmax()].norm(dim=1).tolist())
             raise GeometryError(
                 f"the long-range term would need {float(points.max()):.2g} waves or mesh points in a box of {sides} Å, "
                 f"more than {MOST_POINTS:.2g}; give the structure less empty space, or use a model without that term"
@@ -144,7 +144,7 @@ def wave_sum(charges: Tensor, place: Tensor, structure: Tensor, boxes: Boxes, la
     index = placed.new_zeros(n_structures * n_waves, 3).index_copy(0, wave, orders.to(placed.dtype))
     strength = charges.new_zeros(n_structures * n_waves, charges.shape[1]).index_copy(0, wave, strength)
     placed, charged, index, strength = (
-        one.view(n_structures, -1, one.shape[1]) for one in (placed, charged, index, strength)
+        tensor.view(n_structures, -1, tensor.shape[1]) for tensor in (placed, charged, index, strength)
     )
     phase = 2 * math.pi * placed @ index.transpose(1, 2)
     potential = torch.zeros_like(charged)
@@ -203,7 +203,7 @@ def _in_space(orders: Tensor, owner: Tensor, boxes: Boxes, laws: Sequence[PowerL
     free = orders[:, count:].abs()
     highest = int(free.max())
     found = (FreeAxes(law, boxes, highest).coefficients(squared) for law in laws)
-    return [one[(owner, place, *free.unbind(1))] for one in found]
+    return [grid[(owner, place, *free.unbind(1))] for grid in found]
 
 
 def lattice_coefficients(law: PowerLaw, squared: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class FreeAxes:
 
     def __init__(self, law: PowerLaw, boxes: Boxes, highest: int) -> None:
         self.law = law
-        rate, weight = (torch.from_numpy(one).to(boxes.rows.device) for one in law.gaussians())
+        rate, weight = (torch.from_numpy(gaussian).to(boxes.rows.device) for gaussian in law.gaussians())
         self.rate, self.weight = rate, weight
         margin = MARGIN * law.smearing
         extent = boxes.extent.double()

@@ -143,7 +143,7 @@ class _Sums:
     def __init__(self, run: _Run, with_weights: bool) -> None:
         self.shape = run.operation.shape
         self.senders = own_places(run.threads, run.inputs[:N_GATHERED])
-        self.others = [torch.empty_like(one) for one in run.inputs[N_GATHERED:]]
+        self.others = [torch.empty_like(tensor) for tensor in run.inputs[N_GATHERED:]]
         self.weights = own_places(run.threads, _as_in_kernel(run)) if with_weights else []
         missing: list[Tensor | None] = [None] * (N_WEIGHTS + MAX_DEPTH - len(self.weights))
         self.places: list[Tensor | None] = [*self.senders, *self.others, *self.weights, *missing]
@@ -152,7 +152,7 @@ class _Sums:
         """In torch's order and in the sizes of `like`."""
         found = [*map(joined, self.senders), *self.others]
         if self.weights:
-            sums = [joined(one) for one in self.weights]
+            sums = [joined(weight) for weight in self.weights]
             sums[1], sums[3] = sums[1].T, sums[3].T[: len(sums[4])]
             found += sums
         return tuple(crop(found, like, self.shape))
@@ -163,7 +163,7 @@ def _couplings(shape: MessageShape, dtype: torch.dtype) -> object:
     if not shape.full:
         return None
     table = couplings(shape.l_max, dtype)
-    return ctypes.byref(_Couplings(len(table.entry), *(one.data_ptr() for one in table)))
+    return ctypes.byref(_Couplings(len(table.entry), *(tensor.data_ptr() for tensor in table)))
 
 
 def _as_in_kernel(run: _Run) -> list[Tensor]:

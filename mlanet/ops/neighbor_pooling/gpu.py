@@ -84,7 +84,7 @@ class GpuPooling:
         from mlanet.ops.gpu.by_sender import Senders
         from mlanet.ops.neighbor_pooling import gpu_kernels
 
-        to_features, to_envelope = (one[0].new_empty(one[0].shape) for one in given)
+        to_features, to_envelope = (tensor[0].new_empty(tensor[0].shape) for tensor in given)
         known, up = Senders.of(self.rows), up.detach().contiguous()
         self._start(gpu_kernels.envelope_gradient, given, *self.rows, pooled, up, to_envelope)
         by_sender = (known.order, known.center, known.start)

@@ -72,7 +72,7 @@ class NativeProduct:
 
     def _wide(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         lanes = library.load(math.isqrt(tensors[0].shape[1]) - 1, tensors[0].dtype).mlanet_lanes()
-        return [wider(one, rounded_up(one.shape[-1], lanes)).contiguous() for one in tensors]
+        return [wider(tensor, rounded_up(tensor.shape[-1], lanes)).contiguous() for tensor in tensors]
 
     def _run(self, name: str, features: Tensor, weight: Tensor, *arguments: object) -> None:
         nodes, rows, channels = features.shape

@@ -34,7 +34,7 @@ PROGRAMS = 1024
 TILES_OF_PROGRAM = 4
 """Tiles of nodes of one of them, at least."""
 
-KERNELS = {one.__name__: one for one in (gpu_kernels.weighed_rows, gpu_kernels.path_sums)}
+KERNELS = {kernel.__name__: kernel for kernel in (gpu_kernels.weighed_rows, gpu_kernels.path_sums)}
 
 
 class Table(NamedTuple):
@@ -66,9 +66,9 @@ class Table(NamedTuple):
             groups=_whole([0, *itertools.accumulate(sizes)]),
             outer=_whole([outer for (_, outer), _ in grouped]),
             terms=_whole([0, *itertools.accumulate(size for _, size in grouped)]),
-            left=_whole([one[2] for one in ordered]),
-            right=_whole([one[3] for one in ordered]),
-            value=torch.tensor([one[4] for one in ordered], dtype=dtype),
+            left=_whole([entry[2] for entry in ordered]),
+            right=_whole([entry[3] for entry in ordered]),
+            value=torch.tensor([entry[4] for entry in ordered], dtype=dtype),
         )
 
 
@@ -92,7 +92,7 @@ def tables(l_in: int, l_out: int, dtype: torch.dtype, device: torch.device) -> T
     known = terms(l_in, l_out, torch.float64)
     paths = len(known.begin) - 1
     path = torch.repeat_interleave(torch.arange(paths), known.begin.diff().long())
-    listed = list(zip(*(one.tolist() for one in (path, *known[1:])), strict=True))
+    listed = list(zip(*(tensor.tolist() for tensor in (path, *known[1:])), strict=True))
     # x_a x_b has the slopes x_b in a and x_a in b, which for a = b are twice the same.
     back = [(a, p, m, b, value) for p, m, a, b, value in listed if a != b]
     back += [(b, p, m, a, value if a != b else 2 * value) for p, m, a, b, value in listed]
@@ -101,7 +101,7 @@ def tables(l_in: int, l_out: int, dtype: torch.dtype, device: torch.device) -> T
         Table.of(back, (l_in + 1) ** 2, dtype),
         Table.of(listed, paths, dtype),
     )
-    return Tables(*(Table(*(one.to(device) for one in table)) for table in found))
+    return Tables(*(Table(*(tensor.to(device) for tensor in table)) for table in found))
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Call:
     def of(cls, l_out: int, tensors: Sequence[Tensor], along: Tensor | None = None) -> Call:
         """Contiguous tensors."""
         given = (tensors[0],) if along is None else (tensors[0], along)
-        return cls(l_out, tuple(one.detach().contiguous() for one in given), tensors[1].detach().contiguous())
+        return cls(l_out, tuple(tensor.detach().contiguous() for tensor in given), tensors[1].detach().contiguous())
 
     @property
     def sizes(self) -> ProductSizes:
@@ -196,13 +196,13 @@ def product(l_out: int, tensors: Sequence[Tensor]) -> Tensor:
 def gradient(l_out: int, with_weights: bool, up: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Gradients of <up, y> in x and, if wanted, in the weight; up like y."""
     if not len(tensors[0]):
-        return tuple(torch.zeros_like(one) for one in tensors[: 2 if with_weights else 1])
+        return tuple(torch.zeros_like(tensor) for tensor in tensors[: 2 if with_weights else 1])
     return Call.of(l_out, tensors).gradient(up.detach().contiguous(), with_weights)
 
 
 def tangent(l_out: int, up: Tensor, along: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Derivatives along a change of x of y, then of both gradients; up and weight stay."""
     if not len(tensors[0]):
-        return tuple(torch.zeros_like(one) for one in (up, *tensors))
+        return tuple(torch.zeros_like(tensor) for tensor in (up, *tensors))
     call = Call.of(l_out, tensors, along[0])
     return call.product(), *call.gradient(up.detach().contiguous(), True)

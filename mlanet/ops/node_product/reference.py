@@ -84,5 +84,5 @@ def _terms_there(l_in: int, l_out: int, dtype: torch.dtype, device: torch.device
     """Path, row, first, second and value of each term, where they are used (see `coefficients_there`)."""
     table = terms(l_in, l_out, dtype)
     path = torch.repeat_interleave(torch.arange(len(table.begin) - 1), table.begin.diff().long())
-    indices = (one.long().to(device) for one in (path, table.row, table.first, table.second))
+    indices = (tensor.long().to(device) for tensor in (path, table.row, table.first, table.second))
     return (*indices, table.value.to(device))

@@ -30,8 +30,8 @@ EDGES_OF_PROGRAM = 1024
 """Edges of one program, at least, in the sums of the gradients of gates and last layer."""
 
 KERNELS = {
-    one.__name__: one
-    for one in (
+    tensor.__name__: tensor
+    for tensor in (
         forward.attend,
         backward.edge_gradient,
         backward.logit_gradient,
@@ -77,11 +77,11 @@ class Call:
         found = Sizes.of(shape, inputs, weights, TILE, precision)
         # Kernels share a gate within a head at most; where groups are wider their weights are repeated.
         repeats = shape.gate_channels // found.gate_channels
-        wider = [each_channel(one, repeats, dim=0) for one in (weights.gates, weights.gates_bias)]
+        wider = [each_channel(tensor, repeats, dim=0) for tensor in (weights.gates, weights.gates_bias)]
         weights = weights._replace(gates=wider[0], gates_bias=wider[1])
-        weights = MessageWeights.of([one.detach().contiguous() for one in weights.flat()])
-        pairs = zip(inputs, along, strict=True) if along is not None else ((one,) for one in inputs)
-        x = Inputs(*(tuple(one.detach().contiguous() for one in pair) for pair in pairs))
+        weights = MessageWeights.of([tensor.detach().contiguous() for tensor in weights.flat()])
+        pairs = zip(inputs, along, strict=True) if along is not None else ((tensor,) for tensor in inputs)
+        x = Inputs(*(tuple(tensor.detach().contiguous() for tensor in pair) for pair in pairs))
         w = Weights(*weights[:6], weights.mlp[0], weights.mlp[-1])
         return cls(found, rows, x, w, weights, repeats)
 
@@ -92,7 +92,7 @@ class Call:
 
     def by_head(self, size: int) -> tuple[Tensor, ...]:
         """Room (size, H) for a number."""
-        return tuple(one.new_empty(size, self.sizes.heads) for one in self.x.envelope)
+        return tuple(tensor.new_empty(size, self.sizes.heads) for tensor in self.x.envelope)
 
     def empty(self, *shape: int) -> Tensor:
         """Room for an answer."""
@@ -126,7 +126,7 @@ class Call:
 
     def gradient(self, attention: Attention, up: Tensor, wants_weights: bool) -> tuple[Tensor, ...]:
         """Of <up, m> in the inputs and, if wanted, the weights; or its slope."""
-        to = Inputs(*(torch.empty_like(one[0]) for one in self.x))
+        to = Inputs(*(torch.empty_like(tensor[0]) for tensor in self.x))
         pull, push, mean = *(self.by_head(len(self.rows.neighbor)) for _ in range(2)), self.by_head(self.n)
         programs = min(self.n, PROGRAMS) if wants_weights else self.n
         sums = self.partial_sums(programs if wants_weights else 0)
@@ -142,16 +142,16 @@ class Call:
         self.run("key_gradient", self.n, *order, push, to)
         if not wants_weights:
             return to
-        weights = MessageWeights.of([one.sum(0) for one in sums.flat()])
+        weights = MessageWeights.of([tensor.sum(0) for tensor in sums.flat()])
         gates, bias, last = self.channel_sums(attention, up)
-        gates, bias = (one.unflatten(0, (-1, self.gate_repeats)).sum(1) for one in (gates, bias))
+        gates, bias = (tensor.unflatten(0, (-1, self.gate_repeats)).sum(1) for tensor in (gates, bias))
         return (*to, *weights._replace(gates=gates, gates_bias=bias, mlp=(*weights.mlp[:-1], last)).flat())
 
     def partial_sums(self, programs: int) -> MessageWeights:
         """Room for the gradients of the weights by program; none for those that `channel_sums` has."""
         none = self.empty(0)
         rooms = self.weights._replace(gates=none, gates_bias=none, mlp=(*self.weights.mlp[:-1], none))
-        return MessageWeights.of([self.empty(programs, *one.shape) for one in rooms.flat()])
+        return MessageWeights.of([self.empty(programs, *tensor.shape) for tensor in rooms.flat()])
 
     def channel_sums(self, attention: Attention, up: Tensor) -> list[Tensor]:
         """Gradients of gates, their bias and the last layer of the radial network."""
@@ -162,7 +162,7 @@ class Call:
         over = (self.rows.neighbor, Senders.of(self.rows).center, n_edges, *attention, up, *out)
         for first, behind in self.sizes.weight_launches:
             self.run("channel_weight_gradient", programs, *over, FIRST=first, BEHIND=behind)
-        return [one.sum(0) for one in out]
+        return [tensor.sum(0) for tensor in out]
 
 
 def message(shape: MessageShape, rows: Rows, inputs: Sequence[Tensor], weights: MessageWeights) -> Tensor:
@@ -178,7 +178,7 @@ def gradient(
 ) -> tuple[Tensor, ...]:
     """Gradients of <up, m> in the nine inputs and, if wanted, in `weights.flat()`; up (N, M, C)."""
     if len(rows.start) == 1:
-        return tuple(torch.zeros_like(one) for one in (*inputs, *(weights.flat() if wants_weights else ())))
+        return tuple(torch.zeros_like(tensor) for tensor in (*inputs, *(weights.flat() if wants_weights else ())))
     call = Call.of(shape, rows, inputs, weights)
     return call.gradient(call.attention(), up.detach().contiguous(), wants_weights)
 
@@ -197,7 +197,7 @@ def tangent(
     weights. An edge of envelope 0 is absent, whatever its direction says.
     """
     if len(rows.start) == 1:
-        return tuple(torch.zeros_like(one) for one in (up, *inputs, *weights.flat()))
+        return tuple(torch.zeros_like(tensor) for tensor in (up, *inputs, *weights.flat()))
     call = Call.of(shape, rows, inputs, weights, along)
     message, attention = call.both()
     return message, *call.gradient(attention, up.detach().contiguous(), True)

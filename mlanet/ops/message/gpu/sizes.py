@@ -40,8 +40,8 @@ def common_gate(gate_channels: int, heads: int, width: int) -> int:
     (4, 4, 1)
     """
     shared = math.gcd(gate_channels, width)
-    divisors = [one for one in range(shared, 0, -1) if shared % one == 0]
-    return next((one for one in divisors if padded(heads) * padded(width // one) >= 16), 1)
+    divisors = [index for index in range(shared, 0, -1) if shared % index == 0]
+    return next((divisor for divisor in divisors if padded(heads) * padded(width // divisor) >= 16), 1)
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def obstacle(shape: MessageShape, channels: int, weights: MessageWeights) -> str
     found = {
         "channels": channels,
         "key width": shape.heads * shape.key_dim,
-        "hidden width": max(one.shape[1] for one in (weights.chemical, *weights.mlp[:-1])),
+        "hidden width": max(layer.shape[1] for layer in (weights.chemical, *weights.mlp[:-1])),
         "radial functions": weights.chemical.shape[0],
     }
     over = [f"{name}: {found[name]}, at most {most}" for name, most in WIDEST.items() if found[name] > most]
