@@ -74,6 +74,7 @@ class _Numbers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     references_from: str = ""
     wall: tuple[tuple[float, ...], ...] = ()
     crowding: tuple[float, ...] = ()
+    energy_key: str = ""
 
 
 class _ModelText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -254,6 +255,7 @@ def _numbers(statistics: Statistics) -> _Numbers:
         references_from=statistics.references_from,
         wall=tuple(tuple(map(float, row)) for row in statistics.wall),
         crowding=tuple(map(float, statistics.crowding)),
+        energy_key=statistics.energy_key,
     )
 
 

@@ -24,6 +24,8 @@ class Statistics:
       often seen bonded, for others at most 0.8 of the sum of their covalent radii. Empty in models from before
     - crowding: for every species the largest ρ (`mlanet.crowding`, with `wall`); 0 where it never had a neighbour.
       More crowded than the largest of them the model has learnt nothing. Empty where unknown
+    - energy_key: "free_energy" where the energies that it learnt were read from that entry of its files, and not from
+      `energy` beside it; "" where there was no choice, or where not recorded
     - references_from: what the references are: "isolated" (energies of lone atoms in the data), "given" (by the user),
       "lstsq" or "ridge" (fitted to the training set), "none" (zeros), or "" where not recorded
 
@@ -42,6 +44,7 @@ class Statistics:
     references_from: str = ""
     wall: tuple[tuple[float, ...], ...] = ()
     crowding: tuple[float, ...] = ()
+    energy_key: str = ""
 
     def __post_init__(self) -> None:
         if list(self.species) != sorted(set(self.species)) or not self.species:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from mlanet.data.labels import Rival, Source
+from mlanet.data.labels import FoundLabels, Rival, Source
 from mlanet.data.likelihood import explained
 from mlanet.data.samples import Sample
 from mlanet.data.work import neighbouring_pairs
@@ -115,6 +115,25 @@ def follow(samples: Sequence[Sample], leading: Sequence[Sample]) -> list[Sample]
     return list(samples)
 
 
+def energy_key(samples: Sequence[Sample]) -> str:
+    """`free_energy` or `energy` where the energies were read from one of two that differ; "" without a choice."""
+    keys = {source.key for sample in samples for source in _energies(sample.sources)}
+    if "free_energy" in keys:
+        return "free_energy"
+    return "energy" if any(_free_energy(sample) is not None for sample in samples) else ""
+
+
+def read_from(found: FoundLabels, key: str) -> FoundLabels:
+    """The labels with their energy read from `energy` or `free_energy`, whichever `key` says, where both are there."""
+    swapped = _swapped(found.sources, key)
+    return found if swapped is None else found._replace(energy=swapped[0], sources=swapped[1])
+
+
+def _energies(sources: Sequence[Source]) -> list[Source]:
+    """Those of energies."""
+    return [source for source in sources if source.quantity == "energy"]
+
+
 def _support(samples: Sequence[Sample]) -> float:
     """Log-likelihood of the energies, given the forces (and stress)."""
     return explained(neighbouring_pairs(samples))
@@ -132,7 +151,16 @@ def _free_energy(sample: Sample) -> Rival | None:
 
 def _with_free_energy(sample: Sample, back: str = "free_energy") -> Sample:
     """The same sample with its energy read from the other of the two keys."""
-    sources = list(sample.sources)
+    swapped = _swapped(sample.sources, back)
+    if swapped is None:
+        return sample
+    energy = torch.tensor([swapped[0]], dtype=torch.float64)
+    return sample._replace(labels=dataclasses.replace(sample.labels, energy=energy), sources=swapped[1])
+
+
+def _swapped(known: Sequence[Source], back: str) -> tuple[float, tuple[Source, ...]] | None:
+    """The energy of the other of the two keys, and the sources then; None where it is not there."""
+    sources = list(known)
     for place, one in enumerate(sources):
         if one.quantity != "energy" or {one.key, back} != {"energy", "free_energy"}:
             continue
@@ -141,6 +169,5 @@ def _with_free_energy(sample: Sample, back: str = "free_energy") -> Sample:
             continue
         others = tuple(r._replace(read=rival.other) for r in one.rivals if r is not rival)
         sources[place] = Source("energy", back, (Rival(one.key, rival.other, rival.read), *others), one.aside)
-        labels = dataclasses.replace(sample.labels, energy=torch.tensor([rival.other], dtype=torch.float64))
-        return sample._replace(labels=labels, sources=tuple(sources))
-    return sample
+        return rival.other, tuple(sources)
+    return None

@@ -141,6 +141,7 @@ def of_statistics(statistics: Statistics, domain: Domain | None) -> tuple[dict[s
         "mean_neighbors": float(statistics.mean_neighbors),
         "stress_scale": float(statistics.stress_scale),
         "references_from": statistics.references_from,
+        "energy_key": statistics.energy_key,
     }
     tables = {_PREFIX + name: np.array(getattr(statistics, name), dtype=np.float64) for name in TABLES}
     return {"statistics": header}, {name: one for name, one in tables.items() if one.size} | arrays_of(domain)
@@ -158,6 +159,7 @@ def _statistics(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         mean_neighbors=told["mean_neighbors"],
         stress_scale=told["stress_scale"],
         references_from=told["references_from"],
+        energy_key=told.get("energy_key", ""),
         crowding=tuple(lists.get("crowding", ())),
         **pairs,
     )

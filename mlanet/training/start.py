@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,7 @@ from mlanet.checkpoint import load_model, model_path
 from mlanet.config import to_data
 from mlanet.data.fit import bonded_shifts, fit_statistics
 from mlanet.data.samples import Sample
-from mlanet.data.sources import sources_of
+from mlanet.data.sources import energy_key, sources_of
 from mlanet.errors import CheckpointError, ConfigError, MissingLabelError
 from mlanet.potential import Potential
 from mlanet.training.config import TrainConfig, model_config
@@ -35,6 +36,7 @@ def starting_potential(config: TrainConfig, samples: Sequence[Sample]) -> tuple[
     torch.manual_seed(config.run.seed)
     if config.start_from is None:
         statistics, remarks = fit_statistics(samples, config.references)
+        statistics = dataclasses.replace(statistics, energy_key=energy_key(samples))
         remarks += sources_of(samples).warnings
         potential = Potential.build(model_config(config), statistics)
         _require_learnable(potential, config, samples)
@@ -52,6 +54,8 @@ def starting_potential(config: TrainConfig, samples: Sequence[Sample]) -> tuple[
     statistics, remarks = old.statistics, [*new, f"{kept} those of the model to start from"]
     if not config.keep_statistics:
         statistics, remarks = fit_statistics(samples, config.references, old.species)
+    if chosen := energy_key(samples):
+        statistics = dataclasses.replace(statistics, energy_key=chosen)
     potential = Potential.build(model_config(config, old.model.config), statistics)
     remarks += sources_of(samples).warnings
     remarks += adopt(potential, old)

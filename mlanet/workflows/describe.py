@@ -62,6 +62,7 @@ def describe_model(path: Path) -> dict[str, Any]:
         "parameters": header.parameters,
         "references_eV": {chemical_symbols[z]: e for z, e in _by_species(header.statistics)},
         "references_from": header.statistics.references_from or "not recorded",
+        "energies_from": header.statistics.energy_key or "energy",
         "lone_atoms": header.statistics.lone_atoms or "the references are energies of free atoms",
         "config": to_data(header.config),
         "card": msgspec.to_builtins(header.card),

@@ -10,9 +10,11 @@ import msgspec
 import numpy as np
 import torch
 
-from mlanet.data.atoms import LabelKeys, to_labels
+from mlanet.data.atoms import LabelKeys, as_labels
 from mlanet.data.formats import Refused
+from mlanet.data.labels import FoundLabels, find_labels
 from mlanet.data.read import Frame
+from mlanet.data.sources import read_from
 from mlanet.errors import MissingLabelError
 from mlanet.graph import AtomicGraph, Labels, Prediction
 from mlanet.limits import Assessment
@@ -102,13 +104,19 @@ def evaluate_frames(
         max_edges=max_edges,
         max_memory=max_memory,
         keys=keys,
-        labels_of=lambda frame: to_labels(frame.atoms, keys, frame.where),
+        labels_of=lambda frame: as_labels(_labels(frame, keys, potential.statistics.energy_key)),
         refused=refused,
         members=members,
     )
     for question, prediction, assessment in found:
         if question.labels is not None:
             yield Compared(question.graph, question.labels, prediction, assessment, question.frame)
+
+
+def _labels(frame: Frame, keys: LabelKeys, energy_key: str) -> FoundLabels:
+    """Of a frame; unless `keys` name one, its energy is that of the two in the file that the model learnt."""
+    found = find_labels(frame.atoms, keys, frame.where)
+    return read_from(found, energy_key) if keys.energy is None and energy_key else found
 
 
 def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Evaluation, dict[str, Pairs]]:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from mlanet.checkpoint import load_model
+from mlanet.config import parse
 from mlanet.data.audit import audit
 from mlanet.data.dataset import load_samples, sample_of
 from mlanet.data.labels import LabelKeys
 from mlanet.data.read import Frame
 from mlanet.data.samples import Sample
 from mlanet.data.sources import follow, sources_of
+from mlanet.native.potential import of_statistics
+from mlanet.training.config import TrainConfig
+from mlanet.training.trainer import train
+from mlanet.workflows.evaluate import evaluate_files
 
 
 def sample(atoms: Atoms, k: int = 0, keys: LabelKeys = LabelKeys()) -> Sample:  # noqa: B008
@@ -84,3 +92,34 @@ def test_forces_choose_the_energy(copper: list[Atoms], write, true: str) -> None
     alone = load_samples(write(frames[:1], "one.extxyz"), 4.0)
     assert sources_of(follow(alone, samples)).read["energy"] == {true: 1}
     assert "cannot tell" in sources_of(alone).warnings[0]
+
+
+def test_a_model_is_judged_by_the_energies_that_it_learnt(copper: list[Atoms], write, tmp_path: Path) -> None:
+    """A training that read free energies says so in its model, and evaluating reads them too; a named key decides."""
+    frames = []
+    generator = np.random.default_rng(4)
+    for atoms in copper[:30]:
+        copy = atoms.copy()
+        free = atoms.calc.results["energy"]
+        results = atoms.calc.results | {"energy": free + 0.8 + 0.1 * generator.normal(), "free_energy": free}
+        copy.calc = SinglePointCalculator(copy, **results)
+        frames.append(copy)
+    path = write(frames)
+    settings = {
+        "model": {"model": "leignn", "channels": 8, "layers": 1, "radial_functions": 6, "cutoff": 4.0},
+        "data": {"train": [str(path)]},
+        "budget": {"steps": 1},
+        "run": {"folder": str(tmp_path / "run"), "limits": False},
+    }
+    model = load_model(train(parse(settings, TrainConfig, "test"), progress=False).model)
+    assert model.statistics.energy_key == "free_energy"
+    few = write(frames[:2], "few.extxyz")
+
+    def labels(keys: LabelKeys) -> list[float]:
+        return [float(found.labels.energy[0]) for found in evaluate_files(model, [few], keys)]
+
+    free = [atoms.calc.results["free_energy"] for atoms in frames[:2]]
+    assert labels(LabelKeys()) == pytest.approx(free)
+    assert labels(LabelKeys(energy="energy")) == pytest.approx([atoms.calc.results["energy"] for atoms in frames[:2]])
+    header, _ = of_statistics(model.statistics, None)
+    assert header["statistics"]["energy_key"] == "free_energy"
