@@ -143,8 +143,10 @@ def phonon(
     The folder gets results.csv, results.jsonl, and of each crystal a picture, its thermal properties (CSV) and a YAML
     with force constants, which phonopy-load reads. Needs the extra `phonons`.
     """
+    from mlanet.properties.phonon import phonopy_classes
     from mlanet.properties.rest import Rest
 
+    phonopy_classes()  # refused before there is a folder
     repeats, rest = _repeats(supercell), Rest(fmax, steps)
     measure = functools.partial(
         _phonon, size=size, supercell=repeats, displacement=displacement, relax=relax, rest=rest

@@ -21,7 +21,7 @@ from mlanet.errors import DataError
 from mlanet.files import write_whole
 from mlanet.page import Page
 from mlanet.training.config import TrainConfig
-from mlanet.training.trainer import STATE, train
+from mlanet.training.trainer import MODEL, STATE, train
 
 NEW = "new data"
 """Name of the validation part of the new data on the page."""
@@ -82,7 +82,9 @@ def finetune(request: Request, say: Callable[[str], None] = print) -> Tuned:
     if request.curve and max(request.curve) > count:
         raise DataError(f"curve: {max(request.curve)} structures asked for, {count} are there to train on")
     say(f"fine-tuning on {count} structures")
-    model = _trained(_config(request, folder, "tuned"))
+    weights, model = _trained(_config(request, folder, "tuned")).read_bytes(), folder / MODEL
+    if not model.exists() or model.read_bytes() != weights:
+        write_whole(model, weights)
     before, after = _before(request, folder), _summary(_judged(folder / "tuned.json", model, folder, request.old))
     curve = []
     for size in request.curve:

@@ -128,7 +128,7 @@ def phonons(
         GeometryError: no crystal, or no rest.
         ConfigError: phonopy is not installed, or a model whose forces are no gradient.
     """
-    Phonopy, PhonopyAtoms = _phonopy()
+    Phonopy, PhonopyAtoms = phonopy_classes()
     require_crystal(atoms, "a phonon spectrum", where)
     base = _symmetric(at_rest(atoms, "full", rest, where)) if relax else atoms
     repeats = supercell or tuple(int(np.ceil(size / length - 1e-6)) for length in base.cell.lengths())
@@ -154,7 +154,7 @@ def _symmetric(atoms: Atoms) -> Atoms:
     return refined
 
 
-def _phonopy() -> tuple[Any, Any]:
+def phonopy_classes() -> tuple[Any, Any]:
     """Its classes.
 
     Raises:

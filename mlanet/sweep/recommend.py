@@ -25,6 +25,8 @@ from mlanet.sweep.table import DONE, ERROR_COLUMNS, Group, Row, decay, grouped, 
 TOLERANCE = 0.03
 FLAT = 0.05
 """An exponent below it says that the curve has ended: twice the data give less than 3.5 %."""
+RISING = 0.1
+"""An exponent below minus it says that the curve is no learning curve: the trainings ended too early."""
 
 
 class Recommendation(msgspec.Struct, frozen=True):
@@ -161,6 +163,8 @@ def _more(chosen: Group, groups: Sequence[Group], column: str) -> list[str]:
     bends = len(curve) > 2 and slope < whole.exponent - FLAT
     power = f"error ∝ n^{_signed(slope)} from {curve[-2 if bends else 0].size} to {curve[-1].size} structures"
     power += f", n^{_signed(whole.exponent)} from {curve[0].size} on" if bends else ""
+    if slope < -RISING:
+        return [f"Its error grows with more data ({power}): the trainings are unfinished, so give them more steps."]
     if slope < FLAT:
         return [f"More data hardly help it under this budget ({power}): train longer, or take a larger model."]
     gain = 1 - 2.0**-slope

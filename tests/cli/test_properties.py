@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import ase.io
@@ -102,3 +103,12 @@ def test_a_folder_belongs_to_whoever_has_results_in_it(mlanet, crystals) -> None
     assert mlanet(*words, "si.cif", "--dtype", "float32").status == 0
     refused = mlanet(*words, "si.cif")
     assert refused.status == 2 and "holds results of other settings" in refused.err
+
+
+def test_phonons_without_phonopy_leave_nothing(mlanet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused with what to install, before a folder is made."""
+    monkeypatch.setitem(sys.modules, "phonopy", None)
+    ase.io.write("si.cif", bulk("Si"))
+    outcome = mlanet("phonon", "si.cif")
+    assert outcome.status == 2 and "mlanet[phonons]" in outcome.err
+    assert not Path("phonon").exists()

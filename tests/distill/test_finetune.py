@@ -52,6 +52,7 @@ def test_the_command_learns_a_new_element_and_compares(
     assert load_model(found["model"]).species == (29, 79)
     assert "Against training from scratch" in Path(found["page"]).read_text()
     assert {path.parent.name for path in (tmp_path / "out").rglob("model.safetensors")} == {
+        "out",
         "tuned",
         *(f"{kind}-{size}" for kind in ("tuned", "scratch") for size in (2, 4)),
     }

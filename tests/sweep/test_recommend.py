@@ -91,6 +91,12 @@ def test_a_flat_curve_asks_for_no_data() -> None:
     assert any("More data hardly help" in sentence and "n^+0.01" in sentence for sentence in found.sentences)
 
 
+def test_a_curve_that_rises_is_an_unfinished_training() -> None:
+    """More structures and a larger error: the steps did not suffice, and more data are no advice."""
+    text = " ".join(recommend(rows({("m", 1): {10: 20.0, 18: 28.0}})).sentences)
+    assert "unfinished" in text and "n^+0.57" in text and "hardly" not in text
+
+
 def test_a_curve_that_flattens_is_judged_by_its_end() -> None:
     """A steep beginning promises nothing: what counts is the slope between the last two sizes, and both are told."""
     text = recommend(rows({("m", 1): {25: 40.0, 50: 20.0, 100: 19.8}})).sentences[2]
