@@ -176,7 +176,8 @@ def _own(graph: AtomicGraph) -> AtomicGraph:
 
 
 def _compare(found: Prediction, expected: Prediction, tolerance: float) -> None:
-    """Refuse a replay that says something else than the potential."""
-    answers = found.tensors()
-    if wrong := disagreement([(name, answers[name], right) for name, right in expected.tensors().items()], tolerance):
+    """Refuse a replay that says something else than the potential; virials of atoms only some ways give along."""
+    answers, right = found.tensors(), expected.tensors()
+    right.pop("atomic_virials", None)
+    if wrong := disagreement([(name, answers[name], value) for name, value in right.items()], tolerance):
         raise CaptureError(f"the replay of a step gives other numbers: {wrong}")

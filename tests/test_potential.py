@@ -135,6 +135,9 @@ def test_history_only_in_training(forces: str) -> None:
         if field.name in ("charges", "dipole", "polarizability", "features"):  # which only some models have
             assert mine is None and other is None
             continue
+        if field.name == "atomic_virials":  # which come along where the native engine answers
+            assert mine is None
+            continue
         assert mine.requires_grad and not other.requires_grad
         assert torch.allclose(mine.detach(), other, atol=1e-13)
 
