@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from mlanet.checkpoint import load_model, read_model_header, save_model
 from mlanet.data.samples import Sample
 from mlanet.limits.fit import fit_domain
+from mlanet.potential import Potential
 
 QUANTITIES = ("energy", "forces", "stress")
 
@@ -22,13 +23,14 @@ def find_limits(
     output: Path | None = None,
     max_edges: int = 20_000,
     again: bool = True,
+    ready: Callable[[Potential], object] | None = None,
 ) -> str:
     """Fit a model file's `Domain` and write it into the file, whose weights stay; what was found, in a line.
 
     Args:
         path: of the model · training: samples it learnt from · held: samples it did not
         device: to compute on · output: another file to write; `path` if None · max_edges: bounds a batch
-        again: also where the file has limits already
+        again: also where the file has limits already · ready: is handed the potential first, to choose its kernels
     Raises:
         CheckpointError: no such model, or a place that cannot be written.
     """
@@ -36,6 +38,8 @@ def find_limits(
     potential = load_model(path, device=device)
     if potential.domain is not None and not again:
         return f"limits: those in {path.name} are kept"
+    if ready is not None:
+        ready(potential)
     domain = fit_domain(potential, training, held, max_edges=max_edges)
     if domain is None:
         return "limits: this model shows no features of its atoms, so where it can be trusted stays unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from mlanet.errors import CheckpointError, DivergedError
 from mlanet.forecast import Forecast, MemoryLimit
 from mlanet.graph import AtomicGraph, Labels, batch_graphs
 from mlanet.interruption import Signals
+from mlanet.kernels import use_kernels
 from mlanet.limits import find_limits
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
@@ -360,7 +362,8 @@ class _Run:
             self._save_model({})
         if self.config.run.limits and reason in FINISHED and self.processes.first:
             known = (self.folder / MODEL, self.training, self.validation, self.processes.device)
-            self.report.tell(find_limits(*known, max_edges=self.config.budget.max_edges, again=False))
+            ready = functools.partial(use_kernels, kernels=self.config.run.kernels)
+            self.report.tell(find_limits(*known, max_edges=self.config.budget.max_edges, again=False, ready=ready))
         self.report.picture(self.progress.rows)
         self.report.log("finished", reason=reason, step=self.progress.step)
         self.report.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mlanet.data.atoms import LabelKeys
 from mlanet.data.dataset import load_samples
 from mlanet.data.splits import random_split
 from mlanet.errors import ConfigError, UnsupportedElementError
+from mlanet.kernels import use_kernels
 from mlanet.limits import find_limits
 from mlanet.supported import require_species
 from mlanet.workflows.answers import named
@@ -57,4 +59,5 @@ def calibrate_file(
             require_species(sample.graph.numbers, header.statistics.species)
         except UnsupportedElementError as error:
             raise named(error, sample.where) from None
-    return find_limits(path, training, kept, output=output)
+    answering = functools.partial(use_kernels, kernels="auto", inference=True)
+    return find_limits(path, training, kept, output=output, ready=answering)
