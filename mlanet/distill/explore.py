@@ -39,7 +39,8 @@ def explorer(model: str) -> Explore:
             return atoms
         moved: Atoms | None = _bare(atoms)
         if moved is not None and recipe.relax:
-            moved = _relaxed(moved, calculator, int(rng.integers(recipe.relax + 1)))
+            steps = int(rng.integers(recipe.relax + 1))
+            moved = _relaxed(moved, calculator, steps) if steps else moved
         if moved is not None and recipe.explore:
             moved = _heated(moved, calculator, recipe, rng)
         return moved
@@ -54,12 +55,10 @@ def _relaxed(atoms: Atoms, calculator: object, steps: int) -> Atoms | None:
     cell = "full" if atoms.pbc.all() else "fixed"
     atoms.calc = calculator
     try:
-        for step in relaxation(atoms, cell=cell, fmax=FMAX, steps=max(steps, 1)):
-            if step.number >= steps:
-                break
+        for _ in relaxation(atoms, cell=cell, fmax=FMAX, steps=steps):
+            pass
     except MLANetError:
         return None
-    atoms.calc = None
     return _bare(atoms) if apart(atoms) else None
 
 
