@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import sys
@@ -29,8 +28,7 @@ from mlanet.structure_plots import prediction_picture
 from mlanet.supported import lone_atoms
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
 from mlanet.workflows.answers import answers, frames_of
-from mlanet.workflows.growing import growing
-from mlanet.workflows.resuming import Journal
+from mlanet.workflows.resuming import journalled
 
 if TYPE_CHECKING:
     from mlanet.execution import Answering
@@ -239,23 +237,15 @@ class Kept:
         settings: Mapping[str, object] = MappingProxyType({}),
         resume: bool = False,
     ) -> None:
-        self._places, self._tell, self._outputs = (output, table), tell, outputs
-        self._settings, self._resume = settings, resume
-        self._stack = contextlib.ExitStack()
+        self._outputs = outputs
+        self._opened = journalled((output, table), tell, settings, resume)
 
     def __enter__(self) -> Kept:
-        with self._stack:
-            opened = [None if p is None else self._stack.enter_context(growing(p, self._tell)) for p in self._places]
-            self._structures, self._rows = opened
-            files = [file for file in opened if file is not None]
-            self._journal = Journal(files, self._settings, self._resume) if files else None
-            self._stack = self._stack.pop_all()
+        (self._structures, self._rows), self._journal = self._opened.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
-        if error[0] is None and self._journal is not None:
-            self._journal.remove()
+        self._opened.__exit__(*error)
 
     def going_on(
         self, frames: Iterable[Frame], work: Callable[[Iterator[Frame]], Iterable[Predicted]]

@@ -12,6 +12,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from ase import Atoms
 from mlanet.data.read import Frame
 from mlanet.errors import ConfigError, OutputError
 from mlanet.files import append_whole, end_of_lines, write_whole
-from mlanet.workflows.growing import Growing
+from mlanet.workflows.growing import Growing, growing
 
 T = TypeVar("T")
 
@@ -191,3 +192,26 @@ class Journal:
         """At the end of all."""
         with contextlib.suppress(OSError):
             self.place.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def journalled(
+    places: Sequence[Path | None],
+    tell: Callable[[str], None],
+    settings: Mapping[str, object],
+    resume: bool,
+    content: Callable[[Atoms], str] = structure_print,
+) -> Iterator[tuple[list[Growing | None], Journal | None]]:
+    """Growing files at these places, and their journal, which goes when the block ends without an error.
+
+    Args:
+        places: of files; None for one that nobody wants. · tell: see `growing`.
+        settings, resume, content: see `Journal`.
+    """
+    with contextlib.ExitStack() as stack:
+        files = [None if place is None else stack.enter_context(growing(place, tell)) for place in places]
+        wanted = [file for file in files if file is not None]
+        journal = Journal(wanted, settings, resume, content) if wanted else None
+        yield files, journal
+    if journal is not None:
+        journal.remove()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,8 +16,7 @@ from mlanet.data.read import Frame
 from mlanet.limits.calibration import Entry, entry_of
 from mlanet.metrics import Errors
 from mlanet.quantities import ALWAYS, BY_NAME, NAMES, QUANTITIES
-from mlanet.workflows.growing import growing
-from mlanet.workflows.resuming import Journal, labelled_print
+from mlanet.workflows.resuming import journalled, labelled_print
 
 if TYPE_CHECKING:
     from mlanet.workflows.evaluate import Compared
@@ -96,23 +94,15 @@ class SharesKept:
         settings: Mapping[str, object],
         resume: bool,
     ) -> None:
-        self._place, self._tell, self._settings, self._resume = place, tell, settings, resume
         self._names = [name for name in NAMES if name in ALWAYS or name in outputs]
-        self._journal: Journal | None = None
-        self._stack = contextlib.ExitStack()
+        self._opened = journalled((place,), tell, settings, resume, labelled_print)
 
     def __enter__(self) -> SharesKept:
-        if self._place is not None:
-            with self._stack:
-                self._table = self._stack.enter_context(growing(self._place, self._tell))
-                self._journal = Journal([self._table], self._settings, self._resume, labelled_print)
-                self._stack = self._stack.pop_all()
+        (self._table,), self._journal = self._opened.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
-        if error[0] is None and self._journal is not None:
-            self._journal.remove()
+        self._opened.__exit__(*error)
 
     def going_on(
         self, frames: Iterable[Frame], work: Callable[[Iterator[Frame]], Iterable[Compared]], keep_pairs: bool
@@ -126,6 +116,7 @@ class SharesKept:
                 yield msgspec.convert(found, Share, strict=False)
                 continue
             share = share_of(found, keep_pairs)
+            assert self._table is not None
             self._table.add(_csv([*([] if self._table.count else [_header(self._names)]), _line(share, self._names)]))
             self._journal.add(found.frame.atoms, msgspec.to_builtins(share, str_keys=True))
             yield share
