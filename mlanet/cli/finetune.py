@@ -38,6 +38,9 @@ def finetune(
     replay_limit: Annotated[
         int | None, typer.Option(min=1, help="So many of them.", rich_help_panel="Old data")
     ] = None,
+    replay_share: Annotated[
+        float, typer.Option(min=0.01, max=0.99, help="Their share of what is trained on.", rich_help_panel="Old data")
+    ] = 0.5,
     old: Old = None,
     json: Json = False,
 ) -> None:
@@ -65,6 +68,7 @@ def finetune(
         old=tuple(map(str, old or ())),
         replay=tuple(map(str, replay or ())),
         replay_limit=replay_limit,
+        replay_share=replay_share,
         freeze=tuple(freeze or ()),
         curve=sizes,
         keys=tuple(set_key or ()),

@@ -23,6 +23,7 @@ class Loader:
 
     Args:
         samples: what to batch; every one stands exactly once in an epoch.
+        replay: old samples; each epoch draws so many of them anew that they are `replay_share` of it, or takes all.
         max_edges: budget of directed pairs in a batch.
         seed: of the shuffle.
         shuffle: a new order in every epoch, or always the given order.
@@ -41,26 +42,35 @@ class Loader:
         shuffle: bool = True,
         max_structures: int | None = None,
         fits: Callable[[Size], bool] | None = None,
+        replay: Sequence[Sample] = (),
+        replay_share: float = 0.5,
     ) -> None:
         if not samples:
             raise DataError("there is nothing to load: no samples")
         if max_edges < 1 or (max_structures is not None and max_structures < 1):
             raise DataError(f"a batch needs room: max_edges={max_edges}, max_structures={max_structures}")
-        self.samples = samples
+        self.samples = [*samples, *replay]
+        self._new = len(samples)
+        self._drawn = min(len(replay), max(1, round(len(samples) * replay_share / (1 - replay_share))))
         self.max_edges = max_edges
         self.seed = seed
         self.shuffle = shuffle
         self.max_structures = max_structures
-        graphs = [sample.graph for sample in samples]
+        graphs = [sample.graph for sample in self.samples]
         self._costs = [max(graph.n_edges, graph.n_atoms) for graph in graphs]
         self._fits = fits
         self._sizes = [] if fits is None else [graph.size() for graph in graphs]
 
     def plan(self, epoch: int) -> list[list[int]]:
         """Indices of the samples of every batch of an epoch."""
-        order = range(len(self.samples))
+        order = range(self._new + self._drawn)
         if self.shuffle:
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.samples)).tolist()
+            rng = np.random.default_rng([self.seed, epoch])
+            chosen = rng.permutation(self._new)
+            if self._drawn:
+                old = self._new + rng.permutation(len(self.samples) - self._new)[: self._drawn]
+                chosen = rng.permutation(np.concatenate([chosen, old]))
+            order = chosen.tolist()
         limit = self.max_structures or len(self.samples)
         batches: list[list[int]] = []
         cost = 0

@@ -52,7 +52,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What to fine-tune on what.
 
     - model: file or packaged name · data: new labelled files · folder: for everything
-    - old: labelled files of the old kind, to see what is lost · replay, replay_limit, freeze: as in `mlanet train`
+    - old: labelled files of the old kind, to see what is lost
+    - replay, replay_limit, replay_share, freeze: as in `mlanet train`
     - curve: numbers of structures at which fine-tuning and training from scratch are compared
     - keys: further keys of `mlanet train`
     """
@@ -65,6 +66,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     old: tuple[str, ...] = ()
     replay: tuple[str, ...] = ()
     replay_limit: int | None = None
+    replay_share: float = 0.5
     freeze: tuple[str, ...] = ()
     curve: tuple[int, ...] = ()
     keys: tuple[str, ...] = ()
@@ -126,6 +128,7 @@ def _config(
     else:
         keys |= {"start_from": request.model, "freeze": list(request.freeze)}
         keys |= {"replay": list(request.replay), "replay_limit": request.replay_limit}
+        keys |= {"replay_share": request.replay_share}
     return parse(with_overrides(keys, request.keys), TrainConfig, "finetune")
 
 

@@ -20,6 +20,7 @@ DEFAULT_MODEL = "mlanet_l2"
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Part = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 WholeNumber = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -113,7 +114,7 @@ class ScheduleConfig(_Strict, frozen=True):
     """Lowest learning rate."""
     patience: WholeNumber = 5
     """Validations, for `plateau`."""
-    factor: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.8
+    factor: Part = 0.8
     """For `plateau`."""
 
 
@@ -204,7 +205,9 @@ class TrainConfig(_Strict, frozen=True):
     """With `start_from`: files of the old model's own data, trained on beside the new, against forgetting; their
     energies move along with the references."""
     replay_limit: Count | None = None
-    """So many structures of `replay`, drawn by `data.seed`; all if not given."""
+    """Read so many structures of `replay`, drawn by `data.seed`; all if not given."""
+    replay_share: Part = 0.5
+    """Share of old structures in an epoch, which holds all new structures once and draws the old ones anew."""
     freeze: tuple[str, ...] = ()
     """Beginnings of names of weights that are not trained, e.g. `embedding`, `layers.0`."""
 

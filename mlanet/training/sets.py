@@ -1,4 +1,4 @@
-"""Training and validation set of a run: read, divided by seed, checked, and known again by their content."""
+"""Training and validation set of a run: read, divided by seed, checked, batched, known again by their content."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from mlanet.data.dataset import load_samples
+from mlanet.data.loader import Loader
 from mlanet.data.samples import Sample
 from mlanet.data.sources import follow
 from mlanet.data.splits import group_split, random_split
 from mlanet.errors import ConfigError, DataError, UnsupportedElementError
+from mlanet.forecast import Forecast, MemoryLimit
+from mlanet.potential import Potential
 from mlanet.quantities import QUANTITIES
 from mlanet.supported import require_species
-from mlanet.training.config import DataConfig
+from mlanet.training.config import DataConfig, TrainConfig
 
 
 def load_split(data: DataConfig, cutoff: float) -> tuple[list[Sample], list[Sample]]:
@@ -65,6 +68,26 @@ def require_known(samples: Sequence[Sample], species: tuple[int, ...]) -> None:
             require_species(sample.graph.numbers, species)
         except UnsupportedElementError as error:
             raise UnsupportedElementError(f"{sample.where}: {error}") from None
+
+
+def training_loader(
+    config: TrainConfig, new: list[Sample], old: list[Sample], potential: Potential, law: Forecast | None = None
+) -> Loader:
+    """Shuffled batches under the budgets of edges, structures and memory; old samples are those of `replay`."""
+    budget, limit = config.budget, None
+    if budget.max_memory is not None:
+        limit = MemoryLimit(law or Forecast(potential, training=True), budget.max_memory * 2**30)
+        for sample in (*new, *old):
+            limit.require(sample.graph, sample.where)
+    return Loader(
+        new,
+        max_edges=budget.max_edges,
+        seed=config.run.seed,
+        max_structures=budget.max_structures,
+        fits=limit,
+        replay=old,
+        replay_share=config.replay_share,
+    )
 
 
 def fingerprint(*sets: Sequence[Sample]) -> str:

@@ -20,7 +20,7 @@ from mlanet.data.audit import audit, audit_pair
 from mlanet.data.loader import Loader, ahead
 from mlanet.data.samples import Sample
 from mlanet.errors import CheckpointError, DivergedError
-from mlanet.forecast import Forecast, MemoryLimit
+from mlanet.forecast import Forecast
 from mlanet.graph import AtomicGraph, Labels, batch_graphs
 from mlanet.interruption import Signals
 from mlanet.kernels import use_kernels
@@ -34,7 +34,7 @@ from mlanet.training.folder import MODEL, STATE, owned_by_first, require_free
 from mlanet.training.optimizer import build_optimizer
 from mlanet.training.processes import Processes
 from mlanet.training.report import Report, errors_text, machine, progress_bar
-from mlanet.training.sets import fingerprint, load_split, require_known
+from mlanet.training.sets import fingerprint, load_split, require_known, training_loader
 from mlanet.training.start import starting_cutoff, starting_potential
 from mlanet.training.state import Averaged, Origin, Progress, learning_rate, read_state, write_state
 from mlanet.training.step import Gradient
@@ -88,10 +88,11 @@ def plan(config: TrainConfig) -> dict[str, object]:
     """Sizes of a run that is not started: data, batches, parameters, forecast memory of the largest batch."""
     training, validation = load_split(config.data, starting_cutoff(config))
     potential, remarks = starting_potential(config, training)
-    training += replayed(config, potential)
+    old = replayed(config, potential)
     remarks += freeze(potential, config.freeze)
     law = Forecast(potential, training=True)
-    loader = _loader(config, training, potential, law)
+    loader = training_loader(config, training, old, potential, law)
+    training = loader.samples
     edges = [sample.graph.n_edges for sample in training]
     batches = loader.plan(0)
     largest = max(batches, key=lambda batch: sum(edges[index] for index in batch))
@@ -119,7 +120,7 @@ class _Run:
         require_free(self.folder, resume)
         self.training, self.validation = load_split(config.data, starting_cutoff(config))
         potential, remarks = starting_potential(config, self.training)
-        self.training += replayed(config, potential)
+        old = replayed(config, potential)
         remarks += freeze(potential, config.freeze)
         require_known(self.validation, potential.species)
         execution = config.execution(processes.device)
@@ -129,7 +130,8 @@ class _Run:
         self.gradient = Gradient(self.potential, self.parameters, config.loss, processes, compiled=execution.compiled)
         self.averaged = Averaged(self.potential, config.optimizer.ema)
         self.optimizer = build_optimizer(config.optimizer, self.potential)
-        self.loader = _loader(config, self.training, self.potential)
+        self.loader = training_loader(config, self.training, old, self.potential)
+        self.training = self.loader.samples
         self.report = Report(self.folder, writes=processes.first, tensorboard=config.run.tensorboard, shown=self.shown)
         self.origin = Origin(fingerprint(self.training, self.validation), processes.world)
         self.lengths: dict[int, int] = {}
@@ -381,19 +383,3 @@ def evaluate(potential: Potential, samples: list[Sample], max_edges: int, proces
         errors.add(potential(graph), labels, graph)
     errors.load_tensor(processes.sum(errors.tensor()))
     return errors
-
-
-def _loader(config: TrainConfig, training: list[Sample], potential: Potential, law: Forecast | None = None) -> Loader:
-    """Shuffled batches under the budgets of edges, structures and memory."""
-    budget, limit = config.budget, None
-    if budget.max_memory is not None:
-        limit = MemoryLimit(law or Forecast(potential, training=True), budget.max_memory * 2**30)
-        for sample in training:
-            limit.require(sample.graph, sample.where)
-    return Loader(
-        training,
-        max_edges=budget.max_edges,
-        seed=config.run.seed,
-        max_structures=budget.max_structures,
-        fits=limit,
-    )
