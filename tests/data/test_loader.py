@@ -50,6 +50,27 @@ def test_plan_is_a_partition_under_budget(max_edges, seed, epoch, shuffle, max_s
         assert [index for batch in plan for index in batch] == list(range(len(SAMPLES)))
 
 
+@given(st.integers(1, 20), st.floats(0.05, 0.95), st.integers(0, 3))
+def test_old_samples_are_a_share_of_each_epoch(new: int, share: float, epoch: int) -> None:
+    """Every new sample once; of the old ones as many as the share says, or all there are, none twice."""
+    samples, old = SAMPLES[:new], SAMPLES[new:]
+    plan = Loader(samples, max_edges=500, replay=old, replay_share=share).plan(epoch)
+    order = [index for batch in plan for index in batch]
+    assert sorted(index for index in order if index < new) == list(range(new))
+    drawn = [index for index in order if index >= new]
+    assert len(drawn) == len(set(drawn)) == min(len(old), max(1, round(new * share / (1 - share))))
+
+
+def test_old_samples_are_drawn_anew() -> None:
+    """Epochs draw others, so that all come in time, and new and old stand among each other."""
+    loader = Loader(SAMPLES[:4], max_edges=1, replay=SAMPLES[4:])
+    orders = [[index for batch in loader.plan(epoch) for index in batch] for epoch in range(40)]
+    assert {index for order in orders for index in order} == set(range(len(SAMPLES)))
+    assert any(order[0] >= 4 for order in orders) and any(order[0] < 4 for order in orders)
+    alone = Loader(SAMPLES[:4], max_edges=1)
+    assert Loader(SAMPLES[:4], max_edges=1, replay=[]).plan(3) == alone.plan(3)
+
+
 def test_seed_and_epoch_matter() -> None:
     """Epochs and seeds have their own orders."""
     plans = [Loader(SAMPLES, max_edges=500, seed=s).plan(e) for s in (0, 1) for e in (0, 1)]

@@ -24,7 +24,7 @@ from mlanet.potential import Potential
 from mlanet.statistics import Statistics
 from mlanet.training.config import TrainConfig
 from mlanet.training.start import starting_potential
-from mlanet.training.trainer import train
+from mlanet.training.trainer import plan, train
 from mlanet.training.tune import extended, freeze, moved, replayed
 
 Settings = Callable[..., TrainConfig]
@@ -161,6 +161,18 @@ def test_a_run_with_everything_trains_resumes_and_leaves_frozen_parts(
     }
     assert same == {name for name in theirs if name.startswith("layers.0")}
     assert any(not torch.equal(one.float(), mine[name]) for name, one in theirs.items() if name.startswith("pooling"))
+
+
+@pytest.mark.parametrize(("share", "drawn"), [(0.2, 1), (0.5, 4), (0.6, 6), (0.9, 7)])
+def test_replayed_structures_are_a_share_of_each_epoch(
+    settings: Settings, tmp_path: Path, with_gold: str, seven: str, share: float, drawn: int
+) -> None:
+    """Four new structures, and of seven old ones as many as the share says."""
+    old_model(settings, tmp_path / "old.safetensors", {})
+    words = {"model": None, "start_from": str(tmp_path / "old.safetensors"), "replay": [seven], "new_elements": True}
+    words |= {"data": {"train": [with_gold]}, "replay_share": share}
+    facts = plan(settings(**words, budget={"steps": 1, "max_structures": 1}))
+    assert facts["batches per epoch"] == 4 + drawn and facts["training structures"] == 11
 
 
 def test_parts_that_are_not_there_cannot_be_frozen(settings: Settings, tmp_path: Path) -> None:
