@@ -28,7 +28,7 @@ NEW = "new data"
 
 DEFAULTS: dict[str, Any] = {
     "loss": {"kind": "huber"},
-    "optimizer": {"lr": 1e-3, "ema": 0.99},
+    "optimizer": {"kind": "muon", "lr": 1e-3, "ema": 0.99},
     "budget": {"steps": 2000, "max_structures": 4, "validate_every": 200},
     "move_references": True,
     "new_elements": True,
@@ -124,7 +124,7 @@ def _config(
     if scratch:
         keys = {key: value for key, value in keys.items() if key not in ("move_references", "new_elements")}
         keys |= {"model": msgspec.json.decode(msgspec.json.encode(load_model(model_path(request.model)).model.config))}
-        keys["optimizer"] = {"ema": 0.99}
+        keys["optimizer"] = {"ema": 0.99}  # and the optimiser and rate of a training from scratch
     else:
         keys |= {"start_from": request.model, "freeze": list(request.freeze)}
         keys |= {"replay": list(request.replay), "replay_limit": request.replay_limit}
