@@ -50,7 +50,7 @@ class Training(NamedTuple):
             return DEFAULTS | {"start_from": self.start, "budget": budget}
         irreps = f"{self.channels}x0e+{self.channels}x1o"
         model = {"model": "mlanet", "irreps": irreps, "layers": 2, "hidden": self.channels}
-        return {"model": model, "optimizer": {"lr": 5e-3, "ema": 0.98}, "budget": budget}
+        return {"model": model, "optimizer": {"kind": "muon", "lr": 5e-3, "ema": 0.99}, "budget": budget}
 
 
 def main(
@@ -112,8 +112,9 @@ def _rounds(
             row = done[turn]
         else:
             row = {"way": way, "seed": seed, "round": turn, "labels": len(labelled)}
-            row |= _trained(frames, labelled, test, folder / f"{turn}", seed, training)
-            row["next"] = _next(frames, pool, labelled, folder / f"{turn}", way, add, rng)
+            place = folder / f"{turn}" if turn else folder.parent / f"first-{seed}"
+            row |= _trained(frames, labelled, test, place, seed, training)
+            row["next"] = _next(frames, pool, labelled, place, way, add, rng)
             with open(folder.parent / "rounds.jsonl", "a") as lines:
                 lines.write(json.dumps(row) + "\n")
             print(f"{way:7} seed {seed} {row['labels']:4} labels: forces {1e3 * row['forces']:.1f} meV/Å", flush=True)
@@ -123,7 +124,9 @@ def _rounds(
 def _trained(
     frames: list[Atoms], labelled: list[int], test: Path, folder: Path, seed: int, training: Training
 ) -> dict[str, float]:
-    """A model of these labels, a tenth of them for validation and calibration; its errors on the test."""
+    """A model of these labels, a tenth of them for validation and calibration; its errors on the test. Once."""
+    if (errors := folder / "errors.json").exists():
+        return {name: float(value) for name, value in json.loads(errors.read_text()).items()}
     folder.mkdir(parents=True, exist_ok=True)
     cut = max(5, len(labelled) // 10)
     parts = {"valid": labelled[:cut], "train": labelled[cut:]}
@@ -135,8 +138,10 @@ def _trained(
     }
     train(parse(settings, TrainConfig, "benchmark"), progress=False)
     potential = load_model(folder / "model.safetensors")
-    found = evaluate(potential, load_samples([test], potential.cutoff), 12_000, Processes("cpu")).mae()
-    return {name: found[name] for name in ("energy", "forces") if name in found}
+    mean = evaluate(potential, load_samples([test], potential.cutoff), 12_000, Processes("cpu")).mae()
+    kept = {name: mean[name] for name in ("energy", "forces") if name in mean}
+    write_whole(errors, json.dumps(kept).encode())
+    return kept
 
 
 def _next(
