@@ -21,6 +21,7 @@ from mlanet.calculator import MLANetCalculator
 from mlanet.cli.main import app, main
 from mlanet.config import _check_keys as check_keys
 from mlanet.config import parse
+from mlanet.data.dataset import load_samples
 from mlanet.distill.config import DistillConfig
 from mlanet.dynamics.settings import DynamicsSettings
 from mlanet.errors import ConfigError
@@ -72,6 +73,24 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             for line in block.replace("\\\n", " ").splitlines():
                 _program, *words = shlex.split(line.split(" #")[0])
                 assert main(words) == 0, line
+
+
+def test_files_of_cp2k_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script of the tutorial reads the files that CP2K writes, with energies and forces in eV and Å."""
+    monkeypatch.chdir(tmp_path)
+    head = " i = {0:8d}, time = {1:12.3f}, E = {2:20.10f}\n"
+    for kind, places in (("pos", "Si 0.0 0.0 0.0\n Si 1.35 1.35 1.35"), ("frc", "Si 0.0 0.0 0.01\n Si 0.0 0.0 -0.01")):
+        text = "".join(f"       2\n{head.format(k, 0.5 * k, -7.9 - k)} {places}\n" for k in range(2))
+        Path(f"run-{kind}-1.xyz").write_text(text)
+    cells = "".join(f"{k:8d} {0.5 * k:12.3f} 0.0 2.7 2.7 2.7 0.0 2.7 2.7 2.7 0.0 39.366\n" for k in range(2))
+    Path("run-1.cell").write_text(f"#   Step   Time [fs]       Ax [Angstrom] ... Volume [Angstrom^3]\n{cells}")
+    page = (ROOT / "docs/tutorial_train.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```\{code-block\} python\n(.*?)^```", page, flags=re.M | re.S)
+    exec(compile(block, "tutorial_train", "exec"), {"__name__": "tutorial_train"})
+    first, second = load_samples("all.extxyz", 3.0)
+    assert float(first.labels.energy) == pytest.approx(-7.9 * 27.211386, rel=1e-6)
+    assert float(second.labels.forces[0, 2]) == pytest.approx(0.01 * 51.422067, rel=1e-6)
+    assert first.graph.pbc.all()
 
 
 def test_headings_of_the_log_are_short() -> None:
