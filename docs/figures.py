@@ -1,8 +1,8 @@
 """Pictures of the documentation, each by its name: `python docs/figures.py peers phonons predict …`; `all` for all.
 
-- `peers` draws rows in benchmarks/results, `sweep` takes its picture from a report there.
+- `peers` and `distil` draw rows in benchmarks/results, `sweep` and `profile` take their picture from a report there.
 - Those of `PAGES` are what the commands of a tutorial write: they are run as the page prints them, in a folder that is
-  removed. `phonons`, `relax` and `select` compute and draw.
+  removed. `phonons`, `relax`, `select` and `finetune` compute and draw.
 - `calibration` needs MLANET_BENCHMARK_DATA, a folder with the file that it names.
 
 Pictures of the models' pages were written by the commands that these pages name, `accuracy.png` by
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import json
 import os
 import re
 import shlex
@@ -29,7 +30,6 @@ from matplotlib.axes import Axes
 
 ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "benchmarks/results/run_three_layers_one_core/compare.csv"
-SWEEP = ROOT / "benchmarks/results/sweep_rmd17_ethanol_cpu/report.html"
 ERRORS = ROOT / "benchmarks/results/compare_peers_mlearn_Si_cpu.csv"
 COLOURS = {"MLANet": "#2166ac", "LEIGNN": "#1b7837", "MACE": "#b2182b", "NequIP": "#e08214", "PaiNN": "#762a83"}
 
@@ -110,7 +110,11 @@ def phonons() -> None:
 
 PAGES = {
     "predict": ("tutorial_predict", "out.png", ()),
-    "md": ("tutorial_md", "md/md_summary.png", ()),
+    "md": (
+        "tutorial_md",
+        "md/md_summary.png",
+        ("mlanet md silicon.cif --ensemble nve --temperature 600 --time 2 --repeat 2x2x2 --output md",),
+    ),
     "eos": ("tutorial_properties", "eos/silicon.png", ("mlanet eos silicon.cif",)),
     "barrier": ("tutorial_barriers", "neb/barrier.png", ("mlanet neb aluminium.cif --repeat 2x2x2 --vacancy 0",)),
     "diffusion": ("tutorial_diffusion", "diffusion/diffusion.png", ()),
@@ -154,9 +158,57 @@ def run(line: str) -> None:
 
 
 def sweep() -> None:
-    """Learning curves of a sweep that was run on ethanol, as its report holds them."""
-    svg = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", SWEEP.read_text(encoding="utf-8"))[0]
-    (ROOT / "docs/figures/sweep.svg").write_bytes(base64.b64decode(svg))
+    """Learning curves of a sweep that was run on ethanol."""
+    from_report(ROOT / "benchmarks/results/sweep_rmd17_ethanol_cpu/report.html", 0, "sweep")
+
+
+def profile() -> None:
+    """Time and memory of networks against l_max."""
+    from_report(ROOT / "benchmarks/results/profile_two_layers_cpu/compare.html", 1, "profile")
+
+
+def from_report(report: Path, number: int, name: str) -> None:
+    """One of the pictures that a report in HTML holds."""
+    found = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", report.read_text(encoding="utf-8"))
+    (ROOT / f"docs/figures/{name}.svg").write_bytes(base64.b64decode(found[number]))
+
+
+def distil() -> None:
+    """Errors of `universal` on labels held back, stage by stage of its distillation."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 2.9), layout="constrained")
+    before = 0.0
+    for stage, colour in zip(("first", "second", "third"), ("#2166ac", "#1b7837", "#e08214"), strict=True):
+        found = rows(ROOT / f"benchmarks/results/universal/training_{stage}.csv")
+        minutes = [before + float(row["minutes"]) for row in found]
+        left.plot(
+            minutes, [1000 * float(row["valid_energy_mae"]) for row in found], color=colour, label=f"{stage} stage"
+        )
+        right.plot(minutes, [1000 * float(row["valid_forces_mae"]) for row in found], color=colour)
+        before = minutes[-1]
+    left.set(xlabel="minutes of one core", ylabel="energy error, meV/atom", yscale="log")
+    right.set(xlabel="minutes of one core", ylabel="force error, meV/Å", yscale="log")
+    left.legend(frameon=False)
+    save(figure, "distil")
+
+
+def finetune() -> None:
+    """Fine-tuned and from scratch at several sizes, on the copper of the tutorial, five times as much of it."""
+    from mlanet.distill.judge import Judgement
+
+    page = (ROOT / "docs/tutorial_finetune.md").read_text(encoding="utf-8")
+    given = re.search(r"^```python\n(.*?)^```", page, flags=re.M | re.S)
+    assert given is not None
+    exec(compile(given[1].replace("range(12)", "range(60)"), "tutorial_finetune", "exec"), {"__name__": "page"})
+    sizes = (5, 10, 20, 40)
+    run(f"mlanet finetune elemental new.extxyz -o tuned --set budget.steps=100 --curve {','.join(map(str, sizes))}")
+    figure, axes = plt.subplots(figsize=(4.6, 3.2), layout="constrained")
+    for kind, label, colour in (("scratch", "from scratch", "#e08214"), ("tuned", "fine-tuned", "#2166ac")):
+        found = [Judgement(**json.loads(Path(f"tuned/{kind}-{size}.json").read_text())).summary() for size in sizes]
+        axes.plot(sizes, [one["teacher"]["forces"] for one in found], "o-", color=colour, label=label)
+    axes.set(xlabel="structures", ylabel="force error, meV/Å", xscale="log", yscale="log")
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.legend(frameon=False)
+    save(figure, "finetune")
 
 
 def relax() -> None:
@@ -194,18 +246,18 @@ def select() -> None:
     Path("train.yaml").write_text(settings[1])
     run("mlanet train train.yaml budget.steps=400")
     run("mlanet select pool.extxyz --model round-1/model.safetensors --budget 5 --output next.extxyz")
-    run("mlanet predict pool.extxyz --model round-1/model.safetensors --output all.extxyz")
+    run("mlanet select pool.extxyz --model round-1/model.safetensors --budget 30 --output all.extxyz")
     pool, taken = ase.io.read("all.extxyz", ":"), ase.io.read("next.extxyz", ":")
     chosen = {round(float(one.positions.sum()), 4) for one in taken}
     figure, axes = plt.subplots(figsize=(5.2, 3.2), layout="constrained")
     for one in pool:
         picked = round(float(one.positions.sum()), 4) in chosen
-        point = one.get_volume() / len(one), 1000 * float((one.arrays["forces_std"] ** 2).mean() ** 0.5)
+        point = one.get_volume() / len(one), 1000 * one.info["uncertainty"]
         axes.plot(*point, "o", color="#b2182b" if picked else "#bbbbbb", zorder=2 + picked)
     first = [one.get_volume() / len(one) for one in ase.io.read("first.extxyz", ":")]
     axes.axvspan(min(first), max(first), color="#2166ac", alpha=0.12, lw=0, label="volumes of the training set")
     axes.plot([], [], "o", color="#b2182b", label="selected")
-    axes.set(xlabel="volume, Å³/atom", ylabel="expected force error, meV/Å", yscale="log")
+    axes.set(xlabel="volume, Å³/atom", ylabel="uncertainty, meV/Å", yscale="log")
     axes.legend(frameon=False, fontsize=9)
     save(figure, "select")
 
@@ -238,7 +290,7 @@ def peers() -> None:
     figure.savefig(ROOT / "docs/figures/peers.png", dpi=130, metadata={"Software": None})
 
 
-DRAWN = {one.__name__: one for one in (peers, phonons, sweep, relax, select, calibration)}
+DRAWN = {one.__name__: one for one in (peers, phonons, sweep, profile, distil, relax, select, finetune, calibration)}
 
 
 def main() -> None:

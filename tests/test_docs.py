@@ -433,3 +433,14 @@ def test_a_wrong_command_is_found(line: str, problem: str) -> None:
 def test_a_wrong_key_is_found(span: str) -> None:
     """The checks above can fail."""
     assert wrong_setting(span)
+
+
+def test_every_picture_is_shown_and_made() -> None:
+    """A page shows each picture of docs/figures; what docs/figures.py names is there."""
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    there = {path.name for path in (ROOT / "docs/figures").iterdir()}
+    assert there == set(re.findall(r"figures/([\w.]+)\)", pages))
+    made = (ROOT / "docs/figures.py").read_text(encoding="utf-8")
+    drawn = re.search(r"DRAWN = .* for one in \((.*)\)}", made)
+    tutorials = re.findall(r'^    "(\w+)": \(', made, flags=re.M)
+    assert drawn is not None and {*drawn[1].split(", "), *tutorials} <= {Path(name).stem for name in there}
