@@ -199,8 +199,8 @@ def finetune() -> None:
     given = re.search(r"^```python\n(.*?)^```", page, flags=re.M | re.S)
     assert given is not None
     exec(compile(given[1].replace("range(12)", "range(60)"), "tutorial_finetune", "exec"), {"__name__": "page"})
-    sizes = (5, 10, 20, 40)
-    run(f"mlanet finetune elemental new.extxyz -o tuned --set budget.steps=100 --curve {','.join(map(str, sizes))}")
+    sizes = (10, 40)
+    run(f"mlanet finetune elemental new.extxyz -o tuned --set budget.steps=60 --curve {','.join(map(str, sizes))}")
     figure, axes = plt.subplots(figsize=(4.6, 3.2), layout="constrained")
     for kind, label, colour in (("scratch", "from scratch", "#e08214"), ("tuned", "fine-tuned", "#2166ac")):
         found = [Judgement(**json.loads(Path(f"tuned/{kind}-{size}.json").read_text())).summary() for size in sizes]
@@ -236,7 +236,7 @@ def relax() -> None:
 
 
 def select() -> None:
-    """The pool of the tutorial: what was selected, by volume and by the error that the model expects of its forces."""
+    """The pool of the tutorial: what was selected, by volume and by the distance of its atoms from the training set."""
     import ase.io
 
     page = (ROOT / "docs/tutorial_active_learning.md").read_text(encoding="utf-8")
@@ -244,7 +244,7 @@ def select() -> None:
     assert given is not None and settings is not None
     exec(compile(given[1], "tutorial_active_learning", "exec"), {"__name__": "page"})
     Path("train.yaml").write_text(settings[1])
-    run("mlanet train train.yaml budget.steps=400")
+    run("mlanet train train.yaml")
     run("mlanet select pool.extxyz --model round-1/model.safetensors --budget 5 --output next.extxyz")
     run("mlanet select pool.extxyz --model round-1/model.safetensors --budget 30 --output all.extxyz")
     pool, taken = ase.io.read("all.extxyz", ":"), ase.io.read("next.extxyz", ":")
@@ -252,12 +252,12 @@ def select() -> None:
     figure, axes = plt.subplots(figsize=(5.2, 3.2), layout="constrained")
     for one in pool:
         picked = round(float(one.positions.sum()), 4) in chosen
-        point = one.get_volume() / len(one), 1000 * one.info["uncertainty"]
+        point = one.get_volume() / len(one), one.info["uncertainty"]
         axes.plot(*point, "o", color="#b2182b" if picked else "#bbbbbb", zorder=2 + picked)
     first = [one.get_volume() / len(one) for one in ase.io.read("first.extxyz", ":")]
     axes.axvspan(min(first), max(first), color="#2166ac", alpha=0.12, lw=0, label="volumes of the training set")
     axes.plot([], [], "o", color="#b2182b", label="selected")
-    axes.set(xlabel="volume, Å³/atom", ylabel="uncertainty, meV/Å", yscale="log")
+    axes.set(xlabel="volume, Å³/atom", ylabel="distance from the training set", yscale="log")
     axes.legend(frameon=False, fontsize=9)
     save(figure, "select")
 
