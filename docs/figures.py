@@ -2,7 +2,7 @@
 
 - `peers` and `distil` draw rows in benchmarks/results, `sweep` and `profile` take their picture from a report there.
 - Those of `PAGES` are what the commands of a tutorial write: they are run as the page prints them, in a folder that is
-  removed. `phonons`, `relax`, `select` and `finetune` compute and draw.
+  removed. `phonons`, `relax` and `select` compute and draw.
 - `calibration` needs MLANET_BENCHMARK_DATA, a folder with the file that it names.
 
 Pictures of the models' pages were written by the commands that these pages name, `accuracy.png` by
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import json
 import os
 import re
 import shlex
@@ -117,7 +116,6 @@ PAGES = {
     ),
     "eos": ("tutorial_properties", "eos/silicon.png", ("mlanet eos silicon.cif",)),
     "barrier": ("tutorial_barriers", "neb/barrier.png", ("mlanet neb aluminium.cif --repeat 2x2x2 --vacancy 0",)),
-    "diffusion": ("tutorial_diffusion", "diffusion/diffusion.png", ()),
     "training": (
         "tutorial_train",
         "runs/first/learning_curve.png",
@@ -189,26 +187,6 @@ def distil() -> None:
     right.set(xlabel="minutes of one core", ylabel="force error, meV/Å", yscale="log")
     left.legend(frameon=False)
     save(figure, "distil")
-
-
-def finetune() -> None:
-    """Fine-tuned and from scratch at several sizes, on the copper of the tutorial, five times as much of it."""
-    from mlanet.distill.judge import Judgement
-
-    page = (ROOT / "docs/tutorial_finetune.md").read_text(encoding="utf-8")
-    given = re.search(r"^```python\n(.*?)^```", page, flags=re.M | re.S)
-    assert given is not None
-    exec(compile(given[1].replace("range(12)", "range(60)"), "tutorial_finetune", "exec"), {"__name__": "page"})
-    sizes = (10, 40)
-    run(f"mlanet finetune elemental new.extxyz -o tuned --set budget.steps=60 --curve {','.join(map(str, sizes))}")
-    figure, axes = plt.subplots(figsize=(4.6, 3.2), layout="constrained")
-    for kind, label, colour in (("scratch", "from scratch", "#e08214"), ("tuned", "fine-tuned", "#2166ac")):
-        found = [Judgement(**json.loads(Path(f"tuned/{kind}-{size}.json").read_text())).summary() for size in sizes]
-        axes.plot(sizes, [one["teacher"]["forces"] for one in found], "o-", color=colour, label=label)
-    axes.set(xlabel="structures", ylabel="force error, meV/Å", xscale="log", yscale="log")
-    axes.set_xticks(sizes, [str(size) for size in sizes])
-    axes.legend(frameon=False)
-    save(figure, "finetune")
 
 
 def relax() -> None:
@@ -290,7 +268,7 @@ def peers() -> None:
     figure.savefig(ROOT / "docs/figures/peers.png", dpi=130, metadata={"Software": None})
 
 
-DRAWN = {one.__name__: one for one in (peers, phonons, sweep, profile, distil, relax, select, finetune, calibration)}
+DRAWN = {one.__name__: one for one in (peers, phonons, sweep, profile, distil, relax, select, calibration)}
 
 
 def main() -> None:
