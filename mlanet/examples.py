@@ -1,10 +1,10 @@
 """Structures that the package ships, in a clone and in a wheel: an oxide, a semiconductor, metals, a layered crystal …
 
-    >>> from mlanet import examples
-    >>> examples.names()[:3]
-    ('gaas.cif', 'li.POSCAR', 'licoo2.cif')
-    >>> examples.read("licoo2.cif").get_chemical_formula()
-    'Co3Li3O6'
+>>> from mlanet import examples
+>>> examples.names()[:3]
+('gaas.cif', 'li.POSCAR', 'licoo2.cif')
+>>> examples.read("licoo2.cif").get_chemical_formula()
+'Co3Li3O6'
 """
 
 from __future__ import annotations

@@ -54,9 +54,7 @@ def check(
     wanted = tuple(word.strip() for word in require.split(",") if word.strip())
 
     def loaded(paths: list[Path]) -> list[Sample]:
-        return load_samples(
-            paths, cutoff, keys, require=wanted, progress=not json, keep_unconverged=keep_unconverged
-        )
+        return load_samples(paths, cutoff, keys, require=wanted, progress=not json, keep_unconverged=keep_unconverged)
 
     samples = loaded(files)
     reports = {"audit": audit(samples)}

@@ -14,9 +14,7 @@ from mlanet.native.export import export_native
 from mlanet.workflows.output import refuse_overwriting
 
 
-def export(
-    model: str, output: Path, dtype: str | None = None, tell: Callable[[str], None] = print
-) -> dict[str, Any]:
+def export(model: str, output: Path, dtype: str | None = None, tell: Callable[[str], None] = print) -> dict[str, Any]:
     """Write `output`, and say what is in it.
 
     Args:

@@ -18,7 +18,11 @@ from mlanet.sweep.config import SweepData
 from mlanet.sweep.parts import divide
 
 CELL = ((0.0, 2.7, 2.7), (2.7, 0.0, 2.7), (2.7, 2.7, 0.0))
-GOOD, SPENT, JUST = (-1.0, -10.4, -10.5, -10.50001), (-1.0, -9.0, -10.0, -10.3, -10.5), (-1.0, -9.0, -10.0, -10.5, -10.5)
+GOOD, SPENT, JUST = (
+    (-1.0, -10.4, -10.5, -10.50001),
+    (-1.0, -9.0, -10.0, -10.3, -10.5),
+    (-1.0, -9.0, -10.0, -10.5, -10.5),
+)
 """Energies of the electronic steps: converged early, NELM of them and not converged, and converged in the last one."""
 
 
@@ -75,7 +79,9 @@ def outcar(*steps: tuple[float, ...], nelm: int = 5, says: bool = False) -> str:
         text += "  in kB      1.0  1.0  1.0  0.0  0.0  0.0\n"
         text += f" POSITION                                       TOTAL-FORCE (eV/Angst)\n {'-' * 83}\n"
         text += f"  0.0 0.0 0.0   0.0 0.0 0.1\n  1.35 1.35 1.35   0.0 0.0 -0.1\n {'-' * 83}\n"
-        text += "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)\n  ---------------------------------------------------\n"
+        text += (
+            "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)\n  ---------------------------------------------------\n"
+        )
         text += f"  free  energy   TOTEN  =       {values[-1]:.8f} eV\n\n"
         text += f"  energy  without entropy=      {values[-1]:.8f}  energy(sigma->0) =      {values[-1]:.8f}\n"
     return text
@@ -132,7 +138,9 @@ def test_models_do_not_learn_from_such_steps(tmp_path: Path) -> None:
     assert [frame.info.get(MARK, True) for frame in ase.io.read(plain, ":")] == [True, False, True]
     for file in (path, plain):
         for _ in range(2):
-            with pytest.warns(UserWarning, match=r"left out 1 of 3 frames, whose electrons did not converge \(frame 1\)"):
+            with pytest.warns(
+                UserWarning, match=r"left out 1 of 3 frames, whose electrons did not converge \(frame 1\)"
+            ):
                 assert len(load_samples(file, 3.0, cache=tmp_path / "cache")) == 2
         assert len(load_samples(file, 3.0, cache=tmp_path / "cache", keep_unconverged=True)) == 3
     with pytest.raises(DataError, match="in no frame did the electrons converge"):
