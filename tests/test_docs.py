@@ -101,7 +101,7 @@ def test_headings_of_the_log_are_short() -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if not is_record(page)], **NAMES)
 def test_pages_read_well(page: Path) -> None:
-    """Lines of at most 120 characters, tables of at most seven columns, the field's words, formulas that can be read."""
+    """Lines of at most 120 characters, tables of at most seven columns, the field's words, formulas without TeX."""
     lines = page.read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if not line.startswith("|") and len(line) > 120]
     assert not [line for line in lines if line.startswith("|") and line.replace("\\|", "").count("|") > 8]

@@ -83,7 +83,7 @@ def test_a_hop_among_its_own_images_is_refused(mlanet, crystal, copies) -> None:
     numbers = tuple(int(one) for one in copies.split("x"))
     assert images_near(crystal.repeat(numbers), True) == ""
     assert all(
-        images_near(crystal.repeat(numbers[:k] + (numbers[k] - 1,) + numbers[k + 1 :]), False)
+        images_near(crystal.repeat((*numbers[:k], numbers[k] - 1, *numbers[k + 1 :])), False)
         for k in range(3)
         if numbers[k] > 1
     )
