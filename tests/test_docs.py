@@ -172,7 +172,7 @@ CONFIGURATIONS: tuple[Any, ...] = (TrainConfig, SweepConfig, DynamicsSettings, *
 SECTIONS = {"data", "budget", "run", "model", "loss", "optimizer", "schedule"}
 FILES = {"safetensors", "yaml", "extxyz"}
 """Endings of files, which sections have no keys for."""
-ELSEWHERE = {"--no-build-isolation", "--nproc-per-node"}
+ELSEWHERE = {"--no-build-isolation", "--nnodes", "--nproc-per-node", "--rdzv-endpoint"}
 """Options of pip and torchrun."""
 BENCHMARKED = r"mlanet_l\d_small|painn_itself"
 """Models that only tables of measurements name."""
