@@ -1,13 +1,24 @@
-"""Draws docs/figures/peers.png from rows in benchmarks/results: `python docs/figures.py`.
+"""Pictures of the documentation, each by its name: `python docs/figures.py peers phonons predict …`; `all` for all.
 
-`python docs/figures.py phonons` computes and draws docs/figures/phonons.png, in less than a minute of one core. The
-pictures of single pages were written by the commands that these pages name.
+- `peers` and `distil` draw rows in benchmarks/results, `sweep` and `profile` take their picture from a report there.
+- Those of `PAGES` are what the commands of a tutorial write: they are run as the page prints them, in a folder that is
+  removed. `phonons`, `relax` and `select` compute and draw.
+- `calibration` needs MLANET_BENCHMARK_DATA, a folder with the file that it names.
+
+Pictures of the models' pages were written by the commands that these pages name, `accuracy.png` by
+`python benchmarks/accuracy report`.
 """
 
 from __future__ import annotations
 
+import base64
 import csv
+import os
+import re
+import shlex
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import matplotlib
@@ -96,11 +107,157 @@ def phonons() -> None:
     figure.savefig(ROOT / "docs/figures/phonons.png", dpi=110, metadata={"Software": None})
 
 
-def main() -> None:
-    """Write the picture."""
-    if sys.argv[1:] == ["phonons"]:
-        phonons()
-        return
+PAGES = {
+    "predict": ("tutorial_predict", "out.png", ()),
+    "md": (
+        "tutorial_md",
+        "md/md_summary.png",
+        ("mlanet md silicon.cif --ensemble nve --temperature 600 --time 2 --repeat 2x2x2 --output md",),
+    ),
+    "eos": ("tutorial_properties", "eos/silicon.png", ("mlanet eos silicon.cif",)),
+    "barrier": ("tutorial_barriers", "neb/barrier.png", ("mlanet neb aluminium.cif --repeat 2x2x2 --vacancy 0",)),
+    "training": (
+        "tutorial_train",
+        "runs/first/learning_curve.png",
+        (
+            "mlanet data split all.extxyz --sizes 0.5,0.25,0.25 --by-group --output split/",
+            "mlanet train config.yaml budget.minutes=null budget.steps=400 budget.validate_every=20",
+        ),
+    ),
+}
+"""Picture -> its page, the file that becomes it, and the commands; none: those of the page until the file is there."""
+
+
+def of_page(name: str) -> None:
+    """A picture that the commands of a tutorial write."""
+    page, made, commands = PAGES[name]
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(python|sh|yaml)\n(.*?)^```", text, flags=re.M | re.S)
+    if commands:
+        given = [block for language, block in blocks if language == "python"][:1]
+        Path("config.yaml").write_text("".join(block for language, block in blocks[:9] if language == "yaml"))
+        blocks = [*(("python", block) for block in given), ("sh", "\n".join(commands))]
+    session: dict[str, object] = {"__name__": page}
+    for language, block in blocks:
+        if language == "python":
+            exec(compile(block, page, "exec"), session)
+        for line in block.splitlines() if language == "sh" else ():
+            if not Path(made).exists():
+                run(line)
+    shutil.copy(made, ROOT / f"docs/figures/{name}.png")
+
+
+def run(line: str) -> None:
+    """One command of mlanet."""
+    from mlanet.cli.main import main as mlanet
+
+    if mlanet(shlex.split(line.split(" #")[0])[1:]):
+        raise SystemExit(f"failed: {line}")
+
+
+def sweep() -> None:
+    """Learning curves of a sweep that was run on ethanol."""
+    from_report(ROOT / "benchmarks/results/sweep_rmd17_ethanol_cpu/report.html", 0, "sweep")
+
+
+def profile() -> None:
+    """Time and memory of networks against l_max."""
+    from_report(ROOT / "benchmarks/results/profile_two_layers_cpu/compare.html", 1, "profile")
+
+
+def from_report(report: Path, number: int, name: str) -> None:
+    """One of the pictures that a report in HTML holds."""
+    found = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", report.read_text(encoding="utf-8"))
+    (ROOT / f"docs/figures/{name}.svg").write_bytes(base64.b64decode(found[number]))
+
+
+def distil() -> None:
+    """Errors of `universal` on labels held back, stage by stage of its distillation."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 2.9), layout="constrained")
+    before = 0.0
+    for stage, colour in zip(("first", "second", "third"), ("#2166ac", "#1b7837", "#e08214"), strict=True):
+        found = rows(ROOT / f"benchmarks/results/universal/training_{stage}.csv")
+        minutes = [before + float(row["minutes"]) for row in found]
+        left.plot(
+            minutes, [1000 * float(row["valid_energy_mae"]) for row in found], color=colour, label=f"{stage} stage"
+        )
+        right.plot(minutes, [1000 * float(row["valid_forces_mae"]) for row in found], color=colour)
+        before = minutes[-1]
+    left.set(xlabel="minutes of one core", ylabel="energy error, meV/atom", yscale="log")
+    right.set(xlabel="minutes of one core", ylabel="force error, meV/Å", yscale="log")
+    left.legend(frameon=False)
+    save(figure, "distil")
+
+
+def relax() -> None:
+    """Energy and largest force of the crystals of the tutorial, step by step."""
+    from ase.build import bulk
+
+    import mlanet
+    from mlanet.workflows.relax import relaxation
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 2.9), layout="constrained")
+    calculator = mlanet.MLANetCalculator(dtype="float64")
+    for a, colour in ((5.3, "#2166ac"), (5.6, "#e08214")):
+        silicon = bulk("Si", "diamond", a=a)
+        silicon.rattle(0.05, seed=0)
+        silicon.calc = calculator
+        steps = list(relaxation(silicon, cell="full", fmax=0.005))
+        numbers = [step.number for step in steps]
+        left.plot(numbers, [step.energy / len(silicon) for step in steps], ".-", color=colour, label=f"from a = {a} Å")
+        right.plot(numbers, [step.force for step in steps], ".-", color=colour)
+    left.set(xlabel="step", ylabel="energy, eV/atom")
+    right.set(xlabel="step", ylabel="largest force, eV/Å", yscale="log")
+    right.axhline(0.005, color="grey", lw=0.8, ls="--")
+    left.legend(frameon=False)
+    save(figure, "relax")
+
+
+def select() -> None:
+    """The pool of the tutorial: what was selected, by volume and by the distance of its atoms from the training set."""
+    import ase.io
+
+    page = (ROOT / "docs/tutorial_active_learning.md").read_text(encoding="utf-8")
+    given, settings = (re.search(rf"^```{kind}\n(.*?)^```", page, flags=re.M | re.S) for kind in ("python", "yaml"))
+    assert given is not None and settings is not None
+    exec(compile(given[1], "tutorial_active_learning", "exec"), {"__name__": "page"})
+    Path("train.yaml").write_text(settings[1])
+    run("mlanet train train.yaml")
+    run("mlanet select pool.extxyz --model round-1/model.safetensors --budget 5 --output next.extxyz")
+    run("mlanet select pool.extxyz --model round-1/model.safetensors --budget 30 --output all.extxyz")
+    pool, taken = ase.io.read("all.extxyz", ":"), ase.io.read("next.extxyz", ":")
+    chosen = {round(float(one.positions.sum()), 4) for one in taken}
+    figure, axes = plt.subplots(figsize=(5.2, 3.2), layout="constrained")
+    for one in pool:
+        picked = round(float(one.positions.sum()), 4) in chosen
+        point = one.get_volume() / len(one), one.info["uncertainty"]
+        axes.plot(*point, "o", color="#b2182b" if picked else "#bbbbbb", zorder=2 + picked)
+    first = [one.get_volume() / len(one) for one in ase.io.read("first.extxyz", ":")]
+    axes.axvspan(min(first), max(first), color="#2166ac", alpha=0.12, lw=0, label="volumes of the training set")
+    axes.plot([], [], "o", color="#b2182b", label="selected")
+    axes.set(xlabel="volume, Å³/atom", ylabel="distance from the training set", yscale="log")
+    axes.legend(frameon=False, fontsize=9)
+    save(figure, "select")
+
+
+def calibration() -> None:
+    """Errors that the packaged model expects, beside its real ones, on crystals of lithium compounds."""
+    data = Path(os.environ["MLANET_BENCHMARK_DATA"]) / "crystals/li_compounds_valid.extxyz.xz"
+    run(f"mlanet evaluate {data} --plots plots")
+    shutil.copy("plots/calibration.png", ROOT / "docs/figures/calibration.png")
+
+
+def save(figure: plt.Figure, name: str) -> None:
+    """Into docs/figures, the same bytes for the same figure."""
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    figure.savefig(ROOT / f"docs/figures/{name}.png", dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def peers() -> None:
+    """Time against l_max, and errors after equal training."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
     speeds(left)
     errors(right)
@@ -109,6 +266,25 @@ def main() -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     figure.savefig(ROOT / "docs/figures/peers.png", dpi=130, metadata={"Software": None})
+
+
+DRAWN = {one.__name__: one for one in (peers, phonons, sweep, profile, distil, relax, select, calibration)}
+
+
+def main() -> None:
+    """Draw what is named."""
+    known = [*DRAWN, *PAGES]
+    wanted = known if sys.argv[1:] == ["all"] else sys.argv[1:]
+    if not wanted or set(wanted) - set(known):
+        raise SystemExit(f"name pictures: {', '.join(known)}, or all")
+    for name in wanted:
+        with tempfile.TemporaryDirectory() as folder:
+            here = Path.cwd()
+            os.chdir(folder)
+            try:
+                DRAWN[name]() if name in DRAWN else of_page(name)
+            finally:
+                os.chdir(here)
 
 
 if __name__ == "__main__":

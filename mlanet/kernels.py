@@ -120,6 +120,25 @@ def _compare_answers(potential: Potential, answers: NativeAnswers) -> None:
         )
 
 
+def native_differences(potential: Potential) -> dict[str, float]:
+    """By how much answers of the native engine and of plain torch differ on one small batch, in units with a name.
+
+    Args:
+        potential: on the CPU, of a model that the engine knows; not changed.
+    Raises:
+        KernelError: the engine cannot be compiled here.
+    """
+    graph = _sample(potential)
+    found, plain = NativeAnswers(potential)(graph), potential(graph)
+    atoms = torch.bincount(graph.structure, minlength=graph.n_structures)
+    return {
+        "compared_atoms": graph.n_atoms,
+        "energy_difference_eV_per_atom": float(((found.energy - plain.energy).abs() / atoms).max()),
+        "force_difference_eV_per_A": float((found.forces - plain.forces).abs().max()),
+        "largest_force_eV_per_A": float(plain.forces.abs().max()),
+    }
+
+
 def _results(potential: Potential, graph: AtomicGraph, found: Prediction) -> list[tuple[str, Tensor]]:
     """Energy above the references, forces and stress, and what else the potential predicts."""
     references = potential.references[potential.species_index[graph.numbers]]

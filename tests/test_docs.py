@@ -21,6 +21,7 @@ from mlanet.calculator import MLANetCalculator
 from mlanet.cli.main import app, main
 from mlanet.config import _check_keys as check_keys
 from mlanet.config import parse
+from mlanet.data.dataset import load_samples
 from mlanet.distill.config import DistillConfig
 from mlanet.dynamics.settings import DynamicsSettings
 from mlanet.errors import ConfigError
@@ -74,6 +75,24 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                 assert main(words) == 0, line
 
 
+def test_files_of_cp2k_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script of the tutorial reads the files that CP2K writes, with energies and forces in eV and Å."""
+    monkeypatch.chdir(tmp_path)
+    head = " i = {0:8d}, time = {1:12.3f}, E = {2:20.10f}\n"
+    for kind, places in (("pos", "Si 0.0 0.0 0.0\n Si 1.35 1.35 1.35"), ("frc", "Si 0.0 0.0 0.01\n Si 0.0 0.0 -0.01")):
+        text = "".join(f"       2\n{head.format(k, 0.5 * k, -7.9 - k)} {places}\n" for k in range(2))
+        Path(f"run-{kind}-1.xyz").write_text(text)
+    cells = "".join(f"{k:8d} {0.5 * k:12.3f} 0.0 2.7 2.7 2.7 0.0 2.7 2.7 2.7 0.0 39.366\n" for k in range(2))
+    Path("run-1.cell").write_text(f"#   Step   Time [fs]       Ax [Angstrom] ... Volume [Angstrom^3]\n{cells}")
+    page = (ROOT / "docs/tutorial_train.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```\{code-block\} python\n(.*?)^```", page, flags=re.M | re.S)
+    exec(compile(block, "tutorial_train", "exec"), {"__name__": "tutorial_train"})
+    first, second = load_samples("all.extxyz", 3.0)
+    assert float(first.labels.energy) == pytest.approx(-7.9 * 27.211386, rel=1e-6)
+    assert float(second.labels.forces[0, 2]) == pytest.approx(0.01 * 51.422067, rel=1e-6)
+    assert first.graph.pbc.all()
+
+
 def test_headings_of_the_log_are_short() -> None:
     """The contents of the site show them; they are lines of text too."""
     lines = (ROOT / "docs" / "log.md").read_text(encoding="utf-8").splitlines()
@@ -82,11 +101,13 @@ def test_headings_of_the_log_are_short() -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if not is_record(page)], **NAMES)
 def test_pages_read_well(page: Path) -> None:
-    """Lines of at most 120 characters, tables of at most seven columns, and the field's words."""
+    """Lines of at most 120 characters, tables of at most seven columns, the field's words, formulas without TeX."""
     lines = page.read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if not line.startswith("|") and len(line) > 120]
     assert not [line for line in lines if line.startswith("|") and line.replace("\\|", "").count("|") > 8]
     assert not [line for line in lines if FOREIGN.search(line)]
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", "\n".join(lines), flags=re.S)
+    assert not re.search(r"\$[^$\n]+\$", prose), "nothing sets TeX: formulas are written out"
 
 
 def test_every_page_is_on_the_site() -> None:
@@ -151,7 +172,7 @@ CONFIGURATIONS: tuple[Any, ...] = (TrainConfig, SweepConfig, DynamicsSettings, *
 SECTIONS = {"data", "budget", "run", "model", "loss", "optimizer", "schedule"}
 FILES = {"safetensors", "yaml", "extxyz"}
 """Endings of files, which sections have no keys for."""
-ELSEWHERE = {"--no-build-isolation", "--nproc-per-node"}
+ELSEWHERE = {"--no-build-isolation", "--nnodes", "--nproc-per-node", "--rdzv-endpoint"}
 """Options of pip and torchrun."""
 BENCHMARKED = r"mlanet_l\d_small|painn_itself"
 """Models that only tables of measurements name."""
@@ -414,3 +435,14 @@ def test_a_wrong_command_is_found(line: str, problem: str) -> None:
 def test_a_wrong_key_is_found(span: str) -> None:
     """The checks above can fail."""
     assert wrong_setting(span)
+
+
+def test_every_picture_is_shown_and_made() -> None:
+    """A page shows each picture of docs/figures; what docs/figures.py names is there."""
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    there = {path.name for path in (ROOT / "docs/figures").iterdir()}
+    assert there == set(re.findall(r"figures/([\w.]+)\)", pages))
+    made = (ROOT / "docs/figures.py").read_text(encoding="utf-8")
+    drawn = re.search(r"DRAWN = .* for one in \((.*)\)}", made)
+    tutorials = re.findall(r'^    "(\w+)": \(', made, flags=re.M)
+    assert drawn is not None and {*drawn[1].split(", "), *tutorials} <= {Path(name).stem for name in there}

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import mlanet
+from mlanet import examples
+from mlanet.errors import DataError
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,6 +37,15 @@ def test_wheel_holds_everything_a_user_needs(wheel: Path) -> None:
     assert sources | presets | models | examples | {"mlanet/py.typed"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not {name.split("/")[0] for name in names} - {"mlanet", f"mlanet-{mlanet.__version__}.dist-info"}
+
+
+def test_examples_are_reached_by_name() -> None:
+    """Every one is a structure; a name that is none is answered with those that there are."""
+    assert {"si.cif", "licoo2.cif"} < set(examples.names())
+    assert all(len(examples.read(name)) for name in examples.names())
+    assert examples.path("si.cif") == ROOT / "mlanet/examples/si.cif"
+    with pytest.raises(DataError, match=r"no example is called 'Si\.cif'; there are gaas\.cif, "):
+        examples.path("Si.cif")
 
 
 @pytest.mark.slow

@@ -10,11 +10,14 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import chemical_symbols
 from ase.visualize.plot import Matplotlib
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from mlanet.errors import OutputError
+from mlanet.limits.calibration import LimitsReport, calibration
+from mlanet.limits.plots import calibration_picture
 from mlanet.plots import learning_curve, parity
 from mlanet.structure_plots import VIEW, prediction_picture, structure_picture
 
@@ -230,3 +233,25 @@ def test_no_global_state_is_used(tmp_path: Path) -> None:
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_a_calibration_of_many_elements_can_be_read(tmp_path: Path, figures: list[Figure], count: int) -> None:
+    """Few elements have a curve each, many a symbol each; forces that symmetry forbids do not stretch the axes."""
+    errors = np.random.default_rng(0).uniform(0.05, 0.2, size=(30, 2))
+    one, nothing = calibration(errors), calibration(1e-9 + 0 * errors)
+    assert one is not None and nothing is not None
+    elements = {symbol: one for symbol in chemical_symbols[1 : count + 1]} | {"U": nothing}
+    calibration_picture(
+        tmp_path / "a.png", LimitsReport({"inside": 30}, {"forces": one, "energy": one}, elements, None)
+    )
+    (figure,) = figures
+    left = figure.axes[0]
+    assert left.get_ylim()[0] > 1.0 and left.get_ylim()[1] < 1000.0
+    legend = {text.get_text() for text in left.get_legend().get_texts()}
+    assert legend == ({*elements} if count == 3 else {"all elements"})
+    shown = {text.get_text() for text in left.texts}
+    assert shown == (set() if count == 3 else {*elements} - {"U"})
+    inside = left.get_window_extent()
+    box = left.get_legend().get_window_extent()
+    assert box.height < 0.7 * inside.height

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from mlanet.cli.output import (
     report_refused,
     say,
 )
+
+if TYPE_CHECKING:
+    from mlanet.data.samples import Sample
 
 app = typer.Typer(help="Audit, split and convert labelled files.", no_args_is_help=True)
 
@@ -36,6 +39,9 @@ def check(
     key: Keys = None,
     require: Annotated[str, typer.Option(help="Labels that must be there, comma-separated.")] = "energy,forces",
     cutoff: Annotated[float, typer.Option(help="Å, for the neighbour statistics.", min=0.1)] = 5.0,
+    keep_unconverged: Annotated[
+        bool, typer.Option("--keep-unconverged", help="Also frames whose electrons did not converge.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 where there is a warning.")] = False,
     json: Json = False,
 ) -> None:
@@ -46,10 +52,14 @@ def check(
 
     keys = label_keys(key or ())
     wanted = tuple(word.strip() for word in require.split(",") if word.strip())
-    samples = load_samples(files, cutoff, keys, require=wanted, progress=not json)
+
+    def loaded(paths: list[Path]) -> list[Sample]:
+        return load_samples(paths, cutoff, keys, require=wanted, progress=not json, keep_unconverged=keep_unconverged)
+
+    samples = loaded(files)
     reports = {"audit": audit(samples)}
     if valid:
-        others = load_samples(valid, cutoff, keys, require=wanted, progress=not json)
+        others = loaded(valid)
         reports |= {"valid": audit(others), "together": audit_pair(samples, others)}
     warnings = [warning for report in reports.values() for warning in report.warnings]
     if json:

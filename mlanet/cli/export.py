@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlanet.cli.computing import Precision
-from mlanet.cli.output import Json, note, print_json, print_pairs
+from mlanet.cli.output import Json, note, print_json, print_pairs, say
 
 app = typer.Typer(help="Write a model for programs without Python.", no_args_is_help=True)
 
@@ -35,4 +35,20 @@ def native(
     if json:
         print_json(found)
         return
-    print_pairs(f"{output} is written", [(key, str(value)) for key, value in found.items()])
+    print_pairs(
+        f"{output} is written",
+        [
+            ("elements", str(found["elements"])),
+            ("cutoff, Å", str(found["cutoff"])),
+            ("precision", str(found["precision"])),
+            ("size, MB", f"{found['bytes'] / 1e6:.2f}"),
+            ("SHA-256 of the model", str(found["digest"])),
+        ],
+    )
+    if found["compared"]:
+        say(
+            f"compared with the model on {found['compared_atoms']} atoms: energies differ by at most "
+            f"{1000 * found['energy_difference_eV_per_atom']:.1e} meV/atom, forces by at most "
+            f"{1000 * found['force_difference_eV_per_A']:.1e} meV/Å (the largest force is "
+            f"{found['largest_force_eV_per_A']:.2g} eV/Å)"
+        )

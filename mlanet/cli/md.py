@@ -81,7 +81,7 @@ def md(
 ) -> None:
     """Run molecular dynamics from STRUCTURE.
 
-    The folder gets trajectory.extxyz (frames with energy, forces, stress and momenta), log.csv, course.png and a
+    The folder gets trajectory.extxyz (frames with energy, forces, stress and momenta), log.csv, md_summary.png and a
     checkpoint. An interrupted run goes on with --resume, on a CPU to the same bits. Analyse with `mlanet trajectory`.
     """
     from mlanet.config import parse
@@ -122,7 +122,7 @@ def md(
 def _print(summary: dict[str, Any], folder: Path) -> None:
     """What came out, and what to do next."""
     print_pairs("", [(name_with_unit(name), _shown(value)) for name, value in summary.items()])
-    note(f"wrote {folder}/trajectory.extxyz, log.csv, course.png")
+    note(f"wrote {folder}/trajectory.extxyz, log.csv, md_summary.png")
     note(f"next: mlanet trajectory {folder}/trajectory.extxyz --output {folder}")
 
 
@@ -204,7 +204,7 @@ def _run(
 
     log = read_log(folder)
     target = None if settings.ensemble == "nve" else settings.temperature
-    course(folder / "course.png", log, len(atoms), target)
+    course(folder / "md_summary.png", log, len(atoms), target)
     result: dict[str, object] = {"finished": last == settings.steps or last == 0, "steps": int(log["step"][-1])}
     result |= summarize(log, len(atoms), conserved=settings.ensemble != "langevin")
     if first is not None and last > first:

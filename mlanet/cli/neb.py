@@ -43,7 +43,9 @@ def neb(
     ] = None,
     hop: Annotated[int | None, typer.Option(help="In place of END: this atom of START hops.", min=0)] = None,
     into: Annotated[str, typer.Option(help="With --hop: where, in units of lattice vectors, as 0.5,0.5,0.25.")] = "",
-    repeat: Annotated[str, typer.Option(help="Supercell of START first, e.g. 2x2x2.")] = "1x1x1",
+    repeat: Annotated[
+        str, typer.Option(help="Supercell of START first, e.g. 2x2x2; a hop needs images at least 5 Å apart.")
+    ] = "1x1x1",
     images: Annotated[int, typer.Option(help="Of the path, ends included.", min=3, max=99)] = 7,
     relax: Annotated[bool, typer.Option("--relax/--as-given", help="Relax the ends first, in their cell.")] = True,
     fmax: Annotated[float, typer.Option(help="eV/Å across the path at which it is found.", min=1e-6)] = 0.03,
@@ -65,13 +67,14 @@ def neb(
     from mlanet.calculator import MLANetCalculator
     from mlanet.checkpoint import model_path, read_model_header
     from mlanet.properties.barrier_files import Wanted, barrier_in
+    from mlanet.properties.hops import images_near
 
     ends, names = _ends(start, end, vacancy, to, hop, into, repeat)
     calculator = MLANetCalculator(model, **execution.of_steps())
     for structure in ends:
         structure.calc = calculator
-    if (short := _shortest(ends[0])) is not None:
-        note(f"note: periodic images are {short:.2f} Å apart, so hops act on each other; repeat the cell")
+    if short := images_near(ends[0], end is None, start):
+        note(f"note: {short}")
     told = _Told(images - 2)
     found = barrier_in(
         output,
@@ -106,16 +109,6 @@ def _answer(found: Found, start: Path, end: Path | None, model: str, json: bool)
         note(remark)
     for path in () if json else found.files:
         note(f"wrote {path}")
-
-
-NEAR = 7.0
-"""Å; below it a hop and its periodic image are near."""
-
-
-def _shortest(atoms: Atoms) -> float | None:
-    """The shortest lattice vector along a period, if it is short."""
-    lengths = atoms.cell.lengths()[atoms.pbc]
-    return float(lengths.min()) if len(lengths) and lengths.min() < NEAR else None
 
 
 def _ends(

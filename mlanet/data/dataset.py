@@ -13,6 +13,7 @@ from mlanet.data.labels import LabelKeys, find_labels, label_names
 from mlanet.data.read import Frame, read_frames
 from mlanet.data.samples import Sample
 from mlanet.data.sources import force_consistent
+from mlanet.data.vasp_steps import converged
 from mlanet.errors import ConfigError, DataError, MissingLabelError
 from mlanet.quantities import NAMES, QUANTITIES, Quantity
 
@@ -26,6 +27,7 @@ def load_samples(
     require: Sequence[str] = ("energy", "forces"),
     cache: Path | None = None,
     progress: bool = False,
+    keep_unconverged: bool = False,
 ) -> list[Sample]:
     """Every frame of the files as a sample: graph, labels, where it stood, and its group.
 
@@ -45,6 +47,8 @@ def load_samples(
         require: labels that must be somewhere in the files, of `mlanet.quantities`.
         cache: folder for cached graphs, or None.
         progress: show a progress bar on standard error.
+        keep_unconverged: also frames whose electrons did not converge (`mlanet.data.vasp_steps`); else a warning
+            says which are left out.
     Raises:
         MissingLabelError: a required label, or one that `keys` names, is in no frame; the message lists the keys
             that are there.
@@ -58,9 +62,11 @@ def load_samples(
     samples: list[Sample] = []
     names: set[str] = set()
     for path in files:
-        content = _loaded(path, cutoff, keys, cache, progress)
+        content = _loaded(path, cutoff, keys, cache, progress, keep_unconverged)
         samples += content.samples
         names |= content.names
+    if not samples:
+        raise DataError(f"{', '.join(map(str, files))}: in no frame did the electrons converge")
     _require_labels(samples, names, keys, require, files)
     return force_consistent(samples) if keys.energy is None else samples
 
@@ -77,20 +83,24 @@ def sample_of(frame: Frame, cutoff: float, keys: LabelKeys = LabelKeys(), group:
     )
 
 
-def _loaded(path: Path, cutoff: float, keys: LabelKeys, cache: Path | None, progress: bool) -> CachedFile:
-    """The samples of one file, from the cache where that is possible."""
+def _loaded(
+    path: Path, cutoff: float, keys: LabelKeys, cache: Path | None, progress: bool, keep_unconverged: bool
+) -> CachedFile:
+    """The samples of one file, from the cache where that is possible; what is left out is told at every reading."""
     stored = None
-    if cache is not None and path.is_file():
+    if cache is not None and path.is_file() and not keep_unconverged:
         stored = cache / f"{file_key(path, cutoff, keys)}.safetensors"
         if (hit := read_cache(stored, path)) is not None:
             return hit
     samples: list[Sample] = []
     names: set[str] = set()
-    for frame in _watched(read_frames(path), path, progress):
+    unconverged: list[int] = []
+    frames = _watched(read_frames(path), path, progress)
+    for frame in frames if keep_unconverged else converged(frames, path, unconverged):
         samples.append(sample_of(frame, cutoff, keys, str(path)))
         names |= label_names(frame.atoms)
     content = CachedFile(samples, names)
-    if stored is not None:
+    if stored is not None and not unconverged:
         write_cache(stored, content, path)
     return content
 

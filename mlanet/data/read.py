@@ -31,6 +31,7 @@ from mlanet.data.formats import Refused, format_of, is_folder, structure_files
 from mlanet.data.labels import require_numbers
 from mlanet.data.structures import ORDER, require_sound
 from mlanet.data.unreadable import hinted, reason, warn_if_cut
+from mlanet.data.vasp_steps import marked
 from mlanet.data.whole import CHECKED, formula_of, formula_remark, open_text, require_whole
 from mlanet.errors import DataError, MLANetError, UnsupportedElementError
 from mlanet.lazily import spare_scipy_for_crystals
@@ -302,7 +303,7 @@ def _ase_frames(path: Path, kind: str, wanted: int | slice) -> Iterator[tuple[in
         frames = iread(source, index=step, format=kind, parallel=False, do_not_split_by_at_sign=True, **options)
     number = -1
     try:
-        for number, atoms in zip(numbers, frames, strict=False):
+        for number, atoms in zip(numbers, marked(frames, path, kind, source, step), strict=False):
             if formula and (remark := formula_remark(atoms, formula)):
                 warnings.warn(f"{path}: {remark}", stacklevel=2)
             yield number, atoms

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
-from ase.geometry import find_mic
+from ase.geometry import find_mic, minkowski_reduce
 from numpy.typing import ArrayLike, NDArray
 
 from mlanet.data.neighbors import neighbor_list
@@ -19,6 +19,55 @@ SHORTER = 1.0
 """Å²; two atoms look exchanged where the squared way is shorter by more with their numbers exchanged."""
 COLLISION = 0.6
 """Of the sum of the covalent radii: closer atoms are no chemistry but a path through each other."""
+
+
+TOO_NEAR, NEAR = 5.0, 7.0
+"""Å between an atom and its periodic images: below the first a hop is not one of a single atom, below the second images
+still act on each other."""
+
+
+def images_near(atoms: Atoms, hop: bool, where: object = "structure") -> str:
+    """Whether periodic images of a hopping atom are near, and the supercell in which they are not; empty if they are
+    not.
+
+    In a cell of 3 Å every image of the atom hops at once, through a crystal with a vacancy in each cell. Whoever wants
+    such a motion, as of a whole layer, gives both ends.
+
+    Args:
+        atoms: the structure at the start.
+        hop: whether one atom is to hop, rather than atoms to move between two given structures.
+        where: named in the error.
+    Raises:
+        GeometryError: images of a hopping atom nearer than `TOO_NEAR`.
+    """
+    apart = _image_distance(atoms, (1, 1, 1))
+    if apart >= NEAR:
+        return ""
+    copies = _copies(atoms)
+    cure = f"--repeat {'x'.join(map(str, copies))}, times a repeat already given, makes it {NEAR:g} Å or more"
+    if hop and apart < TOO_NEAR:
+        raise GeometryError(
+            f"{where}: periodic images of an atom are {apart:.2f} Å apart, so a hop would be one of a whole lattice of "
+            f"atoms: {cure}; for a motion of all images together give both ends"
+        )
+    return f"periodic images are {apart:.2f} Å apart and act on each other; {cure}"
+
+
+def _image_distance(atoms: Atoms, copies: tuple[int, ...]) -> float:
+    """Å from an atom to its nearest periodic image in a supercell; infinite where nothing is periodic."""
+    if not atoms.pbc.any():
+        return float("inf")
+    reduced, _ = minkowski_reduce(atoms.cell.array * np.array(copies)[:, None], atoms.pbc)
+    return float(np.linalg.norm(reduced[atoms.pbc], axis=1).min())
+
+
+def _copies(atoms: Atoms) -> tuple[int, ...]:
+    """The smallest supercell whose images are `NEAR` apart, longer along its shortest vector first."""
+    lengths = atoms.cell.lengths()
+    copies = [1, 1, 1]
+    while _image_distance(atoms, tuple(copies)) < NEAR:
+        copies[min(np.flatnonzero(atoms.pbc), key=lambda k: copies[k] * lengths[k])] += 1
+    return tuple(copies)
 
 
 def vacancy_hop(atoms: Atoms, vacancy: int, to: int | None = None, where: str = "structure") -> tuple[Atoms, Atoms]:

@@ -38,6 +38,8 @@ class SweepData(_Strict, frozen=True):
     """Names of labels in the files; empty = found by themselves."""
     require: tuple[Name, ...] = ("energy", "forces")
     """Labels that must be there."""
+    keep_unconverged: bool = False
+    """Also take frames whose electrons did not converge; they are left out, with a warning."""
 
     def __post_init__(self) -> None:
         if not self.files:

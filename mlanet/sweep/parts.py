@@ -10,6 +10,7 @@ from typing import NamedTuple
 from mlanet.data.dataset import group_of
 from mlanet.data.read import Frame, read_frames
 from mlanet.data.splits import group_split, random_split
+from mlanet.data.vasp_steps import converged
 from mlanet.data.write import frame_text
 from mlanet.errors import DataError, OutputError
 from mlanet.files import whole_folder
@@ -35,9 +36,9 @@ def divide(data: SweepData) -> Parts:
     Raises:
         DataError: a file that cannot be read, or too few structures for three parts.
     """
-    frames, groups = _read(data.files)
+    frames, groups = _read(data.files, data.keep_unconverged)
     chosen = [index for index, frame in enumerate(frames) if not _alone(frame)]
-    test = _read(data.test)[0] if data.test else []
+    test = _read(data.test, data.keep_unconverged)[0] if data.test else []
     aside = [data.valid_fraction] if data.valid_fraction else []
     aside += [] if data.test else [data.test_fraction]
     sizes = [1.0 - sum(aside), *aside]
@@ -51,11 +52,12 @@ def divide(data: SweepData) -> Parts:
     return Parts(lone + parts[0], valid, test if data.test else parts[-1])
 
 
-def _read(files: Sequence[str]) -> tuple[list[Frame], list[str]]:
+def _read(files: Sequence[str], keep_unconverged: bool) -> tuple[list[Frame], list[str]]:
     """All frames, and the group of each."""
     frames, groups = [], []
     for path in files:
-        for frame in read_frames(Path(path)):
+        given = read_frames(Path(path))
+        for frame in given if keep_unconverged else converged(given, Path(path)):
             frames.append(frame)
             groups.append(group_of(frame, path))
     if not frames:

@@ -162,6 +162,7 @@ def train_config(config: SweepConfig, point: Point, folder: Path) -> TrainConfig
         "seed": config.data.seed,
         "labels": to_data(config.data.labels),
         "require": list(config.data.require),
+        "keep_unconverged": config.data.keep_unconverged,
     }
     settings = {
         "data": data,

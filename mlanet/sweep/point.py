@@ -98,7 +98,7 @@ def _row(config: SweepConfig, point: Point, folder: Path, device: torch.device) 
     for each in QUANTITIES:
         if (one := evaluation.quantities.get(each.name)) is not None:
             errors |= {f"{each.name}_mae_{each.column}": one.mae, f"{each.name}_rmse_{each.column}": one.rmse}
-    samples = load_samples([test], potential.cutoff, config.data.labels, ())
+    samples = load_samples([test], potential.cutoff, config.data.labels, (), keep_unconverged=True)
     progress = load_state(settings_state(settings))[1]["progress"]
     per_epoch = _steps_per_epoch(settings, progress)
     return Row(

@@ -48,8 +48,10 @@ class DataConfig(_Strict, frozen=True):
     """Names of labels in the files; empty = found by themselves, and the audit says which."""
     require: tuple[Name, ...] = ("energy", "forces")
     """Labels that must be there; training stops with an error if one is in no frame."""
+    keep_unconverged: bool = False
+    """Also train on frames whose electrons did not converge; they are left out, with a warning."""
     cache: str | None = None
-    """Folder for ready neighbour lists, keyed by content and cutoff."""
+    """Folder for ready neighbour lists, keyed by content and cutoff; not with `keep_unconverged`."""
 
     def __post_init__(self) -> None:
         if not self.train:

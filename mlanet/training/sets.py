@@ -32,12 +32,16 @@ def load_split(data: DataConfig, cutoff: float) -> tuple[list[Sample], list[Samp
         ConfigError: a `train_limit` above what there is.
     """
     cache = None if data.cache is None else Path(data.cache)
-    samples = load_samples([Path(file) for file in data.train], cutoff, data.labels, data.require, cache)
+
+    def loaded(files: tuple[str, ...]) -> list[Sample]:
+        return load_samples(files, cutoff, data.labels, data.require, cache, keep_unconverged=data.keep_unconverged)
+
+    samples = loaded(data.train)
     alone = [index for index, sample in enumerate(samples) if sample.graph.n_atoms == 1 and not sample.graph.n_edges]
     chosen = sorted(set(range(len(samples))) - set(alone))
     validation: list[Sample] = []
     if data.valid:
-        validation = load_samples([Path(file) for file in data.valid], cutoff, data.labels, data.require, cache)
+        validation = loaded(data.valid)
         validation = follow(validation, samples) if data.labels.energy is None else validation
     elif data.valid_fraction > 0:
         parts = _divided(data, [samples[index].group for index in chosen])

@@ -141,7 +141,8 @@ def replayed(config: TrainConfig, potential: Potential) -> list[Sample]:
     if config.start_from is None:
         raise ConfigError("replay: goes with start_from, whose data it repeats")
     old = load_model(model_path(config.start_from)).statistics
-    samples = load_samples(list(config.replay), potential.cutoff, config.data.labels)
+    keep = config.data.keep_unconverged
+    samples = load_samples(list(config.replay), potential.cutoff, config.data.labels, keep_unconverged=keep)
     require_known(samples, potential.species)
     order = np.random.default_rng([config.data.seed, 2]).permutation(len(samples))
     chosen = [samples[index] for index in sorted(order[: config.replay_limit].tolist())]

@@ -28,7 +28,7 @@ def test_from_a_crystal_to_pictures(mlanet) -> None:
     assert first.document["temperature_K"] > 0 and first.document["ns_per_day"] > 0
     assert abs(first.document["drift_meV_per_atom_per_ps"]) < 5
     names = {path.name for path in Path("a").iterdir()}
-    assert names == {"trajectory.extxyz", "log.csv", "checkpoint.safetensors", "course.png"}
+    assert names == {"trajectory.extxyz", "log.csv", "checkpoint.safetensors", "md_summary.png"}
     assert mlanet(*RUN, "-o", "b", "-e", "langevin", "--friction", 5).status == 0
     words = ("trajectory", "a/trajectory.extxyz", "-r", "b/trajectory.extxyz", "-o", "out", "--tau", 0.01)
     analysed = mlanet(*words, "--json")

@@ -9,7 +9,9 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
-from ase.build import bulk
+from ase.build import bulk, graphene
+
+from mlanet.properties.hops import images_near
 
 HOP = ("neb", "al.cif", "--repeat", "2x2x2", "--vacancy", 0, "--images", 3, "--dtype", "float64")
 
@@ -61,3 +63,28 @@ def test_what_is_asked_wrongly_is_said(mlanet, metal) -> None:
         given = mlanet("neb", "al.cif", *words)
         assert given.status == 2 and reason in given.err.replace("\n", " ").replace("│ ", ""), words
     assert not Path("neb/path.extxyz").exists() and not Path("neb/settings.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("crystal", "copies"),
+    [
+        (bulk("Al", "fcc", 4.04, cubic=True), "2x2x2"),
+        (bulk("Si", "diamond", 5.43), "2x2x2"),
+        (bulk("Mg", "hcp", 3.21, 5.21), "3x3x2"),
+        (graphene(vacuum=8.0), "3x3x1"),
+    ],
+    ids=["cubic", "skewed", "hexagonal", "sheet"],
+)
+def test_a_hop_among_its_own_images_is_refused(mlanet, crystal, copies) -> None:
+    """With the supercell that is large enough, in which nothing is said; both ends may be given as they are."""
+    ase.io.write("small.extxyz", crystal)
+    refused = mlanet("neb", "small.extxyz", "--vacancy", 0, "--steps", 1)
+    assert refused.status == 2 and f"--repeat {copies}" in refused.err and not Path("neb").exists()
+    numbers = tuple(int(one) for one in copies.split("x"))
+    assert images_near(crystal.repeat(numbers), True) == ""
+    assert all(
+        images_near(crystal.repeat((*numbers[:k], numbers[k] - 1, *numbers[k + 1 :])), False)
+        for k in range(3)
+        if numbers[k] > 1
+    )
+    assert "act on each other" in images_near(crystal, False)

@@ -123,7 +123,15 @@ def test_export_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
     target = tmp_path / "one.mlanet"
     assert main(["export", "native", str(tmp_path / "one.safetensors"), "-o", str(target), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["compared"] and document["precision"] == "float32"
+    assert document["compared"] is True and document["precision"] == "float32"
+    assert 0 < document["force_difference_eV_per_A"] < 1e-3 * max(1.0, document["largest_force_eV_per_A"])
+    assert document["energy_difference_eV_per_atom"] < 1e-3
+    assert main(["export", "native", str(tmp_path / "one.safetensors"), "-o", str(target)]) == 0
+    shown = capsys.readouterr().out
+    assert f"compared with the model on {document['compared_atoms']} atoms: energies differ by at most" in shown
+    assert (
+        f"forces by at most {1000 * document['force_difference_eV_per_A']:.1e} meV/Å" in shown and "True" not in shown
+    )
     engine = Engine(target)
     assert engine.header["digest"] == document["digest"] == read_model_header(tmp_path / "one.safetensors").digest
     graph = batch(one.cutoff)
