@@ -91,6 +91,7 @@ for words in (["--no-picture"], ["--no-picture", "--json"], ["--json"]):
     heard.clear()
     loaded = [one for one in ("matplotlib", "scipy.linalg", "scipy.optimize") if one in sys.modules]
     assert bool(loaded) == ("--no-picture" not in words), (words, loaded)
+sys.stdout.flush = flush
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
