@@ -391,3 +391,19 @@ def test_properties_of_crystals_are_compared(tmp_path: Path) -> None:
     before = (tmp_path / "out" / "moduli" / "one.jsonl").read_text()
     run("properties.py", *words, "--table")
     assert (tmp_path / "out" / "moduli" / "one.jsonl").read_text() == before
+
+
+def test_sizes_of_calculators(tmp_path: Path) -> None:
+    """Models in their own processes take turns; one that knows no silicon is not tried on more of it."""
+    words = ["--model", "a=emt", "--model", "b=emt", "--systems", "Cu:4", "Si:8", "Si:64", "--rounds", "1"]
+    place = ROOT / "benchmarks" / "sizes.py"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(place), *words, "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "sizes.json").read_text())["rows"]
+    assert [(row["model"], row["system"]) for row in rows] == [(m, s) for s in ("Cu:4", "Si:8", "Si:64") for m in "ab"]
+    for row in rows[:2]:
+        assert 0 < row["least_ms"] <= row["median_ms"] and row["memory_MiB"] > 10 and not row["failure"]
+    assert all("least_ms" not in row for row in rows[2:])
+    assert "Si" in rows[2]["failure"] and rows[4]["failure"] == "not tried"

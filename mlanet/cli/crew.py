@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlanet.data.read import Frame
     from mlanet.execution import Answering
     from mlanet.potential import Potential
-    from mlanet.properties.files import Item, Measure, Outcome
+    from mlanet.properties.files import Answer, Item, Measure, Outcome
     from mlanet.workflows.evaluate import Compared
     from mlanet.workflows.predict import Predicted
     from mlanet.workflows.relax import Relaxed
@@ -200,18 +200,19 @@ def _per_length(atoms: Atoms) -> dict[str, object]:
     return {"sheet_stress_N_per_m": sheet_stress(atoms, said["stress"]).tolist()}
 
 
-def property_of(job: Job, measure: Measure, item: Item) -> Outcome:
+def property_of(job: Job, measure: Measure, drawn: bool, item: Item) -> Outcome:
     """One structure of `mlanet eos`, `elastic` or `phonon`, with a word on whether it is like the training set."""
     from mlanet.properties.files import measured_one
 
     calculator = job.calculator()
-    return measured_one(functools.partial(judged, measure, calculator), calculator, item)
+    return measured_one(functools.partial(judged, measure, calculator), calculator, item, drawn)
 
 
-def judged(measure: Measure, calculator: MLANetCalculator, atoms: Atoms, where: str, stem: Path) -> dict[str, object]:
+def judged(measure: Measure, calculator: MLANetCalculator, atoms: Atoms, where: str, stem: Path) -> Answer:
     """Numbers of a crystal, and a warning if, as given, it is unlike the training set."""
     atoms.get_potential_energy()
     seen = calculator.assessment
     if seen.reasons:
         warnings.warn(f"{where}: {seen.extrapolation} of the training set: {seen.reason}", stacklevel=2)
-    return {**measure(atoms, where, stem), "extrapolation": seen.extrapolation}
+    found = measure(atoms, where, stem)
+    return found._replace(numbers={**found.numbers, "extrapolation": seen.extrapolation})

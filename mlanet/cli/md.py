@@ -6,13 +6,13 @@ import contextlib
 import enum
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
-from mlanet.cli.output import Json, Model, command_again, name_with_unit, note, print_json, print_pairs
+from mlanet.cli.output import Json, Model, Picture, command_again, name_with_unit, note, print_json, print_pairs
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def md(
     stop_outside: Annotated[
         bool, typer.Option("--stop-outside", help="End at the first frame outside the training set; status 1.")
     ] = False,
+    picture: Picture = True,
     json: Json = False,
     *,
     execution: Execution,
@@ -113,16 +114,28 @@ def md(
     if json:
         print_json({"model": model, "folder": output, **summary})
     else:
-        _print(summary, output)
+        print_pairs("", [(name_with_unit(name), _shown(value)) for name, value in summary.items()])
+    if picture:
+        _draw(output, len(start), settings)
+    if not json:
+        _tell_what_next(output, picture)
     if stop_outside and summary.get("extrapolation") == "outside":
         note(f"stopped outside the training set; the frame is the last of {output}/trajectory.extxyz")
         raise typer.Exit(1)
 
 
-def _print(summary: dict[str, Any], folder: Path) -> None:
-    """What came out, and what to do next."""
-    print_pairs("", [(name_with_unit(name), _shown(value)) for name, value in summary.items()])
-    note(f"wrote {folder}/trajectory.extxyz, log.csv, md_summary.png")
+def _draw(folder: Path, n_atoms: int, settings: DynamicsSettings) -> None:
+    """The course of a run, with matplotlib, for which no answer waits."""
+    from mlanet.dynamics.plots import course
+    from mlanet.dynamics.summary import read_log
+
+    target = None if settings.ensemble == "nve" else settings.temperature
+    course(folder / "md_summary.png", read_log(folder), n_atoms, target)
+
+
+def _tell_what_next(folder: Path, picture: bool) -> None:
+    """What is in the folder, and what to do with it."""
+    note(f"wrote {folder}/trajectory.extxyz, log.csv{', md_summary.png' * picture}")
     note(f"next: mlanet trajectory {folder}/trajectory.extxyz --output {folder}")
 
 
@@ -200,11 +213,7 @@ def _run(
                 break
     if calculator.matmul_cost is not None:
         note(str(calculator.matmul_cost))
-    from mlanet.dynamics.plots import course  # with matplotlib, for which no simulation waits
-
     log = read_log(folder)
-    target = None if settings.ensemble == "nve" else settings.temperature
-    course(folder / "md_summary.png", log, len(atoms), target)
     result: dict[str, object] = {"finished": last == settings.steps or last == 0, "steps": int(log["step"][-1])}
     result |= summarize(log, len(atoms), conserved=settings.ensemble != "langevin")
     if first is not None and last > first:

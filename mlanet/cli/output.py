@@ -51,6 +51,9 @@ KeepGoing = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with what the same command has left when it was stopped.")
 ]
+Picture = Annotated[
+    bool, typer.Option("--picture/--no-picture", help="Draw one when the answer is there; without takes a second less.")
+]
 MaxEdges = Annotated[
     int,
     typer.Option(help="Pairs of atoms per batch; fewer need less memory.", min=1, rich_help_panel="Computing"),
@@ -62,7 +65,7 @@ def print_json(document: object) -> None:
     import msgspec
 
     text = msgspec.json.format(msgspec.json.encode(document, enc_hook=_as_data), indent=2).decode()
-    print(plain_json(text))
+    print(plain_json(text), flush=True)
 
 
 def say(text: str) -> None:
@@ -134,6 +137,7 @@ def _print_whole(table: Table) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=Console(width=10_000).measure(table).maximum)
     console.print(table)
+    sys.stdout.flush()
 
 
 WORDS: list[str] = []

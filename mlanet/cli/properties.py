@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import warnings
@@ -18,6 +19,7 @@ from mlanet.cli.output import (
     Json,
     KeepGoing,
     Model,
+    Picture,
     name_with_unit,
     note,
     print_json,
@@ -30,11 +32,11 @@ from mlanet.cli.output import (
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ase import Atoms
 
-    from mlanet.properties.files import Measure, Measured
+    from mlanet.properties.files import Answer, Measure, Measured
     from mlanet.workflows.workers import Crew
 
 Index = Annotated[str, typer.Option(help="Frames of each file, as in ASE: -1 the last, : all.")]
@@ -61,6 +63,7 @@ def eos(
     steps: Steps = 500,
     index: Index = "-1",
     output: Output = Path("eos"),
+    picture: Picture = True,
     keep_going: KeepGoing = False,
     json: Json = False,
     workers: Workers = 1,
@@ -74,12 +77,12 @@ def eos(
     """
     from mlanet.properties.rest import Rest
 
-    measure = functools.partial(_eos, span=span, points=points, relax=relax, rest=Rest(fmax, steps))
+    measure = functools.partial(_eos, picture, span=span, points=points, relax=relax, rest=Rest(fmax, steps))
     options = {"span": span, "points": points, "relax": relax, "fmax": fmax, "steps": steps}
     shown = {"volume_A3_per_atom": "V₀ Å³/atom>", "bulk_modulus_GPa": "B₀ GPa>", "bulk_modulus_derivative": "B₀′>"}
     crew = crew_of(workers, ray, execution)
     run = _Run(files, model, index, output, keep_going, json, crew, execution)
-    run("eos", measure, options, shown)
+    run("eos", measure, options, shown, (".png",) if picture else ())
 
 
 @computing(*STEPS, dtype="float64", skin=0.3)
@@ -131,6 +134,7 @@ def phonon(
     steps: Steps = 1000,
     index: Index = "-1",
     output: Output = Path("phonon"),
+    picture: Picture = True,
     keep_going: KeepGoing = False,
     json: Json = False,
     workers: Workers = 1,
@@ -149,7 +153,7 @@ def phonon(
     phonopy_classes()  # refused before there is a folder
     repeats, rest = _repeats(supercell), Rest(fmax, steps)
     measure = functools.partial(
-        _phonon, size=size, supercell=repeats, displacement=displacement, relax=relax, rest=rest
+        _phonon, picture, size=size, supercell=repeats, displacement=displacement, relax=relax, rest=rest
     )
     options = {"size": size, "supercell": supercell, "displacement": displacement, "relax": relax}
     options |= {"fmax": fmax, "steps": steps}
@@ -161,39 +165,43 @@ def phonon(
     }
     crew = crew_of(workers, ray, execution)
     run = _Run(files, model, index, output, keep_going, json, crew, execution)
-    run("phonon", measure, options, shown)
+    run("phonon", measure, options, shown, ("_thermal.csv", "_phonopy.yaml", *((".png",) if picture else ())))
 
 
-def _eos(atoms: Atoms, where: str, stem: Path, **words: Any) -> dict[str, object]:
+def _eos(picture: bool, atoms: Atoms, where: str, stem: Path, **words: Any) -> Answer:
     """An equation of state, and its picture."""
     from mlanet.properties import equation_of_state
+    from mlanet.properties.files import Answer
     from mlanet.properties.plots import eos_picture
 
     found = equation_of_state(atoms, where=where, **words)
-    eos_picture(stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
-    return {**found.numbers, "points_A3_eV": [list(point) for point in zip(found.volumes, found.energies, strict=True)]}
+    points = [list(point) for point in zip(found.volumes, found.energies, strict=True)]
+    draw = functools.partial(eos_picture, stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
+    return Answer({**found.numbers, "points_A3_eV": points}, draw if picture else None)
 
 
-def _elastic(atoms: Atoms, where: str, stem: Path, **words: Any) -> dict[str, object]:
+def _elastic(atoms: Atoms, where: str, stem: Path, **words: Any) -> Answer:
     """Elastic constants."""
     from mlanet.properties import elasticity
+    from mlanet.properties.files import Answer
 
-    return elasticity(atoms, where=where, **words).numbers
+    return Answer(elasticity(atoms, where=where, **words).numbers)
 
 
-def _phonon(atoms: Atoms, where: str, stem: Path, **words: Any) -> dict[str, object]:
+def _phonon(picture: bool, atoms: Atoms, where: str, stem: Path, **words: Any) -> Answer:
     """Phonons, their picture and tables."""
     from mlanet.files import write_columns
     from mlanet.properties import phonons
+    from mlanet.properties.files import Answer
     from mlanet.properties.plots import phonon_picture
 
     found = phonons(atoms, where=where, **words)
-    phonon_picture(stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
     found.save(stem.with_name(f"{stem.name}_phonopy.yaml"))
     write_columns(stem.with_name(f"{stem.name}_thermal.csv"), found.thermal)
     for remark in found.remarks:
         warnings.warn(f"{where}: {remark}", stacklevel=2)
-    return found.numbers
+    draw = functools.partial(phonon_picture, stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
+    return Answer(found.numbers, draw if picture else None)
 
 
 def _repeats(text: str) -> tuple[int, int, int] | None:
@@ -220,10 +228,18 @@ class _Run:
     crew: Crew
     execution: Execution
 
-    def __call__(self, name: str, measure: Measure, options: Mapping[str, object], shown: dict[str, str]) -> None:
-        """Measure all structures, tell of each, and leave the table.
+    def __call__(
+        self,
+        name: str,
+        measure: Measure,
+        options: Mapping[str, object],
+        shown: dict[str, str],
+        beside: Sequence[str] = (),
+    ) -> None:
+        """Measure all structures, tell of each, and leave the table; no answer waits for the last picture.
 
         - options: that decide the numbers, as the folder keeps them · shown: columns of what is printed
+        - beside: ends of the files of each structure
         """
         from mlanet.model_files import digest_of, model_path
         from mlanet.properties.files import Folder, measured
@@ -232,21 +248,33 @@ class _Run:
         refused = Refusals() if self.keep_going else None
         digest = digest_of(model_path(self.model))
         folder = Folder(self.output, {"property": name, "model": digest, "dtype": self.execution.dtype, **options})
-        one = functools.partial(property_of, Job.of(self.model, self.execution), measure)
-        found = measured(self.files, one, folder, self.index, refused, self.crew, note)
-        done = list(progress(found, f"mlanet {name}", None))
-        table = folder.table(done) if done else None
-        if self.json:
-            documents = [{"structure": result.structure, **result.numbers} for result in done]
-            said = {"model": self.model, "results": documents, "folder": self.output}
-            print_json(said | refused_part(refused))
-        else:
-            _print(done, shown)
+        one = functools.partial(property_of, Job.of(self.model, self.execution), measure, not self.crew.alone)
+        found = measured(self.files, one, folder, self.index, refused, self.crew, note, beside)
+        done: list[Measured] = []
+        with contextlib.ExitStack() as last:
+            done += _drawn_behind(progress(found, f"mlanet {name}", None), last)
+            table = folder.table(done) if done else None
+            if self.json:
+                documents = [{"structure": result.structure, **result.numbers} for result in done]
+                said = {"model": self.model, "results": documents, "folder": self.output}
+                print_json(said | refused_part(refused))
+            else:
+                _print(done, shown)
+        if not self.json:
             if old := sum(result.old for result in done):
                 note(f"{old} of {len(done)} were in {self.output} already")
             if table is not None:
                 note(f"wrote {table}{_beside(table)}")
         report_refused(refused)
+
+
+def _drawn_behind(found: Iterable[Measured], last: contextlib.ExitStack) -> Iterator[Measured]:
+    """Results, each of whose pictures is drawn when the next is there, and the last one when `last` is left."""
+    for result in found:
+        last.close()
+        if result.draw is not None:
+            last.callback(result.draw)
+        yield result._replace(draw=None)
 
 
 def _beside(table: Path) -> str:

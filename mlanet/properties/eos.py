@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.eos import EquationOfState as Fit
-from ase.eos import birchmurnaghan
+from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
 from mlanet.errors import GeometryError
@@ -18,7 +16,7 @@ from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 @dataclass(frozen=True)
 class EquationOfState:
-    """E(V) of Birch and Murnaghan through computed points.
+    """E(V) of Birch and Murnaghan, third order, through computed points.
 
     - volumes Å³ and energies eV (P,), of the cell as given · n_atoms
     - volume V₀ Å³, energy E₀ eV, bulk_modulus B₀ GPa, derivative B₀′ · misfit: root mean square, eV/atom
@@ -34,9 +32,15 @@ class EquationOfState:
     misfit: float
 
     def at(self, volumes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The fitted energies, eV, at volumes, Å³."""
+        """The fitted energies, eV, at volumes, Å³: with η = (V₀/V)^(2/3),
+
+        E = E₀ + (9/16) V₀ B₀ (η − 1)² [(η − 1) B₀′ + 6 − 4η].
+        """
         stiffness = self.bulk_modulus / EV_PER_CUBIC_ANGSTROM_IN_GPA
-        return birchmurnaghan(volumes, self.energy, stiffness, self.derivative, self.volume)
+        eta = (self.volume / np.asarray(volumes)) ** (2 / 3)
+        shape = (eta - 1) ** 2 * ((eta - 1) * self.derivative + 6 - 4 * eta)
+        found: NDArray[np.float64] = self.energy + 9 / 16 * self.volume * stiffness * shape
+        return found
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -93,6 +97,10 @@ def fitted(
 ) -> EquationOfState:
     """The fit through given points, Å³ and eV of one cell.
 
+    The equation is a cubic polynomial in x = V^(−2/3), so that least squares have one solution. At its minimum V₀,
+    B₀ = V₀ E″ and B₀′ = −1 − V₀ E‴/E″, derivatives by V.
+    Source: Alchagirov, Perdew, Boettger, Albers and Fiolhais, Phys. Rev. B 63, 224115 (2001).
+
     Raises:
         GeometryError: no minimum among them.
     """
@@ -103,24 +111,27 @@ def fitted(
             f"{where}: the energy is lowest at the {side} volume, so there is no minimum to fit; "
             "relax the crystal first or take a wider span"
         )
-    fit = Fit(volumes, energies, eos="birchmurnaghan")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            volume, energy, stiffness = fit.fit(warn=False)
-        except (RuntimeError, ValueError, np.linalg.LinAlgError):
-            raise GeometryError(f"{where}: no equation of Birch and Murnaghan fits these energies") from None
-    if not volumes.min() < volume < volumes.max() or stiffness <= 0:
+    shift = float(energies.min())
+    cubic = Polynomial.fit(volumes ** (-2 / 3), energies - shift, 3)
+    slope, curvature, third = (cubic.deriv(order) for order in (1, 2, 3))
+    places = slope.roots()
+    found = [float(x) for x in places[np.isreal(places)].real if x > 0 and curvature(x) > 0]
+    found = [x for x in found if volumes.min() < x**-1.5 < volumes.max()]
+    if not found:
         raise GeometryError(f"{where}: no equation of Birch and Murnaghan fits these energies")
-    result = EquationOfState(
+    x = found[0]
+    volume = x**-1.5
+    by_volume, second = -2 * x / (3 * volume), 10 * x / (9 * volume**2)  # of x: its derivatives by V
+    two = curvature(x) * by_volume**2
+    three = third(x) * by_volume**3 + 3 * curvature(x) * by_volume * second
+    misfit = float(np.sqrt(np.mean((cubic(volumes ** (-2 / 3)) + shift - energies) ** 2))) / n_atoms
+    return EquationOfState(
         volumes,
         energies,
         n_atoms,
-        float(volume),
-        float(energy),
-        float(stiffness) * EV_PER_CUBIC_ANGSTROM_IN_GPA,
-        float(fit.eos_parameters[2]),
-        0.0,
+        volume=volume,
+        energy=float(cubic(x)) + shift,
+        bulk_modulus=float(volume * two) * EV_PER_CUBIC_ANGSTROM_IN_GPA,
+        derivative=float(-1 - volume * three / two),
+        misfit=misfit,
     )
-    misfit = float(np.sqrt(np.mean((result.at(volumes) - energies) ** 2))) / n_atoms
-    return replace(result, misfit=misfit)

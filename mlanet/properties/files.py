@@ -25,8 +25,16 @@ from mlanet.workflows.workers import Crew, in_order
 
 RESULTS, SETTINGS, TABLE = "results.jsonl", "settings.json", "results.csv"
 
-Measure = Callable[[Atoms, str, Path], Mapping[str, object]]
-"""A structure with its calculator, its place for errors, and the stem of its files -> numbers by name and unit."""
+
+class Answer(NamedTuple):
+    """Numbers of one structure by name and unit, and its picture, for which they need not wait."""
+
+    numbers: Mapping[str, object]
+    draw: Callable[[], None] | None = None
+
+
+Measure = Callable[[Atoms, str, Path], Answer]
+"""A structure with its calculator, its place for errors, and the stem of its files -> what is found."""
 
 
 class Item(NamedTuple):
@@ -38,35 +46,40 @@ class Item(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What was found of one: numbers or an error, and what a user should know."""
+    """What was found of one: numbers or an error, what a user should know, and a picture that is still to be drawn."""
 
     numbers: dict[str, Any] = {}  # noqa: RUF012 - not changed
     error: MLANetError | None = None
     remarks: tuple[str, ...] = ()
     old: bool = False
+    draw: Callable[[], None] | None = None
 
 
-def measured_one(measure: Measure, calculator: Any, item: Item) -> Outcome:
-    """The property of one structure."""
-    frame = item.frame
+def measured_one(measure: Measure, calculator: Any, item: Item, drawn: bool) -> Outcome:
+    """The property of one structure; its picture is drawn here, or left to whoever gets the outcome."""
+    frame, draw = item.frame, None
     atoms = frame.atoms.copy()
     atoms.calc = calculator
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         try:
-            numbers, error = dict(measure(atoms, frame.where, item.stem)), None
+            numbers, draw = measure(atoms, frame.where, item.stem)
+            numbers, error = dict(numbers), None
+            if drawn and draw is not None:
+                draw()
         except MLANetError as failed:
             numbers, error = {}, named(failed, frame.where)
     remarks = [str(warning.message) for warning in heard if issubclass(warning.category, UserWarning)]
-    return Outcome(numbers, error, tuple(dict.fromkeys(remarks)))
+    return Outcome(numbers, error, tuple(dict.fromkeys(remarks)), draw=None if drawn else draw)
 
 
 class Measured(NamedTuple):
-    """What was found of one structure, now or by an earlier run (`old`)."""
+    """What was found of one structure, now or by an earlier run (`old`), and a picture that is still to be drawn."""
 
     structure: str
     numbers: dict[str, Any]
     old: bool = False
+    draw: Callable[[], None] | None = None
 
 
 class Folder:
@@ -140,6 +153,7 @@ def measured(
     refused: Refused | None = None,
     crew: Crew = Crew(),  # noqa: B008 - frozen
     tell: Callable[[str], None] = print,
+    beside: Sequence[str] = (),
 ) -> Iterator[Measured]:
     """The structures in their order, each written as it is finished; what the folder has is not computed again.
 
@@ -151,13 +165,16 @@ def measured(
         refused: is handed errors of files and structures, which are passed over; None: the error is raised.
         crew: who computes.
         tell: is told what a user should know of a structure.
+        beside: ends of the files of each structure, such as `.png`; one that lacks any is measured again.
     Raises:
         MLANetError: with file and frame; what was finished before stays.
     """
 
     def known(item: Item) -> Outcome | None:
         record = folder.known.get(item.content)
-        return None if record is None else Outcome(record["numbers"], old=True)
+        if record is None or not all(item.stem.with_name(item.stem.name + end).exists() for end in beside):
+            return None
+        return Outcome(record["numbers"], old=True)
 
     def items() -> Iterator[Item]:
         for frame, path in _frames(files, index, refused):
@@ -176,7 +193,7 @@ def measured(
                 continue
             if not outcome.old:
                 folder.add({"print": item.content, "structure": where, "numbers": outcome.numbers})
-            yield Measured(where, outcome.numbers, outcome.old)
+            yield Measured(where, outcome.numbers, outcome.old, outcome.draw)
 
 
 def _frames(files: Iterable[Path], index: str, refused: Refused | None) -> Iterator[tuple[Frame, Path]]:

@@ -1,15 +1,17 @@
-"""Atoms and cell as one set of coordinates: ASE's `FrechetCellFilter`, with its matrix functions taken once a step."""
+"""Atoms and cell as one set of coordinates: those of ASE's `FrechetCellFilter`, with one matrix function a step."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 import numpy as np
-from ase.filters import FrechetCellFilter
+from ase import Atoms
+from ase.filters import Filter
+from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
-from scipy.linalg import expm, logm
 
 from mlanet.units import VOIGT
+from mlanet.workflows.matrices import exponential
 
 _ONE = np.eye(3)
 _FULL = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
@@ -24,8 +26,8 @@ class _Made(NamedTuple):
     logarithm: NDArray[np.float64]
 
 
-class CellFilter(FrechetCellFilter):
-    """The coordinates, forces and criterion of ASE's filter, to rounding, for a fiftieth of the time.
+class CellFilter(Filter):
+    """The coordinates, forces and criterion of ASE's `FrechetCellFilter`, to rounding, for a fiftieth of the time.
 
     Coordinates are the positions in the cell as given, and L = log F of the deformation F from that cell, times the
     number of atoms. The force on L is the adjoint derivative of the exponential,
@@ -36,10 +38,37 @@ class CellFilter(FrechetCellFilter):
     exp [[Lᵀ, A], [0, Lᵀ]], where ASE takes nine derivatives; and L is known from the step that led there, where ASE
     takes the logarithm of F twice. With a cell of some atoms that was half of a step.
     Source: Al-Mohy and Higham, SIAM J. Matrix Anal. Appl. 30, 1639 (2009).
+
+    Args:
+        atoms: changed in place.
+        mask: (6,), strains that the cell may make, in Voigt's order; None: all.
+        scalar_pressure: p, eV/Å³ · hydrostatic_strain: the size alone changes · constant_volume: the shape alone.
     """
 
-    _made: _Made | None = None
-    """The last step."""
+    def __init__(
+        self,
+        atoms: Atoms,
+        *,
+        mask: NDArray[np.bool_] | None = None,
+        scalar_pressure: float = 0.0,
+        hydrostatic_strain: bool = False,
+        constant_volume: bool = False,
+    ) -> None:
+        super().__init__(atoms, indices=range(len(atoms)))
+        self.orig_cell = atoms.cell.array.copy()
+        self.mask = voigt_6_to_full_3x3_stress(np.ones(6) if mask is None else mask)
+        self.scalar_pressure, self.exp_cell_factor = scalar_pressure, float(len(atoms))
+        self.hydrostatic_strain, self.constant_volume = hydrostatic_strain, constant_volume
+        self.stress: NDArray[np.float64] | None = None
+        self._made: _Made | None = None  # by the last step
+
+    def __len__(self) -> int:
+        return len(self.atoms) + 3
+
+    def get_potential_energy(self, **options: Any) -> float:
+        """E + pV, eV."""
+        energy = self.atoms.get_potential_energy(**options)
+        return float(energy + self.scalar_pressure * self.atoms.cell.volume)
 
     def get_positions(self) -> NDArray[np.float64]:
         """(N + 3, 3): R F⁻ᵀ Å, and N L."""
@@ -51,7 +80,7 @@ class CellFilter(FrechetCellFilter):
         """Move atoms and cell to these coordinates, as far as the mask lets the cell."""
         n, atoms = len(self.atoms), self.atoms
         logarithm = new[n:] / self.exp_cell_factor
-        deformation = expm(logarithm)
+        deformation = exponential(logarithm)
         strain = (deformation - _ONE).T * self.mask
         stretch = _ONE + strain
         wanted, places = self.orig_cell @ stretch, new[:n] @ stretch
@@ -77,7 +106,7 @@ class CellFilter(FrechetCellFilter):
         double = np.zeros((6, 6))
         double[:3, :3] = double[3:, 3:] = logarithm.T
         double[:3, 3:] = virial @ np.linalg.inv(deformation.T)
-        on_logarithm = expm(double)[:3, 3:]
+        on_logarithm = exponential(double)[:3, 3:]
         criterion = -virial / volume
         if self.constant_volume:
             on_logarithm = on_logarithm - _ONE * on_logarithm.trace() / 3
@@ -89,7 +118,12 @@ class CellFilter(FrechetCellFilter):
         """F and L of the cell as it is, whoever has changed it."""
         cell = self.atoms.cell.array
         if self._made is None or (self._made.cell != cell).any():
-            deformation = np.asarray(self.deform_grad(), dtype=np.float64)
-            found = np.asarray(logm(deformation), dtype=np.float64)
+            if (cell == self.orig_cell).all():
+                deformation, found = _ONE, np.zeros((3, 3))
+            else:
+                from scipy.linalg import logm  # which takes longer to load than a small crystal to relax
+
+                deformation = np.linalg.solve(self.orig_cell, cell).T
+                found = np.asarray(logm(deformation), dtype=np.float64)
             self._made = _Made(cell.copy(), deformation, found)
         return self._made.deformation, self._made.logarithm

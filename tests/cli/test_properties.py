@@ -41,6 +41,19 @@ def test_equations_of_state_of_files(mlanet, crystals) -> None:
     assert "wrote eos/results.csv, mo-0.png, mo-1.png, si-0.png\n" in people.err
 
 
+def test_a_picture_can_be_left_out_and_drawn_later(mlanet, crystals) -> None:
+    """What a killed run had not drawn yet is drawn by the next one; numbers are those that there were."""
+    words = ("eos", "mo.extxyz", *MODEL, "--points", 5, "--index", ":", "--as-given")
+    first = mlanet(*words, "--no-picture", "--json")
+    assert first.status == 0 and not list(Path("eos").glob("*.png"))
+    again = mlanet(*words, "--json")
+    assert again.document == first.document and len(list(Path("eos").glob("*.png"))) == 2
+    Path("eos/mo-1.png").unlink()
+    third = mlanet(*words)
+    assert "1 of 2 were in eos already" in third.err and Path("eos/mo-1.png").exists()
+    assert "2 of 2 were in eos already" in mlanet(*words, "--no-picture").err
+
+
 def test_a_second_run_goes_on_where_the_first_was_cut(mlanet, crystals) -> None:
     """A torn last line is computed again, the others are taken; other settings are refused."""
     whole = mlanet("elastic", "mo.extxyz", *MODEL, "--index", ":", "--json").document["results"]

@@ -72,6 +72,32 @@ assert not (found := loaded({NEVER!r})), found
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("command", [["md", "--steps", "1"], ["eos", "--points", "5"]])
+def test_no_answer_waits_for_a_picture(tmp_path: Path, command: list[str]) -> None:
+    """What is printed is printed before matplotlib is loaded; without a picture neither it nor scipy ever is."""
+    program = f"""
+import sys
+from mlanet.cli.main import main
+crystal = {str(files("mlanet") / "examples" / "li.POSCAR")!r}
+heard, write, flush = [], sys.stdout.write, sys.stdout.flush
+def listening():
+    assert "matplotlib" not in sys.modules, heard
+    flush()
+sys.stdout.write = lambda text: heard.append(text) or write(text)
+sys.stdout.flush = listening
+for words in (["--no-picture"], ["--no-picture", "--json"], ["--json"]):
+    assert main([*{command!r}, crystal, "--model", "elemental", *words, "--output", "out" + "".join(words)]) == 0
+    assert heard, words
+    heard.clear()
+    loaded = [one for one in ("matplotlib", "scipy.linalg", "scipy.optimize") if one in sys.modules]
+    assert bool(loaded) == ("--no-picture" not in words), (words, loaded)
+sys.stdout.flush = flush
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [path.parent.name for path in tmp_path.glob("*/*.png")] == ["out--json"]
+
+
 @pytest.mark.parametrize("command", [[], ["train"]])
 def test_help_takes_less_than_half_a_second(command: list[str]) -> None:
     """Processor time of `mlanet --help` and `mlanet train --help`, best of five; slower machines get more of it."""

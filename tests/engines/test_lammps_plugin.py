@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -231,6 +232,103 @@ def test_limits_that_are_not_there(
     assert message in run(deck, 2, expected=1).stdout.replace("\n", " ")
 
 
+def strange() -> dict[str, Atoms]:
+    """Of every word, and of every fact that puts a structure beyond the training set."""
+    usual = bulk("Si", "diamond", a=5.43, cubic=True)
+    usual.rattle(0.02, seed=0)
+    near = usual.copy()
+    near.positions[0] += [0.0, 0.0, 1.2]
+    near.positions[0] += (near.positions[1] - near.positions[0]) * 0.3
+    dense = usual.copy()
+    dense.set_cell(dense.cell.array * 0.8, scale_atoms=True)
+    mixed = bulk("Si", "diamond", a=5.43, cubic=True)
+    mixed.numbers[:2] = [2, 86]  # helium and radon
+    far = bulk("Si", "fcc", a=3.0, cubic=True)
+    far.numbers[1] = 9
+    return {
+        "usual": usual,
+        "near": near,
+        "dense": dense,
+        "mixed": mixed,
+        "far": far,
+        "skewed": large_skewed(),
+        "lone": lone(),
+    }
+
+
+WORDS = ("inside", "edge", "outside")
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_the_word_is_that_of_python(ranks: int, run: Runner, plugin: Path, tmp_path: Path) -> None:
+    """Word, gravest reason and the atom that it is about, by id, from whatever rank it is on."""
+    known, deck, said = calculator().answering.species, [], {}
+    for name, atoms in strange().items():
+        atoms = atoms[[z in known for z in atoms.numbers]]
+        deck.append(prepared(name, atoms, tmp_path, plugin).replace("style mlanet", "style mlanet limits warn every 7"))
+        deck.append("compute sent all pair mlanet\nthermo_style custom step c_sent[3]\nrun 0")
+        deck.append(f'print "WORD {name} $(c_sent[3]:%.0f)"')
+        calculator().calculate(atoms)
+        said[name] = calculator().assessment
+    out = run("\n".join(deck), ranks).stdout
+    assert {"inside", "outside"} <= {one.extrapolation for one in said.values()}
+    parts = re.split(r"^WORD (\w+) (\d)$", out, flags=re.M)
+    for heard, name, grade in zip(parts[::3], parts[1::3], parts[2::3], strict=False):
+        expected = said[name]
+        assert WORDS[int(grade)] == expected.extrapolation, name
+        warned = re.findall(
+            r"mlanet: step 0: (at the edge of|outside) the training set: atom (\d+) \((\w+)\): (.*)", heard
+        )
+        assert len(warned) == bool(expected.reasons), name
+        for where, number, symbol, reason in warned:
+            text, named = expected.reasons[0].rsplit(" (atom", 1)
+            assert where.split()[-1] == ("outside" if grade == "2" else "of")
+            assert sorted(re.split(r"[ -]", text)) == sorted(re.split(r"[ -]", reason.split(" (/")[0].strip())), name
+            assert int(number) - 1 in expected.atoms and f"({symbol})" in named
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_run_ends_where_it_leaves_the_training_set(ranks: int, run: Runner, plugin: Path, tmp_path: Path) -> None:
+    """Told once; `stop` ends the run there, in good order and with what comes after the run; `off` says nothing."""
+    atoms = bulk("Si", "diamond", a=5.43, cubic=True).repeat((2, 1, 1))
+    atoms.rattle(0.02, seed=0)
+    said = {}
+    for way in ("stop every 5", "warn every 5", "off"):
+        deck = prepared("hot", atoms, tmp_path, plugin).replace("style mlanet", f"style mlanet limits {way}")
+        deck += "fix 1 all nve\nfix 2 all deform 1 x erate -4 y erate -4 z erate -4\nthermo 5\n"
+        deck += "run 100\nprint 'ENDED $(step)'\n"
+        deck += "write_dump all custom hot.dump id type xu yu zu modify sort id format float %.16g\n"
+        deck += 'print "$(lx:%.16g) $(ly:%.16g) $(lz:%.16g)" file hot.cell\n'
+        said[way] = run(deck, ranks).stdout
+        if way.startswith("stop"):
+            (ended,) = re.findall(r"^ENDED (\d+)$", said[way], flags=re.M)
+            rows = np.loadtxt(tmp_path / "hot.dump", skiprows=9)
+            cell = np.loadtxt(tmp_path / "hot.cell")
+            now = Atoms("Si" * len(rows), rows[:, 2:5], cell=cell, pbc=True)
+            calculator().calculate(now)
+            assert calculator().assessment.extrapolation == "outside" and 0 < int(ended) < 100 and int(ended) % 5 == 0
+            assert f"mlanet: step {ended}: outside" in said[way] and "; the run ends here" in said[way]
+    assert re.findall(r"^ENDED (\d+)$", said["warn every 5"], flags=re.M) == ["100"]
+    assert said["warn every 5"].count(": outside the training set: ") == 1
+    assert "training set" not in said["off"] and "ENDED 100" in said["off"]
+
+
+def test_a_model_without_limits_is_not_watched(run: Runner, plugin: Path, tmp_path: Path) -> None:
+    """Refused where limits were asked for; without a word about them it runs, and says nothing."""
+    import mlanet
+    from mlanet.native.export import export_native
+
+    subject = mlanet.load("universal").double()
+    subject.domain = None
+    export_native(subject, tmp_path / "bare.mlanet")
+    deck = prepared("bare", large_skewed(), tmp_path, plugin, "bare")
+    quiet = run(deck + "compute sent all pair mlanet\nthermo_style custom step c_sent[3]\nrun 0\n", 2)
+    assert "training set" not in quiet.stdout
+    for way in ("warn", "stop"):
+        done = run(deck.replace("style mlanet", f"style mlanet limits {way}") + "run 0\n", 2, expected=1)
+        assert "bare does not know its limits; mlanet calibrate" in done.stdout.replace("\n", " ")
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_atoms_are_copied_once(ranks: int, run: Runner, plugin: Path, tmp_path: Path) -> None:
     """However many images a small cell has: one process copies nothing, several at most the atoms of the others."""
@@ -323,6 +421,9 @@ PAIR = "pair_style mlanet\npair_coeff * * universal Si O Si\n"
         ("", "pair_style mlanet\npair_coeff * * cut.mlanet Si O Si", "cut.mlanet: "),
         ("", "pair_style mlanet fast", "'fast' is not known"),
         ("", "pair_style mlanet threads 0", "threads must be 1 to 1024"),
+        ("", "pair_style mlanet limits often", "followed by warn, stop or off, not by often"),
+        ("", "pair_style mlanet limits warn every 0", "N must be positive"),
+        ("", "pair_style mlanet limits stop every", "every how many steps"),
         ("", "pair_style mlanet", "no model|All pair coeffs"),
         ("newton off", PAIR, "newton on"),
         ("units real", PAIR, "units metal"),
@@ -334,8 +435,6 @@ def test_what_cannot_run_says_why(
     before: str, lines: str, message: str, ranks: int, run: Runner, plugin: Path, tmp_path: Path
 ) -> None:
     """Every mistake ends all ranks with one plain line."""
-    import re
-
     atoms = large_skewed()
     atoms.positions[0] = [0.5, 0.2, 0.1]
     (tmp_path / "cut.mlanet").write_bytes((plugin / "universal.mlanet").read_bytes()[:100_000])

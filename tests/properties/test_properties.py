@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111
 from ase.calculators.emt import EMT
+from ase.eos import EquationOfState as Fit
 from ase.eos import birchmurnaghan
 from ase.units import fs, kB
 
@@ -36,9 +37,16 @@ def test_the_fit_finds_the_equation_that_the_points_are_of() -> None:
     volumes = np.linspace(19, 25, 7)
     energies = birchmurnaghan(volumes, -7.0, 80 / EV_PER_CUBIC_ANGSTROM_IN_GPA, 4.5, 21.3)
     found = fitted(volumes, energies, 2)
-    assert found.volume == pytest.approx(21.3, abs=1e-4) and found.energy == pytest.approx(-7.0, abs=1e-6)
-    assert found.bulk_modulus == pytest.approx(80, rel=1e-4) and found.derivative == pytest.approx(4.5, rel=1e-3)
+    assert found.volume == pytest.approx(21.3, rel=1e-10) and found.energy == pytest.approx(-7.0, rel=1e-12)
+    assert found.bulk_modulus == pytest.approx(80, rel=1e-8) and found.derivative == pytest.approx(4.5, rel=1e-7)
     assert found.misfit < 1e-8 and np.allclose(found.at(volumes), energies, atol=1e-7)
+    energies += 1e-3 * np.random.default_rng(0).normal(size=7)
+    found, other = fitted(volumes, energies, 2), Fit(volumes, energies, eos="birchmurnaghan")
+    volume, energy, stiffness = other.fit(warn=False)
+    assert found.volume == pytest.approx(volume, abs=1e-5) and found.energy == pytest.approx(energy, abs=1e-7)
+    assert found.bulk_modulus == pytest.approx(stiffness * EV_PER_CUBIC_ANGSTROM_IN_GPA, rel=1e-5)
+    assert found.derivative == pytest.approx(other.eos_parameters[2], abs=1e-3)
+    assert np.allclose(found.at(volumes), birchmurnaghan(volumes, *other.eos_parameters), atol=1e-7)
 
 
 def test_bulk_moduli_of_volumes_and_of_strains_agree() -> None:

@@ -10,11 +10,13 @@ from ase.calculators.emt import EMT
 from ase.filters import FrechetCellFilter
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import expm
 
 import mlanet
 from mlanet.errors import DataError, GeometryError, MLANetError, UnsupportedElementError
 from mlanet.together import Together
 from mlanet.workflows.cell_filter import CellFilter
+from mlanet.workflows.matrices import exponential
 from mlanet.workflows.relax import Descent, Step, relaxation
 from mlanet.workflows.relax_together import Course, relax_all
 
@@ -50,6 +52,20 @@ def test_the_cell_is_moved_as_by_ase(options, seed: int) -> None:
                 one.atoms.set_cell(one.atoms.cell.array * 1.01, scale_atoms=True)
         assert np.allclose(atoms.cell, other.cell, atol=1e-10)
         assert np.allclose(atoms.positions, other.positions, atol=1e-9)
+
+
+def test_exponentials_are_those_of_scipy() -> None:
+    """Of any size and number, zero and not finite included, each by itself."""
+    random = np.random.default_rng(0)
+    for size in (0.0, 1e-9, 0.1, 3.0):
+        for shape in ((3, 3), (5, 3, 3), (2, 4, 6, 6), (0, 3, 3)):
+            matrix = size * random.normal(size=shape)
+            assert np.allclose(exponential(matrix), expm(matrix), rtol=1e-12, atol=1e-12)
+    matrix = random.normal(size=(2, 3, 3))
+    good = exponential(matrix[1])
+    matrix[0, 1, 1] = np.nan
+    found = exponential(matrix)
+    assert np.isnan(found[0]).all() and np.allclose(found[1], good, rtol=1e-14)
 
 
 def crystals() -> list[Atoms]:

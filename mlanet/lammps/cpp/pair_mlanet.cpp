@@ -29,7 +29,7 @@ PairMLANet::PairMLANet(LAMMPS* lmp) : Pair(lmp) {
     no_virial_fdotr_compute = 1;             // the engine's virial is exact, and needs no positions of ghosts
     centroidstressflag = CENTROID_NOTAVAIL;  // shares of atoms are those of the pairs around them, nothing finer
     comm_forward = comm_reverse = LEAST;
-    nextra = 2, pvector = new double[2]();  // atoms elsewhere with ghosts here, and bytes sent, in the last step
+    nextra = 3, pvector = new double[3]();  // atoms elsewhere with ghosts here, bytes sent, and the grade of the last look
 }
 
 PairMLANet::~PairMLANet() {
@@ -39,15 +39,30 @@ PairMLANet::~PairMLANet() {
 }
 
 void PairMLANet::settings(int argc, char** argv) {
-    precision_ = mlanet::Precision::stored, threads_ = 1;
+    precision_ = mlanet::Precision::stored, threads_ = 1, watch_ = mlanet::Watch();
     for (int k = 0; k < argc; ++k) {
         const std::string word = argv[k];
         if (word == "float32") precision_ = mlanet::Precision::float32;
         else if (word == "float64") precision_ = mlanet::Precision::float64;
         else if (word == "threads" && k + 1 < argc) threads_ = utils::inumeric(FLERR, argv[++k], false, lmp);
-        else error->all(FLERR, "pair_style mlanet: '{}' is not known; use float32 or float64, and threads N", word);
+        else if (word == "limits") k = limits(argc, argv, k);
+        else error->all(FLERR, "pair_style mlanet: '{}' is not known; use float32 or float64, threads N, and limits warn, stop or off", word);
     }
     if (threads_ < 1 || threads_ > 1024) error->all(FLERR, "pair_style mlanet: threads must be 1 to 1024");
+}
+
+// limits warn | stop | off [every N], from word `at` on; the last of these words.
+int PairMLANet::limits(int argc, char** argv, int at) {
+    static const char* const WAYS[] = {"off", "warn", "stop"};
+    const char* way = at + 1 < argc ? argv[at + 1] : "nothing";
+    const auto found = std::find_if(WAYS, WAYS + 3, [&](const char* one) { return !std::strcmp(one, way); });
+    if (found == WAYS + 3) error->all(FLERR, "pair_style mlanet: limits are followed by warn, stop or off, not by {}", way);
+    watch_.way = mlanet::Watch::Way(mlanet::Watch::off + int(found - WAYS));
+    if (at + 2 >= argc || std::strcmp(argv[at + 2], "every")) return at + 1;
+    if (at + 3 >= argc) error->all(FLERR, "pair_style mlanet: limits {} every how many steps?", way);
+    watch_.every = utils::inumeric(FLERR, argv[at + 3], false, lmp);
+    if (watch_.every < 1) error->all(FLERR, "pair_style mlanet: limits {} every N: N must be positive", way);
+    return at + 3;
 }
 
 // Where a model may lie: as given, with .mlanet behind it, and beside this plugin.
@@ -115,6 +130,8 @@ void PairMLANet::coeff(int argc, char** argv) {
     } catch (const mlanet::Error& problem) {
         error->all(FLERR, "pair_coeff: {}: {}; mlanet export native makes model files", argv[2], problem.what());
     }
+    if (watch_.way >= mlanet::Watch::warn && !engine_->knows(mlanet::Limit::distance))
+        error->all(FLERR, "pair_style mlanet limits: {} does not know its limits; mlanet calibrate measures them, mlanet export native writes the file anew", argv[2]);
     cutoff_ = engine_->cutoff();
     map_element2type(types, argv + 3);
     species_.assign(types + 1, -1);
@@ -213,6 +230,7 @@ void PairMLANet::compute(int eflag, int vflag) {
     answer.forces = forces_.data();
     if (eflag_atom) answer.atomic_energies = energies_.data();
     if (vflag_atom) answer.atomic_virials = virials_.data();
+    looks_ = watch_.looks(update->ntimestep, *engine_);
     ask_limits(answer);
     pvector[0] = double(n_total_ - n_local_), pvector[1] = 0;
     try {
@@ -225,6 +243,7 @@ void PairMLANet::compute(int eflag, int vflag) {
         error->one(FLERR, "step {}: the model gives no finite energy for this structure", update->ntimestep);
     add_answer(answer);
     keep_limits();
+    if (looks_) look(structure);
 }
 
 void PairMLANet::add_answer(const mlanet::Answer& answer) {
@@ -251,6 +270,7 @@ void PairMLANet::ask_limits(mlanet::Answer& answer) {
         one.by_place.resize(n_local_ + 1);
         answer.*one.place = one.by_place.data();
     }
+    if (looks_ && !answer.distances) distances_.resize(n_local_ + 1), answer.distances = distances_.data();
 }
 
 void PairMLANet::keep_limits() {
@@ -260,6 +280,13 @@ void PairMLANet::keep_limits() {
         for (int i = 0; i < atom->nlocal; ++i)
             if (place_[i] >= 0) one.all[i] = one.by_place[place_[i]];
     }
+}
+
+void PairMLANet::look(const mlanet::Structure& structure) {
+    const mlanet::Doubt found = engine_->doubt(structure, known_[0].asked ? known_[0].by_place.data() : distances_.data());
+    const auto whom = std::find(place_.begin(), place_.begin() + atom->nlocal, int32_t(found.atom));
+    watch_.look(lmp, *engine_, structure, found, found.grade ? atom->tag[whom - place_.begin()] : 0);
+    pvector[2] = comm->me ? 0 : watch_.grade();
 }
 
 // Rows to or from other ranks, in parts no wider than what LAMMPS has made room for.

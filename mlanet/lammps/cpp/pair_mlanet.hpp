@@ -1,6 +1,6 @@
 // pair_style mlanet: a model of mlanet in LAMMPS, without Python and torch; see docs/lammps.md.
 //
-//     pair_style mlanet [float32 | float64] [threads N]
+//     pair_style mlanet [float32 | float64] [threads N] [limits warn | stop | off [every N]]
 //     pair_coeff * * MODEL Si O …        one element for each atom type, NULL for types of other styles
 #pragma once
 #include <cstdint>
@@ -10,6 +10,7 @@
 
 #include "../../native/cpp/engine.hpp"
 #include "pair.h"
+#include "watch.hpp"
 
 namespace LAMMPS_NS {
 
@@ -74,6 +75,10 @@ class PairMLANet : public Pair {
                        {"energy_std", mlanet::Limit::energy_std, &mlanet::Answer::energies_std},
                        {"force_std", mlanet::Limit::force_std, &mlanet::Answer::forces_std}};
 
+    mlanet::Watch watch_;           // of the word on all atoms
+    bool looks_ = false;            // in this step
+    std::vector<double> distances_;  // of what the model sees, then
+
     // What messages between ranks carry meanwhile: rows of numbers by place, columns from `from_` on.
     char* rows_ = nullptr;
     int64_t row_ = 0, from_ = 0, size_ = 0;  // bytes of a row, where the part begins, how long it is
@@ -87,6 +92,8 @@ class PairMLANet : public Pair {
     void add_answer(const mlanet::Answer& answer);
     void ask_limits(mlanet::Answer& answer);
     void keep_limits();
+    int limits(int argc, char** argv, int at);
+    void look(const mlanet::Structure& structure);
 
     void pass(void* rows, int64_t width, size_t number, bool forward);
     int64_t slots() const { return (size_ + 7) / 8; }  // doubles of LAMMPS' buffers that one row's part takes

@@ -55,6 +55,16 @@ struct Answer {
     double* forces_std = nullptr;       // (n_local) eV/Å, of each component of the forces
 };
 
+// The gravest fact that puts one of the local atoms beyond the training set (docs/uncertainty.md).
+struct Doubt {
+    enum Fact { unseen, close, crowded, bare, full, far };
+    int grade = 0;                // 0 inside, 1 at the edge, 2 outside; the rest has a meaning from 1 on
+    Fact fact = unseen;           // elements never neighbours · too close · crowded · too few, too many neighbours · strange
+    int64_t atom = -1, other = -1;  // places in the structure: whom it is about, and the neighbour of the first two
+    double value = 0, known = 0;  // Å apart, share of the training set's lengths, neighbours, or distance; and in training
+    double gravity = 0;           // grows with the grade, then in the order of facts, then with how far beyond
+};
+
 // What a model may know of its limits.
 enum class Limit { distance, energy_std, force_std };
 
@@ -75,6 +85,8 @@ class Engine {
     virtual Precision precision() const = 0;                // float32 or float64
     virtual int64_t feature_width() const = 0;              // numbers per atom in Answer::features
     virtual bool knows(Limit limit) const = 0;              // whether Answer's place for it can be asked for
+    // Of a structure and its `Answer::distances`: that which decides on the word.
+    virtual Doubt doubt(const Structure& structure, const double* distances) const = 0;
     virtual int64_t largest_width() const = 0;              // most numbers per atom that Exchange is asked to pass
     virtual void use_threads(int threads) = 0;              // of OpenMP, 1 at first
 

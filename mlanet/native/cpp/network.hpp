@@ -1,6 +1,7 @@
 // What networks on pairs of atoms share around their layers: wall, pairs, read-out; energies, and the end of the way back.
 #pragma once
 #include "base.hpp"
+#include "facts.hpp"
 #include "limits.hpp"
 #include "pairs.hpp"
 #include "readout.hpp"
@@ -16,12 +17,13 @@ template <class T, class Angles, int POWER> class Network : public EngineBase {
     Precision precision() const override { return sizeof(T) == 4 ? Precision::float32 : Precision::float64; }
     int64_t feature_width() const override { return readout_.features(); }
     bool knows(Limit limit) const override { return limits_.knows(limit); }
+    Doubt doubt(const Structure& s, const double* distances) const override { return facts_.gravest(s, distances); }
 
   protected:
     COLD Network(const ModelFile& file, const ReadoutSettings& readout)
         : EngineBase(file), kinds_(int64_t(species().size())), channels_(whole<T>(readout.channels)), pairs_(radial_),
           readout_(file, readout), wall_(file, file.header()["settings"], kinds_, cutoff()),
-          limits_(file, kinds_, readout.hidden) {
+          limits_(file, kinds_, readout.hidden), facts_(file, kinds_, cutoff()) {
         radial_.cutoff = T(cutoff());
         embedding_ = padded(file.numbers<T>("embedding", {kinds_, readout.channels}), 1, kinds_, 1, readout.channels,
                             kinds_, channels_);
@@ -114,6 +116,7 @@ template <class T, class Angles, int POWER> class Network : public EngineBase {
   private:
     Wall wall_;
     Limits limits_;
+    Facts facts_;
     double* known_ = nullptr;  // features, which the way back overwrites
     Buffer<double> known_store_, forces_, whole_;
 
