@@ -69,7 +69,7 @@ def small(name: str) -> ModelConfig:
     if name.startswith("leignn"):
         preset = read_model_config(name if name in preset_names() else "leignn")
         assert isinstance(preset, LEIGNNConfig)
-        few = {"channels": 8, "layers": 2, "radial_functions": 12, "cutoff": 5.0}
+        few = {"channels": 8, "layers": 2, "radial_functions": 12, "cutoff": 4.2}
         return msgspec.structs.replace(preset, **few | EXTRA_LEIGNN.get(name, {}))
     preset = read_model_config(name if name in preset_names() else "mlanet_l2_fast")
     if not isinstance(preset, MLANetConfig):
@@ -80,6 +80,7 @@ def small(name: str) -> ModelConfig:
         "key_dim": 2,
         "hidden": 8,
         "radial_hidden": (8,),
+        "cutoff": 4.2,
     }
     return msgspec.structs.replace(preset, **size, **EXTRA.get(name, {}))
 

@@ -99,7 +99,7 @@ def elastic(
     *,
     execution: Execution,
 ) -> None:
-    """Elastic constants of each crystal in FILES: the tensor, moduli of a polycrystal (Hill), and whether it is stable.
+    """Elastic constants of each crystal in FILES: the tensor, polycrystal moduli (Hill), and whether it is stable.
 
     The folder gets results.csv and results.jsonl, which has the tensors.
     """

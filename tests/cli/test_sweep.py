@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -111,12 +110,3 @@ def test_without_ray_it_says_so(mlanet, monkeypatch: pytest.MonkeyPatch, labelle
     monkeypatch.setitem(sys.modules, "ray", None)
     result = mlanet("sweep", labelled, "--steps", "3", "--ray", "local")
     assert result.status == 2 and "mlanet[ray]" in result.err
-
-
-def test_help_is_quick() -> None:
-    """Neither torch nor matplotlib nor the sweep itself is loaded to print the help."""
-    program = "import sys; from mlanet.cli.main import main; main(['sweep', '--help']); print(sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    loaded = done.stdout.splitlines()[-1]
-    assert "--l-max" in done.stdout
-    assert not [name for name in ("torch", "numpy", "matplotlib", "mlanet.sweep") if f"'{name}'" in loaded]
