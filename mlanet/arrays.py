@@ -115,8 +115,8 @@ class GraphArrays:
 
     def without_neighbors(self) -> list[int]:
         """Atoms that have none."""
-        found: list[int] = np.flatnonzero(np.bincount(self.center, minlength=self.n_atoms) == 0).tolist()
-        return found
+        alone: list[int] = np.flatnonzero(np.bincount(self.center, minlength=self.n_atoms) == 0).tolist()
+        return alone
 
     def nearest(self) -> tuple[float, int]:
         """Å² and place of the shortest pair; there is one."""
@@ -138,9 +138,9 @@ class GraphArrays:
         """The graph without pairs that are at or beyond a cutoff, Å."""
         near = (self.vectors * self.vectors).sum(axis=1) < cutoff**2
         center, neighbor, shift = self.center[near], self.neighbor[near], self.shift[near]
-        found = dataclasses.replace(self, center=center, neighbor=neighbor, shift=shift, cutoff=cutoff)
-        vars(found)["vectors"] = self.vectors[near]  # which are known
-        return found
+        graph = dataclasses.replace(self, center=center, neighbor=neighbor, shift=shift, cutoff=cutoff)
+        vars(graph)["vectors"] = self.vectors[near]  # which are known
+        return graph
 
     @staticmethod
     def joined(graphs: Sequence[GraphArrays]) -> GraphArrays:

@@ -210,9 +210,9 @@ def copied(potential: Potential) -> Potential:
     """
     if not isinstance(potential.model.config, ModelConfig):
         return copy.deepcopy(potential).eval()
-    found = rebuilt(potential.model.config, potential.statistics, potential.state_dict())
-    found.domain = potential.domain
-    return found.with_kernels(potential.model.kernels)
+    twin = rebuilt(potential.model.config, potential.statistics, potential.state_dict())
+    twin.domain = potential.domain
+    return twin.with_kernels(potential.model.kernels)
 
 
 @usual_torch()

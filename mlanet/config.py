@@ -207,8 +207,8 @@ def _check_choice(value: Any, hint: Any, source: str, path: str) -> None:
 def _elsewhere(key: str, whole: Beside) -> str:
     """`"; did you mean 'run.seed'?"` where the key belongs to another section, or nothing."""
     places = [place for start, one in whole.items() for place in _places(one, start)]
-    found = [place for place in dict.fromkeys(places) if place.rpartition(".")[2] == key]
-    return f"; did you mean {' or '.join(repr(place) for place in found)}?" if found else ""
+    matching = [place for place in dict.fromkeys(places) if place.rpartition(".")[2] == key]
+    return f"; did you mean {' or '.join(repr(place) for place in matching)}?" if matching else ""
 
 
 def _places(struct: Any, place: str = "") -> Iterable[str]:

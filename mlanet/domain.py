@@ -70,13 +70,13 @@ class Domain:
             ValueError: some of them are missing, there are others, or they are not of a model of so many species.
         """
         ours = {name: one for name, one in arrays.items() if name.startswith(PREFIX)}
-        found = {name.removeprefix(PREFIX): np.array(one, dtype=np.float64) for name, one in ours.items()}
-        if not found:
+        measures = {name.removeprefix(PREFIX): np.array(one, dtype=np.float64) for name, one in ours.items()}
+        if not measures:
             return None
         names = {field.name for field in dataclasses.fields(cls)}
-        if set(found) != names:
-            raise ValueError(f"limits hold {sorted(found)}, expected {sorted(names)}")
-        domain = cls(**found)
+        if set(measures) != names:
+            raise ValueError(f"limits hold {sorted(measures)}, expected {sorted(names)}")
+        domain = cls(**measures)
         if problem := domain.problem(n_species):
             raise ValueError(problem)
         return domain

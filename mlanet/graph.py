@@ -128,8 +128,8 @@ class AtomicGraph:
 
     def without_neighbors(self) -> list[int]:
         """Atoms that have none."""
-        found: list[int] = (torch.bincount(self.center, minlength=self.n_atoms) == 0).nonzero().flatten().tolist()
-        return found
+        alone: list[int] = (torch.bincount(self.center, minlength=self.n_atoms) == 0).nonzero().flatten().tolist()
+        return alone
 
     @staticmethod
     def joined(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
@@ -281,9 +281,9 @@ def split_graph(batch: AtomicGraph) -> list[AtomicGraph]:
     starts = _offsets(counts.tolist())
     center, neighbor, shift = (tensor.split(pairs) for tensor in (batch.center, batch.neighbor, batch.shift))
     atomic = batch.atomic_charges
-    found = []
+    graphs = []
     for index, (start, end) in enumerate(itertools.pairwise(starts)):
-        found.append(
+        graphs.append(
             dataclasses.replace(
                 batch,
                 positions=batch.positions[start:end],
@@ -299,7 +299,7 @@ def split_graph(batch: AtomicGraph) -> list[AtomicGraph]:
                 atomic_charges=None if atomic is None else atomic[start:end],
             )
         )
-    return found
+    return graphs
 
 
 def batch_labels(labels: Sequence[Labels]) -> Labels:

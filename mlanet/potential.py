@@ -105,8 +105,8 @@ class Potential(nn.Module):
     @property
     def outputs(self) -> tuple[str, ...]:
         """What it predicts beside energy, forces and stress."""
-        found: tuple[str, ...] = self.model.config.outputs
-        return found
+        outputs: tuple[str, ...] = self.model.config.outputs
+        return outputs
 
     @property
     def species(self) -> tuple[int, ...]:

@@ -130,7 +130,7 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **keys: Any) -> None:
         super().__init__(**keys)
-        self.commands = _Commands()
+        self.commands = _Commands()  # type: ignore[assignment]  # nothing is put into it
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names, in the order of the help."""

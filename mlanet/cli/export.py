@@ -31,8 +31,8 @@ def native(
     """
     from mlanet.workflows.export import export as run
 
-    found = run(model, output, None if dtype is None else dtype.value, note)
+    written = run(model, output, None if dtype is None else dtype.value, note)
     if json:
-        print_json(found)
+        print_json(written)
         return
-    print_pairs(f"{output} is written", [(key, str(value)) for key, value in found.items()])
+    print_pairs(f"{output} is written", [(key, str(value)) for key, value in written.items()])

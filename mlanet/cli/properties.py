@@ -169,9 +169,9 @@ def _eos(atoms: Atoms, where: str, stem: Path, **words: Any) -> dict[str, object
     from mlanet.properties import equation_of_state
     from mlanet.properties.plots import eos_picture
 
-    found = equation_of_state(atoms, where=where, **words)
-    eos_picture(stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
-    return {**found.numbers, "points_A3_eV": [list(point) for point in zip(found.volumes, found.energies, strict=True)]}
+    curve = equation_of_state(atoms, where=where, **words)
+    eos_picture(stem.with_name(f"{stem.name}.png"), curve, str(atoms.symbols))
+    return {**curve.numbers, "points_A3_eV": [list(point) for point in zip(curve.volumes, curve.energies, strict=True)]}
 
 
 def _elastic(atoms: Atoms, where: str, stem: Path, **words: Any) -> dict[str, object]:
@@ -187,13 +187,13 @@ def _phonon(atoms: Atoms, where: str, stem: Path, **words: Any) -> dict[str, obj
     from mlanet.properties import phonons
     from mlanet.properties.plots import phonon_picture
 
-    found = phonons(atoms, where=where, **words)
-    phonon_picture(stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
-    found.save(stem.with_name(f"{stem.name}_phonopy.yaml"))
-    write_columns(stem.with_name(f"{stem.name}_thermal.csv"), found.thermal)
-    for remark in found.remarks:
+    result = phonons(atoms, where=where, **words)
+    phonon_picture(stem.with_name(f"{stem.name}.png"), result, str(atoms.symbols))
+    result.save(stem.with_name(f"{stem.name}_phonopy.yaml"))
+    write_columns(stem.with_name(f"{stem.name}_thermal.csv"), result.thermal)
+    for remark in result.remarks:
         warnings.warn(f"{where}: {remark}", stacklevel=2)
-    return found.numbers
+    return result.numbers
 
 
 def _repeats(text: str) -> tuple[int, int, int] | None:
@@ -233,8 +233,8 @@ class _Run:
         digest = digest_of(model_path(self.model))
         folder = Folder(self.output, {"property": name, "model": digest, "dtype": self.execution.dtype, **options})
         one = functools.partial(property_of, Job.of(self.model, self.execution), measure)
-        found = measured(self.files, one, folder, self.index, refused, self.crew, note)
-        done = list(progress(found, f"mlanet {name}", None))
+        results = measured(self.files, one, folder, self.index, refused, self.crew, note)
+        done = list(progress(results, f"mlanet {name}", None))
         table = folder.table(done) if done else None
         if self.json:
             documents = [{"structure": result.structure, **result.numbers} for result in done]

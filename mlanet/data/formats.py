@@ -103,11 +103,11 @@ def structure_files(paths: Iterable[str | os.PathLike[str]], refused: Refused | 
     Raises:
         DataError: a folder without any structure file.
     """
-    found: list[Path] = []
+    listed: list[Path] = []
     aside: list[Path] = []
     for path in map(Path, paths):
         try:
-            found += _files_in(path, aside) if is_folder(path) else [path]
+            listed += _files_in(path, aside) if is_folder(path) else [path]
         except DataError as error:
             if refused is None:
                 raise
@@ -119,7 +119,7 @@ def structure_files(paths: Iterable[str | os.PathLike[str]], refused: Refused | 
             f"{', '.join(runs[:3])}{more}: of a run of VASP its vasprun.xml, else OUTCAR, is read; left aside: {names}",
             stacklevel=2,
         )
-    return found
+    return listed
 
 
 def is_folder(path: Path) -> bool:
@@ -133,11 +133,11 @@ def is_folder(path: Path) -> bool:
 
 def _files_in(folder: Path, aside: list[Path]) -> list[Path]:
     """The structure files of one folder, else those of the folders in it; `aside` gets what a run of VASP repeats."""
-    found = _found(folder, set(), aside)
-    if not found:
+    listed = _found(folder, set(), aside)
+    if not listed:
         names = ", ".join(map(_listed_name, _listed(folder)[1]))
         raise DataError(f"{folder}: no structure files in this folder{f'; it holds {names}' if names else ''}")
-    return found
+    return listed
 
 
 def _found(folder: Path, seen: set[Path], aside: list[Path]) -> list[Path]:

@@ -35,10 +35,10 @@ def pairs_by_tree(
         images.append(np.broadcast_to(np.array(one, dtype=np.float64), (len(near), len(axes))))
     owner, image = np.concatenate(owners), np.concatenate(images)
     ghosts = inside[owner] + image @ box[axes]
-    found = spatial.cKDTree(inside).sparse_distance_matrix(spatial.cKDTree(ghosts), cutoff, output_type="ndarray")
-    center, ghost = found["i"].astype(np.int64), found["j"].astype(np.int64)
+    within = spatial.cKDTree(inside).sparse_distance_matrix(spatial.cKDTree(ghosts), cutoff, output_type="ndarray")
+    center, ghost = within["i"].astype(np.int64), within["j"].astype(np.int64)
     neighbor = owner[ghost]
-    kept = (found["v"] < cutoff) & ~((center == neighbor) & (image[ghost] == 0).all(axis=1))
+    kept = (within["v"] < cutoff) & ~((center == neighbor) & (image[ghost] == 0).all(axis=1))
     center, neighbor, ghost = center[kept], neighbor[kept], ghost[kept]
     shift = np.zeros((len(center), 3), dtype=np.int64)
     # R_j + S · box = inside_j + image · box with R = inside + home · box.

@@ -54,9 +54,9 @@ def formula_of(path: Path, opened: Callable[[Path], IO[str]]) -> str:
     with contextlib.suppress(Exception):  # whatever keeps it from being read is told by its reader
         with opened(path) as stream:
             text = stream.read(_MOST_CIF)
-        found = re.findall(r"^_chemical_formula_sum\s+('[^']*'|\"[^\"]*\"|[A-Z]\S*)", text, re.MULTILINE)
-        if len(found) == len(re.findall(r"^data_", text, re.MULTILINE)) == 1:
-            return str(found[0]).strip("'\"")
+        formulas = re.findall(r"^_chemical_formula_sum\s+('[^']*'|\"[^\"]*\"|[A-Z]\S*)", text, re.MULTILINE)
+        if len(formulas) == len(re.findall(r"^data_", text, re.MULTILINE)) == 1:
+            return str(formulas[0]).strip("'\"")
     return ""
 
 

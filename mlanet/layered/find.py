@@ -111,7 +111,7 @@ def _without_empty_space(atoms: Atoms) -> Atoms:
     """Not periodic across a gap, which the bonds judged would otherwise have to bridge: thousands of each atom."""
     judged = atoms.copy()
     fractional = atoms.get_scaled_positions()
-    heights = 1.0 / np.linalg.norm(atoms.cell.complete().reciprocal().array, axis=1)  # Å, between opposite faces of the cell
+    heights = 1.0 / np.linalg.norm(atoms.cell.complete().reciprocal().array, axis=1)  # Å, from face to face
     for axis in np.flatnonzero(atoms.pbc):
         along = np.sort(fractional[:, axis])
         gaps = np.diff(along, append=along[0] + 1.0)

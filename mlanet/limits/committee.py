@@ -70,8 +70,8 @@ def spread(predictions: Sequence[Prediction], assessments: Sequence[Assessment])
 def _deviation(values: Sequence[Tensor]) -> NDArray[np.float64]:
     """K tensors (n, components) -> (n,), the root of the mean variance of the components."""
     variance = torch.stack(list(values)).double().var(dim=0, correction=1)
-    found: NDArray[np.float64] = variance.mean(dim=1).sqrt().cpu().numpy()
-    return found
+    deviation: NDArray[np.float64] = variance.mean(dim=1).sqrt().cpu().numpy()
+    return deviation
 
 
 def _same_weights(one: Potential, other: Potential) -> bool:

@@ -109,8 +109,8 @@ def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:
     """Leaves that differ, with their dotted path."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = list(dict.fromkeys([*old, *new]))
-        found = [_differences(old.get(key), new.get(key), f"{path}.{key}" if path else key) for key in keys]
-        return [difference for part in found for difference in part]
+        differences = [_differences(old.get(key), new.get(key), f"{path}.{key}" if path else key) for key in keys]
+        return [difference for part in differences for difference in part]
     return [] if old == new else [(path, old, new)]
 
 

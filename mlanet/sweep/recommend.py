@@ -186,11 +186,11 @@ def _signed(exponent: float) -> str:
 
 def _order(groups: Sequence[Group], models: Sequence[tuple[str, int]], best: Group, column: str) -> list[str]:
     """Sizes at which another model was best, where all can be compared."""
-    found = []
+    order = []
     for size in sorted({group.size for group in groups if group.size != best.size}):
         here = [group for group in groups if group.size == size and group.values(column)]
         if len(here) == len(models) > 1:
             lowest = min(here, key=lambda group: _error(group, column))
             if lowest.model != best.model:
-                found.append(f"{lowest.model} with {size}")
-    return [f"The order depends on the size: lowest was {_listed(found)} structures."] if found else []
+                order.append(f"{lowest.model} with {size}")
+    return [f"The order depends on the size: lowest was {_listed(order)} structures."] if order else []

@@ -89,17 +89,17 @@ class Group(NamedTuple):
 
     def values(self, column: str) -> list[float]:
         """One finite number per seed that has one."""
-        found = (getattr(row, column) for row in self.rows)
-        return [float(value) for value in found if value is not None and math.isfinite(value)]
+        values = (getattr(row, column) for row in self.rows)
+        return [float(value) for value in values if value is not None and math.isfinite(value)]
 
 
 def grouped(rows: Iterable[Row]) -> list[Group]:
     """Finished rows by model and size, in the order in which they first come."""
-    found: dict[tuple[str, int, int], list[Row]] = {}
+    groups: dict[tuple[str, int, int], list[Row]] = {}
     for row in rows:
         if row.status == DONE:
-            found.setdefault((row.preset, row.l_max, row.size), []).append(row)
-    return [Group(*key, tuple(group)) for key, group in found.items()]
+            groups.setdefault((row.preset, row.l_max, row.size), []).append(row)
+    return [Group(*key, tuple(group)) for key, group in groups.items()]
 
 
 def models_of(groups: Iterable[Group]) -> list[tuple[str, int]]:

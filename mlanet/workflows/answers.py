@@ -162,10 +162,12 @@ def _answered(asked: Sequence[Any], batch: list[Question], refused: Refused | No
 
 def _judged(asked: Sequence[Any], graphs: list[Any], said: list[list[Any]]) -> tuple[list[Any], list[Assessment]]:
     """What one model says and knows of itself, or what several say together."""
-    known = [of_batch(one.domain, one.statistics, graphs, found) for one, found in zip(asked, said, strict=True)]
+    known = [
+        of_batch(one.domain, one.statistics, graphs, assessment) for one, assessment in zip(asked, said, strict=True)
+    ]
     if len(asked) == 1:
         return said[0], known[0]
     from mlanet.limits.committee import mean, spread
 
     pairs = list(zip(zip(*said, strict=True), zip(*known, strict=True), strict=True))
-    return [mean(found) for found, _ in pairs], [spread(found, words) for found, words in pairs]
+    return [mean(assessment) for assessment, _ in pairs], [spread(assessment, words) for assessment, words in pairs]

@@ -90,6 +90,6 @@ class CellFilter(FrechetCellFilter):
         cell = self.atoms.cell.array
         if self._made is None or (self._made.cell != cell).any():
             deformation = np.asarray(self.deform_grad(), dtype=np.float64)
-            found = np.asarray(logm(deformation), dtype=np.float64)
-            self._made = _Made(cell.copy(), deformation, found)
+            logarithm = np.asarray(logm(deformation), dtype=np.float64)
+            self._made = _Made(cell.copy(), deformation, logarithm)
         return self._made.deformation, self._made.logarithm

@@ -98,7 +98,7 @@ def evaluate_frames(
     members: Sequence[Potential] = (),
 ) -> Iterator[Compared]:
     """The same of structures as they come."""
-    found = answers(
+    answered = answers(
         potential,
         frames,
         max_edges=max_edges,
@@ -108,15 +108,15 @@ def evaluate_frames(
         refused=refused,
         members=members,
     )
-    for question, prediction, assessment in found:
+    for question, prediction, assessment in answered:
         if question.labels is not None:
             yield Compared(question.graph, question.labels, prediction, assessment, question.frame)
 
 
 def _labels(frame: Frame, keys: LabelKeys, energy_key: str) -> FoundLabels:
     """Of a frame; unless `keys` name one, its energy is that of the two in the file that the model learnt."""
-    found = find_labels(frame.atoms, keys, frame.where)
-    return read_from(found, energy_key) if keys.energy is None and energy_key else found
+    labels = find_labels(frame.atoms, keys, frame.where)
+    return read_from(labels, energy_key) if keys.energy is None and energy_key else labels
 
 
 def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Evaluation, dict[str, Pairs]]:

@@ -127,9 +127,9 @@ def predict_frames(
     """
     if atomic_stress and (obstacle := stresses_obstacle(potential)):
         raise ConfigError(f"no stress of single atoms: {obstacle}")
-    found = answers(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused, members=members)
+    answered = answers(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused, members=members)
     told = False
-    for question, prediction, assessment in found:
+    for question, prediction, assessment in answered:
         frame = question.frame
         if not told and (remark := lone_atoms(question.graph, potential.statistics)) is not None:
             told = True
@@ -257,11 +257,11 @@ class Kept:
         if self._journal is None:
             yield from ((predicted, None) for predicted in work(iter(frames)))
             return
-        for found in self._journal.going_on(frames, work, lambda one: one.where):
-            if isinstance(found, Predicted):
-                yield found, None
+        for answer in self._journal.going_on(frames, work, lambda one: one.where):
+            if isinstance(answer, Predicted):
+                yield answer, None
             else:
-                yield None, None if found["row"] is None else msgspec.convert(found["row"], Row)
+                yield None, None if answer["row"] is None else msgspec.convert(answer["row"], Row)
 
     def keep(self, predicted: Predicted, shown: Row | None = None) -> None:
         """Write one; `shown` is given again by a later run that goes on."""

@@ -170,12 +170,12 @@ class Journal:
                     before_known.add(frame.where)
                 yield frame
 
-        for found in work(unknown()):
-            if where(found) in before_known:
-                raise self._changed(where(found))
+        for answer in work(unknown()):
+            if where(answer) in before_known:
+                raise self._changed(where(answer))
             while met:
                 yield met.popleft()
-            yield found
+            yield answer
         while met:
             yield met.popleft()
         if self._known:

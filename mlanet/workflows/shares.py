@@ -111,14 +111,14 @@ class SharesKept:
         if self._journal is None:
             yield from (share_of(one, keep_pairs) for one in work(iter(frames)))
             return
-        for found in self._journal.going_on(frames, work, lambda one: one.frame.where):
-            if isinstance(found, dict):
-                yield msgspec.convert(found, Share, strict=False)
+        for answer in self._journal.going_on(frames, work, lambda one: one.frame.where):
+            if isinstance(answer, dict):
+                yield msgspec.convert(answer, Share, strict=False)
                 continue
-            share = share_of(found, keep_pairs)
+            share = share_of(answer, keep_pairs)
             assert self._table is not None
             self._table.add(_csv([*([] if self._table.count else [_header(self._names)]), _line(share, self._names)]))
-            self._journal.add(found.frame.atoms, msgspec.to_builtins(share, str_keys=True))
+            self._journal.add(answer.frame.atoms, msgspec.to_builtins(share, str_keys=True))
             yield share
 
 
@@ -133,12 +133,12 @@ def _header(names: Sequence[str]) -> list[str]:
 
 def _line(share: Share, names: Sequence[str]) -> list[object]:
     """Empty where nothing was compared."""
-    found: list[object] = [share.where, share.formula, share.atoms, share.limits.word]
+    line: list[object] = [share.where, share.formula, share.atoms, share.limits.word]
     for name in names:
         count, absolute, square = share.sums.get(NAMES.index(name), (0.0, 0.0, 0.0))
         factor = BY_NAME[name].factor
-        found += [factor * absolute / count, factor * (square / count) ** 0.5] if count else ["", ""]
-    return found
+        line += [factor * absolute / count, factor * (square / count) ** 0.5] if count else ["", ""]
+    return line
 
 
 def _csv(lines: Iterable[Sequence[object]]) -> str:

@@ -38,39 +38,39 @@ def pad(tensors: Sequence[Tensor], widths: Widths, shape: MessageShape) -> list[
     """Of inputs, or of inputs and weights; contiguous."""
     c, k, r = widths.channels, widths.keys, widths.hidden
     sizes = [c, k, r, k, r]
-    found = [wider(one, size) for one, size in zip(tensors, sizes, strict=False)]
-    found += tensors[len(sizes) : N_INPUTS]
+    padded = [wider(one, size) for one, size in zip(tensors, sizes, strict=False)]
+    padded += tensors[len(sizes) : N_INPUTS]
     if len(tensors) > N_INPUTS:
-        found += _weights(MessageWeights.of(tensors[N_INPUTS:]), widths, shape)
-    return [tensor.contiguous() for tensor in found]
+        padded += _weights(MessageWeights.of(tensors[N_INPUTS:]), widths, shape)
+    return [tensor.contiguous() for tensor in padded]
 
 
 def crop(tensors: Sequence[Tensor], like: Sequence[Tensor], shape: MessageShape) -> list[Tensor]:
     """The sizes of `like` again; groups of channels are cut group by group."""
     if all(one.shape == model.shape for one, model in zip(tensors, like, strict=False)):
         return list(tensors)
-    found = [_cut(one, model) for one, model in zip(tensors, like[:N_INPUTS], strict=False)]
+    cropped = [_cut(one, model) for one, model in zip(tensors, like[:N_INPUTS], strict=False)]
     if len(tensors) == N_INPUTS:
-        return found
+        return cropped
     given, model = MessageWeights.of(tensors[N_INPUTS:]), MessageWeights.of(like[N_INPUTS:])
     groups = shape.l_max + 1
     gates = _cut_groups(given.gates.T, model.gates.T, groups).T
     bias = _cut_groups(given.gates_bias[None], model.gates_bias[None], groups)[0]
     rest = [_cut(given.logits, model.logits), given.logits_bias, given.log_temperature]
     mlp = cropped_layers(given.mlp, model.mlp, shape.radial_groups)
-    return [*found, _cut(given.chemical, model.chemical), gates, bias, *rest, *mlp]
+    return [*cropped, _cut(given.chemical, model.chemical), gates, bias, *rest, *mlp]
 
 
 def padded_layers(layers: Sequence[Tensor], groups: int, lanes: int) -> list[Tensor]:
     """Layers (in, out) of a radial network whose outputs are `groups` times the channels."""
-    found, rows = [], len(layers[0])
+    padded, rows = [], len(layers[0])
     for layer in layers[:-1]:
         size = rounded_up(layer.shape[1], lanes)
-        found.append(_taller(wider(layer, size), rows))
+        padded.append(_taller(wider(layer, size), rows))
         rows = size
     channels = rounded_up(layers[-1].shape[1] // groups, lanes)
-    found.append(_taller(_grouped(layers[-1], groups, channels), rows))
-    return [tensor.contiguous() for tensor in found]
+    padded.append(_taller(_grouped(layers[-1], groups, channels), rows))
+    return [tensor.contiguous() for tensor in padded]
 
 
 def cropped_layers(layers: Sequence[Tensor], like: Sequence[Tensor], groups: int) -> list[Tensor]:

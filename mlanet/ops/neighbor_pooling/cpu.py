@@ -76,6 +76,6 @@ class NativePooling:
         return wider(one, rounded_up(one.shape[-1], lanes)).contiguous()
 
     def _call(self, name: str, features: Tensor, *arguments: object) -> None:
-        found = library.load(self.l_max, features.dtype)
+        kernels = library.load(self.l_max, features.dtype)
         sizes = _Sizes(self._centers, len(features), features.shape[1], torch.get_num_threads())
-        call(found, name, sizes, self.rows, *arguments)
+        call(kernels, name, sizes, self.rows, *arguments)
