@@ -142,6 +142,15 @@ def preset_path(name: str | os.PathLike[str]) -> Path:
     )
 
 
+def differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """Leaves in which two trees of settings differ: the dotted path, the old value, the new one."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [(path, old, new)]
+    keys = dict.fromkeys([*old, *new])
+    parts = [differences(old.get(key), new.get(key), f"{path}.{key}" if path else key) for key in keys]
+    return [difference for part in parts for difference in part]
+
+
 def require_at_most(config: msgspec.Struct, most: Mapping[str, float]) -> None:
     """Raise `ValueError` for a number, of any key named in `most`, beyond what is supported there."""
     for name, limit in most.items():

@@ -58,13 +58,6 @@ class PairFit(NamedTuple):
         """How many frames speak of the stress, if the fit may be asked at all."""
         return len(self.stress) if self.force_correlation > TRUSTED else 0
 
-    @property
-    def shear_correlation(self) -> float:
-        """Correlation of the shear stress of the labels with that of the fit; NaN without stress."""
-        if not len(self.stress):
-            return np.nan
-        return _correlation(_shear(self.expected).ravel(), _shear(self.stress).ravel())
-
     def support(self, tensors: NDArray[np.float64], sign: int = 1) -> float:
         """Log-likelihood of a stress, read in some order and sign, given that of the fit; pressure is left out.
 

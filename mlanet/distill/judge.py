@@ -20,7 +20,7 @@ from mlanet.distill.seeds import reduced_formula
 from mlanet.execution import Execution
 from mlanet.page import Page
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
-from mlanet.workflows.evaluate import evaluate_files
+from mlanet.workflows.evaluate import evaluate_frames
 
 BANDS = (0.0, 0.1, 0.3, 1.0, 3.0, np.inf)
 """eV/Å; borders of the root mean square of a structure's reference forces: how far it is from equilibrium."""
@@ -90,19 +90,10 @@ def judge(model: Path, labels: Path, test: Iterable[str]) -> Judgement:
     potential = Execution().resolve(model)
     rows: list[Row] = []
     for name, path in [(TEACHER, labels), *((Path(file).stem.split(".")[0], Path(file)) for file in test)]:
-        compared = evaluate_files(potential, [path], LabelKeys())
+        compared = evaluate_frames(potential, read_frames(path), LabelKeys())
         for (atoms, where), one in zip(read_frames(path), compared, strict=True):
-            prediction = one.prediction
-            rows.append(
-                row_of(
-                    atoms,
-                    where,
-                    name,
-                    float(prediction.energy[0]),
-                    prediction.forces.numpy(),
-                    prediction.stress[0].numpy(),
-                )
-            )
+            energy, forces, stress = one.prediction.energy, one.prediction.forces, one.prediction.stress
+            rows.append(row_of(atoms, where, name, float(energy[0]), forces.numpy(), stress[0].numpy()))
     return Judgement(rows)
 
 

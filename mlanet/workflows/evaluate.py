@@ -22,7 +22,7 @@ from mlanet.limits.calibration import Calibrating, LimitsReport
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
 from mlanet.quantities import BY_NAME, FORCES, NAMES
-from mlanet.workflows.answers import answers, frames_of
+from mlanet.workflows.answers import answers
 from mlanet.workflows.shares import Pairs, Share, share_of
 
 
@@ -57,36 +57,6 @@ class Compared(NamedTuple):
     frame: Frame
 
 
-def evaluate_files(
-    potential: Potential,
-    paths: Iterable[Path],
-    keys: LabelKeys,
-    *,
-    max_edges: int = 20_000,
-    max_memory: float | None = None,
-    refused: Refused | None = None,
-    members: Sequence[Potential] = (),
-) -> Iterator[Compared]:
-    """Predict every structure and hand it on with its labels, holding one batch in memory.
-
-    Args:
-        potential: the model.
-        paths: of files, or of folders of files.
-        keys: where labels and charges are found.
-        max_edges: bounds a batch, and
-        max_memory: too, GiB.
-        refused: is handed the errors of files and frames that cannot be used, which are passed over; None: such an
-            error is raised.
-        members: of a committee beside the model (`mlanet.limits.committee`).
-    Raises:
-        DataError: a file, frame or label that cannot be used, or an element that the model does not know.
-    """
-    frames = frames_of(paths, refused)
-    return evaluate_frames(
-        potential, frames, keys, max_edges=max_edges, max_memory=max_memory, refused=refused, members=members
-    )
-
-
 def evaluate_frames(
     potential: Potential,
     frames: Iterable[Frame],
@@ -97,7 +67,20 @@ def evaluate_frames(
     refused: Refused | None = None,
     members: Sequence[Potential] = (),
 ) -> Iterator[Compared]:
-    """The same of structures as they come."""
+    """Predict structures as they come and hand them on with their labels, holding one batch in memory.
+
+    Args:
+        potential: the model.
+        frames: of files (`mlanet.workflows.answers.frames_of`), or made.
+        keys: where labels and charges are found.
+        max_edges: bounds a batch, and
+        max_memory: too, GiB.
+        refused: is handed the errors of frames that cannot be used, which are passed over; None: such an error is
+            raised.
+        members: of a committee beside the model (`mlanet.limits.committee`).
+    Raises:
+        DataError: a frame or label that cannot be used, or an element that the model does not know.
+    """
     answered = answers(
         potential,
         frames,

@@ -27,7 +27,7 @@ from mlanet.quantities import QUANTITIES
 from mlanet.structure_plots import prediction_picture
 from mlanet.supported import lone_atoms
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
-from mlanet.workflows.answers import answers, frames_of
+from mlanet.workflows.answers import answers
 from mlanet.workflows.resuming import journalled
 
 if TYPE_CHECKING:
@@ -82,35 +82,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of each component, by atom."""
 
 
-def predict_files(
-    potential: Answering,
-    paths: Iterable[Path],
-    *,
-    max_edges: int = 20_000,
-    max_memory: float | None = None,
-    refused: Refused | None = None,
-    members: Sequence[Answering] = (),
-) -> Iterator[Predicted]:
-    """Predict every structure of every file, in order, holding only one batch in memory.
-
-    Args:
-        potential: the model.
-        paths: of files, or of folders of files.
-        max_edges: bounds a batch, and
-        max_memory: too, GiB.
-        refused: is handed the errors of files and frames that cannot be used, which are passed over. None: such an
-            error is raised, after everything before it has been predicted.
-        members: of a committee beside the model (`mlanet.limits.committee`).
-    Raises:
-        DataError: a file or frame that cannot be used, that needs more than `max_memory` GiB, or that has an element
-            that the model does not know.
-    """
-    frames = frames_of(paths, refused)
-    return predict_frames(
-        potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused, members=members
-    )
-
-
 def predict_frames(
     potential: Answering,
     frames: Iterable[Frame],
@@ -121,9 +92,20 @@ def predict_frames(
     members: Sequence[Answering] = (),
     atomic_stress: bool = False,
 ) -> Iterator[Predicted]:
-    """Predict structures as they come; the arguments are those of `predict_files`.
+    """Predict structures as they come, in order, holding only one batch in memory.
 
-    atomic_stress: also the stress of single atoms, of structures that have one (`mlanet.atomic_stress`)
+    Args:
+        potential: the model.
+        frames: of files (`mlanet.workflows.answers.frames_of`), or made.
+        max_edges: bounds a batch, and
+        max_memory: too, GiB.
+        refused: is handed the errors of frames that cannot be used, which are passed over. None: such an error is
+            raised, after everything before it has been predicted.
+        members: of a committee beside the model (`mlanet.limits.committee`).
+        atomic_stress: also the stress of single atoms, of structures that have one (`mlanet.atomic_stress`).
+    Raises:
+        DataError: a frame that cannot be used, that needs more than `max_memory` GiB, or that has an element that the
+            model does not know.
     """
     if atomic_stress and (obstacle := stresses_obstacle(potential)):
         raise ConfigError(f"no stress of single atoms: {obstacle}")
