@@ -135,8 +135,8 @@ def _trained(
     }
     train(parse(settings, TrainConfig, "benchmark"), progress=False)
     potential = load_model(folder / "model.safetensors")
-    found = evaluate(potential, load_samples([test], potential.cutoff), 12_000, Processes("cpu")).mae()
-    return {name: found[name] for name in ("energy", "forces") if name in found}
+    errors = evaluate(potential, load_samples([test], potential.cutoff), 12_000, Processes("cpu")).mae()
+    return {name: errors[name] for name in ("energy", "forces") if name in errors}
 
 
 def _next(

@@ -101,7 +101,9 @@ class GraphArrays:
 
     def has_stress(self) -> NDArray[np.bool_]:
         """(S,): whether stress has a meaning, with a periodic direction and a volume."""
-        return np.array([any(one) and size > 0 for one, size in zip(self.pbc.tolist(), self.volumes, strict=True)])
+        return np.array(
+            [any(periodic) and size > 0 for periodic, size in zip(self.pbc.tolist(), self.volumes, strict=True)]
+        )
 
     def defined(self, quantity: Quantity) -> NDArray[np.bool_]:
         """(S,): whether a quantity has a meaning for a structure."""
@@ -153,7 +155,9 @@ class GraphArrays:
 
         def together(name: str, starts: Integers | None = None) -> NDArray[Any]:
             parts = [getattr(graph, name) for graph in graphs]
-            return np.concatenate(parts if starts is None else [one + n for one, n in zip(parts, starts, strict=False)])
+            return np.concatenate(
+                parts if starts is None else [part + n for part, n in zip(parts, starts, strict=False)]
+            )
 
         return GraphArrays(
             **{name: together(name) for name in ("positions", "numbers", "cell", "pbc", "shift", "charge")},

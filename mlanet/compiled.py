@@ -259,15 +259,15 @@ class CompiledGradient:
             CompileError: the step cannot be compiled, or gives other numbers.
         """
         value, *gradients = self._compiled(tensors)
-        for one, gradient in zip(self._used, gradients, strict=True):
-            one.grad = gradient
+        for parameter, gradient in zip(self._used, gradients, strict=True):
+            parameter.grad = gradient
         return value
 
     def _step(self, *tensors: Tensor) -> list[Tensor]:
         with torch.enable_grad():
             value = self._loss(*tensors)
             slopes = torch.autograd.grad(value, self._parameters, allow_unused=True)
-        self._used = [one for one, slope in zip(self._parameters, slopes, strict=True) if slope is not None]
+        self._used = [parameter for parameter, slope in zip(self._parameters, slopes, strict=True) if slope is not None]
         return [value.detach(), *(slope for slope in slopes if slope is not None)]
 
     def _check(self, tensors: Sequence[Tensor], slopes: Sequence[Tensor]) -> None:

@@ -101,12 +101,16 @@ class AtomicGraph:
     def of(cls, arrays: GraphArrays) -> AtomicGraph:
         """The same as tensors, which share their memory."""
         named = {name: getattr(arrays, name) for name in _ARRAYS}
-        tensors: dict[str, Any] = {name: None if one is None else torch.from_numpy(one) for name, one in named.items()}
+        tensors: dict[str, Any] = {
+            name: None if array is None else torch.from_numpy(array) for name, array in named.items()
+        }
         return cls(**tensors, n_structures=arrays.n_structures, cutoff=arrays.cutoff)
 
     def arrays(self) -> GraphArrays:
         """The same in numpy, on the CPU; numbers that are there already are not copied."""
-        named = {name: one.detach().cpu().numpy() for name, one in vars(self).items() if isinstance(one, Tensor)}
+        named = {
+            name: tensor.detach().cpu().numpy() for name, tensor in vars(self).items() if isinstance(tensor, Tensor)
+        }
         return GraphArrays(**named, n_structures=self.n_structures, cutoff=self.cutoff)
 
     def placed(self, positions: NDArray[np.float64], cell: NDArray[np.float64] | None = None) -> AtomicGraph:
@@ -211,7 +215,7 @@ class Prediction:
 
     def arrays(self) -> AnswerArrays:
         """The same in numpy, on the CPU."""
-        return AnswerArrays(**{name: one.detach().cpu().numpy() for name, one in self.tensors().items()})
+        return AnswerArrays(**{name: tensor.detach().cpu().numpy() for name, tensor in self.tensors().items()})
 
     @classmethod
     def of(cls, answer: AnswerArrays) -> Prediction:

@@ -70,8 +70,8 @@ def ours_without(name: str, other: str) -> Any:
         return importlib.import_module(name)
     finally:
         del sys.modules[other]
-        for one in [module for module in sys.modules if module == name or module.startswith(f"{name}.")]:
-            del sys.modules[one]
+        for loaded in [module for module in sys.modules if module == name or module.startswith(f"{name}.")]:
+            del sys.modules[loaded]
 
 
 def spare_scipy() -> None:

@@ -131,7 +131,7 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], 
     file = read(path, SIMULATION)
     state = state_of(file, path, SIMULATION)
     try:
-        return {name: np.array(one) for name, one in safetensors.numpy.load(file.data).items()}, state
+        return {name: np.array(array) for name, array in safetensors.numpy.load(file.data).items()}, state
     except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: not a valid safetensors file: {error}") from None
 

@@ -100,7 +100,7 @@ class Potential(nn.Module):
     def quantities(self) -> tuple[Quantity, ...]:
         """What it predicts, in the order of `mlanet.quantities`."""
         given = {*ALWAYS, *self.model.config.outputs}
-        return tuple(one for name, one in BY_NAME.items() if name in given or one.of_teachers)
+        return tuple(quantity for name, quantity in BY_NAME.items() if name in given or quantity.of_teachers)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -387,7 +387,7 @@ def unsound(weights: Mapping[str, Tensor]) -> str:
     types = {str(weight.dtype).removeprefix("torch.") for weight in weights.values()}
     if len(types) != 1 or not types <= {"float16", "bfloat16", "float32", "float64"}:
         return f"weights are of type {', '.join(sorted(types)) or 'none'}, expected one floating-point type"
-    for name, one in weights.items():
-        if not bool(torch.isfinite(one).all()):
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
             return f"weight '{name}' holds NaN or infinity"
     return ""

@@ -103,9 +103,9 @@ def cost(kind: str, prediction: Prediction, exact: Prediction, graph: AtomicGrap
 def _has_effect(kind: str, device: torch.device) -> bool:
     """Whether a product changes: torch takes the request for a hint."""
     generator = torch.Generator().manual_seed(0)
-    one = torch.randn(256, 64, generator=generator).to(device)
+    matrix = torch.randn(256, 64, generator=generator).to(device)
     products: list[Tensor] = []
     for way in ("float32", kind):
         with matrix_products(way):
-            products.append(one @ one.T)
+            products.append(matrix @ matrix.T)
     return not torch.equal(*products)

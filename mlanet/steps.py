@@ -73,7 +73,7 @@ class NativeSteps:
         return graph, self.answering.said_of(graph)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: one for name, one in self.__dict__.items() if name != "potential"}
+        return {name: value for name, value in self.__dict__.items() if name != "potential"}
 
 
 class TorchSteps:

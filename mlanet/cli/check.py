@@ -94,8 +94,8 @@ def _conclusion(results: Sequence[LawResult]) -> str:
     return said + (f"; broken, and not promised: {', '.join(given_up)}" if given_up else "")
 
 
-def _verdict(one: LawResult) -> str:
+def _verdict(result: LawResult) -> str:
     """Three outcomes: a law that is not promised may be broken."""
-    if one.holds:
+    if result.holds:
         return "holds"
-    return "BROKEN" if one.promised else "not promised"
+    return "BROKEN" if result.promised else "not promised"

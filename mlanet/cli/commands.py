@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 class Entry(NamedTuple):
     """A line of `mlanet --help`.
 
-    - place: `module.attribute` in `mlanet.cli`: the function of a command, or the app of a group of commands
+    - place: `module:attribute` in `mlanet.cli`, the function of a command or the app of a group of commands
     - panel: the heading it stands under
     - meaning: the first paragraph of its own help
     """
@@ -24,85 +24,48 @@ class Entry(NamedTuple):
     meaning: str
 
 
-USE, MAKE, HERE = "Use a model", "Make a model", "This installation"
-ENTRIES = {
-    "predict": Entry("predict.predict", USE, "Predict energy, forces and stress of every structure in FILES."),
-    "evaluate": Entry(
-        "evaluate.evaluate",
-        USE,
-        "Compare predictions with the labels in FILES: MAE and RMSE of energy, forces and stress, also by element.",
-    ),
-    "relax": Entry("relax.relax", USE, "Relax the last frame of each of FILES: atoms, and with --cell also the cell."),
-    "md": Entry("md.md", USE, "Run molecular dynamics from STRUCTURE."),
-    "trajectory": Entry(
-        "trajectory.trajectory",
-        USE,
-        "Analyse FILE: g(r), h(r), angles, velocity spectrum, pressure, and against --reference their errors.",
-    ),
-    "eos": Entry(
-        "properties.eos",
-        USE,
-        "Equation of state of each crystal in FILES: volume, energy and bulk modulus at the minimum (Birch-Murnaghan).",
-    ),
-    "elastic": Entry(
-        "properties.elastic",
-        USE,
-        "Elastic constants of each crystal in FILES: the tensor, polycrystal moduli (Hill), and whether it is stable.",
-    ),
-    "phonon": Entry(
-        "properties.phonon",
-        USE,
-        "Phonons of each crystal in FILES by phonopy: bands, density of states, thermal properties, imaginary modes.",
-    ),
-    "neb": Entry(
-        "neb.neb", USE, "Barrier on the way from START to END, by a nudged elastic band with a climbing image."
-    ),
-    "diffusion": Entry(
-        "diffusion.diffusion",
-        USE,
-        "Diffusion of each element from RUNS at any temperatures: D, activation energy, prefactor and conductivity.",
-    ),
-    "exfoliate": Entry(
-        "exfoliate.exfoliate", USE, "Find the layers of STRUCTURE, pull them apart, and say what holds them together."
-    ),
-    "check": Entry(
-        "check.check",
-        USE,
-        "Measure the physical consistency of a model in float64: invariance, F = -dE/dR, stress by strain, smoothness.",
-    ),
-    "info": Entry(
-        "info.info",
-        USE,
-        "Show configuration, elements, parameters, cutoff, card and digest of a model, or the size of a preset.",
-    ),
-    "train": Entry("train.train", MAKE, "Train a model."),
-    "finetune": Entry("finetune.finetune", MAKE, "Fine-tune a model on new data."),
-    "calibrate": Entry(
-        "calibrate.calibrate",
-        MAKE,
-        "Measure the domain of a model's training set and its errors on data held back, and write them into MODEL.",
-    ),
-    "select": Entry(
-        "select.select",
-        MAKE,
-        "Choose from FILES (pools, trajectories) what to label next: uncertain, and unlike what is chosen already.",
-    ),
-    "distill": Entry("distill.distill", MAKE, "Train a small model on the labels of a large one."),
-    "sweep": Entry("sweep.sweep", MAKE, "Train and judge many models under one budget, and say which to take."),
-    "presets": Entry(
-        "presets.presets", MAKE, "List the packaged model configurations, or print one as YAML to copy and change."
-    ),
-    "doctor": Entry(
-        "doctor.doctor",
-        HERE,
-        "Show versions, devices, threads and packaged models, compute one small structure, and say what is missing.",
-    ),
-    "export": Entry("export.app", USE, "Write a model for programs without Python."),
-    "lammps": Entry("lammps.app", USE, "LAMMPS with a model as its potential."),
-    "data": Entry("data.app", MAKE, "Audit, split and convert labelled files."),
-    "profile": Entry("profile.app", HERE, "Measure, explain and predict the memory and speed of models."),
+GROUPS = ("export", "lammps", "data", "profile")
+"""Commands that have commands; each has a module of its name, as the others do, but for these."""
+MODULES = dict.fromkeys(("eos", "elastic", "phonon"), "properties")
+HELP = {
+    "Use a model": """
+predict: Predict energy, forces and stress of every structure in FILES.
+evaluate: Compare predictions with the labels in FILES: MAE and RMSE of energy, forces and stress, also by element.
+relax: Relax the last frame of each of FILES: atoms, and with --cell also the cell.
+md: Run molecular dynamics from STRUCTURE.
+trajectory: Analyse FILE: g(r), h(r), angles, velocity spectrum, pressure, and against --reference their errors.
+eos: Equation of state of each crystal in FILES: volume, energy and bulk modulus at the minimum (Birch-Murnaghan).
+elastic: Elastic constants of each crystal in FILES: the tensor, polycrystal moduli (Hill), and whether it is stable.
+phonon: Phonons of each crystal in FILES by phonopy: bands, density of states, thermal properties, imaginary modes.
+neb: Barrier on the way from START to END, by a nudged elastic band with a climbing image.
+diffusion: Diffusion of each element from RUNS at any temperatures: D, activation energy, prefactor and conductivity.
+exfoliate: Find the layers of STRUCTURE, pull them apart, and say what holds them together.
+check: Measure the physical consistency of a model in float64: invariance, F = -dE/dR, stress by strain, smoothness.
+info: Show configuration, elements, parameters, cutoff, card and digest of a model, or the size of a preset.
+export: Write a model for programs without Python.
+lammps: LAMMPS with a model as its potential.
+""",
+    "Make a model": """
+train: Train a model.
+finetune: Fine-tune a model on new data.
+calibrate: Measure the domain of a model's training set and its errors on data held back, and write them into MODEL.
+select: Choose from FILES (pools, trajectories) what to label next: uncertain, and unlike what is chosen already.
+distill: Train a small model on the labels of a large one.
+sweep: Train and judge many models under one budget, and say which to take.
+presets: List the packaged model configurations, or print one as YAML to copy and change.
+data: Audit, split and convert labelled files.
+""",
+    "This installation": """
+doctor: Show versions, devices, threads and packaged models, compute one small structure, and say what is missing.
+profile: Measure, explain and predict the memory and speed of models.
+""",
 }
-"""By name, in the order of the help."""
+ENTRIES = {
+    name: Entry(f"{MODULES.get(name, name)}:{'app' if name in GROUPS else name}", panel, meaning)
+    for panel, lines in HELP.items()
+    for name, meaning in (line.split(": ", 1) for line in lines.strip().splitlines())
+}
+"""By name; in the help the commands of a heading stand in this order."""
 
 
 class _Commands(Mapping[str, Any]):
@@ -110,7 +73,7 @@ class _Commands(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         entry = ENTRIES[name]
-        command = pkgutil.resolve_name("mlanet.cli." + ":".join(entry.place.split(".")))
+        command = pkgutil.resolve_name(f"mlanet.cli.{entry.place}")
         app = typer.Typer()
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name, rich_help_panel=entry.panel)

@@ -28,11 +28,11 @@ def pairs_by_tree(
     margin = cutoff * np.linalg.norm(inverse, axis=0)  # the cutoff over the heights
     reach = [range(-n, n + 1) for n in np.ceil(margin).astype(int).tolist()]
     owners, images = [], []
-    for one in itertools.product(*reach):
-        moved = fractions + one
+    for translation in itertools.product(*reach):
+        moved = fractions + translation
         near = np.flatnonzero(((moved >= -margin) & (moved <= 1 + margin)).all(axis=1))
         owners.append(near)
-        images.append(np.broadcast_to(np.array(one, dtype=np.float64), (len(near), len(axes))))
+        images.append(np.broadcast_to(np.array(translation, dtype=np.float64), (len(near), len(axes))))
     owner, image = np.concatenate(owners), np.concatenate(images)
     ghosts = inside[owner] + image @ box[axes]
     within = spatial.cKDTree(inside).sparse_distance_matrix(spatial.cKDTree(ghosts), cutoff, output_type="ndarray")

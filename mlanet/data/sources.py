@@ -60,13 +60,13 @@ def _conflicts(quantity: str, sourced: list[tuple[Sample, Source]], reason: str)
     An `energy` beside a `REF_energy` that was written on purpose is an answer beside its question, no contradiction.
     """
     differing: dict[tuple[str, str], list[tuple[Sample, Rival]]] = {}
-    for sample, one in sourced:
-        for rival in one.rivals:
-            if one.key.lower().startswith("ref_") and rival.key == quantity:
+    for sample, source in sourced:
+        for rival in source.rivals:
+            if source.key.lower().startswith("ref_") and rival.key == quantity:
                 continue
             size = sample.graph.n_atoms if BY_NAME[quantity].of_each_atom else 1
             if abs(rival.read - rival.other) > BY_NAME[quantity].same_below * size + 1e-9 * abs(rival.read):
-                differing.setdefault((one.key, rival.key), []).append((sample, rival))
+                differing.setdefault((source.key, rival.key), []).append((sample, rival))
     unit = BY_NAME[quantity].unit
     return [
         f"{quantity}: '{key}' is used, '{other}' says something else in {len(cases)} frame(s), e.g. "

@@ -91,8 +91,12 @@ def judge(model: Path, labels: Path, test: Iterable[str]) -> Judgement:
     rows: list[Row] = []
     for name, path in [(TEACHER, labels), *((Path(file).stem.split(".")[0], Path(file)) for file in test)]:
         compared = evaluate_frames(potential, read_frames(path), LabelKeys())
-        for (atoms, where), one in zip(read_frames(path), compared, strict=True):
-            energy, forces, stress = one.prediction.energy, one.prediction.forces, one.prediction.stress
+        for (atoms, where), comparison in zip(read_frames(path), compared, strict=True):
+            energy, forces, stress = (
+                comparison.prediction.energy,
+                comparison.prediction.forces,
+                comparison.prediction.stress,
+            )
             rows.append(row_of(atoms, where, name, float(energy[0]), forces.numpy(), stress[0].numpy()))
     return Judgement(rows)
 

@@ -118,8 +118,8 @@ def _line(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], title: str
     axes.set_xlabel("time, ps")
 
 
-def _smooth(one: Distribution) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _smooth(distribution: Distribution) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Neighbouring bins averaged."""
-    size = max(1, round(SMOOTHED / one.width))
-    whole = len(one.r) // size * size
-    return one.r[:whole].reshape(-1, size).mean(1), one.mean[:whole].reshape(-1, size).mean(1)
+    size = max(1, round(SMOOTHED / distribution.width))
+    whole = len(distribution.r) // size * size
+    return distribution.r[:whole].reshape(-1, size).mean(1), distribution.mean[:whole].reshape(-1, size).mean(1)

@@ -17,8 +17,8 @@ def write_tables(folder: Path, analysis: Analysis) -> list[Path]:
     written = []
     if analysis.g:
         columns = {"r_A": next(iter(analysis.g.values())).r}
-        columns |= {f"g_{name}": one.mean for name, one in analysis.g.items()}
-        columns |= {f"g_{name}_reference": one.mean for name, one in analysis.g_reference.items()}
+        columns |= {f"g_{name}": g.mean for name, g in analysis.g.items()}
+        columns |= {f"g_{name}_reference": g.mean for name, g in analysis.g_reference.items()}
         written.append(write_columns(folder / "rdf.csv", columns))
     if analysis.h is not None:
         columns = {"r_A": analysis.h.r, "h_per_A": analysis.h.mean}

@@ -113,14 +113,14 @@ class Calibrating:
             "forces": table[:, :2],
             "stress": np.array(self._stress).reshape(-1, 2),
         }
-        calibrations = {name: calibration(one[np.isfinite(one).all(axis=1)]) for name, one in pairs.items()}
+        calibrations = {name: calibration(errors[np.isfinite(errors).all(axis=1)]) for name, errors in pairs.items()}
         elements = {
             chemical_symbols[int(z)]: calibration(table[table[:, 3] == z][:, :2]) for z in np.unique(table[:, 3])
         }
         return LimitsReport(
             dict(self.words),
-            {name: one for name, one in calibrations.items() if one is not None},
-            {name: one for name, one in elements.items() if one is not None},
+            {name: errors for name, errors in calibrations.items() if errors is not None},
+            {name: errors for name, errors in elements.items() if errors is not None},
             auroc(table[:, 2], table[:, 1]),
         )
 

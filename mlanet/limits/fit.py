@@ -151,11 +151,11 @@ def _whitening(covariance: Floats) -> Floats:
     return whitening
 
 
-def _mean_features(one: Seen, potential: Potential) -> Floats:
+def _mean_features(seen: Seen, potential: Potential) -> Floats:
     """(1, C) of `structure_features`."""
-    assert one.prediction.features is not None
+    assert seen.prediction.features is not None
     known = tables(potential.statistics)
-    return structure_features(one.prediction.features, known.scale[known.row[one.graph.numbers]], one.graph)
+    return structure_features(seen.prediction.features, known.scale[known.row[seen.graph.numbers]], seen.graph)
 
 
 def _reaching(domain: Domain, potential: Potential, seen: Iterable[Seen]) -> Domain:

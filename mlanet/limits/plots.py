@@ -22,9 +22,9 @@ def calibration_picture(path: str | os.PathLike[str], report: LimitsReport) -> N
         (left, report.elements, "force component, meV/Å"),
         (right, {"energy per atom": report.quantities.get("energy")}, "energy, meV/atom"),
     ):
-        known = {name: one for name, one in curves.items() if one is not None}
-        for name, one in known.items():
-            points = np.array(_points(one)) * MILLI
+        known = {name: curve for name, curve in curves.items() if curve is not None}
+        for name, curve in known.items():
+            points = np.array(_points(curve)) * MILLI
             axes.plot(points[:, 0], points[:, 1], marker="o", label=name)
         _diagonal(axes, known.values())
         axes.set_xlabel(f"predicted standard error of a {label}" if "force" in label else f"predicted, {label}")
@@ -35,9 +35,9 @@ def calibration_picture(path: str | os.PathLike[str], report: LimitsReport) -> N
     save(figure, path)
 
 
-def _points(one: Calibration) -> list[tuple[float, float]]:
+def _points(calibration: Calibration) -> list[tuple[float, float]]:
     """Its bins, or the whole where there are none."""
-    return one.bins or [(one.predicted, one.real)]
+    return calibration.bins or [(calibration.predicted, calibration.real)]
 
 
 def _diagonal(axes, curves) -> None:  # type: ignore[no-untyped-def]

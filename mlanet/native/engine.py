@@ -217,8 +217,8 @@ def _bytes(path: str | os.PathLike[str]) -> bytes:
         raise CheckpointError(f"{os.fspath(path)}: {error.strerror or error}; expected a native model") from None
 
 
-def _address(one: NDArray[Any]) -> int:
-    return int(one.ctypes.data)
+def _address(array: NDArray[Any]) -> int:
+    return int(array.ctypes.data)
 
 
 def _on_rows(work: Callable[[Rows], None], n_total: int) -> Callable[[int, int, int], None]:

@@ -95,7 +95,7 @@ def native_bytes(potential: Potential, digest: str | None = None) -> bytes:
     tensors: Tensors = kind.tensors(model) | _readout(*_ends(model)) | _references(potential) | _wall(potential)
     told, beside = of_statistics(potential.statistics, potential.domain)
     header = _header(potential, digest or _digest(potential)) | told
-    arrays = {name: np.asarray(one.detach().cpu()) for name, one in tensors.items()} | beside
+    arrays = {name: np.asarray(tensor.detach().cpu()) for name, tensor in tensors.items()} | beside
     return pack(header, arrays, kind.file_version(model))
 
 
@@ -124,8 +124,8 @@ def _digest(potential: Potential) -> str:
     """sha256 of configuration, statistics and weights."""
     text = json.dumps([to_data(potential.model.config), msgspec.to_builtins(potential.statistics)], sort_keys=True)
     sha = hashlib.sha256(text.encode())
-    for name, one in sorted(potential.state_dict().items()):
-        sha.update(name.encode() + np.asarray(one.detach().cpu()).tobytes())
+    for name, tensor in sorted(potential.state_dict().items()):
+        sha.update(name.encode() + np.asarray(tensor.detach().cpu()).tobytes())
     return sha.hexdigest()
 
 

@@ -31,10 +31,10 @@ def pack(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], version
         version: of the file.
     """
     table, blocks, place = [], [], 0
-    for name, one in tensors.items():
-        assert one.dtype.name in TYPES, f"{name} is of type {one.dtype}"
-        table.append({"name": name, "type": one.dtype.name, "shape": list(one.shape), "offset": place})
-        block = _filled(np.ascontiguousarray(one).astype(one.dtype.newbyteorder("<")).tobytes())
+    for name, array in tensors.items():
+        assert array.dtype.name in TYPES, f"{name} is of type {array.dtype}"
+        table.append({"name": name, "type": array.dtype.name, "shape": list(array.shape), "offset": place})
+        block = _filled(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
         blocks.append(block)
         place += len(block)
     text = json.dumps({**header, "tensors": table}, allow_nan=False).encode()

@@ -55,7 +55,7 @@ def tensors(model: LEIGNN) -> Tensors:
         named["radial.wave_numbers"] = model.radial.wave_numbers
     for k, layer in enumerate(model.layers):
         assert isinstance(layer, ScalarVectorLayer)
-        named |= {f"layers.{k}.{name}": one for name, one in _layer(layer).items()}
+        named |= {f"layers.{k}.{name}": tensor for name, tensor in _layer(layer).items()}
     return named
 
 

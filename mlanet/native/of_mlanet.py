@@ -69,13 +69,15 @@ def tensors(model: MLANet) -> Tensors:
     named |= _radial("directions", model.directions.radial)
     for k, layer in enumerate(model.layers):
         assert isinstance(layer, InteractionLayer)
-        named |= {f"layers.{k}.{name}": one for name, one in _layer(layer).items()}
+        named |= {f"layers.{k}.{name}": tensor for name, tensor in _layer(layer).items()}
     if config.message == "full":
-        named |= {f"couplings.{name}": one for name, one in couplings(config.l_max, torch.float64)._asdict().items()}
+        named |= {
+            f"couplings.{name}": tensor for name, tensor in couplings(config.l_max, torch.float64)._asdict().items()
+        }
     if config.node_product == "uuu":
         for name, l_out in (("terms", config.l_max), ("last_terms", 0)):
             table = terms(config.l_max, l_out, torch.float64)._asdict()
-            named |= {f"{name}.{part}": one for part, one in table.items()}
+            named |= {f"{name}.{part}": tensor for part, tensor in table.items()}
     if model.bonded is not None:
         named["bonded"] = model.bonded.shift
     return named
@@ -92,7 +94,7 @@ def _layer(layer: InteractionLayer) -> Tensors:
         "chemical": weights.chemical,
         "gates.weight": weights.gates,
         "gates.bias": weights.gates_bias,
-        **{f"radial.{k}": one for k, one in enumerate(weights.mlp)},
+        **{f"radial.{k}": parameter for k, parameter in enumerate(weights.mlp)},
         "value": attention.value.weight,
         "near.weight": attention.chemical.neighbor.weight,
         "here.weight": attention.chemical.center.weight,
@@ -107,7 +109,10 @@ def _layer(layer: InteractionLayer) -> Tensors:
     if (gate := attention.output_gate) is not None:
         # A row for each channel: that of its head.
         per_head = gate.in_features // gate.out_features
-        named |= {f"output_gate.{name}": one.repeat_interleave(per_head, 0) for name, one in gate.named_parameters()}
+        named |= {
+            f"output_gate.{name}": parameter.repeat_interleave(per_head, 0)
+            for name, parameter in gate.named_parameters()
+        }
     if layer.update.gates is not None:
         named |= {"update_gates.weight": layer.update.gates.weight, "update_gates.bias": layer.update.gates.bias}
     if layer.attention_norm is not None:

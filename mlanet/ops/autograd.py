@@ -63,9 +63,9 @@ class _Shared:
         return gradients
 
 
-def _place(one: Tensor) -> tuple[object, ...]:
+def _place(tensor: Tensor) -> tuple[object, ...]:
     """Where a tensor's numbers are."""
-    return one.data_ptr(), one.shape, one.stride()
+    return tensor.data_ptr(), tensor.shape, tensor.stride()
 
 
 def apply(operation: Operation, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:

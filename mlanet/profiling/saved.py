@@ -41,11 +41,11 @@ class ModuleStack:
         self.handles: list[Any] = []
 
     def __enter__(self) -> list[str]:
-        for name, one in self.module.named_modules():
-            if isinstance(one, torch.jit.ScriptModule):
+        for name, module in self.module.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
                 continue
-            self.handles.append(one.register_forward_pre_hook(self._enter(name or "whole model")))
-            self.handles.append(one.register_forward_hook(self._leave, always_call=True))
+            self.handles.append(module.register_forward_pre_hook(self._enter(name or "whole model")))
+            self.handles.append(module.register_forward_hook(self._leave, always_call=True))
         return self.stack
 
     def __exit__(self, *_: object) -> None:

@@ -200,5 +200,5 @@ def _single(numbers: Mapping[str, object]) -> dict[str, object]:
         if not isinstance(value, list):
             columns[name] = value
         elif value and not isinstance(value[0], list):
-            columns |= {f"{name}_{k + 1}": one for k, one in enumerate(value)}
+            columns |= {f"{name}_{k + 1}": number for k, number in enumerate(value)}
     return columns

@@ -54,7 +54,7 @@ def run_point(folder: Path, name: str) -> int:
     An error that belongs to the point (diverged, out of memory, an element that its training set lacks) is its result.
     """
     started = read_folder(folder)
-    point = next((one for one in started.plan.points if one.name == name), None)
+    point = next((candidate for candidate in started.plan.points if candidate.name == name), None)
     if point is None:
         raise ConfigError(f"{folder}: has no point '{name}'; points: {', '.join(p.name for p in started.plan.points)}")
     torch.set_num_threads(started.used.run.threads or 1)

@@ -99,15 +99,15 @@ def _error(group: Group, column: str) -> float:
     return math.inf if mean is None else mean
 
 
-def _spread(one: Group, other: Group, column: str) -> float | None:
+def _spread(group: Group, other: Group, column: str) -> float | None:
     """√(s₁² + s₂²); None where either has one seed only."""
-    spreads = one.spread(column), other.spread(column)
+    spreads = group.spread(column), other.spread(column)
     return None if None in spreads else math.hypot(*spreads)  # type: ignore[arg-type]
 
 
-def _ratio(one: Group, other: Group, column: str) -> float | None:
+def _ratio(group: Group, other: Group, column: str) -> float | None:
     """Mean over mean, where both are there."""
-    mine, theirs = one.mean(column), other.mean(column)
+    mine, theirs = group.mean(column), other.mean(column)
     return mine / theirs if mine and theirs else None
 
 

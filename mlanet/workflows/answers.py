@@ -141,29 +141,30 @@ def _answered(asked: Sequence[Any], batch: list[Question], refused: Refused | No
         said = [list(predict(potential_, graphs, max_edges=2**62)) for potential_ in asked]
     except MLANetError as error:
         if len(batch) > 1:
-            for one in batch:
-                yield from _answered(asked, [one], refused)
+            for question in batch:
+                yield from _answered(asked, [question], refused)
         elif refused is None:
             raise named(error, batch[0].frame.where) from error
         else:
             refused(named(error, batch[0].frame.where))
         return
     predictions, assessments = _judged(asked, graphs, said)
-    for one, prediction, assessment in zip(batch, predictions, assessments, strict=True):
+    for question, prediction, assessment in zip(batch, predictions, assessments, strict=True):
         try:
-            require_finite(prediction, one.graph, one.frame.where)
+            require_finite(prediction, question.graph, question.frame.where)
         except MLANetError as error:
             if refused is None:
                 raise
             refused(error)
             continue
-        yield Answer(one, prediction, assessment)
+        yield Answer(question, prediction, assessment)
 
 
 def _judged(asked: Sequence[Any], graphs: list[Any], said: list[list[Any]]) -> tuple[list[Any], list[Assessment]]:
     """What one model says and knows of itself, or what several say together."""
     known = [
-        of_batch(one.domain, one.statistics, graphs, assessment) for one, assessment in zip(asked, said, strict=True)
+        of_batch(potential.domain, potential.statistics, graphs, assessment)
+        for potential, assessment in zip(asked, said, strict=True)
     ]
     if len(asked) == 1:
         return said[0], known[0]

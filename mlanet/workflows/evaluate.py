@@ -137,8 +137,8 @@ def collected(shares: Iterable[Share]) -> tuple[Evaluation, dict[str, Pairs]]:
 def _quantities(errors: Errors) -> dict[str, QuantityErrors]:
     mae, rmse, counts = errors.mae(), errors.rmse(), errors.counts
     return {
-        name: QuantityErrors(one.compared, mae[name] * one.factor, rmse[name] * one.factor, counts[name])
-        for name, one in BY_NAME.items()
+        name: QuantityErrors(quantity.compared, mae[name] * quantity.factor, rmse[name] * quantity.factor, counts[name])
+        for name, quantity in BY_NAME.items()
         if name in mae
     }
 

@@ -76,15 +76,19 @@ def select_files(
     if not pool:
         raise DataError(f"{', '.join(map(str, files))}: no structures to choose from")
     chosen = choose(pool, budget)
-    rank = {one.where: number for number, one in enumerate(chosen)}
+    rank = {candidate.where: number for number, candidate in enumerate(chosen)}
     texts: dict[int, str] = {}
     for frame in frames_of(listed, refused):
         if frame.where in rank:
-            one = chosen[rank[frame.where]]
+            candidate = chosen[rank[frame.where]]
             atoms = frame.atoms.copy()
             atoms.calc = frame.atoms.calc
-            atoms.info |= {"selected": rank[frame.where], "uncertainty": one.uncertainty, "selected_from": one.where}
-            atoms.info["extrapolation"] = one.extrapolation
+            atoms.info |= {
+                "selected": rank[frame.where],
+                "uncertainty": candidate.uncertainty,
+                "selected_from": candidate.where,
+            }
+            atoms.info["extrapolation"] = candidate.extrapolation
             texts[rank[frame.where]] = frame_text(atoms, frame.where)
     with growing(output, tell) as file:
         for number in sorted(texts):

@@ -95,7 +95,7 @@ import sys
 sys.argv = ["mlanet", *{words!r}, "--help"]
 from mlanet.__main__ import main
 assert main() == 0
-modules = {sorted({entry.place.split(".")[0] for entry in ENTRIES.values()})!r}
+modules = {sorted({entry.place.split(":")[0] for entry in ENTRIES.values()})!r}
 assert [name for name in modules if f"mlanet.cli.{{name}}" in sys.modules] == {own!r}
 assert not {{"rich.markdown", "rich.traceback", "markdown_it", "pygments"}} & set(sys.modules)
 from rich.markdown import Markdown
