@@ -101,9 +101,7 @@ class GraphArrays:
 
     def has_stress(self) -> NDArray[np.bool_]:
         """(S,): whether stress has a meaning, with a periodic direction and a volume."""
-        return np.array(
-            [any(periodic) and size > 0 for periodic, size in zip(self.pbc.tolist(), self.volumes, strict=True)]
-        )
+        return np.array([any(pbc) and size > 0 for pbc, size in zip(self.pbc.tolist(), self.volumes, strict=True)])
 
     def defined(self, quantity: Quantity) -> NDArray[np.bool_]:
         """(S,): whether a quantity has a meaning for a structure."""

@@ -163,12 +163,12 @@ def _answered(asked: Sequence[Any], batch: list[Question], refused: Refused | No
 def _judged(asked: Sequence[Any], graphs: list[Any], said: list[list[Any]]) -> tuple[list[Any], list[Assessment]]:
     """What one model says and knows of itself, or what several say together."""
     known = [
-        of_batch(potential.domain, potential.statistics, graphs, assessment)
-        for potential, assessment in zip(asked, said, strict=True)
+        of_batch(potential.domain, potential.statistics, graphs, predictions)
+        for potential, predictions in zip(asked, said, strict=True)
     ]
     if len(asked) == 1:
         return said[0], known[0]
     from mlanet.limits.committee import mean, spread
 
     pairs = list(zip(zip(*said, strict=True), zip(*known, strict=True), strict=True))
-    return [mean(assessment) for assessment, _ in pairs], [spread(assessment, words) for assessment, words in pairs]
+    return [mean(members) for members, _ in pairs], [spread(members, words) for members, words in pairs]
