@@ -118,7 +118,7 @@ class Compiled:
         """The first answer for some sizes: by a program there is, or a new one, which is checked."""
         coarse = tuple((dtype, device, *(min(size, MANY) for size in shape)) for dtype, device, *shape in kind)
         programs = self._programs.setdefault(coarse, [])
-        program = next((one for one in programs if one.serves(tensors)), None)
+        program = next((known for known in programs if known.serves(tensors)), None)
         if program is None:
             programs.append(program := self._traced(tensors, len(programs)))
         if program.checked < SIZES_CHECKED:

@@ -322,12 +322,12 @@ def constants(module: nn.Module) -> Iterator[None]:
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     try:
-        for one in trained:
-            one.requires_grad_(False)
+        for weight in trained:
+            weight.requires_grad_(False)
         yield
     finally:
-        for one in trained:
-            one.requires_grad_(True)
+        for weight in trained:
+            weight.requires_grad_(True)
 
 
 def deformed(graph: AtomicGraph, strain: Tensor) -> AtomicGraph:

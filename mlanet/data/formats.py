@@ -112,8 +112,8 @@ def structure_files(paths: Iterable[str | os.PathLike[str]], refused: Refused | 
             if refused is None:
                 raise
             refused(error)
-    if runs := list(dict.fromkeys(str(one.parent) for one in aside)):
-        names = ", ".join(sorted({one.name for one in aside}))
+    if runs := list(dict.fromkeys(str(file.parent) for file in aside)):
+        names = ", ".join(sorted({file.name for file in aside}))
         more = f" and {len(runs) - 3} more" * (len(runs) > 3)
         warnings.warn(
             f"{', '.join(runs[:3])}{more}: of a run of VASP its vasprun.xml, else OUTCAR, is read; left aside: {names}",

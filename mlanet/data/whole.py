@@ -77,7 +77,7 @@ def formula_remark(atoms: Atoms, formula: object) -> str:
     if (
         set(said) == set(there)
         and scale < 1.001
-        and all(abs(there[one] * scale - said[one]) < 1e-3 * said[one] for one in said)
+        and all(abs(there[element] * scale - said[element]) < 1e-3 * said[element] for element in said)
     ):
         return ""
     named = " ".join(f"{symbol}{count}" for symbol, count in there.items())

@@ -39,7 +39,7 @@ def _turned(potential: Potential, atoms: Atoms, matrices: Sequence[np.ndarray]) 
 def _rewritten(potential: Potential, atoms: Atoms, others: Sequence[Atoms]) -> float:
     """Largest deviation of what should be the same."""
     given, *answers = ask_all(potential, [atoms, *others])
-    return max(difference(given, one) for one in answers)
+    return max(difference(given, other) for other in answers)
 
 
 def rotation(potential: Potential, atoms: Atoms) -> float:

@@ -143,8 +143,8 @@ def to_csv(rows: Sequence[Row]) -> bytes:
 
 
 ERROR_COLUMNS = {
-    f"{one.name}_mae_{one.column}": (f"{one.singular} MAE", one.compared)
-    for one in (FORCES, *(quantity for quantity in QUANTITIES if quantity is not FORCES))
+    f"{quantity.name}_mae_{quantity.column}": (f"{quantity.singular} MAE", quantity.compared)
+    for quantity in (FORCES, *(other for other in QUANTITIES if other is not FORCES))
 }
 """What models are judged by, the first that is labelled: name and unit."""
 

@@ -287,15 +287,15 @@ _MORE: dict[str, list[str]] = {
 """Further columns, of models with such outputs."""
 
 
-def _csv_row(one: Row, outputs: Sequence[str] = ()) -> list[object]:
+def _csv_row(line: Row, outputs: Sequence[str] = ()) -> list[object]:
     """Full precision; empty where stress is not defined."""
-    pressure: object = "" if one.pressure_GPa is None else one.pressure_GPa
-    stress: list[object] = [""] * 6 if one.stress_GPa is None else list(one.stress_GPa)
-    fixed = [one.where, one.formula, one.atoms, one.energy_eV, one.energy_per_atom_eV, one.max_force_eV_per_A]
-    given: dict[str, list[float] | None] = {"dipole": one.dipole_e_A, "polarizability": one.polarizability_A3}
+    pressure: object = "" if line.pressure_GPa is None else line.pressure_GPa
+    stress: list[object] = [""] * 6 if line.stress_GPa is None else list(line.stress_GPa)
+    fixed = [line.where, line.formula, line.atoms, line.energy_eV, line.energy_per_atom_eV, line.max_force_eV_per_A]
+    given: dict[str, list[float] | None] = {"dipole": line.dipole_e_A, "polarizability": line.polarizability_A3}
     more: list[object] = []
     for name in outputs:
         more += given[name] or [""] * len(_MORE[name])
-    errors = [one.energy_std_eV, one.max_force_std_eV_per_A, one.stress_std_GPa]
-    limits = [one.extrapolation, *("" if it is None else it for it in errors), "; ".join(one.reasons)]
+    errors = [line.energy_std_eV, line.max_force_std_eV_per_A, line.stress_std_GPa]
+    limits = [line.extrapolation, *("" if it is None else it for it in errors), "; ".join(line.reasons)]
     return [*fixed, pressure, *stress, *limits, *more]

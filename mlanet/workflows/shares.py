@@ -109,7 +109,7 @@ class SharesKept:
     ) -> Iterator[Share]:
         """Shares in the order of the frames; those that are written already are not computed again."""
         if self._journal is None:
-            yield from (share_of(one, keep_pairs) for one in work(iter(frames)))
+            yield from (share_of(comparison, keep_pairs) for comparison in work(iter(frames)))
             return
         for answer in self._journal.going_on(frames, work, lambda one: one.frame.where):
             if isinstance(answer, dict):
