@@ -152,16 +152,16 @@ def one(stages: list[Any], frames: list[Any], parts: list[list[int]], options: a
     rate, trials = options.rates[0], {}
     if len(options.rates) > 1:
         for tried in options.rates:
-            found = train(stages, training, tried, Budget(options.trial), options)
-            trials[tried] = validation_loss(found.potential, validation)
+            trained = train(stages, training, tried, Budget(options.trial), options)
+            trials[tried] = validation_loss(trained.potential, validation)
         rate = min(trials, key=lambda tried: trials[tried])
-    found = train(stages, training, rate, options.budget, options)
+    trained = train(stages, training, rate, options.budget, options)
     row: dict[str, Any] = {"train": len(training), "test": len(test), "structures": options.structures, "lr": rate}
     row |= {"trials": " ".join(f"{tried:g}:{value:.4f}" for tried, value in trials.items())}
-    row |= {"steps": found.steps, "cpu_s": round(found.seconds, 1)}
-    row |= {"parameters": sum(parameter.numel() for parameter in found.potential.parameters())}
+    row |= {"steps": trained.steps, "cpu_s": round(trained.seconds, 1)}
+    row |= {"parameters": sum(parameter.numel() for parameter in trained.potential.parameters())}
     errors = Errors()
-    for sample, prediction in zip(test, predict(found.potential, [one.graph for one in test]), strict=True):
+    for sample, prediction in zip(test, predict(trained.potential, [one.graph for one in test]), strict=True):
         errors.add(prediction, batch_labels([sample.labels]), batch_graphs([sample.graph]))
     for kind, values in (("mae", errors.mae()), ("rmse", errors.rmse())):
         row |= {f"{q}_{kind}_{u}": round(values[q] * f, 4) if q in values else "" for q, (u, f) in UNITS.items()}
@@ -175,16 +175,16 @@ def train(
     statistics, _ = fit_statistics(training)
     torch.manual_seed(options.seed)
     share = Budget(budget.seconds / len(stages), budget.steps and budget.steps // len(stages))
-    found, steps, seconds = None, 0, 0.0
+    best, steps, seconds = None, 0, 0.0
     for stage in stages:
         fresh = potential(stage, statistics)
-        if found is not None:
-            adopt(fresh, found.potential)
+        if best is not None:
+            adopt(fresh, best.potential)
         loader = Loader(training, max_edges=12_000, seed=options.seed, max_structures=options.structures)
-        found = fit(fresh, loader, rate, share, CLIP.get(getattr(stage, "name", ""), 3.0))
-        steps, seconds = steps + found.steps, seconds + found.seconds
-    assert found is not None
-    return Trained(found.potential, steps, seconds)
+        best = fit(fresh, loader, rate, share, CLIP.get(getattr(stage, "name", ""), 3.0))
+        steps, seconds = steps + best.steps, seconds + best.seconds
+    assert best is not None
+    return Trained(best.potential, steps, seconds)
 
 
 def fit(model: Any, loader: Loader, rate: float, budget: Budget, clip: float) -> Trained:

@@ -71,9 +71,9 @@ def costs(model: str, files: list[Path]) -> Iterator[MatmulCost]:
         exact = potential(graph)
         for kind, bits in BITS.items():
             with Rounded(bits) as mode:
-                found = potential(graph)
+                prediction = potential(graph)
             assert mode.products
-            yield cost(kind, found, exact, graph)
+            yield cost(kind, prediction, exact, graph)
 
 
 def graphs(files: list[Path], cutoff: float) -> Iterator[AtomicGraph]:
@@ -90,21 +90,21 @@ def main() -> None:
     parser.add_argument("--model", default="elemental")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    found = list(costs(options.model, options.files))
+    rows = list(costs(options.model, options.files))
     lines = []
     for kind in BITS:
-        here = [one for one in found if one.kind == kind]
+        here = [one for one in rows if one.kind == kind]
         for name, unit in (("energy", "meV/atom"), ("forces", "meV/Å"), ("stress", "GPa")):
             values = torch.tensor([getattr(one, name) for one in here], dtype=torch.float64)
             values = values[values.isfinite()]
             if len(values):
                 lines.append((kind, name, f"{float(values.median()):.2g}", f"{float(values.max()):.2g}", unit))
-    print_table(f"{len(found) // len(BITS)} structures", ("products", "quantity", "median>", "largest>", "unit"), lines)
+    print_table(f"{len(rows) // len(BITS)} structures", ("products", "quantity", "median>", "largest>", "unit"), lines)
     if options.output is not None:
         with options.output.open("w", newline="") as file:
             writer = csv.DictWriter(file, [one.name for one in dataclasses.fields(MatmulCost)])
             writer.writeheader()
-            writer.writerows(dataclasses.asdict(one) for one in found)
+            writer.writerows(dataclasses.asdict(one) for one in rows)
 
 
 if __name__ == "__main__":

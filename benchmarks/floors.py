@@ -85,7 +85,7 @@ def floors(name: str, where: str, atoms: Atoms, settings: Settings, best: Ceilin
     for _ in range(WARM_UP):
         subject.evaluate(graph, False)
     times = _times(lambda: subject.evaluate(graph, False), layers, torch.device(settings.execution.device))
-    found = []
+    rows = []
     for key, layer in layers.items():
         least = cost(layer, graph.n_atoms, graph.n_edges, subject.module.dtype.itemsize)
         ms, floor = Sample(times[key]).quantile(0.5), least.floor_ms(best)
@@ -95,20 +95,20 @@ def floors(name: str, where: str, atoms: Atoms, settings: Settings, best: Ceilin
             figures |= {"GFLOP_per_s_in_kernels": 1e-6 * flops_in_triton(layer, graph.n_edges) / ms}
         sizes = {"atoms": graph.n_atoms, "edges": graph.n_edges}
         row = {"model": name, "system": where, "layer": key, **sizes}
-        found.append(row | {one: round(value, 4) for one, value in figures.items()})
-    return found
+        rows.append(row | {one: round(value, 4) for one, value in figures.items()})
+    return rows
 
 
 def _times(run: Any, layers: dict[str, DualPathAttention], device: torch.device) -> dict[str, list[float]]:
     """Milliseconds of each layer's forward pass in some calls of `run`."""
     watch = Stopwatch(device)
-    found: dict[str, list[float]] = {key: [] for key in layers}
+    times: dict[str, list[float]] = {key: [] for key in layers}
     originals = {key: layer.forward for key, layer in layers.items()}
 
     def timed(key: str) -> Any:
         def forward(*given: Any) -> Any:
             answer: list[Any] = []
-            found[key].append(watch.time(lambda: answer.append(originals[key](*given))))
+            times[key].append(watch.time(lambda: answer.append(originals[key](*given))))
             return answer[0]
 
         return forward
@@ -121,4 +121,4 @@ def _times(run: Any, layers: dict[str, DualPathAttention], device: torch.device)
     finally:
         for layer in layers.values():
             del layer.forward
-    return found
+    return times

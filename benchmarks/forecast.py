@@ -99,10 +99,10 @@ def crystal(potential: Potential, atoms: int, neighbours: float) -> AtomicGraph:
     """A rattled simple cubic crystal of about so many atoms, and about so many neighbours each within the cutoff."""
     spacing = potential.cutoff * (4 / 3 * math.pi / neighbours) ** (1 / 3)
     repeats = max(1, round(atoms ** (1 / 3)))
-    found = Atoms("C", cell=[spacing] * 3, pbc=True).repeat((repeats, repeats, max(1, round(atoms / repeats**2))))
-    found.numbers[:] = np.resize(potential.species, len(found))
-    found.positions += np.random.default_rng(0).normal(scale=0.03 * spacing, size=found.positions.shape)
-    return to_graph(found, potential.cutoff).to(potential.device, potential.dtype)
+    lattice = Atoms("C", cell=[spacing] * 3, pbc=True).repeat((repeats, repeats, max(1, round(atoms / repeats**2))))
+    lattice.numbers[:] = np.resize(potential.species, len(lattice))
+    lattice.positions += np.random.default_rng(0).normal(scale=0.03 * spacing, size=lattice.positions.shape)
+    return to_graph(lattice, potential.cutoff).to(potential.device, potential.dtype)
 
 
 def batches(rng: random.Random, device: str) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def goals(on_gpu: bool, compiled: bool = False) -> list[Goal]:
     Args:
         compiled: peers count in their compiled modes too; `aoti` has no training step.
     """
-    found = []
+    wanted = []
     for mode in ("infer", "train"):
         rivals = [(3, 10.0, "mace"), (3, 10.0, "nequip"), (2, 4.0, "mace"), (2, 4.0, "nequip"), (1, 1.0, "painn")]
         if on_gpu:
@@ -89,11 +89,11 @@ def goals(on_gpu: bool, compiled: bool = False) -> list[Goal]:
                 if one != "aoti" or mode == "infer"
             ]
         for degree, factor, rival in rivals:
-            found.append(Goal(Side(rival, degree), Side("mlanet", degree), "ms", mode, factor, True))
+            wanted.append(Goal(Side(rival, degree), Side("mlanet", degree), "ms", mode, factor, True))
         if not on_gpu:
-            found.append(Goal(Side("mlanet", 3), Side("mlanet", 1), "ms", mode, 2.5, False))
-            found.append(Goal(Side("mlanet", 3), Side("mace", 3), "working_MiB", mode, 0.125, False))
-    return found
+            wanted.append(Goal(Side("mlanet", 3), Side("mlanet", 1), "ms", mode, 2.5, False))
+            wanted.append(Goal(Side("mlanet", 3), Side("mace", 3), "working_MiB", mode, 0.125, False))
+    return wanted
 
 
 def judge(goal: Goal, rows: Sequence[Measurement], lineup: Sequence[Contender], absent: Mapping[str, str]) -> Verdict:
@@ -102,18 +102,18 @@ def judge(goal: Goal, rows: Sequence[Measurement], lineup: Sequence[Contender], 
     Args:
         absent: families that could not be started, and why.
     """
-    found: dict[str, float] = {}
+    ratios: dict[str, float] = {}
     if missing := [why for side in (goal.over, goal.under) if (why := _no_part(side, lineup, absent))]:
-        return _verdict(str(goal), goal.needed, goal.at_least, found, " and ".join(missing))
+        return _verdict(str(goal), goal.needed, goal.at_least, ratios, " and ".join(missing))
     for system in dict.fromkeys(row.system for row in rows):
         here = [row for row in rows if (row.system, row.mode) == (system, goal.mode)]
         sides = [_value(side, goal.quantity, here, lineup) for side in (goal.over, goal.under)]
         over, under = sides
         if isinstance(over, float) and isinstance(under, float):
-            found[system] = over / under
+            ratios[system] = over / under
         else:
             missing.append(f"{system}: {' and '.join(one for one in sides if isinstance(one, str))}")
-    return _verdict(str(goal), goal.needed, goal.at_least, found, "; ".join(missing))
+    return _verdict(str(goal), goal.needed, goal.at_least, ratios, "; ".join(missing))
 
 
 def of_growth(name: str, rows: Sequence[Measurement]) -> list[Verdict]:
@@ -130,11 +130,11 @@ def of_growth(name: str, rows: Sequence[Measurement]) -> list[Verdict]:
 
 def of_kernels(floors: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     """Attention layers within twice their floor (`floors.py`), degree by degree."""
-    found: dict[str, dict[str, float]] = {}
+    by_model: dict[str, dict[str, float]] = {}
     for row in floors:
         where = f"{row['system']}, {row['layer']}"
-        found.setdefault(str(row["model"]), {})[where] = float(row["of_floor"])
-    return [_verdict(f"attention of {name}: time / floor", 2.0, False, values, "") for name, values in found.items()]
+        by_model.setdefault(str(row["model"]), {})[where] = float(row["of_floor"])
+    return [_verdict(f"attention of {name}: time / floor", 2.0, False, values, "") for name, values in by_model.items()]
 
 
 def _no_part(side: Side, lineup: Sequence[Contender], absent: Mapping[str, str]) -> str:
@@ -156,12 +156,12 @@ def _value(side: Side, quantity: str, rows: Sequence[Measurement], lineup: Seque
     return float(value) if value is not None else f"{side}: {fastest.failure or 'not reached'}"
 
 
-def _verdict(text: str, needed: float, at_least: bool, found: Mapping[str, float], missing: str) -> Verdict:
+def _verdict(text: str, needed: float, at_least: bool, ratios: Mapping[str, float], missing: str) -> Verdict:
     limit = f"{'≥' if at_least else '≤'} {needed:g}"
-    if not found:
+    if not ratios:
         return Verdict(text, limit, missing=missing)
-    where = (min if at_least else max)(found, key=lambda one: found[one])
-    worst = found[where]
-    mean = math.exp(sum(map(math.log, found.values())) / len(found)) if min(found.values()) > 0 else 0.0
+    where = (min if at_least else max)(ratios, key=lambda one: ratios[one])
+    worst = ratios[where]
+    mean = math.exp(sum(map(math.log, ratios.values())) / len(ratios)) if min(ratios.values()) > 0 else 0.0
     reached = worst >= needed if at_least else worst <= needed
     return Verdict(text, limit, round(mean, 3), round(worst, 3), where, "yes" if reached else "no", missing)

@@ -68,9 +68,9 @@ def drawn(path: Path, count: int, at_least: int) -> list[Atoms]:
     for frame in read_frames(path):
         if frame.atoms.pbc.all():
             by_formula.setdefault(frame.atoms.get_chemical_formula("reduce"), frame.atoms)
-    found = list(by_formula.values())
-    order = np.random.default_rng(0).permutation(len(found))[:count]
-    return [_repeated(found[index], at_least) for index in order]
+    structures = list(by_formula.values())
+    order = np.random.default_rng(0).permutation(len(structures))[:count]
+    return [_repeated(structures[index], at_least) for index in order]
 
 
 def _repeated(atoms: Atoms, at_least: int) -> Atoms:

@@ -136,8 +136,8 @@ def _attempt(words: list[str], seconds: float | None, with_children: bool = Fals
     if seconds is not None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            found, status = os.waitpid(child, os.WNOHANG)
-            if found:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
                 return os.waitstatus_to_exitcode(status)
             time.sleep(0.002)
         children = Path(f"/proc/{child}/task/{child}/children").read_text().split() if with_children else []
@@ -168,9 +168,9 @@ def trainings(folder: Path) -> Work:
         return int(load_state(place / CHECKPOINT)[1]["progress"]["step"]) if (place / CHECKPOINT).exists() else 0
 
     def compare(whole: Path, place: Path) -> list[str]:
-        found = _different(load_state(whole / CHECKPOINT, STATE)[0], load_state(place / CHECKPOINT, STATE)[0])
+        apart = _different(load_state(whole / CHECKPOINT, STATE)[0], load_state(place / CHECKPOINT, STATE)[0])
         models = (load_model(one / "model.safetensors").state_dict() for one in (whole, place))
-        return [*found, *_different(*models), *_rows(whole, place, "metrics.csv", {"minutes"}), *_leftovers(place)]
+        return [*apart, *_different(*models), *_rows(whole, place, "metrics.csv", {"minutes"}), *_leftovers(place)]
 
     return Work("training", words, inspect, compare)
 
@@ -201,8 +201,8 @@ def simulations(folder: Path) -> Work:
 
     def compare(whole: Path, place: Path) -> list[str]:
         names = ("trajectory.extxyz", "log.csv")
-        found = [f"another {name}" for name in names if (whole / name).read_bytes() != (place / name).read_bytes()]
-        return [*found, *_leftovers(place)]
+        apart = [f"another {name}" for name in names if (whole / name).read_bytes() != (place / name).read_bytes()]
+        return [*apart, *_leftovers(place)]
 
     return Work("simulating", words, inspect, compare)
 

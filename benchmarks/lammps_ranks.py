@@ -55,20 +55,20 @@ def main() -> None:
     parser.add_argument("--restarts", type=int, default=50)
     parser.add_argument("--output", type=Path, default=Path("lammps.json"))
     words = parser.parse_args()
-    found: dict[str, Any] = {"model": words.model, "times": []}
+    report: dict[str, Any] = {"model": words.model, "times": []}
     with tempfile.TemporaryDirectory() as name:
         lab = Lab(Path(name), words.plugin.resolve(), words.model)
         for one in words.systems:
             for ranks in words.ranks:
-                found["times"].append(lab.time(one, ranks, words.steps))
-                print(json.dumps(found["times"][-1]), flush=True)
+                report["times"].append(lab.time(one, ranks, words.steps))
+                print(json.dumps(report["times"][-1]), flush=True)
         if words.restarts:
-            found["restarts"] = lab.restarts(words.restarts)
-            print(json.dumps(found["restarts"]), flush=True)
+            report["restarts"] = lab.restarts(words.restarts)
+            print(json.dumps(report["restarts"]), flush=True)
         if words.drift_steps:
-            found["drift"] = lab.drift(words.drift_steps)
-            print(json.dumps(found["drift"]), flush=True)
-    words.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            report["drift"] = lab.drift(words.drift_steps)
+            print(json.dumps(report["drift"]), flush=True)
+    words.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 class Lab:

@@ -88,8 +88,8 @@ def examples(
     potential = load_model(model_path(model))
     for name, atoms in far_away().items():
         try:
-            found = _judged(potential, atoms)
-            _tell({"example": name, "word": found.extrapolation, "reasons": list(found.reasons)}, output)
+            judged = _judged(potential, atoms)
+            _tell({"example": name, "word": judged.extrapolation, "reasons": list(judged.reasons)}, output)
         except UnsupportedElementError as error:
             _tell({"example": name, "word": "refused", "reasons": [str(error)]}, output)
     if data:
@@ -152,25 +152,25 @@ def _asked(potential: Potential, samples: Sequence[Sample]) -> Asked:
     """All answers of one model."""
     predictions = list(predict(potential, [one.graph for one in samples]))
     graphs = [one.graph for one in samples]
-    found = of_batch(potential.domain, potential.statistics, graphs, predictions)
+    assessments = of_batch(potential.domain, potential.statistics, graphs, predictions)
     wrong = [p.forces.double() - s.labels.forces for p, s in zip(predictions, samples, strict=True)]
     forces = torch.cat([one.forces.double() for one in predictions]).numpy()
     return Asked(
         torch.cat([one.square().mean(dim=1).sqrt() for one in wrong]).numpy(),
-        np.concatenate([one.forces_std for one in found if one.forces_std is not None]),
+        np.concatenate([one.forces_std for one in assessments if one.forces_std is not None]),
         np.linalg.norm(forces, axis=1),
         forces,
-        dict(Counter(one.extrapolation for one in found)),
-        _energies(predictions, samples, found),
+        dict(Counter(one.extrapolation for one in assessments)),
+        _energies(predictions, samples, assessments),
     )
 
 
 def _energies(
-    predictions: Sequence[Prediction], samples: Sequence[Sample], found: Sequence[Assessment]
+    predictions: Sequence[Prediction], samples: Sequence[Sample], assessments: Sequence[Assessment]
 ) -> tuple[float, float]:
     """Real and predicted root mean squares of energies, meV/atom."""
     real, said = [], []
-    for prediction, sample, one in zip(predictions, samples, found, strict=True):
+    for prediction, sample, one in zip(predictions, samples, assessments, strict=True):
         n = sample.graph.n_atoms
         real.append(1e3 * float(prediction.energy[0] - sample.labels.energy[0]) / n)
         said.append(1e3 * (one.energy_std or np.nan) / n)

@@ -59,16 +59,16 @@ def lineup(
         accelerated: peers also with their kernels for GPUs.
         compiled: peers also in their compiled modes.
     """
-    found = []
+    whole = []
     for degree in degrees:
-        found += [Contender(_ours(degree, sizes, "", kernel), "mlanet", degree) for kernel in kernels]
-        found += [Contender(_ours(degree, sizes, "message=full", kernel), "mlanet full", degree) for kernel in kernels]
+        whole += [Contender(_ours(degree, sizes, "", kernel), "mlanet", degree) for kernel in kernels]
+        whole += [Contender(_ours(degree, sizes, "message=full", kernel), "mlanet full", degree) for kernel in kernels]
         if degree == 1:
             leignn = f"leignn:channels={sizes.channels},layers={sizes.layers}"
-            found += [Contender(f"{leignn}@{kernel}", "leignn", 1) for kernel in kernels]
+            whole += [Contender(f"{leignn}@{kernel}", "leignn", 1) for kernel in kernels]
         for peer in peers:
-            found += _peer(peer, degree, sizes, _modes(peer, accelerated, compiled))
-    return found
+            whole += _peer(peer, degree, sizes, _modes(peer, accelerated, compiled))
+    return whole
 
 
 def require_present(contenders: Sequence[Contender], settings: Settings) -> tuple[list[Contender], dict[str, str]]:

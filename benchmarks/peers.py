@@ -205,8 +205,8 @@ def frozen(module: Any) -> Any:
 
 def results(energy: Tensor, forces: Tensor, stress: Tensor, training: bool) -> Results:
     """The same in the shapes of the interface; outside training without history."""
-    found = energy.reshape(-1), forces, stress.reshape(-1, 3, 3)
-    return found if training else tuple(one.detach() for one in found)  # type: ignore[return-value]
+    answers = energy.reshape(-1), forces, stress.reshape(-1, 3, 3)
+    return answers if training else tuple(one.detach() for one in answers)  # type: ignore[return-value]
 
 
 def _builder(module: str, name: str) -> Callable[[dict[str, Any], Request], Peer]:

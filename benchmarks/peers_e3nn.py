@@ -88,8 +88,8 @@ def mace(given: dict[str, Any], request: Request) -> Peer:
     def evaluate(inputs: dict[str, Tensor], training: bool) -> Results:
         positions = inputs["positions"].clone().requires_grad_()
         history = training or chosen.compile  # a compiled model can only be run with it
-        found = call(inputs | {"positions": positions}, training=history, compute_force=True, compute_stress=True)
-        return results(found["energy"], found["forces"], found["stress"], training)
+        answer = call(inputs | {"positions": positions}, training=history, compute_force=True, compute_stress=True)
+        return results(answer["energy"], answer["forces"], answer["stress"], training)
 
     return Peer(module, chosen.cutoff, request, inputs, lambda inputs: inputs["edge_index"].shape[1], evaluate)
 
@@ -195,8 +195,8 @@ def _nequip_peer(module: Any, chosen: SimpleNamespace, request: Request, ahead: 
         data, extra = inputs
         mode(module, training or chosen.compile)  # one trace serves both: that of training keeps its history
         data = data | {key: data[key].clone() for key in (Keys.POSITIONS_KEY, Keys.CELL_KEY)}
-        found = call(data, training)
-        values = [found[key] for key in (Keys.TOTAL_ENERGY_KEY, Keys.FORCE_KEY, Keys.STRESS_KEY)]
+        answer = call(data, training)
+        values = [answer[key] for key in (Keys.TOTAL_ENERGY_KEY, Keys.FORCE_KEY, Keys.STRESS_KEY)]
         if extra:
             values = [values[0][:-1], values[1][:-extra], values[2][:-1]]
         return results(*values, training)
@@ -327,9 +327,9 @@ def sevennet(given: dict[str, Any], request: Request) -> Peer:
 
     def evaluate(inputs: dict[str, Tensor], training: bool) -> Results:
         mode(module, training)
-        found = module(inputs | {key: inputs[key].clone() for key in (keys.EDGE_VEC, keys.CELL_VOLUME)})
-        stress = -found[keys.PRED_STRESS][:, voigt]  # the package counts compression as positive
-        return results(found[keys.PRED_TOTAL_ENERGY], found[keys.PRED_FORCE], stress, training)
+        answer = module(inputs | {key: inputs[key].clone() for key in (keys.EDGE_VEC, keys.CELL_VOLUME)})
+        stress = -answer[keys.PRED_STRESS][:, voigt]  # the package counts compression as positive
+        return results(answer[keys.PRED_TOTAL_ENERGY], answer[keys.PRED_FORCE], stress, training)
 
     return Peer(module, chosen.cutoff, request, inputs, lambda inputs: inputs[keys.EDGE_IDX].shape[1], evaluate)
 

@@ -71,8 +71,8 @@ def painn(given: dict[str, Any], request: Request) -> Peer:
 
     def evaluate(inputs: dict[str, Tensor], training: bool) -> Results:
         mode(module, training)
-        found = module(inputs | {key: inputs[key].clone() for key in (keys.R, keys.cell, keys.offsets)})
-        return results(found["energy"], found["forces"], found["stress"], training)
+        answer = module(inputs | {key: inputs[key].clone() for key in (keys.R, keys.cell, keys.offsets)})
+        return results(answer["energy"], answer["forces"], answer["stress"], training)
 
     return Peer(module, chosen.cutoff, request, inputs, lambda inputs: len(inputs[keys.idx_i]), evaluate)
 
@@ -228,8 +228,8 @@ def esen(given: dict[str, Any], request: Request) -> Peer:
         data = copy.copy(inputs)  # the model writes into what it is given
         data.__keys__ = set(inputs.__keys__)
         data.pos, data.cell = inputs.pos.clone(), inputs.cell.clone()
-        found = call(data)
-        return results(found["energy"], found["forces"], found["stress"], training)
+        answer = call(data)
+        return results(answer["energy"], answer["forces"], answer["stress"], training)
 
     return Peer(module, chosen.cutoff, request, inputs, lambda inputs: inputs.edge_index.shape[1], evaluate)
 

@@ -88,24 +88,24 @@ def moduli(crystal: Crystal, atoms: Atoms) -> dict[str, Any]:
     """Bulk and shear modulus, and the volume at rest over DFT's."""
     rest = Rest(fmax=0.03, steps=200)
     relaxed = at_rest(atoms, "full", rest, crystal.name)
-    found = elasticity(relaxed, strain=0.01, rest=rest, where=crystal.name)
+    result = elasticity(relaxed, strain=0.01, rest=rest, where=crystal.name)
     volume = relaxed.get_volume() / crystal.atoms.get_volume()
-    return {"bulk": found.bulk_modulus, "shear": found.shear_modulus, "volume": volume, "stable": found.stable}
+    return {"bulk": result.bulk_modulus, "shear": result.shear_modulus, "volume": volume, "stable": result.stable}
 
 
 def heat(crystal: Crystal, atoms: Atoms) -> dict[str, Any]:
     """Heat capacity by the package's own phonons, with somewhat coarser settings: the others compute in float32."""
-    found = phonons(atoms, size=10.0, displacement=0.015, rest=Rest(fmax=0.005, steps=300), where=crystal.name)
-    numbers = found.numbers
+    result = phonons(atoms, size=10.0, displacement=0.015, rest=Rest(fmax=0.005, steps=300), where=crystal.name)
+    numbers = result.numbers
     capacity = float(str(numbers["heat_capacity_300K_kB_per_atom"])) * kB * mol / kJ * 1e3
-    return {"heat": capacity, "imaginary": found.imaginary, "lowest": found.lowest, "stable": found.stable}
+    return {"heat": capacity, "imaginary": result.imaginary, "lowest": result.lowest, "stable": result.stable}
 
 
 def elements(crystal: Crystal, atoms: Atoms) -> dict[str, Any]:
     """Edge of the cubic cell and bulk modulus."""
-    found = equation_of_state(atoms, span=0.06, points=7, rest=Rest(fmax=0.01, steps=200), where=crystal.name)
-    edge = (found.volume / found.n_atoms * crystal.reference["atoms_of_cube"]) ** (1 / 3)
-    return {"edge": edge, "bulk": found.bulk_modulus, "stable": True}
+    curve = equation_of_state(atoms, span=0.06, points=7, rest=Rest(fmax=0.01, steps=200), where=crystal.name)
+    edge = (curve.volume / curve.n_atoms * crystal.reference["atoms_of_cube"]) ** (1 / 3)
+    return {"edge": edge, "bulk": curve.bulk_modulus, "stable": True}
 
 
 def of_moduli(path: Path, max_atoms: int) -> Iterator[Crystal]:
@@ -138,10 +138,10 @@ def of_elements(path: Path, max_atoms: int) -> Iterator[Crystal]:
     lattices = json.loads(path.read_text())["elements"]
     pairs = [(element, lattice) for element in lattices for lattice in lattices[element]]
     for element, lattice in sorted(pairs, key=lambda pair: STABLE.get(pair[0]) != pair[1]):
-        found, (name, n_atoms) = lattices[element][lattice], LATTICES[lattice]
+        measured, (name, n_atoms) = lattices[element][lattice], LATTICES[lattice]
         in_cube = n_atoms * {"sc": 1, "bcc": 2, "fcc": 4, "diamond": 4}[name]
-        edge = (found["V0_A3_per_atom"] * in_cube) ** (1 / 3)
-        reference = {"edge": edge, "bulk": found["B0_GPa"], "atoms_of_cube": in_cube}
+        edge = (measured["V0_A3_per_atom"] * in_cube) ** (1 / 3)
+        reference = {"edge": edge, "bulk": measured["B0_GPa"], "atoms_of_cube": in_cube}
         yield Crystal(f"{element} {lattice}", bulk(element, name, a=edge), reference)
 
 
@@ -189,15 +189,15 @@ def measure(
             yield row
 
 
-def table(what: str, found: Mapping[str, Sequence[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+def table(what: str, results: Mapping[str, Sequence[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
     """Rows of models over the crystals of each model that has fewer than others; all on those that all have answered.
 
     Args:
         what: the property.
         found: rows of each model, in the same order of crystals.
     """
-    for size in sorted({len(rows) for rows in found.values()}, reverse=True):
-        some = {name: list(rows)[:size] for name, rows in found.items() if len(rows) >= size}
+    for size in sorted({len(rows) for rows in results.values()}, reverse=True):
+        some = {name: list(rows)[:size] for name, rows in results.items() if len(rows) >= size}
         answered = set.intersection(*({r["crystal"] for r in rows if "error" not in r} for rows in some.values()))
         groups = {"": answered}
         if what == "elements":
@@ -212,7 +212,7 @@ def table(what: str, found: Mapping[str, Sequence[dict[str, Any]]]) -> Iterator[
 
 def _errors(what: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Errors over crystals: mean and median of the absolute ones, bias, and seconds."""
-    found: dict[str, Any] = {}
+    statistics: dict[str, Any] = {}
     for kind, unit in PROPERTIES[what].units.items():
         reference = np.array([row["reference"][kind] for row in rows])
         errors = np.array([row[kind] for row in rows]) - reference
@@ -222,13 +222,13 @@ def _errors(what: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "bias": errors.mean(),
             "of": reference.mean(),
         }
-        found |= {f"{kind}_{key}_{unit}": round(float(value), 4) for key, value in one.items()}
-        found[f"{kind}_median_percent"] = round(100 * float(np.median(np.abs(errors) / np.abs(reference))), 3)
+        statistics |= {f"{kind}_{key}_{unit}": round(float(value), 4) for key, value in one.items()}
+        statistics[f"{kind}_median_percent"] = round(100 * float(np.median(np.abs(errors) / np.abs(reference))), 3)
     if "volume" in rows[0]:
-        found["volume_median_percent"] = round(100 * float(np.median([abs(row["volume"] - 1) for row in rows])), 3)
+        statistics["volume_median_percent"] = round(100 * float(np.median([abs(row["volume"] - 1) for row in rows])), 3)
     if "stable" in rows[0]:
-        found["stable"] = sum(row["stable"] for row in rows)
-    return found | {"seconds_per_crystal": round(float(np.mean([row["seconds"] for row in rows])), 3)}
+        statistics["stable"] = sum(row["stable"] for row in rows)
+    return statistics | {"seconds_per_crystal": round(float(np.mean([row["seconds"] for row in rows])), 3)}
 
 
 def versions(python: str) -> dict[str, str]:
@@ -241,8 +241,8 @@ def versions(python: str) -> dict[str, str]:
         "print(json.dumps(found))"
     )
     said = subprocess.run([python or sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    found: dict[str, str] = json.loads(said.stdout)
-    return found
+    installed: dict[str, str] = json.loads(said.stdout)
+    return installed
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -291,8 +291,8 @@ def machine_name() -> str:
     return f"{machine(torch.device('cpu'))['device']}, one thread"
 
 
-def _shown(found: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in found.items())
+def _shown(results: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in results.items())
 
 
 if __name__ == "__main__":

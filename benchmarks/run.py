@@ -101,14 +101,14 @@ class Run:
         path = self.folder / "compare.json"
         if not path.exists():
             return
-        found = json.loads(path.read_text())
-        before = found["facts"]["run"]
+        state = json.loads(path.read_text())
+        before = state["facts"]["run"]
         if changed := [name for name, value in self.facts.items() if before.get(name) != value]:
             raise ConfigError(
                 f"{self.folder} holds a run that differs in {', '.join(changed)}; choose another --output, or remove it"
             )
-        self.complete = found["facts"]["complete"]
-        self.rows = [Measurement.of(row) for row in found["rows"] if row["system"] in self.complete]
+        self.complete = state["facts"]["complete"]
+        self.rows = [Measurement.of(row) for row in state["rows"] if row["system"] in self.complete]
 
     def measure(self, where: str) -> None:
         """All models on one system, unless that is done."""
@@ -222,17 +222,17 @@ def _floors(run: Run, where: str) -> list[dict[str, Any]]:
     """The attention layers of our fastest light model of each degree, beside what this machine can do."""
     device = torch.device(run.options.device)
     best = measure_ceilings(device, torch.float32)
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for degree in run.options.degrees:
         name = run.fastest(degree)
         try:
-            found += floors(name, where, system(where), run.settings, best)
+            rows += floors(name, where, system(where), run.settings, best)
         except Exception as error:
             if not (isinstance(error, MLANetError) or is_out_of_memory(error)):
                 raise
             note(f"no floor for {name}: {error}")
-    write_rows(found, run.folder, "floors", {"ceilings": dataclasses.asdict(best), "run": run.facts})
-    return found
+    write_rows(rows, run.folder, "floors", {"ceilings": dataclasses.asdict(best), "run": run.facts})
+    return rows
 
 
 def _growth(run: Run) -> list[Verdict]:

@@ -43,8 +43,8 @@ class PeerConfig:
     @property
     def home(self) -> Path | None:
         """The interpreter of the peer's environment; None if this is it, or if there is none."""
-        found = python(PEERS[self.name].environment)
-        return found if found.exists() and found.parents[1].resolve() != Path(sys.prefix).resolve() else None
+        path = python(PEERS[self.name].environment)
+        return path if path.exists() and path.parents[1].resolve() != Path(sys.prefix).resolve() else None
 
 
 class TrainablePeer(nn.Module):
@@ -85,8 +85,8 @@ class TrainablePeer(nn.Module):
         total = segment_sum(atomic, graph.structure, graph.n_structures) + self.scale * energy.double()
         known = has_stress(graph)[:, None, None]
         stress = torch.where(known, self.scale * stress, torch.full_like(stress, torch.nan))
-        found = Prediction(total, self.scale * forces, stress, atomic)
-        return found if self.training else found.detach()
+        prediction = Prediction(total, self.scale * forces, stress, atomic)
+        return prediction if self.training else prediction.detach()
 
 
 def as_pairs(graph: AtomicGraph) -> Pairs:

@@ -58,8 +58,8 @@ def measure(
                 seconds, atoms = seconds + answer["seconds"], atoms + len(frame)
     if not rows:
         raise SystemExit(f"{name}: no structure could be computed; see {folder / name}")
-    found = {"model": name, **summary(rows), "failed": failed}
-    return found | {"ms_per_atom": 1e3 * seconds / max(atoms, 1), "memory_MiB": memory}, rows
+    row = {"model": name, **summary(rows), "failed": failed}
+    return row | {"ms_per_atom": 1e3 * seconds / max(atoms, 1), "memory_MiB": memory}, rows
 
 
 def relax(word: str, crystals: Sequence[Atoms], steps: int = 300) -> dict[str, Any]:

@@ -11,7 +11,10 @@ def main() -> int:
     """
     gc.disable()
     from mlanet.cli.main import main as command
+    from mlanet.lazily import spare_markdown
 
+    if len(sys.argv) == 1 or not {"-h", "--help"}.isdisjoint(sys.argv):
+        spare_markdown()
     gc.freeze()
     gc.enable()
     return command()

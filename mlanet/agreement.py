@@ -26,12 +26,12 @@ def difference(pairs: Sequence[tuple[str, Tensor, Tensor]], least: float = 1e-6)
     ('forces', 0.5)
     """
     worst = ("", 0.0)
-    for name, found, expected in pairs:
+    for name, value, expected in pairs:
         if not expected.numel():
             continue
-        if not torch.equal(found.isnan(), expected.isnan()):
+        if not torch.equal(value.isnan(), expected.isnan()):
             return name, float("nan")
-        one, other = found.nan_to_num(), expected.nan_to_num()
+        one, other = value.nan_to_num(), expected.nan_to_num()
         apart = float((one - other).abs().max()) / max(float(other.abs().max()), least)
         if not apart <= worst[1]:
             worst = (name, apart)
@@ -53,7 +53,7 @@ def disagreement(pairs: Sequence[tuple[str, Tensor, Tensor]], tolerance: float, 
 
 
 def excess(
-    found: Sequence[tuple[str, Tensor, Tensor]], exact: Sequence[Tensor], tolerance: float, least: float = 1e-6
+    answers: Sequence[tuple[str, Tensor, Tensor]], exact: Sequence[Tensor], tolerance: float, least: float = 1e-6
 ) -> str:
     """As `disagreement`, judged by the same in float64: nothing may be `MARGIN` times as wrong as the worst of these.
 
@@ -64,8 +64,10 @@ def excess(
     ''
     """
     right = [value.double() for value in exact]
-    fair = difference([(name, other.double(), one) for (name, _, other), one in zip(found, right, strict=True)], least)
-    pairs = [(name, one.double(), other) for (name, one, _), other in zip(found, right, strict=True)]
+    fair = difference(
+        [(name, other.double(), one) for (name, _, other), one in zip(answers, right, strict=True)], least
+    )
+    pairs = [(name, one.double(), other) for (name, one, _), other in zip(answers, right, strict=True)]
     return disagreement(pairs, max(tolerance, MARGIN * fair[1]), least)
 
 

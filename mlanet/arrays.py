@@ -101,7 +101,7 @@ class GraphArrays:
 
     def has_stress(self) -> NDArray[np.bool_]:
         """(S,): whether stress has a meaning, with a periodic direction and a volume."""
-        return np.array([any(one) and size > 0 for one, size in zip(self.pbc.tolist(), self.volumes, strict=True)])
+        return np.array([any(pbc) and size > 0 for pbc, size in zip(self.pbc.tolist(), self.volumes, strict=True)])
 
     def defined(self, quantity: Quantity) -> NDArray[np.bool_]:
         """(S,): whether a quantity has a meaning for a structure."""
@@ -115,8 +115,8 @@ class GraphArrays:
 
     def without_neighbors(self) -> list[int]:
         """Atoms that have none."""
-        found: list[int] = np.flatnonzero(np.bincount(self.center, minlength=self.n_atoms) == 0).tolist()
-        return found
+        alone: list[int] = np.flatnonzero(np.bincount(self.center, minlength=self.n_atoms) == 0).tolist()
+        return alone
 
     def nearest(self) -> tuple[float, int]:
         """Å² and place of the shortest pair; there is one."""
@@ -138,9 +138,9 @@ class GraphArrays:
         """The graph without pairs that are at or beyond a cutoff, Å."""
         near = (self.vectors * self.vectors).sum(axis=1) < cutoff**2
         center, neighbor, shift = self.center[near], self.neighbor[near], self.shift[near]
-        found = dataclasses.replace(self, center=center, neighbor=neighbor, shift=shift, cutoff=cutoff)
-        vars(found)["vectors"] = self.vectors[near]  # which are known
-        return found
+        graph = dataclasses.replace(self, center=center, neighbor=neighbor, shift=shift, cutoff=cutoff)
+        vars(graph)["vectors"] = self.vectors[near]  # which are known
+        return graph
 
     @staticmethod
     def joined(graphs: Sequence[GraphArrays]) -> GraphArrays:
@@ -153,7 +153,9 @@ class GraphArrays:
 
         def together(name: str, starts: Integers | None = None) -> NDArray[Any]:
             parts = [getattr(graph, name) for graph in graphs]
-            return np.concatenate(parts if starts is None else [one + n for one, n in zip(parts, starts, strict=False)])
+            return np.concatenate(
+                parts if starts is None else [part + n for part, n in zip(parts, starts, strict=False)]
+            )
 
         return GraphArrays(
             **{name: together(name) for name in ("positions", "numbers", "cell", "pbc", "shift", "charge")},

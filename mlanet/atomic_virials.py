@@ -20,8 +20,8 @@ def atomic_virials(potential: Potential, graph: AtomicGraph) -> Floats:
     here = graph.ordinary().to(potential.device, potential.dtype)
     native = getattr(potential.answered_by, "atomic_virials", None)
     if native is not None and not potential.training:
-        found: Floats = native(here)
-        return found
+        virials: Floats = native(here)
+        return virials
     return np.asarray(_by_gradient(potential, here).double().cpu())
 
 

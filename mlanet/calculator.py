@@ -159,10 +159,10 @@ class MLANetCalculator(Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, charges in `atoms.info` included."""
-        found = changes(self.atoms, atoms)
+        changed = changes(self.atoms, atoms)
         if self.atoms is not None and not _same_charges(_charges(self.atoms), _charges(atoms)):
-            found.append("charge")
-        return found
+            changed.append("charge")
+        return changed
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """One property, from the last calculation where nothing has changed since."""

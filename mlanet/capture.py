@@ -138,13 +138,13 @@ class Replay:
             buffers.positions.mul_(ELSEWHERE)
             replay = self._record(lambda: self.potential(buffers))
             buffers.positions.copy_(graph.positions)
-            found = replay().map(torch.clone)
+            first = replay().map(torch.clone)
         except Exception as error:  # whatever a driver or a compiler raises
             text = str(error).strip().splitlines()
             raise CaptureError(
                 f"this step cannot be recorded ({type(error).__name__}: {text[0] if text else ''})"
             ) from error
-        _compare(found, self.potential(graph), TOLERANCE[self.potential.dtype])
+        _compare(first, self.potential(graph), TOLERANCE[self.potential.dtype])
         self.recordings += 1
         self._replay = replay
 
@@ -175,9 +175,9 @@ def _own(graph: AtomicGraph) -> AtomicGraph:
     return dataclasses.replace(graph, **changes)
 
 
-def _compare(found: Prediction, expected: Prediction, tolerance: float) -> None:
+def _compare(replayed: Prediction, expected: Prediction, tolerance: float) -> None:
     """Refuse a replay that says something else than the potential; virials of atoms only some ways give along."""
-    answers, right = found.tensors(), expected.tensors()
+    answers, right = replayed.tensors(), expected.tensors()
     right.pop("atomic_virials", None)
     if wrong := disagreement([(name, answers[name], value) for name, value in right.items()], tolerance):
         raise CaptureError(f"the replay of a step gives other numbers: {wrong}")

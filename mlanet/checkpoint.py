@@ -129,7 +129,7 @@ def save_model(potential: Potential, path: str | os.PathLike[str], card: Mapping
         card=dict(card or {}),
         parameters=sum(parameter.numel() for parameter in potential.parameters()),
     )
-    limits = {name: torch.from_numpy(one) for name, one in arrays_of(potential.domain).items()}
+    limits = {name: torch.from_numpy(array) for name, array in arrays_of(potential.domain).items()}
     _write(path, MODEL, json.dumps(msgspec.to_builtins(text)), potential.state_dict() | limits)
 
 
@@ -155,7 +155,7 @@ def load_model(
         # What the header asks for is built only if the file holds as much: seven hundred bytes could ask for 80 GB.
         most = 2 * sum(weight.numel() for weight in weights.values()) + BESIDE_WEIGHTS
         potential = rebuilt(header.config, header.statistics, weights, most)
-        arrays = {name: one.double().numpy() for name, one in domain.items()}
+        arrays = {name: array.double().numpy() for name, array in domain.items()}
         potential.domain = Domain.of_arrays(arrays, len(header.statistics.species))
     except (RuntimeError, ValueError, TypeError, LookupError, OverflowError) as error:
         reason = " ".join(str(error).split())
@@ -210,9 +210,9 @@ def copied(potential: Potential) -> Potential:
     """
     if not isinstance(potential.model.config, ModelConfig):
         return copy.deepcopy(potential).eval()
-    found = rebuilt(potential.model.config, potential.statistics, potential.state_dict())
-    found.domain = potential.domain
-    return found.with_kernels(potential.model.kernels)
+    twin = rebuilt(potential.model.config, potential.statistics, potential.state_dict())
+    twin.domain = potential.domain
+    return twin.with_kernels(potential.model.kernels)
 
 
 @usual_torch()
@@ -228,7 +228,7 @@ def rebuilt(
     first = next((weight for weight in weights.values() if weight.is_floating_point()), torch.zeros(()))
     with torch.random.fork_rng(devices=[]):
         potential = Potential.build(config, statistics, most).to(device=first.device, dtype=first.dtype)
-    potential.load_state_dict({name: one.detach().clone() for name, one in weights.items()}, assign=True)
+    potential.load_state_dict({name: tensor.detach().clone() for name, tensor in weights.items()}, assign=True)
     return potential.eval()
 
 
@@ -262,7 +262,7 @@ def _numbers(statistics: Statistics) -> _Numbers:
 def _write(path: str | os.PathLike[str], kind: str, header: str, tensors: Mapping[str, Tensor]) -> None:
     """Serialise, sign, and replace the file in one step."""
     # Clones: tied or strided tensors are saved like any other, and nobody else can change them meanwhile.
-    plain = {name: one.detach().to("cpu", copy=True).contiguous() for name, one in tensors.items()}
+    plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     write_signed(path, safetensors.torch.save(plain, blank_metadata(kind, header)))
 
 

@@ -118,7 +118,7 @@ class Compiled:
         """The first answer for some sizes: by a program there is, or a new one, which is checked."""
         coarse = tuple((dtype, device, *(min(size, MANY) for size in shape)) for dtype, device, *shape in kind)
         programs = self._programs.setdefault(coarse, [])
-        program = next((one for one in programs if one.serves(tensors)), None)
+        program = next((known for known in programs if known.serves(tensors)), None)
         if program is None:
             programs.append(program := self._traced(tensors, len(programs)))
         if program.checked < SIZES_CHECKED:
@@ -213,8 +213,8 @@ class CompiledPotential:
             if names not in self._by_names:
                 potential(graph)  # by itself once, for those who watch its first answer (`mlanet.precision`)
                 self._by_names[names] = self._compiled(fields)
-            found = self._by_names[names](fields.take(graph))
-        return Prediction(**dict(zip(self._outputs, found, strict=True)))
+            outputs = self._by_names[names](fields.take(graph))
+        return Prediction(**dict(zip(self._outputs, outputs, strict=True)))
 
     def _compiled(self, fields: GraphTensors) -> Compiled:
         """Energy, forces, stress and whatever else the potential says, as a function of a graph's tensors."""
@@ -225,9 +225,9 @@ class CompiledPotential:
             self._outputs = list(named)
             return list(named.values())
 
-        def check(tensors: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+        def check(tensors: Sequence[Tensor], answers: Sequence[Tensor]) -> None:
             expected = self.potential.answer(fields.give(tensors))
-            pairs = [(name, one, getattr(expected, name)) for name, one in zip(self._outputs, found, strict=True)]
+            pairs = [(name, one, getattr(expected, name)) for name, one in zip(self._outputs, answers, strict=True)]
             require_same(pairs, TOLERANCE[self.dtype])
 
         return Compiled(step, check)
@@ -259,22 +259,22 @@ class CompiledGradient:
             CompileError: the step cannot be compiled, or gives other numbers.
         """
         value, *gradients = self._compiled(tensors)
-        for one, gradient in zip(self._used, gradients, strict=True):
-            one.grad = gradient
+        for parameter, gradient in zip(self._used, gradients, strict=True):
+            parameter.grad = gradient
         return value
 
     def _step(self, *tensors: Tensor) -> list[Tensor]:
         with torch.enable_grad():
             value = self._loss(*tensors)
-            found = torch.autograd.grad(value, self._parameters, allow_unused=True)
-        self._used = [one for one, slope in zip(self._parameters, found, strict=True) if slope is not None]
-        return [value.detach(), *(slope for slope in found if slope is not None)]
+            slopes = torch.autograd.grad(value, self._parameters, allow_unused=True)
+        self._used = [parameter for parameter, slope in zip(self._parameters, slopes, strict=True) if slope is not None]
+        return [value.detach(), *(slope for slope in slopes if slope is not None)]
 
-    def _check(self, tensors: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+    def _check(self, tensors: Sequence[Tensor], slopes: Sequence[Tensor]) -> None:
         expected = self._step(*tensors)
         least = smallest_gradient(expected[1:])
         names = ["the loss", *(f"gradient {index}" for index in range(len(expected) - 1))]
-        require_same(list(zip(names, found, expected, strict=True)), self._tolerance, least)
+        require_same(list(zip(names, slopes, expected, strict=True)), self._tolerance, least)
 
 
 def require_same(pairs: Sequence[tuple[str, Tensor, Tensor]], tolerance: float, least: float = 1e-6) -> None:
@@ -283,5 +283,5 @@ def require_same(pairs: Sequence[tuple[str, Tensor, Tensor]], tolerance: float, 
     Raises:
         CompileError: naming what differs, and by how much.
     """
-    if found := disagreement(pairs, tolerance, least):
-        raise CompileError(f"a compiled step gives other numbers: {found}")
+    if apart := disagreement(pairs, tolerance, least):
+        raise CompileError(f"a compiled step gives other numbers: {apart}")

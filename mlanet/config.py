@@ -142,6 +142,15 @@ def preset_path(name: str | os.PathLike[str]) -> Path:
     )
 
 
+def differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """Leaves in which two trees of settings differ: the dotted path, the old value, the new one."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [(path, old, new)]
+    keys = dict.fromkeys([*old, *new])
+    parts = [differences(old.get(key), new.get(key), f"{path}.{key}" if path else key) for key in keys]
+    return [difference for part in parts for difference in part]
+
+
 def require_at_most(config: msgspec.Struct, most: Mapping[str, float]) -> None:
     """Raise `ValueError` for a number, of any key named in `most`, beyond what is supported there."""
     for name, limit in most.items():
@@ -207,8 +216,8 @@ def _check_choice(value: Any, hint: Any, source: str, path: str) -> None:
 def _elsewhere(key: str, whole: Beside) -> str:
     """`"; did you mean 'run.seed'?"` where the key belongs to another section, or nothing."""
     places = [place for start, one in whole.items() for place in _places(one, start)]
-    found = [place for place in dict.fromkeys(places) if place.rpartition(".")[2] == key]
-    return f"; did you mean {' or '.join(repr(place) for place in found)}?" if found else ""
+    matching = [place for place in dict.fromkeys(places) if place.rpartition(".")[2] == key]
+    return f"; did you mean {' or '.join(repr(place) for place in matching)}?" if matching else ""
 
 
 def _places(struct: Any, place: str = "") -> Iterable[str]:

@@ -57,8 +57,8 @@ class Domain:
         for name, shapes in expected.items():
             if arrays[name].shape not in shapes:
                 return f"limits.{name} has the shape {arrays[name].shape}, expected {shapes[-1]}"
-        for name, one in arrays.items():
-            if not np.isfinite(one).all():
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
                 return f"limits.{name} holds NaN or infinity"
         return ""
 
@@ -69,14 +69,14 @@ class Domain:
         Raises:
             ValueError: some of them are missing, there are others, or they are not of a model of so many species.
         """
-        ours = {name: one for name, one in arrays.items() if name.startswith(PREFIX)}
-        found = {name.removeprefix(PREFIX): np.array(one, dtype=np.float64) for name, one in ours.items()}
-        if not found:
+        ours = {name: array for name, array in arrays.items() if name.startswith(PREFIX)}
+        measures = {name.removeprefix(PREFIX): np.array(array, dtype=np.float64) for name, array in ours.items()}
+        if not measures:
             return None
         names = {field.name for field in dataclasses.fields(cls)}
-        if set(found) != names:
-            raise ValueError(f"limits hold {sorted(found)}, expected {sorted(names)}")
-        domain = cls(**found)
+        if set(measures) != names:
+            raise ValueError(f"limits hold {sorted(measures)}, expected {sorted(names)}")
+        domain = cls(**measures)
         if problem := domain.problem(n_species):
             raise ValueError(problem)
         return domain
@@ -88,10 +88,10 @@ def arrays_of(domain: Domain | None) -> dict[str, NDArray[Any]]:
         return {}
     large = ("mean", "whiten")
     named = {field.name: getattr(domain, field.name) for field in dataclasses.fields(domain)}
-    return {PREFIX + name: one.astype(np.float32) if name in large else one for name, one in named.items()}
+    return {PREFIX + name: array.astype(np.float32) if name in large else array for name, array in named.items()}
 
 
 def parted(named: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
     """What stands in a model file as weights, and as parts of a domain."""
-    weights = {name: one for name, one in named.items() if not name.startswith(PREFIX)}
-    return weights, {name: one for name, one in named.items() if name.startswith(PREFIX)}
+    weights = {name: array for name, array in named.items() if not name.startswith(PREFIX)}
+    return weights, {name: array for name, array in named.items() if name.startswith(PREFIX)}

@@ -131,8 +131,8 @@ class Forecast:
         atoms = [0.0 if tabled else graph.n_atoms for graph in graphs]
         terms = np.array([np.ones(len(graphs)), atoms, rows], dtype=np.float64).T
         size = np.maximum(terms.max(axis=0), 1.0)
-        found, _ = nnls(terms / size / peaks[:, None], np.ones(len(graphs)))
-        return Law(*(float(value) for value in found / size))
+        coefficients, _ = nnls(terms / size / peaks[:, None], np.ones(len(graphs)))
+        return Law(*(float(value) for value in coefficients / size))
 
     def _is_tabled(self, size: Size) -> bool:
         sample = next(self.potential.model.parameters())
@@ -216,9 +216,9 @@ def peak(potential: Potential, graph: AtomicGraph, training: bool) -> int:
     """Bytes at the worst moment, above the weights and the graph; a first call, which fills caches, does not count."""
 
     def run() -> None:
-        found = potential(graph)
+        prediction = potential(graph)
         if training:
-            values = [getattr(found, quantity.name).nan_to_num().abs().mean() for quantity in potential.quantities]
+            values = [getattr(prediction, quantity.name).nan_to_num().abs().mean() for quantity in potential.quantities]
             torch.stack([value.double() for value in values]).sum().backward()
         potential.zero_grad(set_to_none=True)
 

@@ -101,12 +101,16 @@ class AtomicGraph:
     def of(cls, arrays: GraphArrays) -> AtomicGraph:
         """The same as tensors, which share their memory."""
         named = {name: getattr(arrays, name) for name in _ARRAYS}
-        tensors: dict[str, Any] = {name: None if one is None else torch.from_numpy(one) for name, one in named.items()}
+        tensors: dict[str, Any] = {
+            name: None if array is None else torch.from_numpy(array) for name, array in named.items()
+        }
         return cls(**tensors, n_structures=arrays.n_structures, cutoff=arrays.cutoff)
 
     def arrays(self) -> GraphArrays:
         """The same in numpy, on the CPU; numbers that are there already are not copied."""
-        named = {name: one.detach().cpu().numpy() for name, one in vars(self).items() if isinstance(one, Tensor)}
+        named = {
+            name: tensor.detach().cpu().numpy() for name, tensor in vars(self).items() if isinstance(tensor, Tensor)
+        }
         return GraphArrays(**named, n_structures=self.n_structures, cutoff=self.cutoff)
 
     def placed(self, positions: NDArray[np.float64], cell: NDArray[np.float64] | None = None) -> AtomicGraph:
@@ -128,8 +132,8 @@ class AtomicGraph:
 
     def without_neighbors(self) -> list[int]:
         """Atoms that have none."""
-        found: list[int] = (torch.bincount(self.center, minlength=self.n_atoms) == 0).nonzero().flatten().tolist()
-        return found
+        alone: list[int] = (torch.bincount(self.center, minlength=self.n_atoms) == 0).nonzero().flatten().tolist()
+        return alone
 
     @staticmethod
     def joined(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
@@ -211,7 +215,7 @@ class Prediction:
 
     def arrays(self) -> AnswerArrays:
         """The same in numpy, on the CPU."""
-        return AnswerArrays(**{name: one.detach().cpu().numpy() for name, one in self.tensors().items()})
+        return AnswerArrays(**{name: tensor.detach().cpu().numpy() for name, tensor in self.tensors().items()})
 
     @classmethod
     def of(cls, answer: AnswerArrays) -> Prediction:
@@ -281,9 +285,9 @@ def split_graph(batch: AtomicGraph) -> list[AtomicGraph]:
     starts = _offsets(counts.tolist())
     center, neighbor, shift = (tensor.split(pairs) for tensor in (batch.center, batch.neighbor, batch.shift))
     atomic = batch.atomic_charges
-    found = []
+    graphs = []
     for index, (start, end) in enumerate(itertools.pairwise(starts)):
-        found.append(
+        graphs.append(
             dataclasses.replace(
                 batch,
                 positions=batch.positions[start:end],
@@ -299,7 +303,7 @@ def split_graph(batch: AtomicGraph) -> list[AtomicGraph]:
                 atomic_charges=None if atomic is None else atomic[start:end],
             )
         )
-    return found
+    return graphs
 
 
 def batch_labels(labels: Sequence[Labels]) -> Labels:

@@ -115,8 +115,8 @@ def require_finite(prediction: Prediction | AnswerArrays, graph: AtomicGraph | G
         good = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
         if not good.all():
             atom = int(good.argmin())
-            found = values[atom].tolist()
-            raise NotFiniteError(f"{where}, atom {atom}: the model gives {name} of {found}, which are not finite")
+            worst = values[atom].tolist()
+            raise NotFiniteError(f"{where}, atom {atom}: the model gives {name} of {worst}, which are not finite")
     if not np.isfinite(said.energy).all():
         raise NotFiniteError(f"{where}: the model gives an energy of {said.energy.tolist()}, which is not finite")
     stress = said.stress[structures.has_stress()]
@@ -131,10 +131,10 @@ def require_finite(prediction: Prediction | AnswerArrays, graph: AtomicGraph | G
 
 def _answer(potential: Asked[G, P], graphs: Sequence[G]) -> list[P]:
     """One batch; structure by structure where its answer is not finite, so that none touches another."""
-    found = _evaluated(potential, graphs)
-    if len(graphs) > 1 and not all(_is_finite(prediction) for prediction in found):
-        found = [prediction for graph in graphs for prediction in _evaluated(potential, [graph])]
-    return found
+    predictions = _evaluated(potential, graphs)
+    if len(graphs) > 1 and not all(_is_finite(prediction) for prediction in predictions):
+        predictions = [prediction for graph in graphs for prediction in _evaluated(potential, [graph])]
+    return predictions
 
 
 def _is_finite(prediction: Prediction | AnswerArrays) -> bool:

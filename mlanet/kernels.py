@@ -69,9 +69,9 @@ def use_kernels(potential: Potential, kernels: str, inference: bool = False) -> 
 
 def _native(potential: Potential) -> Potential:
     """Answered by the native engine."""
-    found = native_obstacle(potential) or ("" if potential.device.type == "cpu" else "the engine is for CPUs")
-    if found:
-        raise ConfigError(f"kernels: {NATIVE}: {found}")
+    obstacle = native_obstacle(potential) or ("" if potential.device.type == "cpu" else "the engine is for CPUs")
+    if obstacle:
+        raise ConfigError(f"kernels: {NATIVE}: {obstacle}")
     potential.with_kernels("plain")
     try:
         answers = NativeAnswers(potential)
@@ -106,8 +106,8 @@ def _quietly_native(potential: Potential) -> bool:
 def _compare_answers(potential: Potential, answers: NativeAnswers) -> None:
     """Raise if these and the plain answers differ."""
     graph = _sample(potential)
-    found, plain = _results(potential, graph, answers(graph)), _results(potential, graph, potential(graph))
-    pairs = [(name, other, one) for (name, one), (_, other) in zip(plain, found, strict=True)]
+    native, plain = _results(potential, graph, answers(graph)), _results(potential, graph, potential(graph))
+    pairs = [(name, other, one) for (name, one), (_, other) in zip(plain, native, strict=True)]
     least, tolerance = smallest_gradient([one for name, one in plain if name != "energy"]), TOLERANCE[potential.dtype]
     apart = disagreement(pairs, tolerance, least)
     if apart and potential.dtype != torch.float64:
@@ -129,26 +129,26 @@ def native_differences(potential: Potential) -> dict[str, float]:
         KernelError: the engine cannot be compiled here.
     """
     graph = _sample(potential)
-    found, plain = NativeAnswers(potential)(graph), potential(graph)
+    native, plain = NativeAnswers(potential)(graph), potential(graph)
     atoms = torch.bincount(graph.structure, minlength=graph.n_structures)
     return {
         "compared_atoms": graph.n_atoms,
-        "energy_difference_eV_per_atom": float(((found.energy - plain.energy).abs() / atoms).max()),
-        "force_difference_eV_per_A": float((found.forces - plain.forces).abs().max()),
+        "energy_difference_eV_per_atom": float(((native.energy - plain.energy).abs() / atoms).max()),
+        "force_difference_eV_per_A": float((native.forces - plain.forces).abs().max()),
         "largest_force_eV_per_A": float(plain.forces.abs().max()),
     }
 
 
-def _results(potential: Potential, graph: AtomicGraph, found: Prediction) -> list[tuple[str, Tensor]]:
+def _results(potential: Potential, graph: AtomicGraph, prediction: Prediction) -> list[tuple[str, Tensor]]:
     """Energy above the references, forces and stress, and what else the potential predicts."""
     references = potential.references[potential.species_index[graph.numbers]]
-    energy = found.energy - segment_sum(references, graph.structure, graph.n_structures)
+    energy = prediction.energy - segment_sum(references, graph.structure, graph.n_structures)
     more = [
-        (quantity.name, getattr(found, quantity.name).nan_to_num())
+        (quantity.name, getattr(prediction, quantity.name).nan_to_num())
         for quantity in potential.quantities
         if quantity.optional
     ]
-    return [("energy", energy), ("forces", found.forces), ("stress", found.stress.nan_to_num()), *more]
+    return [("energy", energy), ("forces", prediction.forces), ("stress", prediction.stress.nan_to_num()), *more]
 
 
 def _best(potential: Potential) -> Potential:
@@ -177,13 +177,13 @@ def _compare(potential: Potential, kernels: str) -> None:
     least = smallest_gradient([one for name, one in plain if name != "energy"])
     pairs = [(name, other, one) for (name, one), (_, other) in zip(plain, fast, strict=True)]
     tolerance = TOLERANCE[potential.dtype]
-    found = disagreement(pairs, tolerance, least)
-    if found and potential.dtype != torch.float64:
+    apart = disagreement(pairs, tolerance, least)
+    if apart and potential.dtype != torch.float64:
         exact = _answers(copy.deepcopy(potential).to(dtype=torch.float64).with_kernels("plain"))
-        found = excess(pairs, [one for _, one in exact], tolerance, least)
-    if found:
+        apart = excess(pairs, [one for _, one in exact], tolerance, least)
+    if apart:
         raise ConfigError(
-            f"kernels: {kernels} gives other numbers than plain: {found}. Please report this, and use plain"
+            f"kernels: {kernels} gives other numbers than plain: {apart}. Please report this, and use plain"
         )
     _compared.add(subject)
 

@@ -70,8 +70,8 @@ def ours_without(name: str, other: str) -> Any:
         return importlib.import_module(name)
     finally:
         del sys.modules[other]
-        for one in [module for module in sys.modules if module == name or module.startswith(f"{name}.")]:
-            del sys.modules[one]
+        for loaded in [module for module in sys.modules if module == name or module.startswith(f"{name}.")]:
+            del sys.modules[loaded]
 
 
 def spare_scipy() -> None:
@@ -100,3 +100,20 @@ def _distances(one: Any, other: Any) -> Any:
     import numpy as np
 
     return np.linalg.norm(np.asarray(one)[:, None] - np.asarray(other)[None], axis=2)
+
+
+def spare_markdown() -> None:
+    """Load what draws typer's help without a tenth of a second of Markdown and tracebacks, which our help has none of.
+
+    Only typer's own view of them changes; whoever else asks for them gets the real ones.
+    """
+    unused = [name for name in ("rich.markdown", "rich.traceback") if name not in sys.modules]
+    nothing: Any = types.SimpleNamespace(Markdown=None, Traceback=None)
+    sys.modules.update(dict.fromkeys(unused, nothing))
+    try:
+        importlib.import_module("typer.rich_utils")
+    except (ImportError, AttributeError, TypeError):
+        pass  # another typer, which makes more use of them: it loads them itself when it needs them
+    finally:
+        for name in unused:
+            del sys.modules[name]

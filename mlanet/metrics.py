@@ -45,22 +45,22 @@ class Errors:
         - graph: sizes, elements, periodicity
         """
         graph, labels = graph.to("cpu"), labels.to("cpu")
-        for row, one in enumerate(QUANTITIES):
-            predicted, label = getattr(prediction, one.name), getattr(labels, one.name)
+        for row, quantity in enumerate(QUANTITIES):
+            predicted, label = getattr(prediction, quantity.name), getattr(labels, quantity.name)
             if predicted is None:
                 continue
             difference, known = _difference(predicted, label), torch.isfinite(label)
-            if one.of_each_atom:
+            if quantity.of_each_atom:
                 difference = difference / graph.atoms_per_structure()
-            if one.where != "any":
-                has = defined(one, graph)
-                if one.where == "periodic":
+            if quantity.where != "any":
+                has = defined(quantity, graph)
+                if quantity.where == "periodic":
                     # A model without a stress says NaN for all of it; a number that is not finite beside finite ones
                     # is an error.
                     has = has & ~_without_stress(prediction)
-                known = known & has.view(-1, *[1] * len(one.shape))
+                known = known & has.view(-1, *[1] * len(quantity.shape))
             self._sums[row] += _moments(difference[known]).sum(dim=0)
-            if one is FORCES:
+            if quantity is FORCES:
                 numbers = graph.numbers[:, None].expand_as(known)[known]
                 self._sums.index_add_(0, len(QUANTITIES) + numbers, _moments(difference[known]))
 
@@ -82,7 +82,7 @@ class Errors:
     @property
     def counts(self) -> dict[str, int]:
         """How many numbers were compared of each quantity, of those that are optional only where there were any."""
-        return {name: one.components for name, one in self._quantities().items() if one.components or name in ALWAYS}
+        return {name: sums.components for name, sums in self._quantities().items() if sums.components or name in ALWAYS}
 
     def tensor(self) -> Tensor:
         """All sums as one flat float64 tensor; those of several processes may be added. A copy."""

@@ -131,7 +131,7 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], 
     file = read(path, SIMULATION)
     state = state_of(file, path, SIMULATION)
     try:
-        return {name: np.array(one) for name, one in safetensors.numpy.load(file.data).items()}, state
+        return {name: np.array(array) for name, array in safetensors.numpy.load(file.data).items()}, state
     except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: not a valid safetensors file: {error}") from None
 
@@ -191,11 +191,11 @@ def read(path: str | os.PathLike[str], kind: str) -> File:
         raise CheckpointError(f"{path}: damaged: its content does not match its sha256; copy or download it again")
     try:
         metadata = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + _header_length(data)])["__metadata__"]
-        found, header = metadata["mlanet"], metadata["header"]
+        version, header = metadata["mlanet"], metadata["header"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(f"{path}: not a file of mlanet; expected {EXPECTED[kind]}") from None
-    if found != kind or not isinstance(header, str):
-        named = EXPECTED[found] if isinstance(found, str) and found in EXPECTED else "something else"
+    if version != kind or not isinstance(header, str):
+        named = EXPECTED[version] if isinstance(version, str) and version in EXPECTED else "something else"
         raise CheckpointError(f"{path}: is {named}; expected {EXPECTED[kind]}")
     return File(data, header, digest.decode())
 

@@ -113,8 +113,8 @@ def _write(descriptor: int, command: str) -> None:
 def _read(descriptor: int) -> dict[str, object]:
     """What the owner wrote; nothing if it is about to write."""
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads(os.pread(descriptor, 4096, 0))
-        return found if isinstance(found, dict) else {}
+        owner = json.loads(os.pread(descriptor, 4096, 0))
+        return owner if isinstance(owner, dict) else {}
     return {}
 
 

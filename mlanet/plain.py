@@ -16,7 +16,7 @@ def plain(text: str) -> str:
     >>> plain("red\x1b[31m")
     'red\\x1b[31m'
     """
-    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
 
 def plain_json(text: str) -> str:
@@ -25,7 +25,7 @@ def plain_json(text: str) -> str:
     >>> plain_json('"\x9b31m"')
     '"\\u009b31m"'
     """
-    return _IN_JSON.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    return _IN_JSON.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def literal(text: str) -> str:

@@ -100,13 +100,13 @@ class Potential(nn.Module):
     def quantities(self) -> tuple[Quantity, ...]:
         """What it predicts, in the order of `mlanet.quantities`."""
         given = {*ALWAYS, *self.model.config.outputs}
-        return tuple(one for name, one in BY_NAME.items() if name in given or one.of_teachers)
+        return tuple(quantity for name, quantity in BY_NAME.items() if name in given or quantity.of_teachers)
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """What it predicts beside energy, forces and stress."""
-        found: tuple[str, ...] = self.model.config.outputs
-        return found
+        outputs: tuple[str, ...] = self.model.config.outputs
+        return outputs
 
     @property
     def species(self) -> tuple[int, ...]:
@@ -322,12 +322,12 @@ def constants(module: nn.Module) -> Iterator[None]:
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     try:
-        for one in trained:
-            one.requires_grad_(False)
+        for weight in trained:
+            weight.requires_grad_(False)
         yield
     finally:
-        for one in trained:
-            one.requires_grad_(True)
+        for weight in trained:
+            weight.requires_grad_(True)
 
 
 def deformed(graph: AtomicGraph, strain: Tensor) -> AtomicGraph:
@@ -387,7 +387,7 @@ def unsound(weights: Mapping[str, Tensor]) -> str:
     types = {str(weight.dtype).removeprefix("torch.") for weight in weights.values()}
     if len(types) != 1 or not types <= {"float16", "bfloat16", "float32", "float64"}:
         return f"weights are of type {', '.join(sorted(types)) or 'none'}, expected one floating-point type"
-    for name, one in weights.items():
-        if not bool(torch.isfinite(one).all()):
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
             return f"weight '{name}' holds NaN or infinity"
     return ""

@@ -77,25 +77,25 @@ def use_matmul(potential: Potential, kind: str, tell: Callable[[MatmulCost], Non
         return potential
     fewer_digits_are_used()
 
-    def compare(_: nn.Module, given: tuple[AtomicGraph], found: Prediction) -> None:
+    def compare(_: nn.Module, given: tuple[AtomicGraph], prediction: Prediction) -> None:
         watched.remove()
         with torch.inference_mode(False), matrix_products("float32"):
             exact = potential.answer(given[0].to(potential.device, potential.dtype))
-        tell(cost(kind, found.detach(), exact.detach(), given[0]))
+        tell(cost(kind, prediction.detach(), exact.detach(), given[0]))
 
     watched = potential.register_forward_hook(compare)
     return potential
 
 
-def cost(kind: str, found: Prediction, exact: Prediction, graph: AtomicGraph) -> MatmulCost:
+def cost(kind: str, prediction: Prediction, exact: Prediction, graph: AtomicGraph) -> MatmulCost:
     """How far one answer is from the other."""
-    per_atom = (found.energy - exact.energy).abs() / graph.atoms_per_structure().to(found.energy.device)
-    stress = (found.stress - exact.stress).abs()
+    per_atom = (prediction.energy - exact.energy).abs() / graph.atoms_per_structure().to(prediction.energy.device)
+    stress = (prediction.stress - exact.stress).abs()
     defined = stress[stress.isfinite()]
     return MatmulCost(
         kind,
         1e3 * float(per_atom.max()),
-        1e3 * float((found.forces - exact.forces).abs().max()),
+        1e3 * float((prediction.forces - exact.forces).abs().max()),
         EV_PER_CUBIC_ANGSTROM_IN_GPA * float(defined.max()) if defined.numel() else float("nan"),
     )
 
@@ -103,9 +103,9 @@ def cost(kind: str, found: Prediction, exact: Prediction, graph: AtomicGraph) ->
 def _has_effect(kind: str, device: torch.device) -> bool:
     """Whether a product changes: torch takes the request for a hint."""
     generator = torch.Generator().manual_seed(0)
-    one = torch.randn(256, 64, generator=generator).to(device)
+    matrix = torch.randn(256, 64, generator=generator).to(device)
     products: list[Tensor] = []
     for way in ("float32", kind):
         with matrix_products(way):
-            products.append(one @ one.T)
+            products.append(matrix @ matrix.T)
     return not torch.equal(*products)

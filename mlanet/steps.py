@@ -36,10 +36,10 @@ class Neighbors(Protocol):
 
 def steps_of(model: Potential | str | os.PathLike[str], execution: Execution) -> NativeSteps | TorchSteps:
     """Whatever computes a model so; raises as `Execution.answering`."""
-    found = execution.answering(model)
-    if isinstance(found, NativePotential):
-        return NativeSteps(found, os.fspath(model), execution)  # type: ignore[arg-type]  # potentials answer themselves
-    return TorchSteps(found, execution)
+    answering = execution.answering(model)
+    if isinstance(answering, NativePotential):
+        return NativeSteps(answering, os.fspath(model), execution)  # type: ignore[arg-type]  # potentials answer themselves
+    return TorchSteps(answering, execution)
 
 
 class NativeSteps:
@@ -57,11 +57,11 @@ class NativeSteps:
         Raises:
             CheckpointError: the model's file is gone, is another one now, or is a native one.
         """
-        found = self.execution.resolve(self.model, trained=False)
-        engine = getattr(found.answered_by, "engine", None)
+        potential = self.execution.resolve(self.model, trained=False)
+        engine = getattr(potential.answered_by, "engine", None)
         if engine is None or engine.data != self.answering.engine.data:
             raise CheckpointError(f"{self.model}: is not the model any more that this calculator computes")
-        return found
+        return potential
 
     def graph(self, atoms: Atoms, cutoff: float) -> GraphArrays:
         """With every pair within a cutoff, Å."""
@@ -73,7 +73,7 @@ class NativeSteps:
         return graph, self.answering.said_of(graph)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: one for name, one in self.__dict__.items() if name != "potential"}
+        return {name: value for name, value in self.__dict__.items() if name != "potential"}
 
 
 class TorchSteps:

@@ -137,8 +137,10 @@ class Together:
         joined, graph = potential.said_of(there).arrays(), there.arrays()
         require_finite(joined, graph, "structure")
         self._mention_lone_atoms(graph)
-        for atoms, one, judged in zip(structures, split(joined, graph), self._assessed(graph, joined), strict=True):
-            atoms.calc.hold(atoms, ase_results(one), judged)
+        for atoms, prediction, judged in zip(
+            structures, split(joined, graph), self._assessed(graph, joined), strict=True
+        ):
+            atoms.calc.hold(atoms, ase_results(prediction), judged)
 
     def _assessed(self, graph: GraphArrays, joined: AnswerArrays) -> list[Assessment]:
         domain = self.potential.domain

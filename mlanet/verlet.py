@@ -21,12 +21,12 @@ def changes(known: Atoms | None, atoms: Atoms) -> list[str]:
     """
     if known is None or len(known) != len(atoms):
         return ["positions", "numbers", "cell", "pbc"]
-    found = [name for name in ("positions", "numbers") if (known.arrays[name] != atoms.arrays[name]).any()]
+    changed = [name for name in ("positions", "numbers") if (known.arrays[name] != atoms.arrays[name]).any()]
     if (known.cell.array != atoms.cell.array).any():
-        found.append("cell")
+        changed.append("cell")
     if (known.pbc != atoms.pbc).any():
-        found.append("pbc")
-    return found
+        changed.append("pbc")
+    return changed
 
 
 def remembered(known: Atoms | None, atoms: Atoms) -> Atoms:

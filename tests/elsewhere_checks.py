@@ -26,6 +26,7 @@ from mlanet.checkpoint import copied, load_model, save_model
 from mlanet.config import parse
 from mlanet.data.atoms import to_graph
 from mlanet.data.labels import LabelKeys
+from mlanet.data.read import read_frames
 from mlanet.graph import AtomicGraph, batch_graphs
 from mlanet.laws import run_laws
 from mlanet.potential import Potential
@@ -33,8 +34,8 @@ from mlanet.profiling.ours import configuration
 from mlanet.statistics import Statistics
 from mlanet.training.config import TrainConfig
 from mlanet.training.trainer import train
-from mlanet.workflows.evaluate import collect, evaluate_files
-from mlanet.workflows.predict import predict_files
+from mlanet.workflows.evaluate import collect, evaluate_frames
+from mlanet.workflows.predict import predict_frames
 from mlanet.workflows.relax import relaxation
 
 PRESETS = ("leignn", "leignn_direct", "leignn_coulomb", "mlanet_l1", "mlanet_l1_paper", "mlanet_l2_dispersion")
@@ -155,8 +156,8 @@ def test_training_goes_on_there_and_is_judged(there: torch.device, tmp_path: Pat
         result = train(parse(settings, TrainConfig, "test"), resume=True)
         assert result.steps == 6
         potential = load_model(result.model, device=device)
-        evaluation, _ = collect(evaluate_files(potential, [data], LabelKeys()))
-        predicted = list(predict_files(potential, [data]))
+        evaluation, _ = collect(evaluate_frames(potential, read_frames(data), LabelKeys()))
+        predicted = list(predict_frames(potential, read_frames(data)))
         assert len(predicted) == 12
         errors.append([evaluation.quantities[name].mae for name in ("energy", "forces", "stress")])
     np.testing.assert_allclose(*errors, rtol=1e-6)

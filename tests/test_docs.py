@@ -223,6 +223,7 @@ def scripts(page: Path) -> list[list[str]]:
     return [one[1].split("#")[0].split() for one in found if one is not None]
 
 
+@functools.cache
 def commands() -> dict[tuple[str, ...], Any]:
     """Every command of the program by its words."""
     found: dict[tuple[str, ...], Any] = {}

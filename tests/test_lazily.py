@@ -20,17 +20,20 @@ USES = {
     "a list of names": "import ase.optimize; assert 'BFGS' in dir(ase.optimize)",
     "no such name": "import ase.dft\ntry:\n    ase.dft.nothing\n"
     "except AttributeError:\n    pass\nelse:\n    raise ValueError",
+}
+COMPILER = {
     "the compiler": "import torch\nfrom mlanet.irreps import o3\n"
     "f = lambda x: x * o3.wigner_3j(1, 1, 2).sum()\n"
     "assert torch.equal(torch.compile(f, backend='eager')(torch.ones(2)), f(torch.ones(2)))",
 }
 
 
-def test_to_everybody_else_the_packages_are_as_ever() -> None:
+@pytest.mark.parametrize("uses", [USES, pytest.param(COMPILER, marks=pytest.mark.slow)], ids=["packages", "compiler"])
+def test_to_everybody_else_the_packages_are_as_ever(uses: dict[str, str]) -> None:
     """A package that was deferred is there, whole, however it is used first."""
     program = f"""{UNTOUCHED}
 import os, traceback
-for name, use in {USES!r}.items():
+for name, use in {uses!r}.items():
     child = os.fork()  # so that each use is the first
     if not child:
         try:

@@ -88,7 +88,7 @@ def test_training_lowers_the_errors(name: str, tmp_path: Path, capsys: pytest.Ca
         "model": NETWORK[name],
         "loss": {"energy": 0.0, "forces": 0.0, "stress": 0.0, "dipole": 1.0, "polarizability": 1.0},
         "optimizer": {"lr": 0.01},
-        "budget": {"steps": 150, "max_structures": 12},
+        "budget": {"steps": 100, "max_structures": 12},
         "run": {"folder": str(tmp_path / "run")},
     }
     result = train(parse(config, TrainConfig, "test"), progress=False)

@@ -78,7 +78,7 @@ def test_crystals_have_their_size(potential: Potential, name: str) -> None:
     assert -b / (2 * a) == pytest.approx(1.0, abs=0.025)
 
 
-@pytest.mark.parametrize("name", ["Cu", "Si", "MgO", "TiC"])
+@pytest.mark.parametrize("name", ["Cu", "TiC", *(pytest.param(name, marks=pytest.mark.slow) for name in ("Si", "MgO"))])
 def test_laws_hold(potential: Potential, name: str) -> None:
     """All promised ones, the wall and compression among them."""
     results = list(run_laws(potential, {name: crystal(name, LATTICE[name])}))

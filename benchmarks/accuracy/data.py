@@ -27,16 +27,16 @@ def parts(one: Benchmark, folder: Path) -> Path:
         files, test = data_files(one, one.data.files), data_files(one, one.data.test) if one.data.test else ()
     else:
         files, test = (str(_copper(folder)),), ()
-    found = divide(
+    division = divide(
         SweepData(files=files, test=test, test_fraction=one.data.test_fraction, valid_fraction=0, seed=one.data.seed)
     )
-    known = {number for frame in found.train for number in frame.atoms.numbers}
-    judged = [frame for frame in found.test if set(frame.atoms.numbers) <= known]
+    known = {number for frame in division.train for number in frame.atoms.numbers}
+    judged = [frame for frame in division.test if set(frame.atoms.numbers) <= known]
     if one.data.test_limit is not None and one.data.test_limit < len(judged):
         chosen = np.random.default_rng(one.data.seed).permutation(len(judged))[: one.data.test_limit]
         judged = [judged[index] for index in sorted(chosen)]
     with whole_folder(place) as partial:
-        for name, frames in (("train", found.train), ("test", judged)):
+        for name, frames in (("train", division.train), ("test", judged)):
             (partial / f"{name}.extxyz").write_text("".join(frame_text(frame.atoms, frame.where) for frame in frames))
     return place
 

@@ -49,9 +49,9 @@ def mean_error(values: Sequence[float]) -> tuple[float, float]:
 
 def groups_of(one: Benchmark, rows: Sequence[Row]) -> list[Group]:
     """Variants that have a row, the first one being what the others are compared with."""
-    found: dict[tuple[tuple[tuple[str, str], ...], str], dict[int, Row]] = {}
+    groups: dict[tuple[tuple[tuple[str, str], ...], str], dict[int, Row]] = {}
     for training in [*trainings(one), *of_equal_time(one, rows)]:
         row = row_of(training, rows)
         if row is not None and row["status"] == "done":
-            found.setdefault((training.variant, training.budget), {})[training.seed] = row
-    return [Group(one, variant, budget, by_seed) for (variant, budget), by_seed in found.items()]
+            groups.setdefault((training.variant, training.budget), {})[training.seed] = row
+    return [Group(one, variant, budget, by_seed) for (variant, budget), by_seed in groups.items()]

@@ -85,12 +85,12 @@ def _train(training: Training, data: Path, place: Path) -> Row | None:
 
 def _errors(row: dict[str, float]) -> dict[str, float]:
     """Of all quantities, in the units of tables."""
-    found = {}
+    errors = {}
     for one in QUANTITIES:
         for kind in ("mae", "rmse"):
             if (value := row.get(f"valid_{one.name}_{kind}")) is not None:
-                found[f"{one.name}_{kind}_{one.column}"] = value * one.factor
-    return found
+                errors[f"{one.name}_{kind}_{one.column}"] = value * one.factor
+    return errors
 
 
 def _machine() -> dict[str, Any]:

@@ -195,9 +195,9 @@ def named(one: Benchmark, name: str, steps: int) -> Training:
     """The training of this name and so many steps."""
     for training in trainings(one):
         for budget in ("steps", "time"):
-            found = training._replace(steps=steps, budget=budget)
-            if found.name == name:
-                return found
+            renamed = training._replace(steps=steps, budget=budget)
+            if renamed.name == name:
+                return renamed
     raise ConfigError(f"{one.name}: has no training '{name}'")
 
 
@@ -211,9 +211,9 @@ def of_equal_time(one: Benchmark, rows: Sequence[Row]) -> list[Training]:
     if one.equal_time is None:
         return []
     first = trainings(one)
-    found = [(training, row_of(training, rows)) for training in first]
+    pairs = [(training, row_of(training, rows)) for training in first]
     seconds: dict[tuple[tuple[str, str], ...], list[float]] = {}
-    for training, row in found:
+    for training, row in pairs:
         if row is not None and row["status"] == "done":
             seconds.setdefault(training.variant, []).append(row["processor_s"])
     aim = next((seconds.get(each.variant, []) for each in first if fits(each.variant, one.equal_time.like)), [])

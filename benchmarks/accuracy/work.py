@@ -108,9 +108,9 @@ def _ended(one: Training, process: subprocess.Popen[bytes], folder: Path, table:
         process.stdin.close()
     row = folder / one.name / ROW
     if process.returncode == 0 and row.exists():
-        found = json.loads(row.read_text())
-        append_whole(table, (json.dumps(found) + "\n").encode())
-        print(f"{time.strftime('%H:%M:%S')} {one.name}: {found['status']}, {found.get('processor_s')} s", flush=True)
+        ended = json.loads(row.read_text())
+        append_whole(table, (json.dumps(ended) + "\n").encode())
+        print(f"{time.strftime('%H:%M:%S')} {one.name}: {ended['status']}, {ended.get('processor_s')} s", flush=True)
         return True
     stopped = process.returncode in (STOPPED, -15)
     print(f"{one.name}: ended with {process.returncode}; see {folder / one.name / 'output.txt'}", flush=True)

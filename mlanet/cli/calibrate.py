@@ -31,8 +31,8 @@ def calibrate(
     from mlanet.workflows.datasets import label_keys
     from mlanet.workflows.limits import calibrate_file
 
-    found = calibrate_file(model, files, held_out or (), label_keys(key or ()), output, tell=note)
+    calibration = calibrate_file(model, files, held_out or (), label_keys(key or ()), output, tell=note)
     if json:
-        print_json({"model": model, "file": output or model, "limits": found})
+        print_json({"model": model, "file": output or model, "limits": calibration})
     else:
-        say(found)
+        say(calibration)

@@ -31,7 +31,7 @@ def check(
     *,
     execution: Execution,
 ) -> None:
-    """Measure the physical consistency of a model, in float64: invariances, F = -dE/dR, stress by strain, smoothness
+    """Measure the physical consistency of a model in float64: invariance, F = -dE/dR, stress by strain, smoothness.
 
     Exit status 1 where a law that the model promises is broken. With --pairs, how smooth wells of two atoms are: force
     flips (1 for a well), energy jumps (0), tortuosity (1), and mean |F + dE/dr| (0 where forces are a gradient).
@@ -94,8 +94,8 @@ def _conclusion(results: Sequence[LawResult]) -> str:
     return said + (f"; broken, and not promised: {', '.join(given_up)}" if given_up else "")
 
 
-def _verdict(one: LawResult) -> str:
+def _verdict(result: LawResult) -> str:
     """Three outcomes: a law that is not promised may be broken."""
-    if one.holds:
+    if result.holds:
         return "holds"
-    return "BROKEN" if one.promised else "not promised"
+    return "BROKEN" if result.promised else "not promised"

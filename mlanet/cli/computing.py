@@ -83,7 +83,7 @@ def computing(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], C
         @functools.wraps(command)
         def run(**words: Any) -> None:
             chosen = {name: words.pop(name) for name in names}
-            plain = {name: one.value if isinstance(one, enum.Enum) else one for name, one in chosen.items()}
+            plain = {name: value.value if isinstance(value, enum.Enum) else value for name, value in chosen.items()}
             command(**words, execution=Execution(**{**defaults, **plain}))
 
         more = [

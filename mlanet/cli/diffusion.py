@@ -84,14 +84,14 @@ def diffusion(
             raise typer.BadParameter(f"--temperatures runs dynamics of one structure, {len(runs)} were given")
         kinds = _settings(temperatures, times, time, timestep, every, ensemble.value, seed)
         runs, worst = _run(runs[0], repeat, kinds, output, model, execution, refused)
-    found = transport(runs, wanted, refused)
-    written = write_transport(output, found) if found.points else []
+    result = transport(runs, wanted, refused)
+    written = write_transport(output, result) if result.points else []
     if json:
         source = {"model": model, **worst} if temperatures else {}
-        print_json({**source, **found.document, "files": written, **refused_part(refused)})
+        print_json({**source, **result.document, "files": written, **refused_part(refused)})
     else:
-        _print(found.document, worst)
-    for remark in found.remarks:
+        _print(result.document, worst)
+    for remark in result.remarks:
         note(remark)
     for path in [] if json else written:
         note(f"wrote {path}")
@@ -109,12 +109,12 @@ def _charges(text: str) -> dict[str, float]:
 def _numbers(option: str, text: str) -> list[float]:
     """Temperatures."""
     try:
-        found = [float(word) for word in text.split(",") if word.strip()]
+        numbers = [float(word) for word in text.split(",") if word.strip()]
     except ValueError:
-        found = [0.0]
-    if any(not 0 < value < 1e5 for value in found):
+        numbers = [0.0]
+    if any(not 0 < value < 1e5 for value in numbers):
         raise typer.BadParameter(f"{option}: '{text}' is not of the form 600,800 (K)")
-    return found
+    return numbers
 
 
 def _settings(

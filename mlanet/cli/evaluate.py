@@ -152,5 +152,5 @@ def _print_limits(limits: LimitsReport) -> None:
     print_table(f"of the training set: {words}", columns, rows)
 
 
-def _cells(name: str, one: QuantityErrors) -> tuple[str, ...]:
-    return name, f"{one.mae:.4g}", f"{one.rmse:.4g}", one.unit, str(one.count)
+def _cells(name: str, errors: QuantityErrors) -> tuple[str, ...]:
+    return name, f"{errors.mae:.4g}", f"{errors.rmse:.4g}", errors.unit, str(errors.count)

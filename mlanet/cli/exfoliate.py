@@ -70,19 +70,19 @@ def exfoliate(
     wanted = _distances(distances, layers)
     known = None if reference is None else read_reference(reference, layers)
     calculator = MLANetCalculator(model, **execution.of_steps())
-    found = run(layers, calculator, wanted, output, reference=known, relax=relax, slide=slide, watch=progress)
+    report = run(layers, calculator, wanted, output, reference=known, relax=relax, slide=slide, watch=progress)
     if calculator.matmul_cost is not None:
         note(str(calculator.matmul_cost))
     if json:
-        print_json({"structure": structure, "model": model, **found.numbers, "files": found.files})
+        print_json({"structure": structure, "model": model, **report.numbers, "files": report.files})
         return
     kind = "layers in empty space" if layers.finite else "layers per cell of a bulk crystal"
     print_pairs("", [("found", f"{layers.n_layers} {kind}")])
-    shown = {name: value for name, value in found.numbers.items() if name in MEANING and name != "layers"}
+    shown = {name: value for name, value in report.numbers.items() if name in MEANING and name != "layers"}
     print_pairs("", [(MEANING[name], f"{value:.4g}") for name, value in shown.items()])
-    if not found.numbers["minimum_inside"]:
+    if not report.numbers["minimum_inside"]:
         note("note: the energy is lowest at the first or last distance; look farther with --distances")
-    for path in found.files:
+    for path in report.files:
         note(f"wrote {path}")
 
 
@@ -96,9 +96,9 @@ def _distances(text: str, layers: Layers) -> NDArray[np.float64]:
         return default_distances(layers)
     try:
         low, high, count = text.split(":")
-        found = np.linspace(float(low), float(high), int(count))
+        distances = np.linspace(float(low), float(high), int(count))
     except ValueError:
-        found = np.zeros(0)
-    if len(found) < 2 or not 0 < found[0] < found[-1] < np.inf:
+        distances = np.zeros(0)
+    if len(distances) < 2 or not 0 < distances[0] < distances[-1] < np.inf:
         raise typer.BadParameter(f"--distances: '{text}' is not of the form 3:12:40 (Å, Å, how many)")
-    return found
+    return distances

@@ -31,24 +31,24 @@ def native(
     """
     from mlanet.workflows.export import export as run
 
-    found = run(model, output, None if dtype is None else dtype.value, note)
+    written = run(model, output, None if dtype is None else dtype.value, note)
     if json:
-        print_json(found)
+        print_json(written)
         return
     print_pairs(
         f"{output} is written",
         [
-            ("elements", str(found["elements"])),
-            ("cutoff, Å", str(found["cutoff"])),
-            ("precision", str(found["precision"])),
-            ("size, MB", f"{found['bytes'] / 1e6:.2f}"),
-            ("SHA-256 of the model", str(found["digest"])),
+            ("elements", str(written["elements"])),
+            ("cutoff, Å", str(written["cutoff"])),
+            ("precision", str(written["precision"])),
+            ("size, MB", f"{written['bytes'] / 1e6:.2f}"),
+            ("SHA-256 of the model", str(written["digest"])),
         ],
     )
-    if found["compared"]:
+    if written["compared"]:
         say(
-            f"compared with the model on {found['compared_atoms']} atoms: energies differ by at most "
-            f"{1000 * found['energy_difference_eV_per_atom']:.1e} meV/atom, forces by at most "
-            f"{1000 * found['force_difference_eV_per_A']:.1e} meV/Å (the largest force is "
-            f"{found['largest_force_eV_per_A']:.2g} eV/Å)"
+            f"compared with the model on {written['compared_atoms']} atoms: energies differ by at most "
+            f"{1000 * written['energy_difference_eV_per_atom']:.1e} meV/atom, forces by at most "
+            f"{1000 * written['force_difference_eV_per_A']:.1e} meV/Å (the largest force is "
+            f"{written['largest_force_eV_per_A']:.2g} eV/Å)"
         )

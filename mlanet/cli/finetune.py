@@ -78,10 +78,10 @@ def finetune(
         print_json(dataclasses.asdict(result))
         return
     rows = [
-        [name, kind, f"{found[name]['energy_mae']:.4g}", f"{found[name]['forces_mae']:.4g}"]
+        [name, kind, f"{judgement[name]['energy_mae']:.4g}", f"{judgement[name]['forces_mae']:.4g}"]
         for name in result.after
-        for kind, found in (("before", result.before), ("after", result.after))
-        if name in found
+        for kind, judgement in (("before", result.before), ("after", result.after))
+        if name in judgement
     ]
     print_table(
         "", ["data", "model", "energy MAE, meV/atom>", "forces MAE, meV/Å>"], rows, f"{result.model}, {result.page}"

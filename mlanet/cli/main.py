@@ -8,32 +8,8 @@ from typing import Annotated
 
 import typer
 
-from mlanet.cli import (
-    calibrate,
-    check,
-    data,
-    diffusion,
-    distill,
-    doctor,
-    evaluate,
-    exfoliate,
-    export,
-    finetune,
-    info,
-    lammps,
-    md,
-    neb,
-    output,
-    predict,
-    presets,
-    profile,
-    properties,
-    relax,
-    select,
-    sweep,
-    train,
-    trajectory,
-)
+from mlanet.cli import output
+from mlanet.cli.commands import LazyGroup
 from mlanet.cli.output import print_warning
 from mlanet.cli.terminal import prepare_streams
 from mlanet.errors import MLANetError
@@ -42,6 +18,7 @@ from mlanet.version import __version__
 
 app = typer.Typer(
     name="mlanet",
+    cls=LazyGroup,
     help="Machine-learning interatomic potentials: energy (eV), forces (eV/Å) and stress of molecules and crystals.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -63,33 +40,6 @@ def root(
     ] = False,
 ) -> None:
     """Machine-learning interatomic potentials: energy (eV), forces (eV/Å) and stress of molecules and crystals."""
-
-
-app.command("predict", rich_help_panel="Use a model")(predict.predict)
-app.command("evaluate", rich_help_panel="Use a model")(evaluate.evaluate)
-app.command("relax", rich_help_panel="Use a model")(relax.relax)
-app.command("md", rich_help_panel="Use a model")(md.md)
-app.command("trajectory", rich_help_panel="Use a model")(trajectory.trajectory)
-app.command("eos", rich_help_panel="Use a model")(properties.eos)
-app.command("elastic", rich_help_panel="Use a model")(properties.elastic)
-app.command("phonon", rich_help_panel="Use a model")(properties.phonon)
-app.command("neb", rich_help_panel="Use a model")(neb.neb)
-app.command("diffusion", rich_help_panel="Use a model")(diffusion.diffusion)
-app.command("exfoliate", rich_help_panel="Use a model")(exfoliate.exfoliate)
-app.add_typer(export.app, name="export", rich_help_panel="Use a model")
-app.command("check", rich_help_panel="Use a model")(check.check)
-app.command("info", rich_help_panel="Use a model")(info.info)
-app.command("train", rich_help_panel="Make a model")(train.train)
-app.command("finetune", rich_help_panel="Make a model")(finetune.finetune)
-app.command("calibrate", rich_help_panel="Make a model")(calibrate.calibrate)
-app.command("select", rich_help_panel="Make a model")(select.select)
-app.command("distill", rich_help_panel="Make a model")(distill.distill)
-app.command("sweep", rich_help_panel="Make a model")(sweep.sweep)
-app.add_typer(lammps.app, name="lammps", rich_help_panel="Use a model")
-app.add_typer(data.app, name="data", rich_help_panel="Make a model")
-app.command("presets", rich_help_panel="Make a model")(presets.presets)
-app.add_typer(profile.app, name="profile", rich_help_panel="This installation")
-app.command("doctor", rich_help_panel="This installation")(doctor.doctor)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -122,11 +122,11 @@ def name_with_unit(key: str) -> str:
     >>> name_with_unit("volume_A3_per_atom"), name_with_unit("binding_meV_per_A2")
     ('volume, Å³/atom', 'binding, meV/Å²')
     """
-    found = UNITS.fullmatch(key)
-    if found is None:
+    match = UNITS.fullmatch(key)
+    if match is None:
         return key.replace("_", " ")
-    unit = "/".join(SYMBOLS.get(word, word) for word in found["unit"].split("_per_"))
-    return f"{found['name'].replace('_', ' ')}, {unit}{' and °' if found['or'] else ''}"
+    unit = "/".join(SYMBOLS.get(word, word) for word in match["unit"].split("_per_"))
+    return f"{match['name'].replace('_', ' ')}, {unit}{' and °' if match['or'] else ''}"
 
 
 def _print_whole(table: Table) -> None:

@@ -181,9 +181,9 @@ def _require_places(
 
 def _warn(shown: Sequence[Row]) -> None:
     """Of the structures shown, why some are beyond the training set."""
-    beyond = [one for one in shown if one.reasons]
-    for one in beyond[:MOST_WARNINGS]:
-        note(f"{one.extrapolation}: {one.where}: {'; '.join(one.reasons)}")
+    beyond = [line for line in shown if line.reasons]
+    for line in beyond[:MOST_WARNINGS]:
+        note(f"{line.extrapolation}: {line.where}: {'; '.join(line.reasons)}")
     if len(beyond) > MOST_WARNINGS:
         note(f"and {len(beyond) - MOST_WARNINGS} more beyond the training set; --csv and --json give every reason")
 
@@ -199,39 +199,39 @@ def _notes(answering: Answering, written: Sequence[Path]) -> None:
 def _print(shown: Sequence[Row], count: int) -> None:
     """Two tables that each fit a narrow terminal."""
     more = f"and {count - len(shown)} more; --output, --csv or --json give all" if count > len(shown) else ""
-    names = _names([one.where for one in shown])
+    names = _names([line.where for line in shown])
     pairs = list(zip(names, shown, strict=True))
-    known = any(one.extrapolation != "unknown" or one.energy_std_eV is not None for one in shown)
-    cells = ((*_cells(name, one), *(_limits(one) if known else ())) for name, one in pairs)
+    known = any(line.extrapolation != "unknown" or line.energy_std_eV is not None for line in shown)
+    cells = ((*_cells(name, line), *(_limits(line) if known else ())) for name, line in pairs)
     print_table("", (*COLUMNS, *(LIMITS_COLUMNS if known else ())), cells, more)
-    stressed = [(name, *(_fixed(value, 3) for value in one.stress_GPa)) for name, one in pairs if one.stress_GPa]
+    stressed = [(name, *(_fixed(value, 3) for value in line.stress_GPa)) for name, line in pairs if line.stress_GPa]
     if stressed:
         print_table("stress in GPa, tension positive", STRESS_COLUMNS, stressed)
-    dipoles = [(name, *(_fixed(value, 4) for value in one.dipole_e_A)) for name, one in pairs if one.dipole_e_A]
+    dipoles = [(name, *(_fixed(value, 4) for value in line.dipole_e_A)) for name, line in pairs if line.dipole_e_A]
     if dipoles:
         print_table("dipole in e Å", ("structure", "x>", "y>", "z>"), dipoles)
-    tensors = [(name, one.polarizability_A3) for name, one in pairs if one.polarizability_A3]
+    tensors = [(name, line.polarizability_A3) for name, line in pairs if line.polarizability_A3]
     if tensors:
         rows = [(name, *(_fixed(value, 3) for value in values)) for name, values in tensors]
         print_table("polarizability in Å³", STRESS_COLUMNS, rows)
 
 
-def _cells(name: str, one: Row) -> tuple[str, ...]:
+def _cells(name: str, line: Row) -> tuple[str, ...]:
     return (
         name,
-        one.formula,
-        str(one.atoms),
-        _fixed(one.energy_eV, 4),
-        _fixed(one.energy_per_atom_eV, 4),
-        _fixed(one.max_force_eV_per_A, 4),
-        "-" if one.pressure_GPa is None else _fixed(one.pressure_GPa, 3),
+        line.formula,
+        str(line.atoms),
+        _fixed(line.energy_eV, 4),
+        _fixed(line.energy_per_atom_eV, 4),
+        _fixed(line.max_force_eV_per_A, 4),
+        "-" if line.pressure_GPa is None else _fixed(line.pressure_GPa, 3),
     )
 
 
-def _limits(one: Row) -> tuple[str, ...]:
+def _limits(line: Row) -> tuple[str, ...]:
     """Standard errors, and where it stands."""
-    errors = (one.energy_std_per_atom_eV, one.max_force_std_eV_per_A)
-    return *("-" if it is None else f"{it:.2g}" for it in errors), one.extrapolation
+    errors = (line.energy_std_per_atom_eV, line.max_force_std_eV_per_A)
+    return *("-" if it is None else f"{it:.2g}" for it in errors), line.extrapolation
 
 
 def _fixed(value: float, digits: int) -> str:

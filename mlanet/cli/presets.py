@@ -27,14 +27,14 @@ def presets(
         else:
             print(path.read_text(encoding="utf-8"), end="")
         return
-    found = {each: read_yaml(preset_path(each)) for each in preset_names()}
+    configs = {each: read_yaml(preset_path(each)) for each in preset_names()}
     if json:
-        print_json(found)
+        print_json(configs)
         return
     shown = ("irreps", "layers", "cutoff", "forces")
     rows = [
         (each, *(str(_with_irreps(config).get(key, "-")) for key in shown), _purpose(preset_path(each)))
-        for each, config in found.items()
+        for each, config in configs.items()
     ]
     print_table("", ("preset", "irreps", "layers", "cutoff Å", "forces", "what it is"), rows)
 

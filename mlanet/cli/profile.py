@@ -252,19 +252,19 @@ def trace(
     try:
         remote.ask("load", key=system, structures=[as_data(atoms)])
         path = (output / "trace.json").resolve()
-        found = remote.ask("trace", key=system, mode=_modes([mode])[0], path=str(path))
-        found["machine"] = remote.facts["machine"] | provenance() | {"dtype": execution.dtype}
+        traced = remote.ask("trace", key=system, mode=_modes([mode])[0], path=str(path))
+        traced["machine"] = remote.facts["machine"] | provenance() | {"dtype": execution.dtype}
     finally:
         remote.close()
-    trace_report(output / "trace.html", model, system, mode, found)
+    trace_report(output / "trace.html", model, system, mode, traced)
     if json:
-        print_json({**found, "files": [path, output / "trace.html"]})
+        print_json({**traced, "files": [path, output / "trace.html"]})
         return
-    best = found["ceilings"]
-    pairs = [("undisturbed", f"{found['ms']:.4g} ms"), ("copy", f"{best['gb_per_s']:.4g} GB/s")]
+    best = traced["ceilings"]
+    pairs = [("undisturbed", f"{traced['ms']:.4g} ms"), ("copy", f"{best['gb_per_s']:.4g} GB/s")]
     print_pairs("", [*pairs, ("matrix product", f"{best['gflop_per_s']:.4g} GFLOP/s")])
     for key in ("layers", "operations"):
-        rows = found[key][:12]
+        rows = traced[key][:12]
         columns = [f"{name}>" if not isinstance(value, str) else name for name, value in rows[0].items()]
         print_table(key, columns, [[_number(value) for value in row.values()] for row in rows])
     for written in (output / "trace.html", path):

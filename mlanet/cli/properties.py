@@ -102,7 +102,7 @@ def elastic(
     *,
     execution: Execution,
 ) -> None:
-    """Elastic constants of each crystal in FILES: the tensor, moduli of a polycrystal (Hill), and whether it is stable.
+    """Elastic constants of each crystal in FILES: the tensor, polycrystal moduli (Hill), and whether it is stable.
 
     The folder gets results.csv and results.jsonl, which has the tensors.
     """
@@ -174,10 +174,10 @@ def _eos(picture: bool, atoms: Atoms, where: str, stem: Path, **words: Any) -> A
     from mlanet.properties.files import Answer
     from mlanet.properties.plots import eos_picture
 
-    found = equation_of_state(atoms, where=where, **words)
-    points = [list(point) for point in zip(found.volumes, found.energies, strict=True)]
-    draw = functools.partial(eos_picture, stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
-    return Answer({**found.numbers, "points_A3_eV": points}, draw if picture else None)
+    curve = equation_of_state(atoms, where=where, **words)
+    points = [list(point) for point in zip(curve.volumes, curve.energies, strict=True)]
+    draw = functools.partial(eos_picture, stem.with_name(f"{stem.name}.png"), curve, str(atoms.symbols))
+    return Answer({**curve.numbers, "points_A3_eV": points}, draw if picture else None)
 
 
 def _elastic(atoms: Atoms, where: str, stem: Path, **words: Any) -> Answer:
@@ -195,13 +195,13 @@ def _phonon(picture: bool, atoms: Atoms, where: str, stem: Path, **words: Any) -
     from mlanet.properties.files import Answer
     from mlanet.properties.plots import phonon_picture
 
-    found = phonons(atoms, where=where, **words)
-    found.save(stem.with_name(f"{stem.name}_phonopy.yaml"))
-    write_columns(stem.with_name(f"{stem.name}_thermal.csv"), found.thermal)
-    for remark in found.remarks:
+    result = phonons(atoms, where=where, **words)
+    result.save(stem.with_name(f"{stem.name}_phonopy.yaml"))
+    write_columns(stem.with_name(f"{stem.name}_thermal.csv"), result.thermal)
+    for remark in result.remarks:
         warnings.warn(f"{where}: {remark}", stacklevel=2)
-    draw = functools.partial(phonon_picture, stem.with_name(f"{stem.name}.png"), found, str(atoms.symbols))
-    return Answer(found.numbers, draw if picture else None)
+    draw = functools.partial(phonon_picture, stem.with_name(f"{stem.name}.png"), result, str(atoms.symbols))
+    return Answer(result.numbers, draw if picture else None)
 
 
 def _repeats(text: str) -> tuple[int, int, int] | None:
@@ -249,10 +249,10 @@ class _Run:
         digest = digest_of(model_path(self.model))
         folder = Folder(self.output, {"property": name, "model": digest, "dtype": self.execution.dtype, **options})
         one = functools.partial(property_of, Job.of(self.model, self.execution), measure, not self.crew.alone)
-        found = measured(self.files, one, folder, self.index, refused, self.crew, note, beside)
+        results = measured(self.files, one, folder, self.index, refused, self.crew, note, beside)
         done: list[Measured] = []
         with contextlib.ExitStack() as last:
-            done += _drawn_behind(progress(found, f"mlanet {name}", None), last)
+            done += _drawn_behind(progress(results, f"mlanet {name}", None), last)
             table = folder.table(done) if done else None
             if self.json:
                 documents = [{"structure": result.structure, **result.numbers} for result in done]

@@ -134,14 +134,14 @@ def relax(
 
 def _end(done: Sequence[Done], interrupted: bool, refused: Refusals | None) -> None:
     """Remarks, and the exit status."""
-    for one in done:
-        if one.remark:
-            note(one.remark)
+    for relaxation in done:
+        if relaxation.remark:
+            note(relaxation.remark)
     if interrupted:
         note("stopped by Ctrl-C; what was reached is written")
         raise typer.Exit(130)
     report_refused(refused)
-    if not all(one.converged for one in done):
+    if not all(relaxation.converged for relaxation in done):
         raise typer.Exit(1)
 
 

@@ -57,7 +57,7 @@ def select(
         budget,
         max_edges=max_edges,
         refused=refused,
-        watch=lambda found: progress(found, "asking"),
+        watch=lambda answered: progress(answered, "asking"),
         members=open_members(potential, model, member or (), execution, tell=note),
         tell=note,
     )

@@ -79,5 +79,5 @@ def _readable(best: dict[str, float]) -> str:
     from mlanet.quantities import QUANTITIES
 
     errors = [(quantity, best[name]) for quantity in QUANTITIES if (name := f"valid_{quantity.name}_mae") in best]
-    found = [f"{one.name} MAE {error * one.factor:.4g} {one.compared}" for one, error in errors]
-    return ", ".join(found) or "no validation set"
+    texts = [f"{one.name} MAE {error * one.factor:.4g} {one.compared}" for one, error in errors]
+    return ", ".join(texts) or "no validation set"

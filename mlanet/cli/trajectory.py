@@ -57,29 +57,29 @@ def trajectory(
     options = AnalysisOptions(
         r_max=r_max, tau=tau, threshold=threshold, diffusion=diffusion, discard=discard, interval=interval
     )
-    found = analyse(file, reference, options)
-    written = [] if output is None else _write(output, found)
+    analysis = analyse(file, reference, options)
+    written = [] if output is None else _write(output, analysis)
     if json:
-        print_json({"trajectory": file, "reference": reference, **found.numbers, "files": written})
+        print_json({"trajectory": file, "reference": reference, **analysis.numbers, "files": written})
         return
-    print_pairs("", [(MEANING[name][0], MEANING[name][1].format(value)) for name, value in found.numbers.items()])
+    print_pairs("", [(MEANING[name][0], MEANING[name][1].format(value)) for name, value in analysis.numbers.items()])
     for path in written:
         note(f"wrote {path}")
 
 
-def _write(folder: Path, found: Analysis) -> list[Path]:
+def _write(folder: Path, analysis: Analysis) -> list[Path]:
     """Tables and pictures."""
     from mlanet.dynamics.plots import displacements, distributions, motions
     from mlanet.dynamics.tables import write_tables
 
-    written = write_tables(folder, found)
-    if found.g or found.h is not None:
-        distributions(folder / "distributions.png", found)
+    written = write_tables(folder, analysis)
+    if analysis.g or analysis.h is not None:
+        distributions(folder / "distributions.png", analysis)
         written.append(folder / "distributions.png")
-    if found.angles is not None or found.spectrum is not None:
-        motions(folder / "motions.png", found)
+    if analysis.angles is not None or analysis.spectrum is not None:
+        motions(folder / "motions.png", analysis)
         written.append(folder / "motions.png")
-    if found.diffusion is not None:
-        displacements(folder / "displacements.png", found)
+    if analysis.diffusion is not None:
+        displacements(folder / "displacements.png", analysis)
         written.append(folder / "displacements.png")
     return written

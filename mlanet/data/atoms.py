@@ -110,10 +110,10 @@ def to_labels(atoms: Atoms, keys: LabelKeys = LabelKeys(), where: str = "structu
     return as_labels(find_labels(atoms, keys, where))
 
 
-def as_labels(found: FoundLabels) -> Labels:
+def as_labels(labels: FoundLabels) -> Labels:
     """Reference values as tensors of one structure."""
     values = {
-        quantity.name: torch.tensor(getattr(found, quantity.name), dtype=torch.float64) for quantity in QUANTITIES
+        quantity.name: torch.tensor(getattr(labels, quantity.name), dtype=torch.float64) for quantity in QUANTITIES
     }
     return Labels(
         **{

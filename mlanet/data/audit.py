@@ -229,21 +229,22 @@ def _range(name: str, values: NDArray[np.float64], total: int, unit: str, labell
 
 def _missing(ranges: tuple[Range, ...]) -> list[str]:
     """Labels that some or all frames lack; a set without any stress is common and not worth a warning."""
-    found = []
+    warnings = []
     for r in (*ranges[:3], *ranges[6:]):
         if r.labelled == 0 and r.total and r.quantity != "mean stress":
-            found.append(f"{r.quantity}: no frame is labelled")
+            warnings.append(f"{r.quantity}: no frame is labelled")
         elif 0 < r.labelled < r.total:
-            found.append(f"{r.quantity}: {r.total - r.labelled} of {r.total} frames are not labelled (left out there)")
-    return found
+            missing = r.total - r.labelled
+            warnings.append(f"{r.quantity}: {missing} of {r.total} frames are not labelled (left out there)")
+    return warnings
 
 
 def _duplicate_warnings(samples: Sequence[Sample], pairs: list[tuple[int, int]]) -> list[str]:
     """Copies, and equal geometries whose energies contradict each other."""
-    found = []
+    warnings = []
     if pairs:
         i, j = pairs[0]
-        found.append(
+        warnings.append(
             f"{len(pairs)} frame(s) repeat the geometry of another, perhaps turned or shifted "
             f"(e.g. {samples[j].where} is {samples[i].where})"
         )
@@ -254,11 +255,11 @@ def _duplicate_warnings(samples: Sequence[Sample], pairs: list[tuple[int, int]])
     ]
     if differing:
         i, j = differing[0]
-        found.append(
+        warnings.append(
             f"{len(differing)} pair(s) of equal geometries have different energies (e.g. {samples[j].where} and "
             f"{samples[i].where}): another charge or spin state, or mixed levels of theory"
         )
-    return found
+    return warnings
 
 
 def _counted(keys: Mapping[str, int]) -> str:

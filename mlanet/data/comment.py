@@ -24,31 +24,31 @@ _COLUMNS = {
 _CELL_OF_IPI = re.compile(r"\bCELL\s*[({\[]\s*(abcABC|GENH|H)\b", re.IGNORECASE)
 
 
-def require_spelled(found: Mapping[str, Any], comment: str, where: str) -> None:
+def require_spelled(info: Mapping[str, Any], comment: str, where: str) -> None:
     """Refuse a comment line that gives a cell, columns or periodicity in another way than extended XYZ does.
 
     A line that has the right key may have others beside it; text after a wrong one that cannot be meant (a `cell`
     that is no list of numbers) is left alone too.
 
     Args:
-        found: the keys and values in the line, as ASE reads them.
+        info: the keys and values in the line, as ASE reads them.
         comment: the line.
         where: named in errors, usually file and frame.
     Raises:
         DataError: with the right spelling.
     """
-    if "Lattice" not in found and _CELL_OF_IPI.search(comment):
+    if "Lattice" not in info and _CELL_OF_IPI.search(comment):
         raise DataError(f"{where}: a cell in the form of i-PI is not read; write {_RIGHT['Lattice']}")
     for right in ("Properties", "Lattice", "pbc"):
-        if right in found:
+        if right in info:
             continue
-        for key, value in found.items():
+        for key, value in info.items():
             if _almost(key, right) and _meant(value, right):
                 raise DataError(f"{where}: '{key}=' is not a key of extended XYZ; write {_RIGHT[right]}")
-    if "pbc" in found:
-        _require_pbc(found["pbc"], where)
-    if "Properties" in found:
-        _require_columns(str(found["Properties"]), where)
+    if "pbc" in info:
+        _require_pbc(info["pbc"], where)
+    if "Properties" in info:
+        _require_columns(str(info["Properties"]), where)
 
 
 _RIGHT = {

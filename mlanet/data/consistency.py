@@ -201,10 +201,10 @@ def scale_score(ratio: float, reading: Reading) -> float:
     """Log-probability of the stiffness that the forces have in this reading; 0 where it is not known."""
     if not math.isfinite(ratio) or ratio == 0:
         return 0.0
-    found = reading.force_sign * reading.force.size * ratio
-    if found < 0:
+    gain = reading.force_sign * reading.force.size * ratio
+    if gain < 0:
         return -0.5 * (6.0**2)
-    return -0.5 * min(((math.log(found) - LOG_STIFFNESS) / SPREAD) ** 2, 6.0**2)
+    return -0.5 * min(((math.log(gain) - LOG_STIFFNESS) / SPREAD) ** 2, 6.0**2)
 
 
 def _nothing(rigid: Pairs, strained: Pairs, fit: PairFit | None) -> float:

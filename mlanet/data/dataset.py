@@ -73,13 +73,13 @@ def load_samples(
 
 def sample_of(frame: Frame, cutoff: float, keys: LabelKeys = LabelKeys(), group: str = "") -> Sample:  # noqa: B008
     """One frame as a sample; `group` is taken where the frame names none."""
-    found = find_labels(frame.atoms, keys, frame.where)
+    labels = find_labels(frame.atoms, keys, frame.where)
     return Sample(
         graph=to_graph(frame.atoms, cutoff, where=frame.where, keys=keys),
-        labels=as_labels(found),
+        labels=as_labels(labels),
         where=frame.where,
         group=group_of(frame, group),
-        sources=found.sources,
+        sources=labels.sources,
     )
 
 

@@ -34,15 +34,15 @@ def suspicious_energies(samples: Sequence[Sample], pairs: Pairs) -> list[str]:
     """
     if (text := _constant(samples)) is not None:
         return [text]
-    found = _off_the_forces(samples, pairs) | _off_the_compositions(samples)
-    if not found or len(found) > max(3, len(samples) // 5):
+    suspects = _off_the_forces(samples, pairs) | _off_the_compositions(samples)
+    if not suspects or len(suspects) > max(3, len(samples) // 5):
         return []
-    first = samples[min(found)]
+    first = samples[min(suspects)]
     energy = float(first.labels.energy[0])
     return [
-        f"{len(found)} energy outlier(s), more than {APART:.0f} times further off than the others: {first.where} "
+        f"{len(suspects)} energy outlier(s), more than {APART:.0f} times further off than the others: {first.where} "
         f"({energy:.6g} eV, {energy / first.graph.n_atoms:.6g} eV/atom)"
-        + (f", and {', '.join(samples[k].where for k in sorted(found)[1:4])}" if len(found) > 1 else "")
+        + (f", and {', '.join(samples[k].where for k in sorted(suspects)[1:4])}" if len(suspects) > 1 else "")
     ]
 
 
@@ -87,15 +87,15 @@ def _off_the_forces(samples: Sequence[Sample], pairs: Pairs) -> set[int]:
     size = np.abs(left) / width
     usual = max(1.0, float(np.quantile(size, 0.5)))
     far = np.quantile(np.abs(pairs.energy), 0.75)
-    found = set()
+    suspects = set()
     for frame in np.union1d(pairs.first, pairs.second):
         mine = (pairs.first == frame) | (pairs.second == frame)
         offsets = np.where(pairs.second == frame, left, -left)[mine]
         alike = len(offsets) >= 2 and np.ptp(offsets) < 0.3 * np.abs(offsets).mean()
         outlying = np.abs(offsets).min() > max(OUTLYING * samples[int(frame)].graph.n_atoms, 2 * far)
         if alike and outlying and (size[mine] > APART * usual).all():
-            found.add(int(frame))
-    return found
+            suspects.add(int(frame))
+    return suspects
 
 
 def _off_the_compositions(samples: Sequence[Sample]) -> set[int]:
@@ -108,8 +108,8 @@ def _off_the_compositions(samples: Sequence[Sample]) -> set[int]:
     kept = np.ones(len(rows), dtype=bool)
     left = np.zeros(len(rows))
     for _ in range(5):  # the worst are left out of the fit that judges them
-        found = np.linalg.lstsq(shares[kept], target[kept], rcond=1e-10)[0]
-        left = np.abs(target - shares @ found)
+        per_atom = np.linalg.lstsq(shares[kept], target[kept], rcond=1e-10)[0]
+        left = np.abs(target - shares @ per_atom)
         kept = left <= max(np.quantile(left, 0.9), 1e-9)
     usual = float(np.quantile(left, 0.9))
     # Energies of elements that few other frames have are not known from compositions.

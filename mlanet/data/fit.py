@@ -75,8 +75,8 @@ def fit_statistics(
     counts, energies = _composition(samples, known)
     if references == "auto":
         references = _automatic(samples, known, warnings)
-    found = _references(samples, references, known, counts, energies, warnings)
-    scale = _scale(samples, counts, energies, found, warnings)
+    fitted = _references(samples, references, known, counts, energies, warnings)
+    scale = _scale(samples, counts, energies, fitted, warnings)
     stress = np.concatenate([s.labels.stress.numpy().ravel() for s in samples])
     closest = closest_pairs(samples, known)
     wall = walls(samples, known, closest)
@@ -86,7 +86,7 @@ def fit_statistics(
         warnings.append("no atom has a neighbour within the cutoff; mean_neighbors is set to 1")
     statistics = Statistics(
         species=tuple(known),
-        references=tuple(float(value) for value in found),
+        references=tuple(float(value) for value in fitted),
         scale=(scale,) * len(known),
         mean_neighbors=edges / atoms if edges else 1.0,
         stress_scale=_rms(stress) or 1.0,
@@ -196,16 +196,16 @@ def _references(
         source = "no labelled single-atom frame" if references == "isolated" else "no reference energy given"
         crowded = "".join(f"; {text}" for text in crowded_atoms(samples)) if references == "isolated" else ""
         raise DataError(f"{source} for {', '.join(missing)}; every element of the model needs one{crowded}")
-    found = np.array([given[z] for z in species])
+    per_element = np.array([given[z] for z in species])
     labelled = np.isfinite(energies)
     if labelled.any():
-        left = (energies[labelled] - counts[labelled] @ found) / counts[labelled].sum(axis=1)
+        left = (energies[labelled] - counts[labelled] @ per_element) / counts[labelled].sum(axis=1)
         if abs(left.mean()) > _FAR:
             warnings.append(
                 f"after the references {left.mean():.1f} eV/atom are left over on average: the references seem to "
                 "come from another level of theory than the energies"
             )
-    return found
+    return per_element
 
 
 def _fitted(
@@ -266,7 +266,7 @@ def crowded_atoms(samples: Sequence[Sample]) -> list[str]:
     A crystal with one atom in its cell has its neighbours at bonding distance; what is said here holds for cells that
     are too wide for a crystal and too narrow for an isolated atom, or named so by their configuration type.
     """
-    found = []
+    crowded = []
     for sample in samples:
         graph = sample.graph
         if graph.n_atoms != 1 or not graph.n_edges:
@@ -275,28 +275,28 @@ def crowded_atoms(samples: Sequence[Sample]) -> list[str]:
         nearest = float(graph.edge_vectors().norm(dim=1).min())
         named = any(word in sample.group.lower() for word in ("isolated", "single_atom"))
         if named or (number not in NOBLE and nearest > LONELY * 2 * covalent_radii[number]):
-            found.append(
+            crowded.append(
                 f"{sample.where}: the isolated {chemical_symbols[number]} sees its own images at {nearest:.2f} Å, "
                 f"within the cutoff of {graph.cutoff:g} Å: give it a wider box, or no periodic cell"
             )
-    return found
+    return crowded
 
 
 def _isolated(samples: Sequence[Sample]) -> dict[int, float]:
     """Energies of the single-atom frames without neighbours, by atomic number."""
-    found: dict[int, float] = {}
+    isolated: dict[int, float] = {}
     for sample in samples:
         energy = float(sample.labels.energy[0])
         if sample.graph.n_atoms != 1 or sample.graph.n_edges or not np.isfinite(energy):
             continue
         number = int(sample.graph.numbers[0])
-        if number in found and abs(found[number] - energy) > 1e-6:
+        if number in isolated and abs(isolated[number] - energy) > 1e-6:
             raise DataError(
                 f"{sample.where}: a second isolated {chemical_symbols[number]} with another energy "
-                f"({energy} against {found[number]} eV); keep one, or give the references as a mapping"
+                f"({energy} against {isolated[number]} eV); keep one, or give the references as a mapping"
             )
-        found[number] = energy
-    return found
+        isolated[number] = energy
+    return isolated
 
 
 def _given(references: str | Mapping[str, float]) -> dict[int, float]:
@@ -310,14 +310,14 @@ def _given(references: str | Mapping[str, float]) -> dict[int, float]:
                 "a mapping {symbol: eV}, or a .yaml or .json file with one"
             )
         references = read_yaml(source)
-    found = {}
+    by_number = {}
     for symbol, value in references.items():
         if symbol not in atomic_numbers or atomic_numbers[symbol] == 0:
             raise ConfigError(f"{source}: {symbol!r} is no chemical symbol (quote symbols that YAML reads otherwise)")
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
             raise ConfigError(f"{source}: the reference of {symbol} is {value!r}, not a number of eV")
-        found[atomic_numbers[symbol]] = float(value)
-    return found
+        by_number[atomic_numbers[symbol]] = float(value)
+    return by_number
 
 
 def _scale(

@@ -103,23 +103,23 @@ def structure_files(paths: Iterable[str | os.PathLike[str]], refused: Refused | 
     Raises:
         DataError: a folder without any structure file.
     """
-    found: list[Path] = []
+    listed: list[Path] = []
     aside: list[Path] = []
     for path in map(Path, paths):
         try:
-            found += _files_in(path, aside) if is_folder(path) else [path]
+            listed += _files_in(path, aside) if is_folder(path) else [path]
         except DataError as error:
             if refused is None:
                 raise
             refused(error)
-    if runs := list(dict.fromkeys(str(one.parent) for one in aside)):
-        names = ", ".join(sorted({one.name for one in aside}))
+    if runs := list(dict.fromkeys(str(file.parent) for file in aside)):
+        names = ", ".join(sorted({file.name for file in aside}))
         more = f" and {len(runs) - 3} more" * (len(runs) > 3)
         warnings.warn(
             f"{', '.join(runs[:3])}{more}: of a run of VASP its vasprun.xml, else OUTCAR, is read; left aside: {names}",
             stacklevel=2,
         )
-    return found
+    return listed
 
 
 def is_folder(path: Path) -> bool:
@@ -133,11 +133,11 @@ def is_folder(path: Path) -> bool:
 
 def _files_in(folder: Path, aside: list[Path]) -> list[Path]:
     """The structure files of one folder, else those of the folders in it; `aside` gets what a run of VASP repeats."""
-    found = _found(folder, set(), aside)
-    if not found:
+    listed = _found(folder, set(), aside)
+    if not listed:
         names = ", ".join(map(_listed_name, _listed(folder)[1]))
         raise DataError(f"{folder}: no structure files in this folder{f'; it holds {names}' if names else ''}")
-    return found
+    return listed
 
 
 def _found(folder: Path, seen: set[Path], aside: list[Path]) -> list[Path]:
@@ -149,7 +149,7 @@ def _found(folder: Path, seen: set[Path], aside: list[Path]) -> list[Path]:
     if not known:
         return [file for other in others if other.is_dir() for file in _found(other, seen, aside)]
     taken = _labelled_by_vasp(known)
-    if left := [one for one in known if one not in taken]:
+    if left := [entry for entry in known if entry not in taken]:
         aside += left
     elif others:
         names = ", ".join(map(_listed_name, others))
@@ -167,15 +167,15 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
     return known, [entry for entry in there if entry not in known]
 
 
-def _listed_name(one: Path) -> str:
-    return one.name + "/" * one.is_dir()
+def _listed_name(path: Path) -> str:
+    return path.name + "/" * path.is_dir()
 
 
 def _labelled_by_vasp(known: list[Path]) -> list[Path]:
     """Without the files of a run of VASP whose structures are in its vasprun.xml, else in its OUTCAR, with labels."""
-    kinds = {one: str(format_of(one)) for one in known}
-    run = [one for one in known if one.name.split(".")[0] in VASP_RUN]
+    kinds = {entry: str(format_of(entry)) for entry in known}
+    run = [entry for entry in known if entry.name.split(".")[0] in VASP_RUN]
     for kind in ("vasp-xml", "vasp-out"):
-        if any(kinds[one] == kind for one in run):
-            return [one for one in known if one not in run or kinds[one] == kind]
+        if any(kinds[entry] == kind for entry in run):
+            return [entry for entry in known if entry not in run or kinds[entry] == kind]
     return known

@@ -28,17 +28,17 @@ def pairs_by_tree(
     margin = cutoff * np.linalg.norm(inverse, axis=0)  # the cutoff over the heights
     reach = [range(-n, n + 1) for n in np.ceil(margin).astype(int).tolist()]
     owners, images = [], []
-    for one in itertools.product(*reach):
-        moved = fractions + one
+    for translation in itertools.product(*reach):
+        moved = fractions + translation
         near = np.flatnonzero(((moved >= -margin) & (moved <= 1 + margin)).all(axis=1))
         owners.append(near)
-        images.append(np.broadcast_to(np.array(one, dtype=np.float64), (len(near), len(axes))))
+        images.append(np.broadcast_to(np.array(translation, dtype=np.float64), (len(near), len(axes))))
     owner, image = np.concatenate(owners), np.concatenate(images)
     ghosts = inside[owner] + image @ box[axes]
-    found = spatial.cKDTree(inside).sparse_distance_matrix(spatial.cKDTree(ghosts), cutoff, output_type="ndarray")
-    center, ghost = found["i"].astype(np.int64), found["j"].astype(np.int64)
+    within = spatial.cKDTree(inside).sparse_distance_matrix(spatial.cKDTree(ghosts), cutoff, output_type="ndarray")
+    center, ghost = within["i"].astype(np.int64), within["j"].astype(np.int64)
     neighbor = owner[ghost]
-    kept = (found["v"] < cutoff) & ~((center == neighbor) & (image[ghost] == 0).all(axis=1))
+    kept = (within["v"] < cutoff) & ~((center == neighbor) & (image[ghost] == 0).all(axis=1))
     center, neighbor, ghost = center[kept], neighbor[kept], ghost[kept]
     shift = np.zeros((len(center), 3), dtype=np.int64)
     # R_j + S · box = inside_j + image · box with R = inside + home · box.

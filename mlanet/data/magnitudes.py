@@ -56,22 +56,22 @@ def suspicious_stress(samples: Sequence[Sample]) -> list[str]:
 def suspicious_forces(samples: Sequence[Sample]) -> list[str]:
     """Forces that do not sum to zero, or turn a free molecule: shuffled, or columns of something else."""
     net = [value for sample in samples if (value := _net_force(sample)) is not None]
-    found = []
+    suspicions = []
     if net and float(np.median(net)) > UNBALANCED:
-        found.append(
+        suspicions.append(
             f"the forces do not sum to zero in {int(np.sum(np.array(net) > UNBALANCED))} of {len(net)} frames: "
             "shuffled, incomplete, or not forces"
         )
     turning = [value for sample in samples if (value := _net_torque(sample)) is not None]
     if turning and float(np.median(turning)) > UNBALANCED:
-        found.append(
+        suspicions.append(
             f"the forces exert a torque on the free molecule in {int(np.sum(np.array(turning) > UNBALANCED))} of "
             f"{len(turning)} frames: shuffled, of another frame or orientation, or not forces"
         )
     largest = max((float(s.labels.forces.nan_to_num(0).norm(dim=1).max()) for s in samples), default=0.0)
     if largest > HUGE_FORCE:
-        found.append(f"the largest force is {largest:.3g} eV/Å")
-    return found
+        suspicions.append(f"the largest force is {largest:.3g} eV/Å")
+    return suspicions
 
 
 def suspicious_zeros(samples: Sequence[Sample]) -> list[str]:
@@ -88,18 +88,18 @@ def suspicious_zeros(samples: Sequence[Sample]) -> list[str]:
         elif allowed.any():
             single += int(allowed.sum())
             first = first or f"atom {int(allowed.argmax())} in {sample.where}"
-    found = []
+    suspicions = []
     if whole:
-        found.append(
+        suspicions.append(
             f"the forces are all exactly zero in {len(whole)} of {len(samples)} frames, where no symmetry makes them "
             f"so (e.g. {whole[0].where}): not computed"
         )
     if single:
-        found.append(
+        suspicions.append(
             f"the forces of {single} atom(s) are exactly zero where no symmetry makes them so (e.g. {first}): taken "
             "away by a constraint, or not computed"
         )
-    return found
+    return suspicions
 
 
 def looks_like_bohr(samples: Sequence[Sample]) -> str | None:

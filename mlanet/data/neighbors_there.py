@@ -39,9 +39,9 @@ def neighbor_tensors(
 ) -> Pairs:
     """`neighbor_list` on a device; raises as it does."""
     if device.type == "cuda" and len(positions) >= FROM_ATOMS and _trusted.get(device, True):
-        found = _checked(positions, cell, pbc, cutoff, device, search)
-        if found is not None:
-            return found
+        pairs = _checked(positions, cell, pbc, cutoff, device, search)
+        if pairs is not None:
+            return pairs
     listed = neighbor_list(positions, cell, pbc, cutoff)
     center, neighbor, shift = (torch.from_numpy(array).to(device) for array in listed)
     return center, neighbor, shift
@@ -80,13 +80,13 @@ def _checked(
 ) -> Pairs | None:
     """The device's list, the first time compared with the CPU's; None where it cannot be used."""
     try:
-        found = finder(positions, cell, pbc, cutoff, device)
+        pairs = finder(positions, cell, pbc, cutoff, device)
     except Exception as error:  # whatever a driver or a compiler raises
         why = f"{type(error).__name__}: {error}".splitlines()[0]
     else:
-        if device in _trusted or _same(found, positions, cell, pbc, cutoff):
+        if device in _trusted or _same(pairs, positions, cell, pbc, cutoff):
             _trusted[device] = True
-            return found
+            return pairs
         why = "it has other pairs than the list of the CPU"
     _trusted[device] = False
     warnings.warn(f"no neighbour list on {device}: {why}; lists are made on the CPU", stacklevel=4)
@@ -94,10 +94,10 @@ def _checked(
 
 
 def _same(
-    found: Pairs, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float
+    theirs: Pairs, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float
 ) -> bool:
     """Whether a list has the pairs of the CPU's, those at the very cutoff aside, and in its order."""
-    there = np.concatenate([tensor.cpu().numpy().reshape(len(found[0]), -1) for tensor in found], axis=1)
+    there = np.concatenate([tensor.cpu().numpy().reshape(len(theirs[0]), -1) for tensor in theirs], axis=1)
     listed = neighbor_list(positions, cell, pbc, cutoff)
     here = np.concatenate([listed.center[:, None], listed.neighbor[:, None], listed.shift], axis=1)
 

@@ -58,13 +58,6 @@ class PairFit(NamedTuple):
         """How many frames speak of the stress, if the fit may be asked at all."""
         return len(self.stress) if self.force_correlation > TRUSTED else 0
 
-    @property
-    def shear_correlation(self) -> float:
-        """Correlation of the shear stress of the labels with that of the fit; NaN without stress."""
-        if not len(self.stress):
-            return np.nan
-        return _correlation(_shear(self.expected).ravel(), _shear(self.stress).ravel())
-
     def support(self, tensors: NDArray[np.float64], sign: int = 1) -> float:
         """Log-likelihood of a stress, read in some order and sign, given that of the fit; pressure is left out.
 
@@ -76,8 +69,8 @@ class PairFit(NamedTuple):
         size = np.linalg.norm(_shear(tensors), axis=1)
         weight = (1 / (size + np.median(size) + 1e-300))[:, None, None]
         mine, theirs = self.expected * weight, tensors * weight
-        for expected, found in ((_off(mine), _off(theirs)), (_uniaxial(mine), _uniaxial(theirs))):
-            r = sign * _correlation(expected.ravel(), found.ravel())
+        for expected, fitted in ((_off(mine), _off(theirs)), (_uniaxial(mine), _uniaxial(theirs))):
+            r = sign * _correlation(expected.ravel(), fitted.ravel())
             if np.isfinite(r) and r > 0:
                 total -= 0.25 * expected.size * np.log(max(1 - r**2, 1e-3))
         return float(total)
@@ -111,10 +104,10 @@ def pair_fit(samples: Sequence[Sample]) -> PairFit:
     if not design:
         return PairFit(np.nan, 0, 1, none, none)
     matrix, target = np.concatenate(design), np.concatenate(forces)
-    found = solved(matrix, target)
-    expected = np.stack(virials) @ found if virials else none
+    solution = solved(matrix, target)
+    expected = np.stack(virials) @ solution if virials else none
     labels = np.stack(stresses) if stresses else none
-    return PairFit(_correlation(matrix @ found, target), len(target), len(found), expected, labels)
+    return PairFit(_correlation(matrix @ solution, target), len(target), len(solution), expected, labels)
 
 
 def solved(matrix: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:

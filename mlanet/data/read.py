@@ -342,7 +342,7 @@ def _is_marked(path: Path) -> bool:
 
 def _texts() -> set[str]:
     """Formats that are texts and that ASE reads from a stream, though it reads CIF as bytes."""
-    return {"cif"} | {name for name, one in ioformats.items() if one.acceptsfd and not one.isbinary}
+    return {"cif"} | {name for name, format_ in ioformats.items() if format_.acceptsfd and not format_.isbinary}
 
 
 def _in_memory(path: Path, kind: str) -> IO[str] | IO[bytes]:

@@ -143,17 +143,17 @@ class StressReading(NamedTuple):
 
     def faults(self) -> list[str]:
         """What is wrong with the labels if this reading is right."""
-        found = []
+        faults = []
         if self.unit.size != 1.0:
             turned = (
                 " with the opposite sign (as VASP prints it)" if self.unit.name == "kbar" else " with the opposite sign"
             )
-            found.append(f"the stress seems to be in {self.unit.name}{turned if self.sign < 0 else ''}")
+            faults.append(f"the stress seems to be in {self.unit.name}{turned if self.sign < 0 else ''}")
         elif self.sign < 0:
-            found.append("the stress has the opposite sign (tension must be positive)")
+            faults.append("the stress has the opposite sign (tension must be positive)")
         if not self.order.endswith("(ASE)"):
-            found.append(f"the stress seems to stand in another order, {self.order}, not in ASE's xx yy zz yz xz xy")
-        return found
+            faults.append(f"the stress seems to stand in another order, {self.order}, not in ASE's xx yy zz yz xz xy")
+        return faults
 
 
 READINGS = tuple(

@@ -35,38 +35,38 @@ def sources_of(samples: Sequence[Sample]) -> SourceReport:
     aside: dict[str, dict[str, int]] = {}
     warnings = []
     for quantity in NAMES:
-        found = [(sample, source) for sample in samples for source in sample.sources if source.quantity == quantity]
-        if not found:
+        sourced = [(sample, source) for sample in samples for source in sample.sources if source.quantity == quantity]
+        if not sourced:
             continue
-        counts = Counter(one.key for _, one in found)
+        counts = Counter(one.key for _, one in sourced)
         read[quantity] = dict(counts.most_common())
-        others = Counter(key for _, one in found for key in (*(rival.key for rival in one.rivals), *one.aside))
+        others = Counter(key for _, one in sourced for key in (*(rival.key for rival in one.rivals), *one.aside))
         if others:
             aside[quantity] = dict(others.most_common())
         if len(counts) > 1:
             places = ", ".join(f"'{key}' in {count}" for key, count in counts.most_common())
-            example = next(sample.where for sample, one in found if one.key == counts.most_common()[-1][0])
+            example = next(sample.where for sample, one in sourced if one.key == counts.most_common()[-1][0])
             warnings.append(
                 f"{quantity}: read from different keys in different frames ({places}; e.g. {example}); if they are not "
                 f"the same level of theory, name one with --key {quantity}=KEY"
             )
-        warnings += _conflicts(quantity, found, _reason(samples) if quantity == "energy" else "")
+        warnings += _conflicts(quantity, sourced, _reason(samples) if quantity == "energy" else "")
     return SourceReport(read, aside, warnings)
 
 
-def _conflicts(quantity: str, found: list[tuple[Sample, Source]], reason: str) -> list[str]:
+def _conflicts(quantity: str, sourced: list[tuple[Sample, Source]], reason: str) -> list[str]:
     """One warning for each two keys that hold different values, with both numbers.
 
     An `energy` beside a `REF_energy` that was written on purpose is an answer beside its question, no contradiction.
     """
     differing: dict[tuple[str, str], list[tuple[Sample, Rival]]] = {}
-    for sample, one in found:
-        for rival in one.rivals:
-            if one.key.lower().startswith("ref_") and rival.key == quantity:
+    for sample, source in sourced:
+        for rival in source.rivals:
+            if source.key.lower().startswith("ref_") and rival.key == quantity:
                 continue
             size = sample.graph.n_atoms if BY_NAME[quantity].of_each_atom else 1
             if abs(rival.read - rival.other) > BY_NAME[quantity].same_below * size + 1e-9 * abs(rival.read):
-                differing.setdefault((one.key, rival.key), []).append((sample, rival))
+                differing.setdefault((source.key, rival.key), []).append((sample, rival))
     unit = BY_NAME[quantity].unit
     return [
         f"{quantity}: '{key}' is used, '{other}' says something else in {len(cases)} frame(s), e.g. "
@@ -123,10 +123,10 @@ def energy_key(samples: Sequence[Sample]) -> str:
     return "energy" if any(_free_energy(sample) is not None for sample in samples) else ""
 
 
-def read_from(found: FoundLabels, key: str) -> FoundLabels:
+def read_from(labels: FoundLabels, key: str) -> FoundLabels:
     """The labels with their energy read from `energy` or `free_energy`, whichever `key` says, where both are there."""
-    swapped = _swapped(found.sources, key)
-    return found if swapped is None else found._replace(energy=swapped[0], sources=swapped[1])
+    swapped = _swapped(labels.sources, key)
+    return labels if swapped is None else labels._replace(energy=swapped[0], sources=swapped[1])
 
 
 def _energies(sources: Sequence[Source]) -> list[Source]:

@@ -95,9 +95,9 @@ def swapped_by_forces(samples: Sequence[Sample]) -> str | None:
         doubted = np.zeros(len(mixed), dtype=bool)
         for _ in range(3):
             kept = np.flatnonzero(~doubted)
-            found = solved(np.concatenate([designs[k] for k in kept]), np.concatenate([forces[k] for k in kept]))
-            left = np.array([np.sum((f - d @ found) ** 2) for f, d in zip(forces, designs, strict=True)])
-            after = np.array([np.sum((f - d @ found) ** 2) for f, d in zip(forces, others, strict=True)])
+            solution = solved(np.concatenate([designs[k] for k in kept]), np.concatenate([forces[k] for k in kept]))
+            left = np.array([np.sum((f - d @ solution) ** 2) for f, d in zip(forces, designs, strict=True)])
+            after = np.array([np.sum((f - d @ solution) ** 2) for f, d in zip(forces, others, strict=True)])
             doubted = after < CLEARLY * left
         settled = (left < CLEARLY * after).sum()
         if 2 <= doubted.sum() < 0.8 * settled:

@@ -92,16 +92,16 @@ def _misfit(sums: NDArray[np.float64], wanted: NDArray[np.float64], held: NDArra
 def _everything(counts: NDArray[np.int64], wanted: NDArray[np.float64], n_parts: int, seed: int) -> list[int]:
     """The best of all ways, one of the equals by the seed."""
     best = float("inf")
-    found: list[list[int]] = []
+    equal: list[list[int]] = []
     for places in itertools.product(range(len(wanted)), repeat=len(counts)):
         chosen = np.array(places)
         sums = np.asarray(np.bincount(chosen, weights=counts, minlength=len(wanted)), dtype=np.float64)
         misfit = _misfit(sums, wanted, np.bincount(chosen, minlength=len(wanted)), n_parts)
         if misfit < best - 1e-9:
-            best, found = misfit, []
+            best, equal = misfit, []
         if misfit <= best + 1e-9:
-            found.append(list(places))
-    return found[int(np.random.default_rng([seed, 2]).integers(len(found)))]
+            equal.append(list(places))
+    return equal[int(np.random.default_rng([seed, 2]).integers(len(equal)))]
 
 
 def _greedy(counts: NDArray[np.int64], wanted: NDArray[np.float64], n_parts: int) -> list[int]:

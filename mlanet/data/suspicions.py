@@ -23,33 +23,33 @@ from mlanet.units import BOHR_IN_ANGSTROM
 
 def suspicions(samples: Sequence[Sample]) -> list[str]:
     """Everything that looks wrong; nothing where the data cannot tell."""
-    found = suspicious_distances(samples)
+    suspects = suspicious_distances(samples)
     if (text := looks_like_bohr(samples)) is not None:
-        found.append(text)
+        suspects.append(text)
         samples = [_in_bohr(sample) for sample in samples]
     if (text := swapped_species(samples) or swapped_by_forces(samples)) is not None:
-        found.append(text)
+        suspects.append(text)
     zeros = suspicious_zeros(samples)
-    found += zeros
+    suspects += zeros
     pairs = neighbouring_pairs(samples)
     energies = suspicious_energies(samples, pairs)
     constant = any("constant" in text or "are the same" in text for text in energies)
     if constant or any("all exactly zero" in text for text in zeros):
-        return [*found, *energies, *suspicious_stress(samples)]
+        return [*suspects, *energies, *suspicious_stress(samples)]
     fit = pair_fit(samples)
     verdict = judge(pairs, per_atom_evidence(samples), fit)
-    found += verdict.suspicions
+    suspects += verdict.suspicions
     if verdict.related:
-        found += energies
-    found += suspicious_forces(samples)
-    if not any("the stress" in text for text in found):
-        found += suspicious_stress(samples)
-    if fit.unexplained and not any("the forces" in text for text in found):
-        found.append(
+        suspects += energies
+    suspects += suspicious_forces(samples)
+    if not any("the stress" in text for text in suspects):
+        suspects += suspicious_stress(samples)
+    if fit.unexplained and not any("the forces" in text for text in suspects):
+        suspects.append(
             f"the forces do not follow from the structures (correlation {fit.force_correlation:.2f} with the best pair "
             f"potential, {fit.n_force} components): shuffled, or not forces"
         )
-    return found
+    return suspects
 
 
 def _in_bohr(sample: Sample) -> Sample:

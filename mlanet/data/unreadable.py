@@ -66,8 +66,8 @@ def hinted(error: MLANetError, path: Path, opened: Callable[[Path], IO[bytes]]) 
         if path.is_file() and path.stat().st_size:
             with opened(path) as stream:
                 start = stream.read(_START)
-            found = _seen(start, path)
-            return error if found is None else type(error)(f"{error}; {found}")
+            seen = _seen(start, path)
+            return error if seen is None else type(error)(f"{error}; {seen}")
     return error
 
 

@@ -54,9 +54,9 @@ def formula_of(path: Path, opened: Callable[[Path], IO[str]]) -> str:
     with contextlib.suppress(Exception):  # whatever keeps it from being read is told by its reader
         with opened(path) as stream:
             text = stream.read(_MOST_CIF)
-        found = re.findall(r"^_chemical_formula_sum\s+('[^']*'|\"[^\"]*\"|[A-Z]\S*)", text, re.MULTILINE)
-        if len(found) == len(re.findall(r"^data_", text, re.MULTILINE)) == 1:
-            return str(found[0]).strip("'\"")
+        formulas = re.findall(r"^_chemical_formula_sum\s+('[^']*'|\"[^\"]*\"|[A-Z]\S*)", text, re.MULTILINE)
+        if len(formulas) == len(re.findall(r"^data_", text, re.MULTILINE)) == 1:
+            return str(formulas[0]).strip("'\"")
     return ""
 
 
@@ -77,7 +77,7 @@ def formula_remark(atoms: Atoms, formula: object) -> str:
     if (
         set(said) == set(there)
         and scale < 1.001
-        and all(abs(there[one] * scale - said[one]) < 1e-3 * said[one] for one in said)
+        and all(abs(there[element] * scale - said[element]) < 1e-3 * said[element] for element in said)
     ):
         return ""
     named = " ".join(f"{symbol}{count}" for symbol, count in there.items())

@@ -94,8 +94,8 @@ def finetune(request: Request, say: Callable[[str], None] = print) -> Tuned:
         for kind, scratch in (("tuned", False), ("scratch", True)):
             say(f"{size} structures, {'from scratch' if scratch else 'fine-tuned'}")
             name = f"{kind}-{size}"
-            found = _trained(_config(request, folder, name, size, scratch=scratch))
-            row[kind] = _summary(_judged(folder / f"{name}.json", found, folder))
+            trained = _trained(_config(request, folder, name, size, scratch=scratch))
+            row[kind] = _summary(_judged(folder / f"{name}.json", trained, folder))
         curve.append(row)
     page = _page(folder / "finetuning.html", request, before, after, curve)
     return Tuned(model, page, before, after)
@@ -154,14 +154,14 @@ def _judged(place: Path, model: Path, folder: Path, old: Sequence[str] = ()) -> 
     """Of the validation part and of the old files, once."""
     if place.exists():
         return Judgement(**json.loads(place.read_text()))
-    found = judge(model, folder / "valid.extxyz", old)
-    write_whole(place, json.dumps(found.__dict__).encode())
-    return found
+    judgement = judge(model, folder / "valid.extxyz", old)
+    write_whole(place, json.dumps(judgement.__dict__).encode())
+    return judgement
 
 
 def _summary(judgement: Judgement) -> Errors:
     """By set, the new data under their name."""
-    return {NEW if name == TEACHER else name: found for name, found in judgement.summary().items()}
+    return {NEW if name == TEACHER else name: value for name, value in judgement.summary().items()}
 
 
 def _page(path: Path, request: Request, before: Errors, after: Errors, curve: Sequence[dict[str, Any]]) -> Path:
@@ -170,10 +170,10 @@ def _page(path: Path, request: Request, before: Errors, after: Errors, curve: Se
     page.heading("Before and after")
     columns = ["data", "model", "structures", "energy, meV/atom", "median", "shift", "forces, meV/Å", "stress, GPa"]
     rows = [
-        [name, kind, *found[name].values()]
+        [name, kind, *judgement[name].values()]
         for name in after
-        for kind, found in (("before", before), ("after", after))
-        if name in found
+        for kind, judgement in (("before", before), ("after", after))
+        if name in judgement
     ]
     caption = (
         "Mean absolute errors. The new data are those set aside; old data may be of another level of theory, which"

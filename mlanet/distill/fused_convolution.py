@@ -109,8 +109,8 @@ class Product(torch.nn.Module):
 
     def forward(self, x: Tensor, harmonics: Tensor, weights: Tensor, sender: Tensor, center: Tensor) -> Tensor:
         """(N, out). - x (N, in) · harmonics (E, ·) · weights (E, ·) · sender, center (E,) int64; float32, on the CPU"""
-        found = _Sum.apply(self, x[:, self.to_fast], harmonics, weights, sender, center)
-        return found[:, self.from_fast]
+        sums = _Sum.apply(self, x[:, self.to_fast], harmonics, weights, sender, center)
+        return sums[:, self.from_fast]
 
 
 class _Sum(torch.autograd.Function):
@@ -191,6 +191,6 @@ def _sevennet_forward(self: Any, data: Any) -> Any:
     """SevenNet's own, but for the product and the sum over neighbours."""
     weights = self.weight_nn(data[self.key_weight_input])
     center, sender = data[self.key_edge_idx]
-    found = self.fused(data[self.key_x], data[self.key_filter], weights, sender, center)
-    data[self.key_x] = found.div(self.denominator)
+    sums = self.fused(data[self.key_x], data[self.key_filter], weights, sender, center)
+    data[self.key_x] = sums.div(self.denominator)
     return data

@@ -20,7 +20,7 @@ from mlanet.distill.seeds import reduced_formula
 from mlanet.execution import Execution
 from mlanet.page import Page
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
-from mlanet.workflows.evaluate import evaluate_files
+from mlanet.workflows.evaluate import evaluate_frames
 
 BANDS = (0.0, 0.1, 0.3, 1.0, 3.0, np.inf)
 """eV/Å; borders of the root mean square of a structure's reference forces: how far it is from equilibrium."""
@@ -57,9 +57,9 @@ class Judgement:
         sums: dict[int, list[float]] = {}
         for row in self.of(name):
             for symbol, (total, count) in row["elements"].items():
-                found = sums.setdefault(chemical_symbols.index(symbol), [0.0, 0.0])
-                found[0] += total
-                found[1] += count
+                entry = sums.setdefault(chemical_symbols.index(symbol), [0.0, 0.0])
+                entry[0] += total
+                entry[1] += count
         return {z: total / count for z, (total, count) in sorted(sums.items())}
 
     def recipe_errors(self) -> dict[str, float]:
@@ -90,12 +90,14 @@ def judge(model: Path, labels: Path, test: Iterable[str]) -> Judgement:
     potential = Execution().resolve(model)
     rows: list[Row] = []
     for name, path in [(TEACHER, labels), *((Path(file).stem.split(".")[0], Path(file)) for file in test)]:
-        compared = evaluate_files(potential, [path], LabelKeys())
-        for (atoms, where), one in zip(read_frames(path), compared, strict=True):
-            found = one.prediction
-            rows.append(
-                row_of(atoms, where, name, float(found.energy[0]), found.forces.numpy(), found.stress[0].numpy())
+        compared = evaluate_frames(potential, read_frames(path), LabelKeys())
+        for (atoms, where), comparison in zip(read_frames(path), compared, strict=True):
+            energy, forces, stress = (
+                comparison.prediction.energy,
+                comparison.prediction.forces,
+                comparison.prediction.stress,
             )
+            rows.append(row_of(atoms, where, name, float(energy[0]), forces.numpy(), stress[0].numpy()))
     return Judgement(rows)
 
 
@@ -135,9 +137,9 @@ def write_page(path: Path, config: DistillConfig, judgements: Sequence[Judgement
     page.table(
         columns,
         [
-            [turn, name, *found.values()]
+            [turn, name, *value.values()]
             for turn, judgement in enumerate(judgements)
-            for name, found in judgement.summary().items()
+            for name, value in judgement.summary().items()
         ],
         "Mean absolute errors. The set 'teacher' holds labels of compositions that were not trained on; all others are "
         "reference data. 'Shift' is the median signed error of the energy.",
@@ -169,8 +171,7 @@ def _by_distance(page: Page, name: str, rows: Sequence[Row]) -> None:
     for low, high in itertools.pairwise(BANDS):
         inside = [row for row in rows if low <= row["size"] < high]
         if inside:
-            found = summary(inside)
-            table.append([f"{low:g} to {high:g}", *found.values()])
+            table.append([f"{low:g} to {high:g}", *summary(inside).values()])
     page.table(
         ["RMS force, eV/Å", "structures", "energy, meV/atom", "median", "shift", "forces, meV/Å", "stress, GPa"], table
     )

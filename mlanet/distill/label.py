@@ -83,8 +83,8 @@ class Source:
 
     def _seeds(self, name: str) -> list[Seed]:
         group = self.config.seeds[name]
-        found = (seed for path in group.files for seed in read_seeds(path, max_atoms=group.max_atoms))
-        seeds = distinct(found, without=self.held_out)
+        candidates = (seed for path in group.files for seed in read_seeds(path, max_atoms=group.max_atoms))
+        seeds = distinct(candidates, without=self.held_out)
         if not seeds:
             raise DataError(f"seeds.{name}: no structure of at most {group.max_atoms} atoms that is not held out")
         return seeds

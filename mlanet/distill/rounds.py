@@ -134,8 +134,8 @@ def _snapshot(config: DistillConfig, turn: int, here: Path) -> None:
     parts["train"] += [atoms for atoms in parts["valid"] if not seen.issuperset(map(int, atoms.numbers))]
     parts["valid"] = [atoms for atoms in parts["valid"] if seen.issuperset(map(int, atoms.numbers))]
     if not all(parts.values()):
-        found = f"{len(parts['train'])} labels to train on and {len(parts['valid'])} for validation"
-        raise ConfigError(f"{found}; label more, or change valid_share")
+        message = f"{len(parts['train'])} labels to train on and {len(parts['valid'])} for validation"
+        raise ConfigError(f"{message}; label more, or change valid_share")
     for name, frames in parts.items():  # `valid` last: its presence says that both are there
         write_whole(here / f"{name}.extxyz", "".join(map(frame_text, frames)).encode())
 
@@ -176,6 +176,6 @@ def _judged(config: DistillConfig, here: Path, model: Path) -> Judgement:
     place = here / "judgement.json"
     if place.exists():
         return Judgement(**json.loads(place.read_text()))
-    found = judge(model, here / "valid.extxyz", config.test)
-    write_whole(place, json.dumps(found.__dict__, indent=1).encode())
-    return found
+    judgement = judge(model, here / "valid.extxyz", config.test)
+    write_whole(place, json.dumps(judgement.__dict__, indent=1).encode())
+    return judgement

@@ -29,15 +29,15 @@ class Seed(NamedTuple):
 def read_seeds(path: str, *, max_atoms: int) -> Iterator[Seed]:
     """Structures of any file that mlanet reads, of a JSON list of pymatgen structures, or `prototypes`."""
     if path == PROTOTYPES:
-        found = _prototypes()
+        seeds = _prototypes()
     elif path.endswith((".json", ".json.gz")):
-        found = _pymatgen_list(path)
+        seeds = _pymatgen_list(path)
     else:
-        found = (
+        seeds = (
             Seed(_plain(atoms), f"{Path(path).name}:{atoms.info.get('source_id', number)}")
             for number, (atoms, _) in enumerate(read_frames(path))
         )
-    yield from (seed for seed in found if len(seed.atoms) <= max_atoms)
+    yield from (seed for seed in seeds if len(seed.atoms) <= max_atoms)
 
 
 def distinct(seeds: Iterable[Seed], *, without: frozenset[str] = frozenset()) -> list[Seed]:
@@ -47,13 +47,13 @@ def distinct(seeds: Iterable[Seed], *, without: frozenset[str] = frozenset()) ->
         seeds: in the order of preference.
         without: reduced formulas that are left out, those of the test set.
     """
-    found: dict[tuple[str, int, int], Seed] = {}
+    first: dict[tuple[str, int, int], Seed] = {}
     for seed in seeds:
         formula = reduced_formula(seed.atoms)
         if formula not in without:
             volume = seed.atoms.get_volume() / len(seed.atoms) if seed.atoms.pbc.all() else 0.0
-            found.setdefault((formula, len(seed.atoms), round(volume * 10)), seed)
-    return list(found.values())
+            first.setdefault((formula, len(seed.atoms), round(volume * 10)), seed)
+    return list(first.values())
 
 
 def reduced_formula(atoms: Atoms) -> str:

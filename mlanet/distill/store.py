@@ -37,9 +37,9 @@ class LabelStore:
 
     def prints(self) -> set[str]:
         """Of the structures in both files, so that none is labelled twice."""
-        found = {_info(header, "print").lstrip("#") for header in self._headers() if " print=" in header}
+        prints = {_info(header, "print").lstrip("#") for header in self._headers() if " print=" in header}
         with open(self.left_out, encoding="utf-8") as lines:
-            return found | {one for line in lines if (one := json.loads(line).get("print"))}
+            return prints | {one for line in lines if (one := json.loads(line).get("print"))}
 
     def __len__(self) -> int:
         return sum(1 for _ in self._headers())

@@ -119,7 +119,7 @@ def labels(calculator: Any, request: dict[str, Any]) -> dict[str, Any]:
     )
     began = time.process_time()
     try:
-        found = {
+        answer = {
             "energy": float(atoms.get_potential_energy()),
             "forces": np.asarray(atoms.get_forces(), dtype=float).tolist(),
             "stress": np.asarray(atoms.get_stress(), dtype=float).tolist() if all(request["pbc"]) else None,
@@ -127,10 +127,10 @@ def labels(calculator: Any, request: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:  # whatever a teacher throws at an odd structure: the structure is left out
         return {"error": f"{type(error).__name__}: {error}"}
     atomic = np.asarray(calculator.results.get("energies", ()), dtype=float)
-    if atomic.shape == (len(atoms),) and abs(atomic.sum() - found["energy"]) < 1e-3 * len(atoms):
-        found["atomic_energies"] = atomic.tolist()
+    if atomic.shape == (len(atoms),) and abs(atomic.sum() - answer["energy"]) < 1e-3 * len(atoms):
+        answer["atomic_energies"] = atomic.tolist()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
-    return found | {"seconds": time.process_time() - began, "memory": memory}
+    return answer | {"seconds": time.process_time() - began, "memory": memory}
 
 
 def serve(name: str) -> None:

@@ -146,8 +146,8 @@ def _radial(
         if known:
             result.g_reference[name] = rdf(known, pair=pair, r_max=options.r_max)
     if known:
-        found, wanted = result.g[WHOLE], result.g_reference[WHOLE]
-        error = integral_error(found.mean, wanted.mean, found.width)
+        given, wanted = result.g[WHOLE], result.g_reference[WHOLE]
+        error = integral_error(given.mean, wanted.mean, given.width)
         result.numbers |= {"rdf_error_A": error, "rdf_mae": error / options.r_max}
         if result.times[-1] - result.times[0] >= options.tau:
             whole = rdf(frames, r_max=options.r_max)

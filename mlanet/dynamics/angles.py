@@ -51,11 +51,11 @@ def angle_distribution(frames: Sequence[Atoms], *, bonded: float = BONDED, bins:
 def _angles(atoms: Atoms, bonded: float) -> Array:
     """Degrees, each pair of bonds of an atom once."""
     radii = bonded * covalent_radii[atoms.numbers]
-    found = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, 2 * float(radii.max()))
-    vectors = atoms.positions[found.neighbor] + found.shift @ atoms.cell.array - atoms.positions[found.center]
+    pairs = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, 2 * float(radii.max()))
+    vectors = atoms.positions[pairs.neighbor] + pairs.shift @ atoms.cell.array - atoms.positions[pairs.center]
     length = np.linalg.norm(vectors, axis=1)
-    near = length < radii[found.center] + radii[found.neighbor]
-    center, unit = found.center[near], vectors[near] / length[near, None]
+    near = length < radii[pairs.center] + radii[pairs.neighbor]
+    center, unit = pairs.center[near], vectors[near] / length[near, None]
     count = np.bincount(center, minlength=len(atoms))
     start = np.cumsum(count) - count
     first = np.repeat(np.arange(len(center)), count[center])

@@ -102,9 +102,9 @@ def integral_error(one: Array, other: Array, width: float) -> float:
 
 def _pairs(atoms: Atoms, r_max: float) -> tuple[NDArray[np.int64], Array]:
     """(2, P) atoms and (P,) lengths of all directed pairs within r_max."""
-    found = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, r_max)
-    vectors = atoms.positions[found.neighbor] - atoms.positions[found.center] + found.shift @ atoms.cell.array
-    return np.stack([found.center, found.neighbor]), np.linalg.norm(vectors, axis=1)
+    pairs = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, r_max)
+    vectors = atoms.positions[pairs.neighbor] - atoms.positions[pairs.center] + pairs.shift @ atoms.cell.array
+    return np.stack([pairs.center, pairs.neighbor]), np.linalg.norm(vectors, axis=1)
 
 
 def _members(atoms: Atoms, pair: tuple[str, str] | None, index: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

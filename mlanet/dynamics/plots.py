@@ -19,18 +19,18 @@ SMOOTHED = 0.04
 """Å; pictures average bins to about this width, numbers do not."""
 
 
-def distributions(path: Path, found: Analysis) -> None:
+def distributions(path: Path, analysis: Analysis) -> None:
     """g(r) of all atoms and of each pair of elements, and h(r); the reference as a grey area behind.
 
     Raises:
         OutputError: a format that is not supported, or a place that cannot be written.
     """
     panels = [
-        (f"g(r), {name} atoms" if name == WHOLE else f"g(r), {name}", g, found.g_reference.get(name))
-        for name, g in found.g.items()
+        (f"g(r), {name} atoms" if name == WHOLE else f"g(r), {name}", g, analysis.g_reference.get(name))
+        for name, g in analysis.g.items()
     ]
-    if found.h is not None:
-        panels.append(("h(r), 1/Å", found.h, found.h_reference))
+    if analysis.h is not None:
+        panels.append(("h(r), 1/Å", analysis.h, analysis.h_reference))
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
     figure = new_figure(3.6 * columns, 2.7 * lines)
@@ -49,9 +49,9 @@ def distributions(path: Path, found: Analysis) -> None:
     save(figure, path)
 
 
-def displacements(path: Path, found: Analysis) -> None:
+def displacements(path: Path, analysis: Analysis) -> None:
     """Mean squared displacement with the fitted line and D in the title."""
-    result = found.diffusion
+    result = analysis.diffusion
     if result is None:
         raise ValueError("no diffusion was asked for")
     figure = new_figure(5.0, 3.6)
@@ -70,15 +70,15 @@ def displacements(path: Path, found: Analysis) -> None:
     save(figure, path)
 
 
-def motions(path: Path, found: Analysis) -> None:
+def motions(path: Path, analysis: Analysis) -> None:
     """Angles between bonds and the velocity density of states, whichever there are; the reference as a grey area."""
     panels = []
-    if (mine := found.angles) is not None:
-        theirs = found.angles_reference
+    if (mine := analysis.angles) is not None:
+        theirs = analysis.angles_reference
         behind = None if theirs is None else (theirs.angle, theirs.density)
         panels.append(("angles between bonds, 1/°", "angle, °", (mine.angle, mine.density), behind))
-    if (wave := found.spectrum) is not None:
-        other = found.spectrum_reference
+    if (wave := analysis.spectrum) is not None:
+        other = analysis.spectrum_reference
         behind = None if other is None else (other.frequency, other.density)
         panels.append(("velocity density of states, 1/THz", "frequency, THz", (wave.frequency, wave.density), behind))
     figure = new_figure(3.9 * len(panels), 2.9)
@@ -118,8 +118,8 @@ def _line(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], title: str
     axes.set_xlabel("time, ps")
 
 
-def _smooth(one: Distribution) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _smooth(distribution: Distribution) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Neighbouring bins averaged."""
-    size = max(1, round(SMOOTHED / one.width))
-    whole = len(one.r) // size * size
-    return one.r[:whole].reshape(-1, size).mean(1), one.mean[:whole].reshape(-1, size).mean(1)
+    size = max(1, round(SMOOTHED / distribution.width))
+    whole = len(distribution.r) // size * size
+    return distribution.r[:whole].reshape(-1, size).mean(1), distribution.mean[:whole].reshape(-1, size).mean(1)

@@ -139,16 +139,16 @@ class _Run:
 
     def resume(self) -> None:
         """Back to the checkpoint, and the files with it."""
-        found = state.read(self.folder / CHECKPOINT, self.settings, self.potential, self.atoms)
-        found.restore(self.atoms)
-        self.rng.bit_generator.state = found.rng
+        kept = state.read(self.folder / CHECKPOINT, self.settings, self.potential, self.atoms)
+        kept.restore(self.atoms)
+        self.rng.bit_generator.state = kept.rng
         self.dynamics = integrator(self.atoms, self.settings, self.rng)
-        remind(self.dynamics, found.arrays)
-        self.step, self.sizes = found.step, found.sizes
+        remind(self.dynamics, kept.arrays)
+        self.step, self.sizes = kept.step, kept.sizes
         if self.step >= self.settings.steps and not self.on_grid:
             return  # it ended before, with a frame of its own
         for name in (TRAJECTORY, LOG):
-            path, size = self.folder / name, found.sizes.get(name, 0)
+            path, size = self.folder / name, kept.sizes.get(name, 0)
             if size and (not path.is_file() or path.stat().st_size < size):
                 raise ConfigError(f"{path}: is shorter than when the checkpoint was written; the run cannot go on")
             with _writing(path):

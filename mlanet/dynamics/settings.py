@@ -7,7 +7,6 @@ from typing import Literal
 
 import msgspec
 
-ENSEMBLES = ("nve", "langevin", "bussi", "nose-hoover", "npt")
 Ensemble = Literal["nve", "langevin", "bussi", "nose-hoover", "npt"]
 
 CELLS = ("isotropic", "full", "a", "b", "c", "ab", "ac", "bc", "abc")

@@ -14,12 +14,14 @@ from mlanet.errors import DataError
 Array = NDArray[np.float64]
 
 
-def stable_time(times: Array, found: Distribution, reference: Distribution, tau: float, threshold: float) -> float:
+def stable_time(
+    times: Array, distribution: Distribution, reference: Distribution, tau: float, threshold: float
+) -> float:
     """First t (ps) with ∫ |<g_ref> − <g>_{t…t+τ}| dr > threshold; the whole time where that never happens.
 
     Args:
-        times: (T,) ps of the frames of `found`, increasing.
-        found, reference: g(r) on the same bins.
+        times: (T,) ps of the frames of `distribution`, increasing.
+        distribution, reference: g(r) on the same bins.
         tau: length of the window, ps.
         threshold: Å; the source takes 3 for water and 1 for Li₆.₇₅P₃S₁₁.
     Raises:
@@ -29,11 +31,11 @@ def stable_time(times: Array, found: Distribution, reference: Distribution, tau:
     starts = np.flatnonzero(times + tau <= times[-1] + 1.01 * spacing)
     if round(tau / spacing) < 1 or not len(starts):
         raise DataError(f"a window of {tau} ps does not fit frames {spacing:.4g} ps apart over {times[-1]:.4g} ps")
-    sums = np.concatenate([np.zeros((1, len(found.r))), np.cumsum(found.rows, axis=0)])
+    sums = np.concatenate([np.zeros((1, len(distribution.r))), np.cumsum(distribution.rows, axis=0)])
     for start in starts.tolist():
         end = max(start + 1, int(np.searchsorted(times, times[start] + tau - 0.5 * spacing)))
         window = (sums[end] - sums[start]) / (end - start)
-        if integral_error(window, reference.mean, found.width) > threshold:
+        if integral_error(window, reference.mean, distribution.width) > threshold:
             return float(times[start])
     return float(times[-1])
 

@@ -60,14 +60,14 @@ def _of_tree(source: Path) -> Target:
     if headers is None or not (headers / "version.h").is_file():
         raise ConfigError(f"{source} is no source tree of LAMMPS: src/pair.h and src/version.h are not there")
     text = (headers / "version.h").read_text(encoding="utf-8", errors="replace")
-    found = re.search(r'LAMMPS_VERSION\s+"(.+?)"', text)
-    if found is None:
+    version = re.search(r'LAMMPS_VERSION\s+"(.+?)"', text)
+    if version is None:
         raise ConfigError(f"{headers / 'version.h'} names no LAMMPS_VERSION")
     try:
-        day = datetime.datetime.strptime(found[1], "%d %b %Y")
+        day = datetime.datetime.strptime(version[1], "%d %b %Y")
     except ValueError:
-        raise ConfigError(f"{headers / 'version.h'}: '{found[1]}' is no date, as LAMMPS' versions are") from None
-    return Target(headers, int(f"{day:%Y%m%d}"), found[1], "-DLAMMPS_SMALLBIG", False)
+        raise ConfigError(f"{headers / 'version.h'}: '{version[1]}' is no date, as LAMMPS' versions are") from None
+    return Target(headers, int(f"{day:%Y%m%d}"), version[1], "-DLAMMPS_SMALLBIG", False)
 
 
 def _date(number: int) -> str:

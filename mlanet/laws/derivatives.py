@@ -25,37 +25,37 @@ def _refined(
     """The smallest deviation by steps that become smaller until one tells that the law holds; a true one is in all."""
 
     def run(potential: Potential, atoms: Atoms) -> float | None:
-        found: list[float] = []
+        deviations: list[float] = []
         for step in STEPS:
             deviation = measure(potential, atoms, step)
             if deviation is None or deviation <= TOLERANCE:
                 return deviation
-            found.append(deviation)
-        return min(found)
+            deviations.append(deviation)
+        return min(deviations)
 
     return run
 
 
 def _displaced(atoms: Atoms, atom: int, axis: int, h: float) -> list[Atoms]:
     """With one atom at −2h, −h, h and 2h along an axis."""
-    found = []
+    structures = []
     for step in (-2, -1, 1, 2):
-        found.append(atoms.copy())
-        found[-1].positions[atom, axis] += step * h
-    return found
+        structures.append(atoms.copy())
+        structures[-1].positions[atom, axis] += step * h
+    return structures
 
 
 def _strained(atoms: Atoms, a: int, b: int, h: float) -> list[Atoms]:
     """Under strains of −2h, −h, h and 2h, half in each of ab and ba."""
-    found = []
+    structures = []
     for step in (-2, -1, 1, 2):
         strain = np.eye(3)
         strain[a, b] += 0.5 * step * h
         strain[b, a] += 0.5 * step * h
-        found.append(atoms.copy())
-        found[-1].set_cell(atoms.cell.array @ strain)
-        found[-1].positions = atoms.positions @ strain
-    return found
+        structures.append(atoms.copy())
+        structures[-1].set_cell(atoms.cell.array @ strain)
+        structures[-1].positions = atoms.positions @ strain
+    return structures
 
 
 def _fourth_order(values: np.ndarray, h: float) -> np.ndarray:

@@ -91,9 +91,9 @@ def diatomic(potential: Potential, first: int, second: int) -> Curve:
     """
     start = NEAREST * float(covalent_radii[first] + covalent_radii[second])
     r = np.arange(start, max(potential.cutoff, start + 1.0) + 2 * STEP, STEP)
-    found = ask_all(potential, [neutral([first, second], np.array([[0, 0, 0], [x, 0, 0]])) for x in r])
-    energy = np.array([prediction.energy for prediction in found])
-    force = np.array([0.5 * (prediction.forces[1, 0] - prediction.forces[0, 0]) for prediction in found])
+    answers = ask_all(potential, [neutral([first, second], np.array([[0, 0, 0], [x, 0, 0]])) for x in r])
+    energy = np.array([prediction.energy for prediction in answers])
+    force = np.array([0.5 * (prediction.forces[1, 0] - prediction.forces[0, 0]) for prediction in answers])
     return Curve(f"{chemical_symbols[first]}-{chemical_symbols[second]}", r, energy - energy[-1], force)
 
 
@@ -105,7 +105,7 @@ def pairs_of(text: str, species: tuple[int, ...]) -> list[tuple[int, int]]:
     """
     if text == "all":
         return [(z, z) for z in species]
-    found = []
+    pairs = []
     for word in text.split(","):
         names = [name.strip() for name in word.split("-")]
         numbers = [atomic_numbers.get(name, 0) for name in (names * 2 if len(names) == 1 else names)]
@@ -115,5 +115,5 @@ def pairs_of(text: str, species: tuple[int, ...]) -> list[tuple[int, int]]:
             raise ConfigError(
                 f"pairs: the model was not trained on {chemical_symbols[missing[0]]}; mlanet info lists more"
             )
-        found.append((numbers[0], numbers[1]))
-    return found
+        pairs.append((numbers[0], numbers[1]))
+    return pairs

@@ -72,10 +72,13 @@ def lone_atom(potential: Potential, atoms: Atoms) -> float:
     """|E − E₀| and |F| of each element's lone atom."""
     statistics = potential.statistics
     numbers = sorted(set(atoms.numbers.tolist()))
-    found = ask_all(potential, [neutral([number], [[0.0, 0.0, 0.0]]) for number in numbers])
+    answers = ask_all(potential, [neutral([number], [[0.0, 0.0, 0.0]]) for number in numbers])
     return max(
-        max(abs(one.energy - statistics.references[statistics.species.index(number)]), float(np.abs(one.forces).max()))
-        for number, one in zip(numbers, found, strict=True)
+        max(
+            abs(prediction.energy - statistics.references[statistics.species.index(number)]),
+            float(np.abs(prediction.forces).max()),
+        )
+        for number, prediction in zip(numbers, answers, strict=True)
     )
 
 

@@ -32,14 +32,14 @@ def _turned(potential: Potential, atoms: Atoms, matrices: Sequence[np.ndarray]) 
         others.append(atoms.copy())
         others[-1].set_cell(atoms.cell.array @ matrix.T)
         others[-1].positions = atoms.positions @ matrix.T
-    given, *found = ask_all(potential, [atoms, *others])
-    return max(difference(given.rotated(q), one) for q, one in zip(matrices, found, strict=True))
+    given, *answers = ask_all(potential, [atoms, *others])
+    return max(difference(given.rotated(q), one) for q, one in zip(matrices, answers, strict=True))
 
 
 def _rewritten(potential: Potential, atoms: Atoms, others: Sequence[Atoms]) -> float:
     """Largest deviation of what should be the same."""
-    given, *found = ask_all(potential, [atoms, *others])
-    return max(difference(given, one) for one in found)
+    given, *answers = ask_all(potential, [atoms, *others])
+    return max(difference(given, other) for other in answers)
 
 
 def rotation(potential: Potential, atoms: Atoms) -> float:
@@ -59,10 +59,10 @@ def translation(potential: Potential, atoms: Atoms) -> float:
     others = [atoms.copy() for _ in moves]
     for other, move in zip(others, moves, strict=True):
         other.positions += move
-    given, *found = ask_all(potential, [atoms, *others])
+    given, *answers = ask_all(potential, [atoms, *others])
     charge = atoms.info.get(CHARGE, 0.0)
     moved = [dataclasses.replace(given, dipole=given.dipole + charge * move) for move in moves]
-    return max(difference(one, other) for one, other in zip(moved, found, strict=True))
+    return max(difference(one, other) for one, other in zip(moved, answers, strict=True))
 
 
 def permutation(potential: Potential, atoms: Atoms) -> float:

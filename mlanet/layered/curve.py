@@ -50,9 +50,9 @@ def energy_apart(layers: Layers, calculator: Calculator) -> float:
     """eV per atom of the layers, each alone in empty space."""
     total = 0.0
     for index in range(layers.n_layers):
-        one = layers.alone(index)
-        one.calc = calculator
-        total += one.get_potential_energy()
+        layer = layers.alone(index)
+        layer.calc = calculator
+        total += layer.get_potential_energy()
     return total / len(layers.atoms)
 
 

@@ -98,12 +98,29 @@ def find_layers(atoms: Atoms) -> Layers:
 
 def _scale(atoms: Atoms) -> float:
     """Factor on covalent radii at which all atoms belong to layers."""
-    found = [component for component in analyze_dimensionality(atoms, method="RDA") if component.dimtype == "2D"]
-    if not found:
-        best = analyze_dimensionality(atoms, method="RDA")[0].dimtype
+    components = analyze_dimensionality(_without_empty_space(atoms), method="RDA")
+    flat = [component for component in components if component.dimtype == "2D"]
+    if not flat:
+        best = components[0].dimtype
         raise GeometryError(f"no layers found: judged by covalent radii the bonds make this structure {best}")
-    best = max(found, key=lambda one: one.score)
+    best = max(flat, key=lambda component: component.score)
     return float(best.a * 1.0001 + 0.1 * min(best.b - best.a, 0.2))
+
+
+def _without_empty_space(atoms: Atoms) -> Atoms:
+    """Not periodic across a gap, which the bonds judged would otherwise have to bridge: thousands of each atom."""
+    judged = atoms.copy()
+    fractional = atoms.get_scaled_positions()
+    heights = 1.0 / np.linalg.norm(atoms.cell.complete().reciprocal().array, axis=1)  # Å, from face to face
+    for axis in np.flatnonzero(atoms.pbc):
+        along = np.sort(fractional[:, axis])
+        gaps = np.diff(along, append=along[0] + 1.0)
+        widest = int(gaps.argmax())
+        if gaps[widest] * heights[axis] > VACUUM:
+            fractional[:, axis] = (fractional[:, axis] - along[(widest + 1) % len(along)]) % 1.0
+            judged.pbc[axis] = False
+    judged.set_scaled_positions(fractional)
+    return judged
 
 
 def _connected(atoms: Atoms, scale: float) -> tuple[Integers, Integers, Integers]:

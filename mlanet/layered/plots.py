@@ -14,7 +14,7 @@ from mlanet.layered.sliding import Stacking
 from mlanet.plots import BLUE, GREY, INK, RED, new_figure, save, style
 
 
-def curve_picture(path: Path, points: Sequence[Point], found: Well, reference: Reference | None) -> None:
+def curve_picture(path: Path, points: Sequence[Point], minimum: Well, reference: Reference | None) -> None:
     """Energy per atom against distance, with the tail enlarged, and the reference as points.
 
     The reference's zero is its farthest point, which is not infinitely far: there it is set on the curve.
@@ -22,14 +22,14 @@ def curve_picture(path: Path, points: Sequence[Point], found: Well, reference: R
     figure = new_figure(8.4, 3.6)
     distance = np.array([point.distance for point in points])
     energy = 1e3 * np.array([point.energy for point in points])
-    depth = max(1e3 * found.per_atom, 1.0)
-    tail = distance > found.distance + 0.25 * (distance[-1] - found.distance)
+    depth = max(1e3 * minimum.per_atom, 1.0)
+    tail = distance > minimum.distance + 0.25 * (distance[-1] - minimum.distance)
     lowest = float(energy[tail].min(initial=0.0))
     known = np.zeros(0)
     if reference is not None:
         known = 1e3 * reference.energy + float(np.interp(reference.distance[-1], distance, energy))
         depth = max(depth, -float(known.min()))
-        beyond = reference.distance > found.distance + 0.25 * (distance[-1] - found.distance)
+        beyond = reference.distance > minimum.distance + 0.25 * (distance[-1] - minimum.distance)
         lowest = min(lowest, float(known[beyond].min(initial=0.0)))
     for place, (title, limits) in enumerate((("interlayer energy", (-1.15 * depth, 0.6 * depth)), ("its tail", None))):
         axes = figure.add_subplot(1, 2, place + 1)
@@ -43,11 +43,11 @@ def curve_picture(path: Path, points: Sequence[Point], found: Well, reference: R
         if limits:
             axes.set_ylim(*limits)
             axes.set_ylabel("meV/atom")
-            if found.inside:
-                axes.axvline(found.distance, color=RED, linewidth=0.8, linestyle=":")
+            if minimum.inside:
+                axes.axvline(minimum.distance, color=RED, linewidth=0.8, linestyle=":")
             axes.legend(frameon=False, labelcolor=INK, fontsize=8)
         else:
-            start = found.distance + 0.25 * (distance[-1] - found.distance)
+            start = minimum.distance + 0.25 * (distance[-1] - minimum.distance)
             axes.set_xlim(start, distance[-1])
             room = max(-lowest, 0.1)
             axes.set_ylim(-1.2 * room, 0.3 * room)

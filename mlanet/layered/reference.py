@@ -38,16 +38,16 @@ def read_reference(path: Path, layers: Layers) -> Reference:
     """
     if path.suffix.lower() == ".csv":
         return _table(path)
-    found: list[tuple[float, float, Atoms]] = []
+    points: list[tuple[float, float, Atoms]] = []
     for frame in read_frames(path):
         energy = float(to_labels(frame.atoms, where=frame.where).energy[0])
         if not np.isfinite(energy):
             raise DataError(f"{frame.where}: has no energy to compare with")
-        found.append((_distance(frame.atoms, layers, frame.where), energy / len(frame.atoms), frame.atoms))
-    if len(found) < 2:
-        raise DataError(f"{path}: a reference curve needs at least two frames, it has {len(found)}")
-    found.sort(key=lambda one: one[0])
-    distance, energy_per_atom, frames = zip(*found, strict=True)
+        points.append((_distance(frame.atoms, layers, frame.where), energy / len(frame.atoms), frame.atoms))
+    if len(points) < 2:
+        raise DataError(f"{path}: a reference curve needs at least two frames, it has {len(points)}")
+    points.sort(key=lambda one: one[0])
+    distance, energy_per_atom, frames = zip(*points, strict=True)
     return Reference(np.array(distance), np.array(energy_per_atom) - energy_per_atom[-1], tuple(frames))
 
 

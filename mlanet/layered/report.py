@@ -58,16 +58,16 @@ def exfoliate(
         watch: for a progress bar.
     """
     points = tuple(watch(interlayer_curve(layers, calculator, distances, relax=relax), "distances", len(distances)))
-    found = well(layers, points)
+    minimum = well(layers, points)
     numbers: dict[str, float | int | bool] = {
         "layers": layers.n_layers,
         "finite": layers.finite,
         "area_A2": layers.area,
-        "distance_A": found.distance,
-        "binding_meV_per_atom": 1e3 * found.per_atom,
-        "binding_meV_per_A2": 1e3 * found.per_area,
-        "binding_J_per_m2": EV_PER_SQUARE_ANGSTROM_IN_JOULE_PER_SQUARE_METER * found.per_area,
-        "minimum_inside": found.inside,
+        "distance_A": minimum.distance,
+        "binding_meV_per_atom": 1e3 * minimum.per_atom,
+        "binding_meV_per_A2": 1e3 * minimum.per_area,
+        "binding_J_per_m2": EV_PER_SQUARE_ANGSTROM_IN_JOULE_PER_SQUARE_METER * minimum.per_area,
+        "minimum_inside": minimum.inside,
     }
     columns: dict[str, Sequence[float] | NDArray[np.float64]] = {
         "distance_A": [point.distance for point in points],
@@ -76,13 +76,13 @@ def exfoliate(
     files = [write_columns(folder / "curve.csv", columns)]
     if reference is not None:
         modelled = _at_reference(reference, calculator, points)
-        numbers |= _errors(reference, modelled, found)
+        numbers |= _errors(reference, modelled, minimum)
         pairs = {"distance_A": reference.distance, "reference_meV_per_atom": 1e3 * reference.energy}
         files.append(write_columns(folder / "reference.csv", pairs | {"model_meV_per_atom": 1e3 * modelled}))
-    curve_picture(folder / "curve.png", points, found, reference)
+    curve_picture(folder / "curve.png", points, minimum, reference)
     files.append(folder / "curve.png")
     if slide:
-        held = found.distance if found.inside else layers.distance
+        held = minimum.distance if minimum.inside else layers.distance
         stackings = tuple(
             watch(sliding_map(layers, calculator, slide, distance=held, relax=relax), "stackings", slide**2)
         )
@@ -99,18 +99,18 @@ def exfoliate(
 def _at_reference(reference: Reference, calculator: Calculator, points: Sequence[Point]) -> NDArray[np.float64]:
     """The model where the reference is, relative to its farthest point too; outside the curve NaN."""
     if reference.frames:
-        found = energies(reference.frames, calculator)
-        return found - found[-1]
+        predicted = energies(reference.frames, calculator)
+        return predicted - predicted[-1]
     ordered = sorted(points)
     spline = CubicSpline([point.distance for point in ordered], [point.energy for point in ordered], extrapolate=False)
-    found = spline(reference.distance)
-    return found - found[-1]
+    predicted = spline(reference.distance)
+    return predicted - predicted[-1]
 
 
-def _errors(reference: Reference, modelled: NDArray[np.float64], found: Well) -> dict[str, float]:
+def _errors(reference: Reference, modelled: NDArray[np.float64], minimum: Well) -> dict[str, float]:
     """Root mean square differences, meV per atom: around the minimum and outwards, and of the tail alone."""
-    outwards = reference.distance >= 0.9 * found.distance
-    tail = reference.distance >= found.distance + 2.0
+    outwards = reference.distance >= 0.9 * minimum.distance
+    tail = reference.distance >= minimum.distance + 2.0
     lowest = int(reference.energy.argmin())
     result = {
         "reference_distance_A": float(reference.distance[lowest]),

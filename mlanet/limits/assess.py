@@ -77,8 +77,8 @@ def assess(
     prediction: Prediction | AnswerArrays,
 ) -> Assessment:
     """Judge what a potential said of one structure; see `of_batch`."""
-    (found,) = of_batch(domain, statistics, [graph.arrays()], [prediction.arrays()])
-    return found
+    (assessment,) = of_batch(domain, statistics, [graph.arrays()], [prediction.arrays()])
+    return assessment
 
 
 def of_batch(
@@ -124,8 +124,8 @@ def _judged(
 ) -> list[Assessment]:
     """`of_joined`, of what was measured around the atoms."""
     graph = where.graph
-    found = measured(domain, statistics, where, features, forces)
-    score = found.away / domain.reach[where.species]
+    measures = measured(domain, statistics, where, features, forces)
+    score = measures.away / domain.reach[where.species]
     there = [*facts(domain, statistics, where), *_far(where, score)]
     reasons: list[list[Reason]] = [there] if graph.n_structures == 1 else [[] for _ in range(graph.n_structures)]
     suspicious = sorted({atom for reason in there for atom in reason.atoms})
@@ -136,7 +136,7 @@ def _judged(
             mine = score[graph.starts[index] : graph.starts[index + 1]]
             reasons[index] = [*facts(domain, statistics, it), *_far(it, mine)]
     defined = np.isfinite(stress.sum(axis=(1, 2)))
-    return _together(reasons, score, graph, _errors(domain, where, found, score, defined))
+    return _together(reasons, score, graph, _errors(domain, where, measures, score, defined))
 
 
 def worse(one: str, other: str) -> bool:
@@ -174,9 +174,9 @@ def stress_measure(per_force: Floats, graph: GraphArrays) -> Floats:
     return spread_of_forces(per_force, graph) * dense ** (2 / 3)
 
 
-def force_std(domain: Domain, found: Measured, score: Floats) -> Floats:
+def force_std(domain: Domain, measures: Measured, score: Floats) -> Floats:
     """(N,) eV/Å, standard error of each component of the force; beyond the border it grows as the root of distance."""
-    columns = force_columns(domain, found.species, found.force, found.away, found.white)
+    columns = force_columns(domain, measures.species, measures.force, measures.away, measures.white)
     return np.exp(np.minimum(columns @ domain.forces, MOST_LOGARITHM)) * np.sqrt(_growth(score))
 
 
@@ -219,21 +219,21 @@ class _Errors(NamedTuple):
     stress: Floats | None
 
 
-def _errors(domain: Domain, where: Around, found: Measured, score: Floats, defined: NDArray[np.bool_]) -> _Errors:
+def _errors(domain: Domain, where: Around, measures: Measured, score: Floats, defined: NDArray[np.bool_]) -> _Errors:
     """Of whatever was calibrated; stress is NaN where the model has `defined` none."""
     energy = energies = forces = stress = None
     graph = where.graph
     if len(domain.forces):
-        forces = force_std(domain, found, score)
+        forces = force_std(domain, measures, score)
         if len(domain.stress):
-            stress = scaled(domain.stress, found.energy, stress_measure(forces, graph))
+            stress = scaled(domain.stress, measures.energy, stress_measure(forces, graph))
             stress = np.where(defined, stress, np.nan)
     if len(domain.energy):
         # Of the atoms together: beyond the border their errors share a sign and do not average out.
         growth = spread_of_forces(_growth(score), graph)
-        each = scaled(domain.energy, found.energy, spread_of_forces(forces, graph))
+        each = scaled(domain.energy, measures.energy, spread_of_forces(forces, graph))
         energy = each * growth * graph.atoms_per_structure()
-        energies = scaled(domain.energy, found.energies, np.ones_like(score) if forces is None else forces)
+        energies = scaled(domain.energy, measures.energies, np.ones_like(score) if forces is None else forces)
         energies = energies * _growth(score)
     return _Errors(energy, energies, forces, stress)
 
@@ -248,10 +248,10 @@ def _together(reasons: list[list[Reason]], score: Floats, graph: GraphArrays, er
         return [values[first:last] for first, last in itertools.pairwise(ends)]
 
     scores, atomic, forces = split(score), split(errors.energies), split(errors.forces)
-    found = []
+    sentences = []
     for index, unsorted in enumerate(reasons):
         ordered = sorted(unsorted, key=lambda one: -one.grade)
-        found.append(
+        sentences.append(
             Assessment(
                 WORDS[ordered[0].grade if ordered else 0],
                 tuple(reason.text for reason in ordered),
@@ -263,4 +263,4 @@ def _together(reasons: list[list[Reason]], score: Floats, graph: GraphArrays, er
                 scores[index],
             )
         )
-    return found
+    return sentences

@@ -113,14 +113,14 @@ class Calibrating:
             "forces": table[:, :2],
             "stress": np.array(self._stress).reshape(-1, 2),
         }
-        found = {name: calibration(one[np.isfinite(one).all(axis=1)]) for name, one in pairs.items()}
+        calibrations = {name: calibration(errors[np.isfinite(errors).all(axis=1)]) for name, errors in pairs.items()}
         elements = {
             chemical_symbols[int(z)]: calibration(table[table[:, 3] == z][:, :2]) for z in np.unique(table[:, 3])
         }
         return LimitsReport(
             dict(self.words),
-            {name: one for name, one in found.items() if one is not None},
-            {name: one for name, one in elements.items() if one is not None},
+            {name: errors for name, errors in calibrations.items() if errors is not None},
+            {name: errors for name, errors in elements.items() if errors is not None},
             auroc(table[:, 2], table[:, 1]),
         )
 
@@ -154,9 +154,9 @@ def _bins(predicted: NDArray[np.float64], real: NDArray[np.float64]) -> list[tup
     if len(predicted) < FEWEST:
         return []
     edges = np.quantile(predicted, np.linspace(*MIDDLE, BINS + 1))
-    found = []
+    bins = []
     for low, high in itertools.pairwise(edges):
         inside = (predicted >= low) & (predicted <= high)
         if inside.any():
-            found.append(tuple(float(np.sqrt(np.mean(errors[inside] ** 2))) for errors in (predicted, real)))
-    return found  # type: ignore[return-value]
+            bins.append(tuple(float(np.sqrt(np.mean(errors[inside] ** 2))) for errors in (predicted, real)))
+    return bins  # type: ignore[return-value]

@@ -24,12 +24,12 @@ def require_committee(members: Sequence[Potential], names: Sequence[str]) -> Non
     if len(members) < 2:
         raise ConfigError(f"a committee needs at least two models, got {len(members)}")
     first = members[0]
-    for k, (one, name) in enumerate(zip(members, names, strict=True)):
-        if one.species != first.species:
+    for k, (member, name) in enumerate(zip(members, names, strict=True)):
+        if member.species != first.species:
             raise ConfigError(f"{name} knows other elements than {names[0]}; a committee answers for the same ones")
-        if one.conservative != first.conservative:
+        if member.conservative != first.conservative:
             raise ConfigError(f"of {names[0]} and {name}, only one has forces that are the gradient of its energy")
-        same = next((j for j in range(k) if _same_weights(members[j], one)), None)
+        same = next((j for j in range(k) if _same_weights(members[j], member)), None)
         if same is not None:
             raise ConfigError(f"{name} has the weights of {names[same]}; members differ by the seed they began from")
 
@@ -70,10 +70,10 @@ def spread(predictions: Sequence[Prediction], assessments: Sequence[Assessment])
 def _deviation(values: Sequence[Tensor]) -> NDArray[np.float64]:
     """K tensors (n, components) -> (n,), the root of the mean variance of the components."""
     variance = torch.stack(list(values)).double().var(dim=0, correction=1)
-    found: NDArray[np.float64] = variance.mean(dim=1).sqrt().cpu().numpy()
-    return found
+    deviation: NDArray[np.float64] = variance.mean(dim=1).sqrt().cpu().numpy()
+    return deviation
 
 
-def _same_weights(one: Potential, other: Potential) -> bool:
-    first, second = one.state_dict(), other.state_dict()
+def _same_weights(potential: Potential, other: Potential) -> bool:
+    first, second = potential.state_dict(), other.state_dict()
     return first.keys() == second.keys() and all(torch.equal(first[name].cpu(), second[name].cpu()) for name in first)

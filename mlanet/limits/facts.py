@@ -120,23 +120,24 @@ def _crowded(statistics: Statistics, around: Around) -> Iterator[Reason]:
 def _coordinated(domain: Domain, around: Around) -> Iterator[Reason]:
     """Atoms with fewer or more neighbours than any of their element in training."""
     graph = around.graph
-    found = coordination(graph, around.distance)
+    counts = coordination(graph, around.distance)
     least, most = domain.coordination[around.species].T
-    if not ((found < BARE[0] * least - 1e-9) | (found > FULL[0] * most + 1e-9)).any():
+    if not ((counts < BARE[0] * least - 1e-9) | (counts > FULL[0] * most + 1e-9)).any():
         return
     known = most > 0
     for low, factors, word in ((True, BARE, "fewer"), (False, FULL, "more")):
         limit = least if low else most
         edge, outside = (
-            known & ((found < factor * limit - 1e-9) if low else (found > factor * limit + 1e-9)) for factor in factors
+            known & ((counts < factor * limit - 1e-9) if low else (counts > factor * limit + 1e-9))
+            for factor in factors
         )
         if not edge.any():
             continue
-        far = np.abs(found - limit) / np.maximum(limit, 1e-9)
+        far = np.abs(counts - limit) / np.maximum(limit, 1e-9)
         worst = int(np.where(edge, far, -1.0).argmax())
         symbol = chemical_symbols[int(graph.numbers[worst])]
         text = (
-            f"{word} neighbours than any {symbol} in training: {float(found[worst]):.2f}, "
+            f"{word} neighbours than any {symbol} in training: {float(counts[worst]):.2f}, "
             f"{'at least' if low else 'at most'} {float(limit[worst]):.2f} there, counted by distance"
         )
         yield from _beyond(graph, edge, outside, text)

@@ -93,8 +93,8 @@ def _watched(potential: Potential, samples: Sequence[Sample], max_edges: int) ->
     """What the potential says, features included."""
     before, potential.watched = potential.watched, True
     try:
-        found = predict(potential, [sample.graph for sample in samples], max_edges=max_edges)
-        return [Seen(one, one.graph.arrays(), said.arrays()) for one, said in zip(samples, found, strict=True)]
+        predictions = predict(potential, [sample.graph for sample in samples], max_edges=max_edges)
+        return [Seen(one, one.graph.arrays(), said.arrays()) for one, said in zip(samples, predictions, strict=True)]
     finally:
         potential.watched = before
 
@@ -151,11 +151,11 @@ def _whitening(covariance: Floats) -> Floats:
     return whitening
 
 
-def _mean_features(one: Seen, potential: Potential) -> Floats:
+def _mean_features(seen: Seen, potential: Potential) -> Floats:
     """(1, C) of `structure_features`."""
-    assert one.prediction.features is not None
+    assert seen.prediction.features is not None
     known = tables(potential.statistics)
-    return structure_features(one.prediction.features, known.scale[known.row[one.graph.numbers]], one.graph)
+    return structure_features(seen.prediction.features, known.scale[known.row[seen.graph.numbers]], seen.graph)
 
 
 def _reaching(domain: Domain, potential: Potential, seen: Iterable[Seen]) -> Domain:
@@ -183,21 +183,21 @@ def _with_errors(domain: Domain, potential: Potential, kept: Sequence[Seen]) -> 
     features, _ = _rows(potential, kept)
     forces = _joined(kept, "forces")
     where = around(graph, potential.statistics)
-    found = measured(domain, potential.statistics, where, features, forces)
+    measures = measured(domain, potential.statistics, where, features, forces)
     wrong_energy = np.square((_joined(kept, "energy") - labels["energy"]) / graph.atoms_per_structure())
     wrong = np.square(forces - labels["forces"]).mean(axis=1)
     known = np.isfinite(wrong)
     per_force = None
     if int(known.sum()) >= FEWEST:
-        columns = force_columns(domain, found.species, found.force, found.away, found.white)
+        columns = force_columns(domain, measures.species, measures.force, measures.away, measures.white)
         coefficients = _force_coefficients(columns[known], wrong[known], len(potential.species))
         domain = dataclasses.replace(domain, forces=coefficients)
-        per_force = force_std(domain, found, np.ones_like(found.away))
+        per_force = force_std(domain, measures, np.ones_like(measures.away))
         wrong = np.square(_joined(kept, "stress") - labels["stress"]).mean(axis=(1, 2))
         measure = stress_measure(per_force, graph)
-        domain = dataclasses.replace(domain, stress=_calibrated(wrong, found.energy, measure, OF_STRESS))
+        domain = dataclasses.replace(domain, stress=_calibrated(wrong, measures.energy, measure, OF_STRESS))
     spread = spread_of_forces(per_force, graph)
-    return dataclasses.replace(domain, energy=_calibrated(wrong_energy, found.energy, spread, OF_ENERGY))
+    return dataclasses.replace(domain, energy=_calibrated(wrong_energy, measures.energy, spread, OF_ENERGY))
 
 
 def _joined(kept: Sequence[Seen], name: str) -> Floats:

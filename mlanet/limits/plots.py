@@ -33,9 +33,9 @@ def calibration_picture(path: str | os.PathLike[str], report: LimitsReport) -> N
         (left, {"all elements": forces} if several else report.elements, "force component, meV/Å"),
         (right, {"energy per atom": energy}, "energy, meV/atom"),
     ):
-        least = FORBIDDEN * max((one.real for one in curves.values() if one is not None), default=0.0)
-        given = {name: np.array(_points(one)) for name, one in curves.items() if one is not None}
-        known = {name: MILLI * one[one[:, 1] > least] for name, one in given.items()}
+        least = FORBIDDEN * max((curve.real for curve in curves.values() if curve is not None), default=0.0)
+        given = {name: np.array(_points(curve)) for name, curve in curves.items() if curve is not None}
+        known = {name: MILLI * points[points[:, 1] > least] for name, points in given.items()}
         for name, points in known.items():
             axes.plot(*points.T, marker="o", label=name)
         if several and axes is left:
@@ -51,15 +51,17 @@ def calibration_picture(path: str | os.PathLike[str], report: LimitsReport) -> N
 
 def _elements(axes: Axes, report: LimitsReport, least: float) -> dict[str, NDArray[np.float64]]:
     """Each element as its symbol, where its errors are."""
-    found = {name: np.array([[one.predicted, one.real]]) for name, one in report.elements.items() if one.real > least}
-    for name, ((predicted, real),) in found.items():
+    places = {
+        name: np.array([[curve.predicted, curve.real]]) for name, curve in report.elements.items() if curve.real > least
+    }
+    for name, ((predicted, real),) in places.items():
         axes.annotate(name, (predicted * MILLI, real * MILLI), ha="center", va="center", fontsize=7, color="#666666")
-    return {name: points * MILLI for name, points in found.items()}
+    return {name: points * MILLI for name, points in places.items()}
 
 
-def _points(one: Calibration) -> list[tuple[float, float]]:
+def _points(calibration: Calibration) -> list[tuple[float, float]]:
     """Its bins, or the whole where there are none."""
-    return one.bins or [(one.predicted, one.real)]
+    return calibration.bins or [(calibration.predicted, calibration.real)]
 
 
 def _diagonal(axes: Axes, curves: list[NDArray[np.float64]]) -> None:

@@ -36,7 +36,7 @@ class Watch:
         """For a summary; empty where nothing is known."""
         if self.worst.extrapolation == UNKNOWN:
             return {}
-        found: dict[str, object] = {"extrapolation": self.worst.extrapolation}
+        numbers: dict[str, object] = {"extrapolation": self.worst.extrapolation}
         if self.worst.reasons:
-            found["extrapolation_reason"] = f"{self.place}: {self.worst.reason}"
-        return found
+            numbers["extrapolation_reason"] = f"{self.place}: {self.worst.reason}"
+        return numbers

@@ -169,17 +169,17 @@ class Engine:
         known = {name: np.empty(n_local) for k, name in enumerate(LIMITS) if limits and self._knows(k)}
         places = {name: _address(one) for name, one in known.items()}
         words = (_address(array) for array in (atomic, forces, virials, features))
-        found = _Answer(0.0, (ctypes.c_double * 9)(), *words, **places)
+        answer = _Answer(0.0, (ctypes.c_double * 9)(), *words, **places)
         error = ctypes.create_string_buffer(ROOM)
         passes = [_Pass() if array is None else _Pass(_on_rows(array, n_total)) for array in (forward, reverse)]
         threads = _possible(min(self.threads, max(1, n_local)))
         call = self._library.mlanet_engine_compute
         with self._turn:
-            done = call(self._engine, ctypes.byref(given), threads, *passes, ctypes.byref(found), error, ROOM)
+            done = call(self._engine, ctypes.byref(given), threads, *passes, ctypes.byref(answer), error, ROOM)
         if not done:
             raise GeometryError(error.value.decode(errors="replace"))
-        virial = np.array(found.virial).reshape(3, 3)
-        return Answer(found.energy, atomic, forces, virial, virials, features, **known)
+        virial = np.array(answer.virial).reshape(3, 3)
+        return Answer(answer.energy, atomic, forces, virial, virials, features, **known)
 
     def _knows(self, limit: int) -> bool:
         return bool(self._library.mlanet_engine_knows(self._engine, limit))
@@ -217,8 +217,8 @@ def _bytes(path: str | os.PathLike[str]) -> bytes:
         raise CheckpointError(f"{os.fspath(path)}: {error.strerror or error}; expected a native model") from None
 
 
-def _address(one: NDArray[Any]) -> int:
-    return int(one.ctypes.data)
+def _address(array: NDArray[Any]) -> int:
+    return int(array.ctypes.data)
 
 
 def _on_rows(work: Callable[[Rows], None], n_total: int) -> Callable[[int, int, int], None]:
@@ -260,15 +260,15 @@ def sources() -> tuple[Path, ...]:
 @functools.cache
 def _library(only: str) -> ctypes.CDLL:
     """Compiled for one kind of model, on first use."""
-    found = build.load(SOURCES / "calls.cpp", (f"-DMLANET_ONLY={only}",), sources())
+    library = build.load(SOURCES / "calls.cpp", (f"-DMLANET_ONLY={only}",), sources())
     place, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-    found.mlanet_engine_read.argtypes = [ctypes.c_char_p, size, number, ctypes.c_char_p, size]
-    found.mlanet_engine_read.restype = place
-    found.mlanet_engine_close.argtypes = [place]
+    library.mlanet_engine_read.argtypes = [ctypes.c_char_p, size, number, ctypes.c_char_p, size]
+    library.mlanet_engine_read.restype = place
+    library.mlanet_engine_close.argtypes = [place]
     for name in ("feature_width", "largest_width"):
-        function = getattr(found, f"mlanet_engine_{name}")
+        function = getattr(library, f"mlanet_engine_{name}")
         function.argtypes, function.restype = [place], size
-    found.mlanet_engine_knows.argtypes, found.mlanet_engine_knows.restype = [place, number], number
-    found.mlanet_engine_compute.argtypes = [place, place, number, _Pass, _Pass, place, ctypes.c_char_p, size]
-    found.mlanet_engine_compute.restype = number
-    return found
+    library.mlanet_engine_knows.argtypes, library.mlanet_engine_knows.restype = [place, number], number
+    library.mlanet_engine_compute.argtypes = [place, place, number, _Pass, _Pass, place, ctypes.c_char_p, size]
+    library.mlanet_engine_compute.restype = number
+    return library

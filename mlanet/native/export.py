@@ -53,8 +53,8 @@ def obstacle(potential: Potential) -> str:
             return f"the native engine knows {key}: {there}; this model has {key}: {_shown(value)}"
     if potential.dtype not in (torch.float32, torch.float64):
         return f"the native engine knows float32 and float64, this model is in {potential.dtype}".replace("torch.", "")
-    found: str = kind.obstacle(potential.model)
-    return found
+    reason: str = kind.obstacle(potential.model)
+    return reason
 
 
 def _shown(value: object) -> str:
@@ -92,10 +92,10 @@ def native_bytes(potential: Potential, digest: str | None = None) -> bytes:
     if against := obstacle(potential):
         raise ConfigError(against)
     kind, model = KINDS[type(potential.model)], potential.model
-    found: Tensors = kind.tensors(model) | _readout(*_ends(model)) | _references(potential) | _wall(potential)
+    tensors: Tensors = kind.tensors(model) | _readout(*_ends(model)) | _references(potential) | _wall(potential)
     told, beside = of_statistics(potential.statistics, potential.domain)
     header = _header(potential, digest or _digest(potential)) | told
-    arrays = {name: np.asarray(one.detach().cpu()) for name, one in found.items()} | beside
+    arrays = {name: np.asarray(tensor.detach().cpu()) for name, tensor in tensors.items()} | beside
     return pack(header, arrays, kind.file_version(model))
 
 
@@ -124,8 +124,8 @@ def _digest(potential: Potential) -> str:
     """sha256 of configuration, statistics and weights."""
     text = json.dumps([to_data(potential.model.config), msgspec.to_builtins(potential.statistics)], sort_keys=True)
     sha = hashlib.sha256(text.encode())
-    for name, one in sorted(potential.state_dict().items()):
-        sha.update(name.encode() + np.asarray(one.detach().cpu()).tobytes())
+    for name, tensor in sorted(potential.state_dict().items()):
+        sha.update(name.encode() + np.asarray(tensor.detach().cpu()).tobytes())
     return sha.hexdigest()
 
 
@@ -195,7 +195,7 @@ def _wall(potential: Potential) -> Tensors:
     if not isinstance(repulsion, ScreenedRepulsion):
         return {}
     of_elements = repulsion.atoms[list(potential.species)]
-    found = {
+    tensors = {
         "wall.closest": repulsion.reach,
         "wall.charge": of_elements[:, 0],
         "wall.decay": of_elements[:, 1],
@@ -204,5 +204,5 @@ def _wall(potential: Potential) -> Tensors:
     }
     if isinstance(floor, DistanceFloor):
         numbers = (float(floor.most), SLACK, WIDTH, STIFFNESS, NEAREST)
-        found["wall.floor"] = torch.tensor(numbers, dtype=torch.float64)
-    return found
+        tensors["wall.floor"] = torch.tensor(numbers, dtype=torch.float64)
+    return tensors

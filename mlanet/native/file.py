@@ -31,10 +31,10 @@ def pack(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], version
         version: of the file.
     """
     table, blocks, place = [], [], 0
-    for name, one in tensors.items():
-        assert one.dtype.name in TYPES, f"{name} is of type {one.dtype}"
-        table.append({"name": name, "type": one.dtype.name, "shape": list(one.shape), "offset": place})
-        block = _filled(np.ascontiguousarray(one).astype(one.dtype.newbyteorder("<")).tobytes())
+    for name, array in tensors.items():
+        assert array.dtype.name in TYPES, f"{name} is of type {array.dtype}"
+        table.append({"name": name, "type": array.dtype.name, "shape": list(array.shape), "offset": place})
+        block = _filled(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
         blocks.append(block)
         place += len(block)
     text = json.dumps({**header, "tensors": table}, allow_nan=False).encode()
@@ -57,10 +57,10 @@ def read_header(data: bytes) -> dict[str, Any]:
         raise CheckpointError("no native model of mlanet; `mlanet export native` writes them")
     length = _FIXED.unpack_from(data)[3]
     try:
-        found = json.loads(data[_FIXED.size : _FIXED.size + length])
-        if not isinstance(found, dict):
+        header = json.loads(data[_FIXED.size : _FIXED.size + length])
+        if not isinstance(header, dict):
             raise ValueError("the header is no table")
-        return found
+        return header
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the header of the native model is damaged: {error}") from None
 
@@ -69,12 +69,12 @@ def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
     """The tensors of a file that the engine has checked, by name; they look at the bytes and cannot be written to."""
     header, length = read_header(data), _FIXED.unpack_from(data)[3]
     first = -(-(_FIXED.size + length) // ALIGNMENT) * ALIGNMENT
-    found = {}
+    arrays = {}
     for tensor in header["tensors"]:
         kind, shape = np.dtype(tensor["type"]).newbyteorder("<"), tuple(tensor["shape"])
         values = np.frombuffer(data, kind, math.prod(shape), first + tensor["offset"])
-        found[tensor["name"]] = values.reshape(shape)
-    return found
+        arrays[tensor["name"]] = values.reshape(shape)
+    return arrays
 
 
 def _filled(block: bytes) -> bytes:

@@ -47,16 +47,16 @@ def readout(model: LEIGNN) -> nn.Sequential:
 
 def tensors(model: LEIGNN) -> Tensors:
     """Everything of the model but its read-out, references and wall."""
-    found: Tensors = {"embedding": model.embedding.weight}
+    named: Tensors = {"embedding": model.embedding.weight}
     if isinstance(model.radial, GaussianBasis):
-        found["radial.centers"] = model.radial.centers
-        found["radial.spread"] = torch.tensor([model.radial.spread], dtype=torch.float64)
+        named["radial.centers"] = model.radial.centers
+        named["radial.spread"] = torch.tensor([model.radial.spread], dtype=torch.float64)
     else:
-        found["radial.wave_numbers"] = model.radial.wave_numbers
+        named["radial.wave_numbers"] = model.radial.wave_numbers
     for k, layer in enumerate(model.layers):
         assert isinstance(layer, ScalarVectorLayer)
-        found |= {f"layers.{k}.{name}": one for name, one in _layer(layer).items()}
-    return found
+        named |= {f"layers.{k}.{name}": tensor for name, tensor in _layer(layer).items()}
+    return named
 
 
 def _layer(layer: ScalarVectorLayer) -> Tensors:

@@ -53,32 +53,34 @@ def settings(model: MLANet, statistics: Statistics) -> dict[str, Any]:
 
 def readout(model: MLANet) -> nn.Sequential:
     """The read-out of each atom."""
-    found = getattr(model.pooling, "readout", None)
-    assert isinstance(found, nn.Sequential)
-    return found
+    network = getattr(model.pooling, "readout", None)
+    assert isinstance(network, nn.Sequential)
+    return network
 
 
 def tensors(model: MLANet) -> Tensors:
     """Everything of the model but its read-out, references and wall."""
     config, rows = model.config, torch.arange(model.n_species, device=next(model.parameters()).device)
-    found: Tensors = {"embedding": model.embedding(rows), "sender": model.sender(rows)}
-    found["radial.wave_numbers"] = model.radial.wave_numbers
+    named: Tensors = {"embedding": model.embedding(rows), "sender": model.sender(rows)}
+    named["radial.wave_numbers"] = model.radial.wave_numbers
     if (bonds := model.bonds) is not None:
-        found |= {"bonds.centers": bonds.centers, "bonds.radius": bonds.log_radius.exp()}
-        found["bonds.spread"] = torch.tensor([bonds.spread], dtype=torch.float64)
-    found |= _radial("directions", model.directions.radial)
+        named |= {"bonds.centers": bonds.centers, "bonds.radius": bonds.log_radius.exp()}
+        named["bonds.spread"] = torch.tensor([bonds.spread], dtype=torch.float64)
+    named |= _radial("directions", model.directions.radial)
     for k, layer in enumerate(model.layers):
         assert isinstance(layer, InteractionLayer)
-        found |= {f"layers.{k}.{name}": one for name, one in _layer(layer).items()}
+        named |= {f"layers.{k}.{name}": tensor for name, tensor in _layer(layer).items()}
     if config.message == "full":
-        found |= {f"couplings.{name}": one for name, one in couplings(config.l_max, torch.float64)._asdict().items()}
+        named |= {
+            f"couplings.{name}": tensor for name, tensor in couplings(config.l_max, torch.float64)._asdict().items()
+        }
     if config.node_product == "uuu":
         for name, l_out in (("terms", config.l_max), ("last_terms", 0)):
             table = terms(config.l_max, l_out, torch.float64)._asdict()
-            found |= {f"{name}.{part}": one for part, one in table.items()}
+            named |= {f"{name}.{part}": tensor for part, tensor in table.items()}
     if model.bonded is not None:
-        found["bonded"] = model.bonded.shift
-    return found
+        named["bonded"] = model.bonded.shift
+    return named
 
 
 def _radial(name: str, network: RadialMLP) -> Tensors:
@@ -88,11 +90,11 @@ def _radial(name: str, network: RadialMLP) -> Tensors:
 def _layer(layer: InteractionLayer) -> Tensors:
     attention = layer.attention
     weights, logits = attention.message_weights(), attention.logits
-    found = {
+    named = {
         "chemical": weights.chemical,
         "gates.weight": weights.gates,
         "gates.bias": weights.gates_bias,
-        **{f"radial.{k}": one for k, one in enumerate(weights.mlp)},
+        **{f"radial.{k}": parameter for k, parameter in enumerate(weights.mlp)},
         "value": attention.value.weight,
         "near.weight": attention.chemical.neighbor.weight,
         "here.weight": attention.chemical.center.weight,
@@ -102,18 +104,21 @@ def _layer(layer: InteractionLayer) -> Tensors:
         "update_out": layer.update.linear_out.weight,
     }
     if logits is not None:
-        found |= {"logits.weight": weights.logits, "logits.bias": weights.logits_bias}
-        found |= {"log_temperature": weights.log_temperature, "query": logits.query.weight, "key": logits.key.weight}
+        named |= {"logits.weight": weights.logits, "logits.bias": weights.logits_bias}
+        named |= {"log_temperature": weights.log_temperature, "query": logits.query.weight, "key": logits.key.weight}
     if (gate := attention.output_gate) is not None:
         # A row for each channel: that of its head.
         per_head = gate.in_features // gate.out_features
-        found |= {f"output_gate.{name}": one.repeat_interleave(per_head, 0) for name, one in gate.named_parameters()}
+        named |= {
+            f"output_gate.{name}": parameter.repeat_interleave(per_head, 0)
+            for name, parameter in gate.named_parameters()
+        }
     if layer.update.gates is not None:
-        found |= {"update_gates.weight": layer.update.gates.weight, "update_gates.bias": layer.update.gates.bias}
+        named |= {"update_gates.weight": layer.update.gates.weight, "update_gates.bias": layer.update.gates.bias}
     if layer.attention_norm is not None:
-        found["attention_norm"] = layer.attention_norm.gain
+        named["attention_norm"] = layer.attention_norm.gain
     if layer.product is not None:
-        found |= {"product": layer.product.path_weights, "product_linear": layer.product.linear.weight}
+        named |= {"product": layer.product.path_weights, "product_linear": layer.product.linear.weight}
     if layer.product_norm is not None:
-        found["product_norm"] = layer.product_norm.gain
-    return found
+        named["product_norm"] = layer.product_norm.gain
+    return named

@@ -110,16 +110,16 @@ def answered(engine: Engine, index: Integers, graph: GraphArrays, features: bool
         index: (256,), species of each atomic number, as the engine counts them.
         features: whether what the last linear layer sees of each atom is among it.
     """
-    found = _computed(engine, index, graph)
-    virial = graph.summed(found.atomic_virials)
+    answer = _computed(engine, index, graph)
+    virial = graph.summed(answer.atomic_virials)
     stress = _stress(0.5 * (virial + virial.transpose(0, 2, 1)), graph)
     return AnswerArrays(
-        energy=graph.summed(found.atomic_energies),
-        forces=found.forces.astype(engine.precision),
+        energy=graph.summed(answer.atomic_energies),
+        forces=answer.forces.astype(engine.precision),
         stress=stress.astype(engine.precision),
-        atomic_energies=found.atomic_energies,
-        features=found.features.astype(engine.precision) if features else None,
-        atomic_virials=found.atomic_virials,
+        atomic_energies=answer.atomic_energies,
+        features=answer.features.astype(engine.precision) if features else None,
+        atomic_virials=answer.atomic_virials,
     )
 
 
@@ -152,7 +152,7 @@ def _statistics(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
     told = header["statistics"]
     lists: dict[str, Any] = {name: arrays[_PREFIX + name].tolist() for name in TABLES if _PREFIX + name in arrays}
     pairs = {name: tuple(map(tuple, lists[name])) for name in ("closest", "wall") if name in lists}
-    found = Statistics(
+    statistics = Statistics(
         species=tuple(header["species"]),
         references=tuple(told["references"]),
         scale=tuple(told["scale"]),
@@ -163,9 +163,9 @@ def _statistics(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         crowding=tuple(lists.get("crowding", ())),
         **pairs,
     )
-    if found.problem:
-        raise ValueError(found.problem)
-    return found
+    if statistics.problem:
+        raise ValueError(statistics.problem)
+    return statistics
 
 
 def _stress(virial: Floats, graph: GraphArrays) -> Floats:

@@ -170,11 +170,11 @@ class DualPathAttention(nn.Module):
 
     def forward(self, features: Tensor, edges: Edges) -> Tensor:
         """(N, M, C) -> (N, M, C)."""
-        found = self._by_one_operation(features, edges) if self.one_operation else self._by_parts(features, edges)
+        messages = self._by_one_operation(features, edges) if self.one_operation else self._by_parts(features, edges)
         if self.output_gate is None:
-            return found
+            return messages
         gate = 2 * torch.sigmoid(self.output_gate(features[:, 0]))
-        return found * gate.repeat_interleave(self.channels // self.shape.heads, dim=1)[:, None, :]
+        return messages * gate.repeat_interleave(self.channels // self.shape.heads, dim=1)[:, None, :]
 
     def _by_one_operation(self, features: Tensor, edges: Edges) -> Tensor:
         """What kernels know."""

@@ -62,11 +62,11 @@ def valence(number: int) -> dict[str, int]:
     left = number - max(z for z in NOBLE_GASES if z < number)
     period = period_of(number)
     order = {1: "s", 2: "sp", 3: "sp", 4: "sdp", 5: "sdp"}.get(period, "sfdp")
-    found = dict.fromkeys("spdf", 0)
+    electrons = dict.fromkeys("spdf", 0)
     for shell in order:
-        found[shell] = min(left, 2 * HALF_FILLED[shell])
-        left -= found[shell]
-    return found
+        electrons[shell] = min(left, 2 * HALF_FILLED[shell])
+        left -= electrons[shell]
+    return electrons
 
 
 def period_of(number: int) -> int:

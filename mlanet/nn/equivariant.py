@@ -41,15 +41,6 @@ def to_e3nn(features: Tensor) -> Tensor:
     return torch.cat(blocks, dim=1)
 
 
-def from_e3nn(flat: Tensor, channels: int, l_max: int) -> Tensor:
-    """(N, D) in e3nn's order -> (N, (L+1)², C); the inverse of `to_e3nn`."""
-    widths = [2 * degree + 1 for degree in range(l_max + 1)]
-    blocks = torch.split(flat, [channels * width for width in widths], dim=1)
-    return torch.cat(
-        [b.unflatten(1, (channels, w)).transpose(1, 2) for b, w in zip(blocks, widths, strict=True)], dim=1
-    )
-
-
 class Linear(nn.Module):
     """y^l = x^l W_l, one matrix per degree: `e3nn.o3.Linear` in our layout, as one batched product.
 

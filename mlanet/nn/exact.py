@@ -19,13 +19,13 @@ class ExactConstants(nn.Module):
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """`to`, `float`, `double`, `cuda`."""
         exact = {
-            name: one
+            name: constant
             for name in self._non_persistent_buffers_set
-            if (one := self._buffers[name]) is not None and one.dtype == torch.float64
+            if (constant := self._buffers[name]) is not None and constant.dtype == torch.float64
         }
         super()._apply(fn, recurse)
-        for name, one in exact.items():
+        for name, constant in exact.items():
             moved = self._buffers[name]
             assert moved is not None
-            self._buffers[name] = one.to(moved.device)
+            self._buffers[name] = constant.to(moved.device)
         return self

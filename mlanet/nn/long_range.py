@@ -124,9 +124,11 @@ class LongRange(nn.Module):
         if len(self.root_c6):
             strengths.append(self.root(scalars, graph))
             laws.append(PowerLaw(6, self.settings.smearing))
-        found = smooth_sum(torch.stack(strengths, dim=1), graph.positions, graph.cell, graph.pbc, graph.structure, laws)
-        signs = found.new_tensor([1.0 if law.exponent == 1 else -1.0 for law in laws])
-        return found @ signs, charges
+        energies = smooth_sum(
+            torch.stack(strengths, dim=1), graph.positions, graph.cell, graph.pbc, graph.structure, laws
+        )
+        signs = energies.new_tensor([1.0 if law.exponent == 1 else -1.0 for law in laws])
+        return energies @ signs, charges
 
     def _charges(
         self, readout: nn.Module, scalars: Tensor, lone: Tensor | None, fade: Tensor | None, graph: AtomicGraph

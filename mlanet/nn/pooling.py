@@ -65,8 +65,8 @@ class LocalPooling(nn.Module):
         """(N, C) -> (N,)."""
         l_max = math.isqrt(edges.harmonics.shape[1]) - 1
         seen = scalars if self.bound is None else self.bound * torch.tanh(scalars / self.bound)
-        found = neighbor_pooling(l_max, edges.around, edges.neighbor, edges.rows, seen, edges.envelope)
-        around, highest = found.unbind(1)
+        pooled = neighbor_pooling(l_max, edges.around, edges.neighbor, edges.rows, seen, edges.envelope)
+        around, highest = pooled.unbind(1)
         mean = around / (1 + edges.coordination)[:, None]
         return self.readout(torch.cat([scalars, around / self.mean_neighbors, mean, highest], dim=1))[:, 0]
 

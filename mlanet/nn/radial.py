@@ -29,8 +29,8 @@ def polynomial_envelope(distance: Tensor, cutoff: float, power: int = 6) -> Tens
     >>> polynomial_envelope(torch.tensor([0.0, 5.0, 6.0]), 5.0).tolist()
     [1.0, 0.0, 0.0]
     """
-    found: Tensor = _Envelope.apply(distance, cutoff, power)
-    return found
+    envelope: Tensor = _Envelope.apply(distance, cutoff, power)
+    return envelope
 
 
 class _Envelope(torch.autograd.Function):

@@ -90,9 +90,9 @@ def _generated(
 def _twin(module: nn.Module) -> Any:
     """A module with tensors, hooks and submodules of its own and the generated code of the first."""
     twin = object.__new__(type(module))  # that of torch.fx would write the code anew
-    own = {name: copy.copy(one) for name, one in vars(module).items() if isinstance(one, dict | set | list)}
-    own["_buffers"] = {name: None if one is None else one.clone() for name, one in module._buffers.items()}
-    own["_modules"] = {name: None if one is None else _twin(one) for name, one in module._modules.items()}
+    own = {name: copy.copy(value) for name, value in vars(module).items() if isinstance(value, dict | set | list)}
+    own["_buffers"] = {name: None if value is None else value.clone() for name, value in module._buffers.items()}
+    own["_modules"] = {name: None if value is None else _twin(value) for name, value in module._modules.items()}
     vars(twin).update(vars(module) | own)
     return twin
 

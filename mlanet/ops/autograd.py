@@ -58,14 +58,14 @@ class _Shared:
         """Gradients for x and this `up`, unchanged since, if they are there; they are given away."""
         was = self.up
         known = was is up or (was is not None and not is_tracing() and _place(was) == _place(up))
-        found = self.gradients if known and up._version == self.version else ()
+        gradients = self.gradients if known and up._version == self.version else ()
         self.up, self.gradients = None, ()
-        return found
+        return gradients
 
 
-def _place(one: Tensor) -> tuple[object, ...]:
+def _place(tensor: Tensor) -> tuple[object, ...]:
     """Where a tensor's numbers are."""
-    return one.data_ptr(), one.shape, one.stride()
+    return tensor.data_ptr(), tensor.shape, tensor.stride()
 
 
 def apply(operation: Operation, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
@@ -102,10 +102,10 @@ class _Value(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, up: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            found = _Gradient.apply(ctx.operation, up, *ctx.saved_tensors)
+            gradients = _Gradient.apply(ctx.operation, up, *ctx.saved_tensors)
         else:
-            found = ctx.shared.take(up) or ctx.operation.gradient(up.contiguous(), ctx.saved_tensors, False)
-        return None, None, None, *found
+            gradients = ctx.shared.take(up) or ctx.operation.gradient(up.contiguous(), ctx.saved_tensors, False)
+        return None, None, None, *gradients
 
 
 class _Weights(torch.autograd.Function):
@@ -123,12 +123,12 @@ class _Weights(torch.autograd.Function):
     def backward(ctx: Any, up: Tensor) -> tuple[Tensor | None, ...]:
         tensors, n = ctx.saved_tensors, ctx.operation.n_inputs
         if torch.is_grad_enabled():  # nobody trains on gradients of weights, so plain torch will do
-            found = _by_reference(ctx.operation, tensors, up)
+            gradients = _by_reference(ctx.operation, tensors, up)
         else:
             to_all = ctx.operation.gradient(up.contiguous(), tensors, True)
             ctx.shared.give(up, to_all[:n])
-            found = to_all[n:]
-        return None, None, None, None, *found
+            gradients = to_all[n:]
+        return None, None, None, None, *gradients
 
 
 def _by_reference(operation: Operation, tensors: Sequence[Tensor], up: Tensor) -> tuple[Tensor | None, ...]:

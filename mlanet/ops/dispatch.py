@@ -149,8 +149,8 @@ def _cuda_obstacle(device: torch.device) -> str:
 
 def message_obstacle(shape: MessageShape, sent: Tensor, weights: MessageWeights) -> str:
     """Why there is no kernel for a message, in words; empty where there is one."""
-    if found := obstacle(sent):
-        return found
+    if reason := obstacle(sent):
+        return reason
     if by_triton(sent):
         return gpu_message_obstacle(shape, sent.shape[-1], weights)
     depth = len(weights.mlp)

@@ -22,8 +22,8 @@ def harmonics(direction: Tensor, l_max: int) -> Tensor:
     with C of `wigner_3j(l, l − 1, 1)`. So one product of matrices takes the place of a pass back through the
     polynomials, and can be differentiated again.
     """
-    found: Tensor = _Harmonics.apply(direction, l_max)
-    return found
+    values: Tensor = _Harmonics.apply(direction, l_max)
+    return values
 
 
 class _Harmonics(torch.autograd.Function):
@@ -54,11 +54,11 @@ def slopes_there(l_max: int, dtype: torch.dtype, device: torch.device) -> Tensor
     """((L+1)², 3 L²): entry (i, (k, j)) is ∂Y_i/∂x_k in units of Y_j."""
     point = torch.tensor([[0.36, 0.48, 0.8]], dtype=torch.float64)
     values = o3.spherical_harmonics(list(range(l_max + 1)), point, normalize=False, normalization="component")[0]
-    found = torch.zeros((l_max + 1) ** 2, 3, l_max**2, dtype=torch.float64)
+    slopes = torch.zeros((l_max + 1) ** 2, 3, l_max**2, dtype=torch.float64)
     for degree in range(1, l_max + 1):
         coupling = o3.wigner_3j(degree, degree - 1, 1, dtype=torch.float64)
         rows, lower = slice(degree**2, (degree + 1) ** 2), slice((degree - 1) ** 2, degree**2)
         raised = torch.einsum("ijk,j,k->i", coupling, values[lower], point[0])
         scale = torch.dot(values[rows], raised) / torch.dot(raised, raised)
-        found[rows, :, lower] = degree * scale * coupling.transpose(1, 2)
-    return found.flatten(1).to(device, dtype)
+        slopes[rows, :, lower] = degree * scale * coupling.transpose(1, 2)
+    return slopes.flatten(1).to(device, dtype)

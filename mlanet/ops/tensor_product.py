@@ -107,11 +107,11 @@ def full_product(sent: Tensor, weights: Tensor, harmonics: Tensor) -> Tensor:
     l_max = math.isqrt(sent.shape[1]) - 1
     by_degree, directions = split_degrees(sent, l_max), split_degrees(harmonics, l_max)
     of_path = weights.unflatten(1, (-1, sent.shape[2])).unbind(1)
-    found: list[Tensor | None] = [None] * (l_max + 1)
+    sums: list[Tensor | None] = [None] * (l_max + 1)
     tables = coefficients_there(paths(l_max), harmonics.dtype, harmonics.device)
     for (a, b, c), table, weight in zip(paths(l_max), tables, of_path, strict=True):
         matrix = torch.einsum("eb,abc->eac", directions[b], table)
         one = torch.einsum("eac,eax->ecx", matrix, by_degree[a]) * weight[:, None]
-        before = found[c]
-        found[c] = one if before is None else before + one
-    return torch.cat([part for part in found if part is not None], dim=1)
+        before = sums[c]
+        sums[c] = one if before is None else before + one
+    return torch.cat([part for part in sums if part is not None], dim=1)

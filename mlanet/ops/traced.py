@@ -83,8 +83,8 @@ def _operation(number: int, rows: Sequence[Tensor]) -> Any:
 
 @torch.library.custom_op("mlanet::value", mutates_args=())
 def _value(number: int, rows: list[Tensor], tensors: list[Tensor]) -> Tensor:
-    found: Tensor = _operation(number, rows).value(tensors)
-    return found.contiguous()
+    value: Tensor = _operation(number, rows).value(tensors)
+    return value.contiguous()
 
 
 @_value.register_fake
@@ -95,8 +95,8 @@ def _(number: int, rows: list[Tensor], tensors: list[Tensor]) -> Tensor:
 
 @torch.library.custom_op("mlanet::gradient", mutates_args=())
 def _gradient(number: int, rows: list[Tensor], up: Tensor, tensors: list[Tensor], with_weights: bool) -> list[Tensor]:
-    found = _operation(number, rows).gradient(up.contiguous(), tensors, with_weights)
-    return [tensor.contiguous() for tensor in found]
+    gradients = _operation(number, rows).gradient(up.contiguous(), tensors, with_weights)
+    return [tensor.contiguous() for tensor in gradients]
 
 
 @_gradient.register_fake
@@ -107,8 +107,8 @@ def _(number: int, rows: list[Tensor], up: Tensor, tensors: list[Tensor], with_w
 
 @torch.library.custom_op("mlanet::tangent", mutates_args=())
 def _tangent(number: int, rows: list[Tensor], up: Tensor, along: list[Tensor], tensors: list[Tensor]) -> list[Tensor]:
-    found = _operation(number, rows).tangent(up.contiguous(), along, tensors)
-    return [tensor.contiguous() for tensor in found]
+    tangents = _operation(number, rows).tangent(up.contiguous(), along, tensors)
+    return [tensor.contiguous() for tensor in tangents]
 
 
 @_tangent.register_fake

@@ -94,12 +94,12 @@ def _watched(watch: Stopwatch, spent: list[float]) -> Iterator[None]:
             if depth:
                 return original(*args, **kwargs)
             depth += 1
-            found: list[object] = []
+            answers: list[object] = []
             try:
-                spent.append(watch.time(lambda: found.append(original(*args, **kwargs))))
+                spent.append(watch.time(lambda: answers.append(original(*args, **kwargs))))
             finally:
                 depth -= 1
-            return found[0]
+            return answers[0]
 
         return call
 

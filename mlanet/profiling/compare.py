@@ -180,17 +180,17 @@ def memory(plan: Plan, watch: Watch | None = None) -> tuple[list[Measurement], d
     for name in watch(plan.models, "memory", len(plan.models)):
         fleet: dict[str, Remote] = {}
         try:
-            found = _start(name, plan, fleet)
-            for row in found:  # once without counting: what is filled once is no peak
+            worker = _start(name, plan, fleet)
+            for row in worker:  # once without counting: what is filled once is no peak
                 if not row.failure:
                     row.failure = _attempt(fleet[name], "time", key=row.system, mode=row.mode).get("failure", "")
-            _memory(fleet, found, lambda things, *_: things)
+            _memory(fleet, worker, lambda things, *_: things)
             for where in plan.systems if fleet else ():
                 saved[f"{name} on {where}"] = _attempt(fleet[name], "saved", key=where).get("saved", {})
         finally:
             for remote in fleet.values():
                 remote.close()
-        rows += found
+        rows += worker
     return rows, saved
 
 
@@ -206,7 +206,7 @@ def phases(plan: Plan, watch: Watch | None = None) -> list[dict[str, Any]]:
         for name in plan.models:
             rows += _start(name, plan, fleet)
         cells = {(row.model, row.system): row for row in rows}
-        found: dict[tuple[str, str], dict[str, list[float]]] = {key: {} for key in cells}
+        times: dict[tuple[str, str], dict[str, list[float]]] = {key: {} for key in cells}
         steps = interleaved(cells, plan.rounds)
         for counts, key in watch(steps, "timing", len(steps)):
             row = cells[key]
@@ -217,11 +217,11 @@ def phases(plan: Plan, watch: Watch | None = None) -> list[dict[str, Any]]:
             row.failure = answer.get("failure", "")
             if counts and not row.failure:
                 for name, value in answer.items():
-                    found[key].setdefault(name, []).append(value)
+                    times[key].setdefault(name, []).append(value)
     finally:
         for remote in fleet.values():
             remote.close()
-    return [_phase_row(row, found[key]) for key, row in cells.items()]
+    return [_phase_row(row, times[key]) for key, row in cells.items()]
 
 
 def _phase_row(row: Measurement, parts: dict[str, list[float]]) -> dict[str, Any]:

@@ -23,8 +23,8 @@ class CompiledSubject(Own):
         """As of any potential; with a history it is computed as it stands."""
         if training:
             return super().evaluate(inputs, training)
-        found = self._programs.setdefault("infer", CompiledPotential(self.module))(inputs)
-        return found.energy, found.forces, found.stress.nan_to_num()
+        prediction = self._programs.setdefault("infer", CompiledPotential(self.module))(inputs)
+        return prediction.energy, prediction.forces, prediction.stress.nan_to_num()
 
     def gradient(self, inputs: AtomicGraph) -> None:
         """Of `loss`, left in the parameters."""
@@ -32,8 +32,8 @@ class CompiledSubject(Own):
         fields = GraphTensors(inputs)
 
         def of_graph(*tensors: Tensor) -> Tensor:
-            found = self.module.answer(fields.give(tensors))
-            return loss(found.energy, found.forces, found.stress.nan_to_num())
+            prediction = self.module.answer(fields.give(tensors))
+            return loss(prediction.energy, prediction.forces, prediction.stress.nan_to_num())
 
         parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         program = CompiledGradient(of_graph, parameters, TOLERANCE[self.module.dtype])

@@ -103,10 +103,10 @@ def booked(run: Callable[[], object], module: nn.Module, device: torch.device) -
 
 def summed(accounts: dict[Key, Account], by: Callable[[Key], str]) -> dict[str, Account]:
     """Accounts joined by what a function of the key says, the most time first."""
-    found: dict[str, Account] = {}
+    sums: dict[str, Account] = {}
     for key, account in accounts.items():
-        found.setdefault(by(key), Account()).add(account)
-    return dict(sorted(found.items(), key=lambda item: -item[1].ms))
+        sums.setdefault(by(key), Account()).add(account)
+    return dict(sorted(sums.items(), key=lambda item: -item[1].ms))
 
 
 def _tensors(things: Any) -> list[Tensor]:

@@ -139,8 +139,8 @@ def commit() -> str:
         return "installed"
     try:
         git = ["git", "-C", str(folder)]
-        found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        done = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return found.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+    return done.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

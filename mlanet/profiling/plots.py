@@ -25,7 +25,7 @@ def family(model: str) -> str:
     ('mlanet_full', 'mace:channels=64')
     """
     short = re.sub(r"_l\d(?=_|:|$)", "", model)
-    return re.sub(r"[:,]l_max=\d+(,?)", lambda found: ":" if found[0][0] == ":" and found[1] else found[1], short)
+    return re.sub(r"[:,]l_max=\d+(,?)", lambda match: ":" if match[0][0] == ":" and match[1] else match[1], short)
 
 
 def bars(rows: Sequence[Measurement], system: str) -> Figure:

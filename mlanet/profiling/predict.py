@@ -46,7 +46,7 @@ def predict(name: str, potential: Potential, atoms: int, neighbours: float, limi
         neighbours: directed pairs per atom within the cutoff.
         limit_gib: memory of the card or machine, GiB.
     """
-    found = []
+    rows = []
     for mode in MODES:
         law = Forecast(potential, training=mode == "train")
         base, per_atom = _times(potential, mode, neighbours)
@@ -54,7 +54,7 @@ def predict(name: str, potential: Potential, atoms: int, neighbours: float, limi
         degree = round(CRYSTAL_SPREAD * neighbours)
         size = Size(atoms, round(neighbours * atoms), degree)
         used = law.law(potential.device.type == "cpu", degree)
-        found.append(
+        rows.append(
             Predicted(
                 *(name, mode, atoms, neighbours),
                 GiB=law.bytes(size) / 2**30,
@@ -67,7 +67,7 @@ def predict(name: str, potential: Potential, atoms: int, neighbours: float, limi
                 KiB_per_pair=used.per_row / 1024,
             )
         )
-    return found
+    return rows
 
 
 def _times(potential: Potential, mode: str, neighbours: float) -> tuple[float, float]:
@@ -85,9 +85,10 @@ def _times(potential: Potential, mode: str, neighbours: float) -> tuple[float, f
 
 def _call(potential: Potential, graph: AtomicGraph, mode: str) -> None:
     potential.train(mode == "train")
-    found = potential(graph)
+    prediction = potential(graph)
     if mode == "train":
-        (found.energy.abs().mean() + found.forces.abs().mean() + found.stress.nan_to_num().abs().mean()).backward()
+        size = prediction.energy.abs().mean() + prediction.forces.abs().mean()
+        (size + prediction.stress.nan_to_num().abs().mean()).backward()
     potential.zero_grad(set_to_none=True)
     potential.eval()
 

@@ -125,18 +125,18 @@ def memory_report(path: Path, rows: Sequence[Measurement], saved: Mapping[str, M
     page.write(path)
 
 
-def trace_report(path: Path, model: str, where: str, mode: str, found: Mapping[str, Any]) -> None:
+def trace_report(path: Path, model: str, where: str, mode: str, traced: Mapping[str, Any]) -> None:
     """Layers, operations and kernels."""
-    ceilings = found["ceilings"]
+    ceilings = traced["ceilings"]
     page = Page(
         f"{model}: {mode} on {where}",
-        f"Undisturbed {found['ms']:.4g} ms; booking every operation took {found['booked_ms']:.4g} ms. This machine "
+        f"Undisturbed {traced['ms']:.4g} ms; booking every operation took {traced['booked_ms']:.4g} ms. This machine "
         f"copies {ceilings['gb_per_s']:.4g} GB/s and multiplies matrices at {ceilings['gflop_per_s']:.4g} GFLOP/s; "
         "of_ceiling is the share of whichever is nearer. Bytes are those of the tensors in and out of an operation.",
     )
-    _machine(page, [found["machine"]])
+    _machine(page, [traced["machine"]])
     for name, key in (("Layers", "layers"), ("Operations", "operations"), ("Kernels", "kernels")):
-        rows = found[key]
+        rows = traced[key]
         page.heading(name)
         if key == "layers":
             parts = [f"{phase}_ms" for phase in PHASES]
@@ -146,7 +146,7 @@ def trace_report(path: Path, model: str, where: str, mode: str, found: Mapping[s
             page.picture(picture, ROOFLINE)
         if rows:
             page.table(list(rows[0]), [list(row.values()) for row in rows])
-    page.data("trace", dict(found))
+    page.data("trace", dict(traced))
     page.write(path)
 
 
@@ -170,15 +170,15 @@ def _table(page: Page, rows: Sequence[Measurement]) -> None:
 
 def ratios(rows: Sequence[Measurement]) -> list[list[object]]:
     """(system, mode, model, its times and memory over those of the first model that ran)."""
-    found: list[list[object]] = []
+    table: list[list[object]] = []
     for system, mode in dict.fromkeys((row.system, row.mode) for row in rows):
         chosen = [row for row in rows if (row.system, row.mode) == (system, mode) and row.ms is not None]
         for row in chosen:
             first = chosen[0]
             memory = row.working_MiB / first.working_MiB if row.working_MiB and first.working_MiB else None
             processor = row.processor_ms / first.processor_ms if row.processor_ms and first.processor_ms else None
-            found.append([system, mode, row.model, (row.ms or 0.0) / (first.ms or 1.0), processor, memory])
-    return found
+            table.append([system, mode, row.model, (row.ms or 0.0) / (first.ms or 1.0), processor, memory])
+    return table
 
 
 def _ratios(page: Page, rows: Sequence[Measurement]) -> None:

@@ -16,7 +16,7 @@ def saved_bytes(module: nn.Module, run: Callable[[], object]) -> dict[str, int]:
     while derivatives are taken, outside any module, stands under "derivatives".
     """
     stack = ["derivatives"]
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     seen = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     kept: list[Tensor] = []
 
@@ -25,12 +25,12 @@ def saved_bytes(module: nn.Module, run: Callable[[], object]) -> dict[str, int]:
         if place not in seen:
             seen.add(place)
             kept.append(tensor.detach())  # alive until the end, so that no later storage takes its place
-            found[stack[-1]] = found.get(stack[-1], 0) + tensor.untyped_storage().nbytes()
+            sizes[stack[-1]] = sizes.get(stack[-1], 0) + tensor.untyped_storage().nbytes()
         return tensor
 
     with ModuleStack(module, stack), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         run()
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
 class ModuleStack:
@@ -41,11 +41,11 @@ class ModuleStack:
         self.handles: list[Any] = []
 
     def __enter__(self) -> list[str]:
-        for name, one in self.module.named_modules():
-            if isinstance(one, torch.jit.ScriptModule):
+        for name, module in self.module.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
                 continue
-            self.handles.append(one.register_forward_pre_hook(self._enter(name or "whole model")))
-            self.handles.append(one.register_forward_hook(self._leave, always_call=True))
+            self.handles.append(module.register_forward_pre_hook(self._enter(name or "whole model")))
+            self.handles.append(module.register_forward_hook(self._leave, always_call=True))
         return self.stack
 
     def __exit__(self, *_: object) -> None:

@@ -61,9 +61,9 @@ def scale(
     growths = []
     for name in models:
         for mode in modes:
-            found = _grow(name, kind, mode, settings, list(sizes), seconds, watch)
-            rows += found
-            growths.append(growth(found))
+            result = _grow(name, kind, mode, settings, list(sizes), seconds, watch)
+            rows += result
+            growths.append(growth(result))
     return rows, growths
 
 

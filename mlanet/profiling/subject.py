@@ -113,8 +113,8 @@ class Own:
     def evaluate(self, inputs: AtomicGraph, training: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Energy, forces, stress; zeros for a stress that is not defined, which changes no time."""
         self.module.train(training)
-        found = self.module(inputs)
-        return found.energy, found.forces, found.stress.nan_to_num()
+        prediction = self.module(inputs)
+        return prediction.energy, prediction.forces, prediction.stress.nan_to_num()
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def repeats(unit: Atoms, count: int) -> tuple[int, int, int]:
     """How often to repeat a cell along its vectors for about `count` atoms in about a cube (a square for a slab)."""
     lengths, periodic = unit.cell.lengths(), unit.pbc
     copies = max(1, round(count / len(unit)))
-    best, found = math.inf, (1, 1, 1)
+    best, chosen = math.inf, (1, 1, 1)
     for first in _divisors(copies) if periodic[0] else [1]:
         for second in _divisors(copies // first) if periodic[1] else [1]:
             third = copies // first // second
@@ -47,10 +47,10 @@ def repeats(unit: Atoms, count: int) -> tuple[int, int, int]:
             edges = [n * length for n, length, on in zip((first, second, third), lengths, periodic, strict=True) if on]
             uneven = max(edges) / min(edges)
             if uneven < best:
-                best, found = uneven, (first, second, third)
+                best, chosen = uneven, (first, second, third)
     if best > 3 and copies > 4:  # a prime number of copies makes a needle: one more or less does not
         return repeats(unit, (copies + 1) * len(unit))
-    return found
+    return chosen
 
 
 def _divisors(number: int) -> list[int]:
@@ -60,9 +60,9 @@ def _divisors(number: int) -> list[int]:
 def _from_file(path: Path) -> Atoms:
     from ase.io import read
 
-    found = read(path)
-    assert isinstance(found, Atoms)
-    return found
+    atoms = read(path)
+    assert isinstance(atoms, Atoms)
+    return atoms
 
 
 def _licoo2() -> Atoms:

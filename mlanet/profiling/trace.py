@@ -47,7 +47,7 @@ def _layers(accounts: dict[Key, Account], whole: float) -> list[dict[str, Any]]:
     """Time of each module in each pass, the innermost module that is at work."""
     rows = []
     for name, total in summed(accounts, lambda key: key[0]).items():
-        of_module = {key: one for key, one in accounts.items() if key[0] == name}
+        of_module = {key: account for key, account in accounts.items() if key[0] == name}
         phases = summed(of_module, lambda key: key[1])
         row: dict[str, Any] = {"layer": name, "ms": round(total.ms, 4), "share": round(total.ms / whole, 4)}
         row |= {f"{phase}_ms": round(phases[phase].ms, 4) if phase in phases else 0.0 for phase in PHASES}
@@ -55,18 +55,18 @@ def _layers(accounts: dict[Key, Account], whole: float) -> list[dict[str, Any]]:
     return rows[:MOST_ROWS]
 
 
-def _figures(one: Account, whole: float, ceilings: Ceilings) -> dict[str, Any]:
+def _figures(account: Account, whole: float, ceilings: Ceilings) -> dict[str, Any]:
     """Time, traffic and work of an operation, and the share of the machine's best in whichever binds it more."""
-    seconds = max(1e-3 * one.ms, 1e-12)
-    gbs, gflops = 1e-9 * one.bytes / seconds, 1e-9 * one.flops / seconds
+    seconds = max(1e-3 * account.ms, 1e-12)
+    gbs, gflops = 1e-9 * account.bytes / seconds, 1e-9 * account.flops / seconds
     of_copy, of_product = gbs / ceilings.gb_per_s, gflops / ceilings.gflop_per_s
     return {
-        "calls": one.calls,
-        "ms": round(one.ms, 4),
-        "share": round(one.ms / whole, 4),
-        "MB": round(1e-6 * one.bytes, 3),
-        "MFLOP": round(1e-6 * one.flops, 3),
-        "flop_per_byte": round(one.flops / max(one.bytes, 1.0), 3),
+        "calls": account.calls,
+        "ms": round(account.ms, 4),
+        "share": round(account.ms / whole, 4),
+        "MB": round(1e-6 * account.bytes, 3),
+        "MFLOP": round(1e-6 * account.flops, 3),
+        "flop_per_byte": round(account.flops / max(account.bytes, 1.0), 3),
         "GB_per_s": round(gbs, 2),
         "GFLOP_per_s": round(gflops, 2),
         "of_ceiling": round(max(of_copy, of_product), 3),

@@ -57,8 +57,8 @@ class Worker:
         if limit_gib is not None:
             limit_memory(limit_gib, self.device)
         parameters = sum(parameter.numel() for parameter in self.subject.module.parameters())
-        found = {"cutoff_A": self.subject.cutoff, "parameters": parameters, "l_max": degree_of(self.subject, model)}
-        return {**found, "machine": machine(self.device)}
+        facts = {"cutoff_A": self.subject.cutoff, "parameters": parameters, "l_max": degree_of(self.subject, model)}
+        return {**facts, "machine": machine(self.device)}
 
     def load(self, key: str, structures: list[dict[str, Any]]) -> dict[str, Any]:
         """Inputs of a batch of structures, neighbour list included."""
@@ -78,8 +78,8 @@ class Worker:
     def time(self, key: str, mode: str) -> dict[str, Any]:
         """Both clocks of one call; of a second one where the first is short, since that also wakes the process."""
         run = self.loaded[key].call(mode)
-        found = self.watch.clocks(run)
-        return (found if found.ms > WAKING else self.watch.clocks(run))._asdict()
+        clocks = self.watch.clocks(run)
+        return (clocks if clocks.ms > WAKING else self.watch.clocks(run))._asdict()
 
     def phases(self, key: str, structures: list[dict[str, Any]]) -> dict[str, Any]:
         """Milliseconds of the neighbour list, of the parts of inference and of those of a training step."""
@@ -98,23 +98,23 @@ class Worker:
         """Bytes at the peak of a call, above the model and its inputs: of tensors, of the process or of the GPU."""
         steps = self.loaded[key]
         run = steps.call(mode)
-        found: dict[str, Any] = {}
+        peaks: dict[str, Any] = {}
         if isinstance(self.subject, Answering) and mode == "infer":
             self.subject.forget()  # its memory is no tensor, and stays for the next call
         else:
             steps.optimiser.state.clear()
-            found["tensor_bytes"] = memory.peak_bytes(run)
+            peaks["tensor_bytes"] = memory.peak_bytes(run)
             steps.optimiser.state.clear()
         if self.device.type == "cuda":
-            found["allocated_bytes"], found["reserved_bytes"] = memory.allocated_bytes(run, self.device)
-            return found
+            peaks["allocated_bytes"], peaks["reserved_bytes"] = memory.allocated_bytes(run, self.device)
+            return peaks
         _return_free_memory()
         before = memory.resident()
         memory.forget_highest_resident()
         run()
         run()
-        found["resident_bytes"] = memory.highest_resident() - before
-        return found
+        peaks["resident_bytes"] = memory.highest_resident() - before
+        return peaks
 
     def _in_torch(self, key: str) -> Steps:
         """The calls with all their modules at work: an engine without torch cannot be looked into."""
@@ -140,8 +140,8 @@ def adapted(model: str, path: Path, request: Request) -> Subject:
     """Another package's model, built by the adapter file's table `PEERS`."""
     base, _, changes = model.partition(":")
     options = dict(word.split("=", 1) for word in changes.split(",") if word)
-    found: Subject = adapter_table(path)[base].build({key: _value(text) for key, text in options.items()}, request)
-    return found
+    subject: Subject = adapter_table(path)[base].build({key: _value(text) for key, text in options.items()}, request)
+    return subject
 
 
 def ours(model: str, request: Request) -> Subject:
@@ -173,14 +173,14 @@ def adapter_table(path: Path) -> dict[str, Any]:
 
 def machine(device: torch.device) -> dict[str, Any]:
     """What a figure depends on besides the model."""
-    found: dict[str, Any] = {"device": _device_name(device), "torch": torch.__version__}
-    found["python"] = ".".join(map(str, sys.version_info[:3]))
-    found["tf32"] = torch.get_float32_matmul_precision() != "highest"
-    found["threads"] = torch.get_num_threads()
+    facts: dict[str, Any] = {"device": _device_name(device), "torch": torch.__version__}
+    facts["python"] = ".".join(map(str, sys.version_info[:3]))
+    facts["tf32"] = torch.get_float32_matmul_precision() != "highest"
+    facts["threads"] = torch.get_num_threads()
     if device.type == "cuda":
-        found["cuda"] = torch.version.cuda
-        found["driver"] = _driver()
-    return found
+        facts["cuda"] = torch.version.cuda
+        facts["driver"] = _driver()
+    return facts
 
 
 def limit_memory(gib: float, device: torch.device) -> None:

@@ -92,16 +92,18 @@ class Barrier:
     @property
     def remarks(self) -> list[str]:
         """What a reader of the numbers should know."""
-        found = []
+        remarks = []
         if not self.converged:
             left = f"{self.force:.3g} eV/Å are left; the barrier is a guess"
-            found.append(f"not converged after {self.steps} steps: {left}")
+            remarks.append(f"not converged after {self.steps} steps: {left}")
         if self.saddle in (0, len(self.energies) - 1):
-            found.append("the energy is highest at an end: there is no barrier between these two")
+            remarks.append("the energy is highest at an end: there is no barrier between these two")
         if self.minima:
             named = ", ".join(map(str, self.minima))
-            found.append(f"a minimum at image {named}: relax it and compute the two paths to it, each with its barrier")
-        return found
+            remarks.append(
+                f"a minimum at image {named}: relax it and compute the two paths to it, each with its barrier"
+            )
+        return remarks
 
     @property
     def profile(self) -> dict[str, NDArray[np.float64]]:

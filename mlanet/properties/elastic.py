@@ -93,10 +93,10 @@ def elasticity(
 
 def matrix(strain: NDArray[np.float64]) -> NDArray[np.float64]:
     """(3, 3) of a strain in Voigt order with engineering shears."""
-    found = np.zeros((3, 3))
+    tensor = np.zeros((3, 3))
     for value, a, b in zip(strain, *VOIGT, strict=True):
-        found[a, b] = found[b, a] = value if a == b else value / 2
-    return found
+        tensor[a, b] = tensor[b, a] = value if a == b else value / 2
+    return tensor
 
 
 def _averaged(atoms: Atoms, strains: NDArray[np.float64], stresses: NDArray[np.float64]) -> Elasticity:

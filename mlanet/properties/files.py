@@ -181,9 +181,9 @@ def measured(
             yield Item(frame, structure_print(frame.atoms), folder.path / _stem(frame, path))
 
     with owned(folder.path, folder.what):
-        for item, found in in_order(crew, measure, items(), known):
+        for item, answer in in_order(crew, measure, items(), known):
             where = item.frame.where
-            outcome = Outcome(error=named(found, where)) if isinstance(found, WorkerLostError) else found
+            outcome = Outcome(error=named(answer, where)) if isinstance(answer, WorkerLostError) else answer
             for remark in outcome.remarks:
                 tell(f"warning: {remark}")
             if outcome.error is not None:
@@ -212,10 +212,10 @@ def _stem(frame: Frame, path: Path) -> str:
 
 def _single(numbers: Mapping[str, object]) -> dict[str, object]:
     """Without lists, except short ones, whose entries get a column each; a matrix is left to the JSON lines."""
-    found: dict[str, object] = {}
+    columns: dict[str, object] = {}
     for name, value in numbers.items():
         if not isinstance(value, list):
-            found[name] = value
+            columns[name] = value
         elif value and not isinstance(value[0], list):
-            found |= {f"{name}_{k + 1}": one for k, one in enumerate(value)}
-    return found
+            columns |= {f"{name}_{k + 1}": number for k, number in enumerate(value)}
+    return columns

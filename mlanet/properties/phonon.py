@@ -139,7 +139,7 @@ def phonons(
         warnings.simplefilter("ignore")  # that it found a primitive cell
         phonopy = Phonopy(cell, np.diag(repeats), primitive_matrix="auto", log_level=0)
     phonopy.generate_displacements(distance=displacement)
-    phonopy.forces = [_forces(one, atoms) for one in phonopy.supercells_with_displacements]
+    phonopy.forces = [_forces(displaced, atoms) for displaced in phonopy.supercells_with_displacements]
     phonopy.produce_force_constants()
     phonopy.symmetrize_force_constants()
     return _analysed(phonopy, len(atoms))

@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 GREEK = {"GAMMA": "Γ", "SIGMA": "Σ", "DELTA": "Δ", "LAMBDA": "Λ"}
 
 
-def eos_picture(path: Path, found: EquationOfState, title: str) -> None:
+def eos_picture(path: Path, curve: EquationOfState, title: str) -> None:
     """Energy per atom against volume per atom: points and fit."""
     figure = new_figure(4.8, 3.6)
     axes = figure.add_subplot()
     style(axes)
-    volumes = np.linspace(found.volumes.min(), found.volumes.max(), 200)
-    least = found.energy / found.n_atoms
-    axes.plot(volumes / found.n_atoms, 1e3 * (found.at(volumes) / found.n_atoms - least), color=BLUE, label="fit")
+    volumes = np.linspace(curve.volumes.min(), curve.volumes.max(), 200)
+    least = curve.energy / curve.n_atoms
+    axes.plot(volumes / curve.n_atoms, 1e3 * (curve.at(volumes) / curve.n_atoms - least), color=BLUE, label="fit")
     axes.plot(
-        found.volumes / found.n_atoms, 1e3 * (found.energies / found.n_atoms - least), "o", color=INK, markersize=4
+        curve.volumes / curve.n_atoms, 1e3 * (curve.energies / curve.n_atoms - least), "o", color=INK, markersize=4
     )
-    axes.axvline(found.volume / found.n_atoms, color=RED, linewidth=0.8, linestyle=":")
-    axes.set_title(f"{title}: B₀ = {found.bulk_modulus:.4g} GPa", loc="left", fontsize=10, color=INK)
+    axes.axvline(curve.volume / curve.n_atoms, color=RED, linewidth=0.8, linestyle=":")
+    axes.set_title(f"{title}: B₀ = {curve.bulk_modulus:.4g} GPa", loc="left", fontsize=10, color=INK)
     axes.set_xlabel("volume, Å³/atom")
     axes.set_ylabel("energy above the minimum, meV/atom")
     save(figure, path)
 
 
-def phonon_picture(path: Path, found: Phonons, title: str) -> None:
+def phonon_picture(path: Path, phonons: Phonons, title: str) -> None:
     """Bands along the usual path, and the density of states beside them; imaginary frequencies below zero, in red."""
-    density = found.phonopy.total_dos
+    density = phonons.phonopy.total_dos
     figure = new_figure(7.2, 3.8)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[4, 1])
-    draw_bands(left, found, title)
+    draw_bands(left, phonons, title)
     right.plot(density.dos, density.frequency_points, color=BLUE, linewidth=1.0)
     right.set_xlim(left=0)
     right.set_xticks([])
@@ -55,15 +55,15 @@ def phonon_picture(path: Path, found: Phonons, title: str) -> None:
     save(figure, path)
 
 
-def draw_bands(axes: Axes, found: Phonons, title: str) -> None:
+def draw_bands(axes: Axes, phonons: Phonons, title: str) -> None:
     """Bands along the usual path."""
     from mlanet.properties.phonon import IMAGINARY
 
-    bands = found.phonopy.band_structure
+    bands = phonons.phonopy.band_structure
     for distances, frequencies in zip(bands.distances, bands.frequencies, strict=True):
         axes.plot(distances, frequencies, color=BLUE, linewidth=1.0)
         axes.plot(distances, np.where(frequencies < IMAGINARY, frequencies, np.nan), color=RED, linewidth=1.4)
-    places, names = _ticks(found)
+    places, names = _ticks(phonons)
     axes.set_xticks(places, names)
     axes.set_xlim(0, bands.distances[-1][-1])
     style(axes)
@@ -73,17 +73,17 @@ def draw_bands(axes: Axes, found: Phonons, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=10, color=INK)
 
 
-def barrier_picture(path: Path, found: Barrier, title: str) -> None:
+def barrier_picture(path: Path, barrier: Barrier, title: str) -> None:
     """Energy along the path: images, the curve between them, and how high the highest is from either side."""
     figure = new_figure(4.8, 3.6)
     axes = figure.add_subplot()
     style(axes)
-    axes.plot(found.curve_path, found.curve, color=BLUE)
-    axes.plot(found.path, found.energies, "o", color=INK, markersize=4)
-    axes.plot(found.path[found.saddle], found.forward, "o", color=RED, markersize=5)
+    axes.plot(barrier.curve_path, barrier.curve, color=BLUE)
+    axes.plot(barrier.path, barrier.energies, "o", color=INK, markersize=4)
+    axes.plot(barrier.path[barrier.saddle], barrier.forward, "o", color=RED, markersize=5)
     axes.axhline(0, color=GREY, linewidth=0.8)
-    word = "" if found.converged else " (not converged)"
-    text = f"{title}: {found.forward:.3f} eV forward, {found.back:.3f} eV back{word}"
+    word = "" if barrier.converged else " (not converged)"
+    text = f"{title}: {barrier.forward:.3f} eV forward, {barrier.back:.3f} eV back{word}"
     axes.set_title(text, loc="left", fontsize=10, color=INK)
     axes.set_xlabel("length of the path, Å")
     axes.set_ylabel("energy above the start, eV")
@@ -124,9 +124,9 @@ def diffusion_picture(
     save(figure, path)
 
 
-def _ticks(found: Phonons) -> tuple[list[float], list[str]]:
+def _ticks(phonons: Phonons) -> tuple[list[float], list[str]]:
     """Where the path turns, and the names of the points there; both names where it jumps."""
-    bands = found.phonopy.band_structure
+    bands = phonons.phonopy.band_structure
     names = iter([_name(label) for label in bands.labels])
     places, shown = [0.0], [next(names)]
     for distances, joined in zip(bands.distances, bands.path_connections, strict=True):

@@ -99,13 +99,13 @@ def _averaged(group: Sequence[Sample]) -> Mobility:
     )
 
 
-def _course(found: Diffusion) -> tuple[float, float]:
+def _course(diffusion: Diffusion) -> tuple[float, float]:
     """Å² at the end of the fit's window, and the exponent within it."""
-    inside = (found.lag >= found.window[0]) & (found.lag <= found.window[1]) & (found.msd > 0)
+    inside = (diffusion.lag >= diffusion.window[0]) & (diffusion.lag <= diffusion.window[1]) & (diffusion.msd > 0)
     if inside.sum() < 2:
         return 0.0, 0.0
-    slope = np.polyfit(np.log(found.lag[inside]), np.log(found.msd[inside]), 1)[0]
-    return float(found.msd[inside][-1]), float(slope)
+    slope = np.polyfit(np.log(diffusion.lag[inside]), np.log(diffusion.msd[inside]), 1)[0]
+    return float(diffusion.msd[inside][-1]), float(slope)
 
 
 def _doubt(coefficient: float, error: float, displaced: float, exponent: float, time: float) -> str:

@@ -98,13 +98,13 @@ def transport(runs: Sequence[Path], wanted: Wanted, refused: Refused | None = No
     return Transport(samples, points, fits, remarks, _document(points, fits, remarks, wanted))
 
 
-def write_transport(folder: Path, found: Transport) -> list[Path]:
+def write_transport(folder: Path, analysis: Transport) -> list[Path]:
     """`diffusion.csv`, `result.json` and `diffusion.png`.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    rows = found.document["diffusion"]
+    rows = analysis.document["diffusion"]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
@@ -112,10 +112,10 @@ def write_transport(folder: Path, found: Transport) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / TABLE, text.getvalue().encode())
-        write_whole(folder / RESULT, (json.dumps(found.document, indent=2) + "\n").encode())
+        write_whole(folder / RESULT, (json.dumps(analysis.document, indent=2) + "\n").encode())
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    diffusion_picture(folder / PICTURE, found.samples, found.points, found.fits)
+    diffusion_picture(folder / PICTURE, analysis.samples, analysis.points, analysis.fits)
     return [folder / TABLE, folder / RESULT, folder / PICTURE]
 
 
@@ -180,11 +180,11 @@ def _document(
 def _extrapolated(fit: Arrhenius, points: Sequence[Mobility], temperature: float, wanted: Wanted) -> dict[str, float]:
     """D, and with a charge the conductivity at the density of the coldest run."""
     value, error = fit.at(temperature)
-    found = {"temperature_K": temperature, "diffusion_m2_per_s": value, "diffusion_error_m2_per_s": error}
+    row = {"temperature_K": temperature, "diffusion_m2_per_s": value, "diffusion_error_m2_per_s": error}
     if fit.element in wanted.charges:
         cold = next(point for point in points if point.element == fit.element)
         there = cold._replace(temperature=temperature, coefficient=value, error=error)
         sigma, spread = there.conductivity(wanted.charges[fit.element])
         if np.isfinite(sigma):
-            found |= {"conductivity_S_per_m": sigma, "conductivity_error_S_per_m": spread}
-    return found
+            row |= {"conductivity_S_per_m": sigma, "conductivity_error_S_per_m": spread}
+    return row

@@ -110,12 +110,12 @@ def on_ray(address: str | None = None, gpu: bool = False) -> Engine:
                 waiting = {task.options(num_cpus=job.threads, **resources).remote(job): job for job in jobs}
                 try:
                     while waiting and not signals.take_stop():
-                        for one in ray.wait(list(waiting), num_returns=1, timeout=10 * POLL)[0]:
-                            job = waiting.pop(one)
-                            yield Ended(job, _status(ray, one))
+                        for reference in ray.wait(list(waiting), num_returns=1, timeout=10 * POLL)[0]:
+                            job = waiting.pop(reference)
+                            yield Ended(job, _status(ray, reference))
                 finally:
-                    for one in waiting:
-                        ray.cancel(one, force=False)
+                    for reference in waiting:
+                        ray.cancel(reference, force=False)
                     if waiting:
                         ray.wait(list(waiting), num_returns=len(waiting), timeout=GRACE)
         finally:

@@ -43,16 +43,16 @@ def estimate(config: SweepConfig, started: Started) -> Estimate:
     if budget.minutes is not None:
         return Estimate({point: 60 * budget.minutes + OVERHEAD for point in points})
     frames = divide(config.data).train
-    found: dict[tuple[str, int], tuple[float, float]] = {}
+    times: dict[tuple[str, int], tuple[float, float]] = {}
     for point in points:
-        if (point.preset, point.l_max) not in found:
+        if (point.preset, point.l_max) not in times:
             network = model_config(started.used, point.preset, point.l_max)
             labels = started.used.data.labels
             samples = [sample_of(frame, network.cutoff, labels) for frame in frames[:ENOUGH]]
-            found[point.preset, point.l_max] = _step(started.used, point, samples)
+            times[point.preset, point.l_max] = _step(started.used, point, samples)
     expected = {}
     for point in points:
-        seconds, structures = found[point.preset, point.l_max]
+        seconds, structures = times[point.preset, point.l_max]
         steps = budget.steps if budget.steps is not None else (budget.epochs or 0) * point.size / structures
         expected[point] = steps * seconds + OVERHEAD
     return Estimate(expected)

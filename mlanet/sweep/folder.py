@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import yaml
 
-from mlanet.config import parse, read_yaml
+from mlanet.config import differences, parse, read_yaml
 from mlanet.errors import CheckpointError, ConfigError, OutputError
 from mlanet.files import write_whole
 from mlanet.ownership import LOCK
@@ -87,7 +86,7 @@ def _require_same(started: Started, now: SweepConfig) -> None:
     """The same command again, or an error that says what is different."""
     changes = [
         f"{path}: was {before!r}, is {after!r}"
-        for path, before, after in _differences(plain(started.given), plain(now), "")
+        for path, before, after in differences(plain(started.given), plain(now))
         if path not in _BY_CONTENT
     ]
     names = _files(now)
@@ -103,15 +102,6 @@ def _require_same(started: Started, now: SweepConfig) -> None:
             f"{now.output}: was started with other settings ({'; '.join(changes)}); "
             "go on with the former ones, or choose another output folder"
         )
-
-
-def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:
-    """Leaves that differ, with their dotted path."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = list(dict.fromkeys([*old, *new]))
-        found = [_differences(old.get(key), new.get(key), f"{path}.{key}" if path else key) for key in keys]
-        return [difference for part in found for difference in part]
-    return [] if old == new else [(path, old, new)]
 
 
 def place_of(folder: Path, point: Point) -> Path:

@@ -92,11 +92,11 @@ def digests(files: Sequence[str]) -> list[str]:
     Raises:
         DataError: a file that cannot be read.
     """
-    found = []
+    prints = []
     for path in files:
         try:
             with open(path, "rb") as file:
-                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+                prints.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return found
+    return prints

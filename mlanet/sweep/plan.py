@@ -126,12 +126,12 @@ def model_config(config: SweepConfig, preset: str, l_max: int | None) -> ModelCo
     """
     base, changes = read_model_config(preset), dict(config.model)
     channels = None if "channels" in base.__struct_fields__ else changes.pop("channels", None)
-    found = _parsed(to_data(base) | changes, preset)
+    parsed = _parsed(to_data(base) | changes, preset)
     if channels is not None and (not isinstance(channels, int) or channels < 1):
         raise ConfigError(f"model.channels: expected a positive whole number, got {channels!r}")
     try:
-        found = found if channels is None else found.with_channels(channels)
-        return found if l_max is None else found.with_l_max(l_max)
+        parsed = parsed if channels is None else parsed.with_channels(channels)
+        return parsed if l_max is None else parsed.with_l_max(l_max)
     except ValueError as error:
         raise _refused(preset, str(error)) from None
 

@@ -23,6 +23,7 @@ import torch
 from mlanet.checkpoint import load_state
 from mlanet.data.dataset import load_samples
 from mlanet.data.loader import Loader
+from mlanet.data.read import read_frames
 from mlanet.errors import ConfigError, MLANetError
 from mlanet.execution import Execution
 from mlanet.ownership import owned
@@ -40,7 +41,7 @@ from mlanet.training.report import machine
 from mlanet.training.sets import load_split
 from mlanet.training.start import starting_cutoff
 from mlanet.training.trainer import STATE, TrainResult, train
-from mlanet.workflows.evaluate import collect, evaluate_files
+from mlanet.workflows.evaluate import collect, evaluate_frames
 from mlanet.workflows.model import open_model
 
 _PEAK = "peak_memory.json"
@@ -53,7 +54,7 @@ def run_point(folder: Path, name: str) -> int:
     An error that belongs to the point (diverged, out of memory, an element that its training set lacks) is its result.
     """
     started = read_folder(folder)
-    point = next((one for one in started.plan.points if one.name == name), None)
+    point = next((candidate for candidate in started.plan.points if candidate.name == name), None)
     if point is None:
         raise ConfigError(f"{folder}: has no point '{name}'; points: {', '.join(p.name for p in started.plan.points)}")
     torch.set_num_threads(started.used.run.threads or 1)
@@ -91,9 +92,9 @@ def _row(config: SweepConfig, point: Point, folder: Path, device: torch.device) 
     result, peak = _train(settings, place, device)
     if result.reason == "terminated":
         return None
-    test = folder / PARTS / "test.extxyz"
     potential = open_model(str(result.model), Execution(device=str(device)))
-    evaluation, _ = collect(evaluate_files(potential, [test], config.data.labels, max_edges=config.budget.max_edges))
+    test, labels, max_edges = folder / PARTS / "test.extxyz", config.data.labels, config.budget.max_edges
+    evaluation, _ = collect(evaluate_frames(potential, read_frames(test), labels, max_edges=max_edges))
     errors: dict[str, Any] = {}
     for each in QUANTITIES:
         if (one := evaluation.quantities.get(each.name)) is not None:

@@ -99,15 +99,15 @@ def _error(group: Group, column: str) -> float:
     return math.inf if mean is None else mean
 
 
-def _spread(one: Group, other: Group, column: str) -> float | None:
+def _spread(group: Group, other: Group, column: str) -> float | None:
     """√(s₁² + s₂²); None where either has one seed only."""
-    spreads = one.spread(column), other.spread(column)
+    spreads = group.spread(column), other.spread(column)
     return None if None in spreads else math.hypot(*spreads)  # type: ignore[arg-type]
 
 
-def _ratio(one: Group, other: Group, column: str) -> float | None:
+def _ratio(group: Group, other: Group, column: str) -> float | None:
     """Mean over mean, where both are there."""
-    mine, theirs = one.mean(column), other.mean(column)
+    mine, theirs = group.mean(column), other.mean(column)
     return mine / theirs if mine and theirs else None
 
 
@@ -186,11 +186,11 @@ def _signed(exponent: float) -> str:
 
 def _order(groups: Sequence[Group], models: Sequence[tuple[str, int]], best: Group, column: str) -> list[str]:
     """Sizes at which another model was best, where all can be compared."""
-    found = []
+    order = []
     for size in sorted({group.size for group in groups if group.size != best.size}):
         here = [group for group in groups if group.size == size and group.values(column)]
         if len(here) == len(models) > 1:
             lowest = min(here, key=lambda group: _error(group, column))
             if lowest.model != best.model:
-                found.append(f"{lowest.model} with {size}")
-    return [f"The order depends on the size: lowest was {_listed(found)} structures."] if found else []
+                order.append(f"{lowest.model} with {size}")
+    return [f"The order depends on the size: lowest was {_listed(order)} structures."] if order else []

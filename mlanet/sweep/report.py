@@ -78,12 +78,12 @@ def write_report(folder: Path, started: Started, results: Sequence[Result]) -> t
 
 def machine(results: Sequence[Result]) -> dict[str, Any]:
     """What the points were computed on; where they differ, every value once."""
-    found: dict[str, list[Any]] = {}
+    machines: dict[str, list[Any]] = {}
     for result in results:
         for key, value in result.machine.items():
-            if value not in found.setdefault(key, []):
-                found[key].append(value)
-    return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
+            if value not in machines.setdefault(key, []):
+                machines[key].append(value)
+    return {key: values[0] if len(values) == 1 else values for key, values in machines.items()}
 
 
 def _figures(rows: Sequence[Row]) -> dict[str, Figure]:

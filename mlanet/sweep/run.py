@@ -85,25 +85,25 @@ def sweep(
     with owned(folder, "mlanet sweep"):
         started = open_folder(config, max(1, available_cores() // at_once))
         points = started.plan.points
-        found = {point: result for point in points if (result := read_result(folder, point)) is not None}
+        results = {point: result for point in points if (result := read_result(folder, point)) is not None}
         if retry:
-            for point in [point for point, result in found.items() if result.row.status == FAILED]:
-                del found[point]
+            for point in [point for point, result in results.items() if result.row.status == FAILED]:
+                del results[point]
                 (place_of(folder, point) / RESULT).unlink()
         try:
-            for _ in watch(_results(started, folder, engine, found), "points", len(points)):
-                write(folder / TABLE, to_csv([found[point].row for point in points if point in found]))
+            for _ in watch(_results(started, folder, engine, results), "points", len(points)):
+                write(folder / TABLE, to_csv([results[point].row for point in points if point in results]))
         finally:
-            files = _report(started, folder, found)
-    rows = tuple(found[point].row for point in points if point in found)
-    unfinished = tuple(point.name for point in points if point not in found)
+            files = _report(started, folder, results)
+    rows = tuple(results[point].row for point in points if point in results)
+    unfinished = tuple(point.name for point in points if point not in results)
     return SweepResult(folder, rows, unfinished, started.plan.remarks, recommend(rows), files)
 
 
-def _results(started: Started, folder: Path, engine: Engine, found: dict[Point, Result]) -> Iterator[Point]:
-    """Every point as it is known, the finished ones first; results go into `found`."""
-    yield from list(found)
-    todo = {point.name: point for point in started.plan.points if point not in found}
+def _results(started: Started, folder: Path, engine: Engine, results: dict[Point, Result]) -> Iterator[Point]:
+    """Every point as it is known, the finished ones first; they go into `results`."""
+    yield from list(results)
+    todo = {point.name: point for point in started.plan.points if point not in results}
     threads = started.used.run.threads or 1
     jobs = [Job(str(folder), name, str(place_of(folder, point)), threads) for name, point in todo.items()]
     with contextlib.closing(engine(jobs)) as ended:
@@ -116,7 +116,7 @@ def _results(started: Started, folder: Path, engine: Engine, found: dict[Point, 
                 result = Result(failed(point, _how_it_ended(status, Path(job.place))), {})
                 write_result(folder, result)
             if result is not None:
-                found[point] = result
+                results[point] = result
                 yield point
 
 
@@ -137,8 +137,8 @@ def _last_words(place: Path) -> str:
     return "it said nothing"
 
 
-def _report(started: Started, folder: Path, found: dict[Point, Result]) -> tuple[Path, ...]:
+def _report(started: Started, folder: Path, results: dict[Point, Result]) -> tuple[Path, ...]:
     """Tables, pictures and the page, of the points that are known."""
     from mlanet.sweep.report import write_report
 
-    return write_report(folder, started, [found[point] for point in started.plan.points if point in found])
+    return write_report(folder, started, [results[point] for point in started.plan.points if point in results])

@@ -89,17 +89,17 @@ class Group(NamedTuple):
 
     def values(self, column: str) -> list[float]:
         """One finite number per seed that has one."""
-        found = (getattr(row, column) for row in self.rows)
-        return [float(value) for value in found if value is not None and math.isfinite(value)]
+        values = (getattr(row, column) for row in self.rows)
+        return [float(value) for value in values if value is not None and math.isfinite(value)]
 
 
 def grouped(rows: Iterable[Row]) -> list[Group]:
     """Finished rows by model and size, in the order in which they first come."""
-    found: dict[tuple[str, int, int], list[Row]] = {}
+    groups: dict[tuple[str, int, int], list[Row]] = {}
     for row in rows:
         if row.status == DONE:
-            found.setdefault((row.preset, row.l_max, row.size), []).append(row)
-    return [Group(*key, tuple(group)) for key, group in found.items()]
+            groups.setdefault((row.preset, row.l_max, row.size), []).append(row)
+    return [Group(*key, tuple(group)) for key, group in groups.items()]
 
 
 def models_of(groups: Iterable[Group]) -> list[tuple[str, int]]:
@@ -143,8 +143,8 @@ def to_csv(rows: Sequence[Row]) -> bytes:
 
 
 ERROR_COLUMNS = {
-    f"{one.name}_mae_{one.column}": (f"{one.singular} MAE", one.compared)
-    for one in (FORCES, *(quantity for quantity in QUANTITIES if quantity is not FORCES))
+    f"{quantity.name}_mae_{quantity.column}": (f"{quantity.singular} MAE", quantity.compared)
+    for quantity in (FORCES, *(other for other in QUANTITIES if other is not FORCES))
 }
 """What models are judged by, the first that is labelled: name and unit."""
 

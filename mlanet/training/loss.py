@@ -52,9 +52,9 @@ def loss(residuals: Residuals, counts: Tensor, config: LossConfig, energy_factor
     """
     n = counts.clamp(min=1)
     total: Tensor | float = 0.0
-    for place, one in enumerate(residuals.quantities):
-        weight = getattr(config, one.name) * (energy_factor if one is ENERGY else 1.0)
-        total = total + (_penalty(residuals[one.name], config.kind).sum() * (weight / n[place])).double()
+    for place, quantity in enumerate(residuals.quantities):
+        weight = getattr(config, quantity.name) * (energy_factor if quantity is ENERGY else 1.0)
+        total = total + (_penalty(residuals[quantity.name], config.kind).sum() * (weight / n[place])).double()
     assert isinstance(total, Tensor)
     return total
 

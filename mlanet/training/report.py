@@ -107,8 +107,8 @@ def errors_text(row: Mapping[str, float]) -> str:
     >>> errors_text({"valid_energy_mae": 0.0012, "valid_forces_mae": 0.0345})
     ' · E 1.20 meV/atom · F 34.5 meV/Å'
     """
-    found = [(quantity, row[name]) for quantity in QUANTITIES if (name := f"valid_{quantity.name}_mae") in row]
-    words = [f"{one.symbol} {one.factor * error:.{one.digits}f} {one.compared}" for one, error in found]
+    errors = [(quantity, row[name]) for quantity in QUANTITIES if (name := f"valid_{quantity.name}_mae") in row]
+    words = [f"{one.symbol} {one.factor * error:.{one.digits}f} {one.compared}" for one, error in errors]
     return "".join(f" · {word}" for word in words)
 
 

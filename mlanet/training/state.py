@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mlanet.checkpoint import copied, load_state, save_state
-from mlanet.config import parse, to_data
+from mlanet.config import differences, parse, to_data
 from mlanet.errors import CheckpointError, ConfigError
 from mlanet.potential import Potential
 from mlanet.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
@@ -174,17 +174,8 @@ def _require_same(before: TrainConfig, now: TrainConfig) -> None:
     old, new = to_data(before), to_data(now)
     changes = [
         f"{path}: was {a!r}, is {b!r}"
-        for path, a, b in _differences(old, new, "")
+        for path, a, b in differences(old, new)
         if path.split(".")[0] not in FREE_TO_CHANGE or path in FIXED
     ]
     if changes:
         raise ConfigError(f"the checkpoint belongs to other settings ({'; '.join(changes)}); choose another run.folder")
-
-
-def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:
-    """Leaves that differ, with their dotted path."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(set(old) | set(new))
-        found = [_differences(old.get(key), new.get(key), f"{path}.{key}" if path else key) for key in keys]
-        return [difference for part in found for difference in part]
-    return [] if old == new else [(path, old, new)]

@@ -165,7 +165,7 @@ def freeze(potential: Potential, names: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: a name that no weight begins with, or nothing left to train.
     """
-    weights = {name.removeprefix("model."): one for name, one in potential.named_parameters()}
+    weights = {name.removeprefix("model."): parameter for name, parameter in potential.named_parameters()}
     for name in names:
         of_name = [weight for weight in weights if weight == name or weight.startswith(f"{name}.")]
         if not of_name:

@@ -141,31 +141,34 @@ def _answered(asked: Sequence[Any], batch: list[Question], refused: Refused | No
         said = [list(predict(potential_, graphs, max_edges=2**62)) for potential_ in asked]
     except MLANetError as error:
         if len(batch) > 1:
-            for one in batch:
-                yield from _answered(asked, [one], refused)
+            for question in batch:
+                yield from _answered(asked, [question], refused)
         elif refused is None:
             raise named(error, batch[0].frame.where) from error
         else:
             refused(named(error, batch[0].frame.where))
         return
     predictions, assessments = _judged(asked, graphs, said)
-    for one, prediction, assessment in zip(batch, predictions, assessments, strict=True):
+    for question, prediction, assessment in zip(batch, predictions, assessments, strict=True):
         try:
-            require_finite(prediction, one.graph, one.frame.where)
+            require_finite(prediction, question.graph, question.frame.where)
         except MLANetError as error:
             if refused is None:
                 raise
             refused(error)
             continue
-        yield Answer(one, prediction, assessment)
+        yield Answer(question, prediction, assessment)
 
 
 def _judged(asked: Sequence[Any], graphs: list[Any], said: list[list[Any]]) -> tuple[list[Any], list[Assessment]]:
     """What one model says and knows of itself, or what several say together."""
-    known = [of_batch(one.domain, one.statistics, graphs, found) for one, found in zip(asked, said, strict=True)]
+    known = [
+        of_batch(potential.domain, potential.statistics, graphs, predictions)
+        for potential, predictions in zip(asked, said, strict=True)
+    ]
     if len(asked) == 1:
         return said[0], known[0]
     from mlanet.limits.committee import mean, spread
 
     pairs = list(zip(zip(*said, strict=True), zip(*known, strict=True), strict=True))
-    return [mean(found) for found, _ in pairs], [spread(found, words) for found, words in pairs]
+    return [mean(members) for members, _ in pairs], [spread(members, words) for members, words in pairs]

@@ -16,17 +16,17 @@ AXES = "abc"
 
 def empty_axes(atoms: Atoms) -> dict[str, float]:
     """Å of empty space along each periodic lattice vector that has more than 9 Å of it."""
-    found: dict[str, float] = {}
+    gaps: dict[str, float] = {}
     if not atoms.pbc.any() or abs(np.linalg.det(atoms.cell.array)) == 0:
-        return found
+        return gaps
     fractions = atoms.get_scaled_positions(wrap=True)
     heights = 1 / np.linalg.norm(atoms.cell.reciprocal().array, axis=1)
     for k in np.flatnonzero(atoms.pbc):
         places = np.sort(fractions[:, k])
         gap = float(np.diff(np.append(places, places[0] + 1)).max() * heights[k])
         if gap > EMPTY:
-            found[AXES[k]] = gap
-    return found
+            gaps[AXES[k]] = gap
+    return gaps
 
 
 def held_vectors(atoms: Atoms, hold: str, vacuum: str) -> str:
@@ -97,9 +97,9 @@ def space_group(atoms: Atoms, symprec: float) -> str:
     from ase.spacegroup.symmetrize import check_symmetry
 
     try:
-        found = check_symmetry(atoms, symprec)
+        symmetry = check_symmetry(atoms, symprec)
     except Exception:  # spglib raises errors of its own, which differ between versions
-        found = None
-    if found is None:
+        symmetry = None
+    if symmetry is None:
         raise GeometryError(f"no space group can be found up to {symprec:g} Å; try another --symprec")
-    return f"{found.international} ({found.number})"
+    return f"{symmetry.international} ({symmetry.number})"

@@ -119,11 +119,11 @@ class CellFilter(Filter):
         cell = self.atoms.cell.array
         if self._made is None or (self._made.cell != cell).any():
             if (cell == self.orig_cell).all():
-                deformation, found = _ONE, np.zeros((3, 3))
+                deformation, logarithm = _ONE, np.zeros((3, 3))
             else:
                 from scipy.linalg import logm  # which takes longer to load than a small crystal to relax
 
                 deformation = np.linalg.solve(self.orig_cell, cell).T
-                found = np.asarray(logm(deformation), dtype=np.float64)
-            self._made = _Made(cell.copy(), deformation, found)
+                logarithm = np.asarray(logm(deformation), dtype=np.float64)
+            self._made = _Made(cell.copy(), deformation, logarithm)
         return self._made.deformation, self._made.logarithm

@@ -22,7 +22,7 @@ from mlanet.limits.calibration import Calibrating, LimitsReport
 from mlanet.metrics import Errors
 from mlanet.potential import Potential
 from mlanet.quantities import BY_NAME, FORCES, NAMES
-from mlanet.workflows.answers import answers, frames_of
+from mlanet.workflows.answers import answers
 from mlanet.workflows.shares import Pairs, Share, share_of
 
 
@@ -57,36 +57,6 @@ class Compared(NamedTuple):
     frame: Frame
 
 
-def evaluate_files(
-    potential: Potential,
-    paths: Iterable[Path],
-    keys: LabelKeys,
-    *,
-    max_edges: int = 20_000,
-    max_memory: float | None = None,
-    refused: Refused | None = None,
-    members: Sequence[Potential] = (),
-) -> Iterator[Compared]:
-    """Predict every structure and hand it on with its labels, holding one batch in memory.
-
-    Args:
-        potential: the model.
-        paths: of files, or of folders of files.
-        keys: where labels and charges are found.
-        max_edges: bounds a batch, and
-        max_memory: too, GiB.
-        refused: is handed the errors of files and frames that cannot be used, which are passed over; None: such an
-            error is raised.
-        members: of a committee beside the model (`mlanet.limits.committee`).
-    Raises:
-        DataError: a file, frame or label that cannot be used, or an element that the model does not know.
-    """
-    frames = frames_of(paths, refused)
-    return evaluate_frames(
-        potential, frames, keys, max_edges=max_edges, max_memory=max_memory, refused=refused, members=members
-    )
-
-
 def evaluate_frames(
     potential: Potential,
     frames: Iterable[Frame],
@@ -97,8 +67,21 @@ def evaluate_frames(
     refused: Refused | None = None,
     members: Sequence[Potential] = (),
 ) -> Iterator[Compared]:
-    """The same of structures as they come."""
-    found = answers(
+    """Predict structures as they come and hand them on with their labels, holding one batch in memory.
+
+    Args:
+        potential: the model.
+        frames: of files (`mlanet.workflows.answers.frames_of`), or made.
+        keys: where labels and charges are found.
+        max_edges: bounds a batch, and
+        max_memory: too, GiB.
+        refused: is handed the errors of frames that cannot be used, which are passed over; None: such an error is
+            raised.
+        members: of a committee beside the model (`mlanet.limits.committee`).
+    Raises:
+        DataError: a frame or label that cannot be used, or an element that the model does not know.
+    """
+    answered = answers(
         potential,
         frames,
         max_edges=max_edges,
@@ -108,15 +91,15 @@ def evaluate_frames(
         refused=refused,
         members=members,
     )
-    for question, prediction, assessment in found:
+    for question, prediction, assessment in answered:
         if question.labels is not None:
             yield Compared(question.graph, question.labels, prediction, assessment, question.frame)
 
 
 def _labels(frame: Frame, keys: LabelKeys, energy_key: str) -> FoundLabels:
     """Of a frame; unless `keys` name one, its energy is that of the two in the file that the model learnt."""
-    found = find_labels(frame.atoms, keys, frame.where)
-    return read_from(found, energy_key) if keys.energy is None and energy_key else found
+    labels = find_labels(frame.atoms, keys, frame.where)
+    return read_from(labels, energy_key) if keys.energy is None and energy_key else labels
 
 
 def collect(compared: Iterable[Compared], keep_pairs: bool = False) -> tuple[Evaluation, dict[str, Pairs]]:
@@ -154,8 +137,8 @@ def collected(shares: Iterable[Share]) -> tuple[Evaluation, dict[str, Pairs]]:
 def _quantities(errors: Errors) -> dict[str, QuantityErrors]:
     mae, rmse, counts = errors.mae(), errors.rmse(), errors.counts
     return {
-        name: QuantityErrors(one.compared, mae[name] * one.factor, rmse[name] * one.factor, counts[name])
-        for name, one in BY_NAME.items()
+        name: QuantityErrors(quantity.compared, mae[name] * quantity.factor, rmse[name] * quantity.factor, counts[name])
+        for name, quantity in BY_NAME.items()
         if name in mae
     }
 

@@ -42,14 +42,14 @@ def open_model(model: str, execution: Execution | None = None, tell: Callable[[s
 
 def open_answering(model: str, execution: Execution, tell: Callable[[str], None] = print) -> Answering:
     """The same, without torch where that can be; raises as `Execution.answering`."""
-    found = execution.answering(model)
-    return found if isinstance(found, NativePotential) else _telling(found, execution, tell)
+    answering = execution.answering(model)
+    return answering if isinstance(answering, NativePotential) else _telling(answering, execution, tell)
 
 
 def _telling(potential: Potential, execution: Execution, tell: Callable[[str], None]) -> Potential:
     from mlanet.precision import use_matmul
 
-    return use_matmul(potential, execution.matmul, lambda found: tell(str(found)))
+    return use_matmul(potential, execution.matmul, lambda cost: tell(str(cost)))
 
 
 def open_members(
@@ -60,9 +60,9 @@ def open_members(
     Raises:
         ConfigError: as `require_committee`; and as `open_model`.
     """
-    found = [open_model(name, execution, tell) for name in members]
-    if found:
+    opened = [open_model(name, execution, tell) for name in members]
+    if opened:
         from mlanet.limits.committee import require_committee
 
-        require_committee([potential, *found], [model, *members])
-    return found
+        require_committee([potential, *opened], [model, *members])
+    return opened

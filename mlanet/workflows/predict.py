@@ -27,7 +27,7 @@ from mlanet.quantities import QUANTITIES
 from mlanet.structure_plots import prediction_picture
 from mlanet.supported import lone_atoms
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
-from mlanet.workflows.answers import answers, frames_of
+from mlanet.workflows.answers import answers
 from mlanet.workflows.resuming import journalled
 
 if TYPE_CHECKING:
@@ -82,35 +82,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of each component, by atom."""
 
 
-def predict_files(
-    potential: Answering,
-    paths: Iterable[Path],
-    *,
-    max_edges: int = 20_000,
-    max_memory: float | None = None,
-    refused: Refused | None = None,
-    members: Sequence[Answering] = (),
-) -> Iterator[Predicted]:
-    """Predict every structure of every file, in order, holding only one batch in memory.
-
-    Args:
-        potential: the model.
-        paths: of files, or of folders of files.
-        max_edges: bounds a batch, and
-        max_memory: too, GiB.
-        refused: is handed the errors of files and frames that cannot be used, which are passed over. None: such an
-            error is raised, after everything before it has been predicted.
-        members: of a committee beside the model (`mlanet.limits.committee`).
-    Raises:
-        DataError: a file or frame that cannot be used, that needs more than `max_memory` GiB, or that has an element
-            that the model does not know.
-    """
-    frames = frames_of(paths, refused)
-    return predict_frames(
-        potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused, members=members
-    )
-
-
 def predict_frames(
     potential: Answering,
     frames: Iterable[Frame],
@@ -121,15 +92,26 @@ def predict_frames(
     members: Sequence[Answering] = (),
     atomic_stress: bool = False,
 ) -> Iterator[Predicted]:
-    """Predict structures as they come; the arguments are those of `predict_files`.
+    """Predict structures as they come, in order, holding only one batch in memory.
 
-    atomic_stress: also the stress of single atoms, of structures that have one (`mlanet.atomic_stress`)
+    Args:
+        potential: the model.
+        frames: of files (`mlanet.workflows.answers.frames_of`), or made.
+        max_edges: bounds a batch, and
+        max_memory: too, GiB.
+        refused: is handed the errors of frames that cannot be used, which are passed over. None: such an error is
+            raised, after everything before it has been predicted.
+        members: of a committee beside the model (`mlanet.limits.committee`).
+        atomic_stress: also the stress of single atoms, of structures that have one (`mlanet.atomic_stress`).
+    Raises:
+        DataError: a frame that cannot be used, that needs more than `max_memory` GiB, or that has an element that the
+            model does not know.
     """
     if atomic_stress and (obstacle := stresses_obstacle(potential)):
         raise ConfigError(f"no stress of single atoms: {obstacle}")
-    found = answers(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused, members=members)
+    answered = answers(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused, members=members)
     told = False
-    for question, prediction, assessment in found:
+    for question, prediction, assessment in answered:
         frame = question.frame
         if not told and (remark := lone_atoms(question.graph, potential.statistics)) is not None:
             told = True
@@ -257,11 +239,11 @@ class Kept:
         if self._journal is None:
             yield from ((predicted, None) for predicted in work(iter(frames)))
             return
-        for found in self._journal.going_on(frames, work, lambda one: one.where):
-            if isinstance(found, Predicted):
-                yield found, None
+        for answer in self._journal.going_on(frames, work, lambda one: one.where):
+            if isinstance(answer, Predicted):
+                yield answer, None
             else:
-                yield None, None if found["row"] is None else msgspec.convert(found["row"], Row)
+                yield None, None if answer["row"] is None else msgspec.convert(answer["row"], Row)
 
     def keep(self, predicted: Predicted, shown: Row | None = None) -> None:
         """Write one; `shown` is given again by a later run that goes on."""
@@ -305,15 +287,15 @@ _MORE: dict[str, list[str]] = {
 """Further columns, of models with such outputs."""
 
 
-def _csv_row(one: Row, outputs: Sequence[str] = ()) -> list[object]:
+def _csv_row(line: Row, outputs: Sequence[str] = ()) -> list[object]:
     """Full precision; empty where stress is not defined."""
-    pressure: object = "" if one.pressure_GPa is None else one.pressure_GPa
-    stress: list[object] = [""] * 6 if one.stress_GPa is None else list(one.stress_GPa)
-    fixed = [one.where, one.formula, one.atoms, one.energy_eV, one.energy_per_atom_eV, one.max_force_eV_per_A]
-    given: dict[str, list[float] | None] = {"dipole": one.dipole_e_A, "polarizability": one.polarizability_A3}
+    pressure: object = "" if line.pressure_GPa is None else line.pressure_GPa
+    stress: list[object] = [""] * 6 if line.stress_GPa is None else list(line.stress_GPa)
+    fixed = [line.where, line.formula, line.atoms, line.energy_eV, line.energy_per_atom_eV, line.max_force_eV_per_A]
+    given: dict[str, list[float] | None] = {"dipole": line.dipole_e_A, "polarizability": line.polarizability_A3}
     more: list[object] = []
     for name in outputs:
         more += given[name] or [""] * len(_MORE[name])
-    errors = [one.energy_std_eV, one.max_force_std_eV_per_A, one.stress_std_GPa]
-    limits = [one.extrapolation, *("" if it is None else it for it in errors), "; ".join(one.reasons)]
+    errors = [line.energy_std_eV, line.max_force_std_eV_per_A, line.stress_std_GPa]
+    limits = [line.extrapolation, *("" if it is None else it for it in errors), "; ".join(line.reasons)]
     return [*fixed, pressure, *stress, *limits, *more]

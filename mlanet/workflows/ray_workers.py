@@ -33,8 +33,8 @@ class OnRay:
             self._ray.init(address=address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ConfigError(f"Ray at '{address}' does not answer: {error}") from None
-        found = int(self._ray.cluster_resources().get("CPU", 1))
-        self.ahead = AHEAD * max(1, found if workers == 1 else workers)
+        cores = int(self._ray.cluster_resources().get("CPU", 1))
+        self.ahead = AHEAD * max(1, cores if workers == 1 else workers)
 
     def submit(self, function: Callable[[T], R], thing: T) -> Handle[R]:
         """Hand out one thing."""

@@ -181,9 +181,9 @@ class _Course:
 
     def look(self) -> NDArray[np.float64]:
         """The gradient as it is now, eV/Å."""
-        found: NDArray[np.float64] = self._inner.get_gradient()
-        self._gradient = found
-        return found
+        gradient: NDArray[np.float64] = self._inner.get_gradient()
+        self._gradient = gradient
+        return gradient
 
     def get_gradient(self) -> NDArray[np.float64]:
         """That of the last look."""

@@ -127,9 +127,9 @@ def plan(files: Sequence[Path], output: Path | None, wanted: Wanted, refused: Re
     """
     if output is None and any(is_folder(path) for path in files):
         raise ConfigError("the structures of a folder are relaxed into one file; name it with --output")
-    found = structure_files(files, refused)
-    one = len(files) == len(found) == 1 and wanted.frames.removeprefix("-").isdigit()
-    targets = [_place(path) if output is None else output for path in found]
+    listed = structure_files(files, refused)
+    one = len(files) == len(listed) == 1 and wanted.frames.removeprefix("-").isdigit()
+    targets = [_place(path) if output is None else output for path in listed]
     distinct = targets if output is None else targets[:1]
     remarks = []
     for target in distinct:
@@ -138,9 +138,9 @@ def plan(files: Sequence[Path], output: Path | None, wanted: Wanted, refused: Re
             remarks.append(f"note: {target}: this format holds no energy, forces and stress; .extxyz does")
         if (theirs := mistaken_by_ase(target)) is not None:
             remarks.append(f"note: ASE takes the name {target.name} for '{theirs}'; read it with format='{kind}'")
-    refuse_overwriting([*distinct, *map(partial_name, distinct)], found)
+    refuse_overwriting([*distinct, *map(partial_name, distinct)], listed)
     places: dict[Path, list[Path]] = {}
-    for path, target in zip(found, targets, strict=True):
+    for path, target in zip(listed, targets, strict=True):
         places.setdefault(target, []).append(path)
     return Plan(places, one, remarks)
 
@@ -187,11 +187,11 @@ def relax_files(
             journal = Journal([file], {**goes.settings, **wanted.settings}, goes.on)
             journals.append(journal)
             frames = frames_of(files, refused, wanted.frames)
-            for found in journal.going_on(frames, lambda new: _relaxed(new, means, wanted, refused), _where):
-                if isinstance(found, dict):
-                    yield Done(**(found | {"file": target}))
+            for pair in journal.going_on(frames, lambda new: _relaxed(new, means, wanted, refused), _where):
+                if isinstance(pair, dict):
+                    yield Done(**(pair | {"file": target}))
                     continue
-                frame, relaxed = found
+                frame, relaxed = pair
                 file.add(frame_text(relaxed.atoms, frame.where))
                 done = _done(frame, target, relaxed)
                 journal.add(frame.atoms, done._asdict() | {"file": str(target)})
@@ -200,8 +200,8 @@ def relax_files(
         journal.remove()
 
 
-def _where(found: tuple[Frame, Relaxed]) -> str:
-    return found[0].where
+def _where(pair: tuple[Frame, Relaxed]) -> str:
+    return pair[0].where
 
 
 def _relaxed(
@@ -218,13 +218,13 @@ def relaxed_frames(
 ) -> Iterator[tuple[Frame, Relaxed]]:
     """Structures where their relaxations ended, in their order; arguments and errors as `relax_files`."""
     one_by_one = ((frame, _alone(frame, means, wanted)) for frame in frames)
-    for frame, found in one_by_one if means.together is None else _together(frames, means, means.together, wanted):
-        if isinstance(found, Relaxed):
-            yield frame, found
+    for frame, relaxed in one_by_one if means.together is None else _together(frames, means, means.together, wanted):
+        if isinstance(relaxed, Relaxed):
+            yield frame, relaxed
         elif refused is None:
-            raise named(found, frame.where) from found
+            raise named(relaxed, frame.where) from relaxed
         else:
-            refused(named(found, frame.where))
+            refused(named(relaxed, frame.where))
 
 
 class _Relaxing:

@@ -117,15 +117,15 @@ class Journal:
         records: list[dict[str, Any]] = []
         with contextlib.suppress(ValueError, KeyError, TypeError):  # what comes after a damaged line is not trusted
             for line in lines:
-                one = json.loads(line)
-                records.append({name: one[name] for name in ("print", "sizes", "said")})
+                entry = json.loads(line)
+                records.append({name: entry[name] for name in ("print", "sizes", "said")})
         sizes = [record["sizes"] for record in records]
-        there = tuple(one.held(last) for one, last in zip(self.files, sizes[-1] if sizes else (), strict=False))
+        there = tuple(entry.held(last) for entry, last in zip(self.files, sizes[-1] if sizes else (), strict=False))
         count = sum(all(a <= b for a, b in zip(size, there, strict=True)) for size in sizes)
         if not count:
             return
-        for one, size in zip(self.files, sizes[count - 1], strict=True):
-            one.go_on(size, count)
+        for entry, size in zip(self.files, sizes[count - 1], strict=True):
+            entry.go_on(size, count)
         self.count, self._known = count, deque(records[:count])
         self._size = len(head) + 1 + sum(len(line) + 1 for line in lines[:count])
 
@@ -170,12 +170,12 @@ class Journal:
                     before_known.add(frame.where)
                 yield frame
 
-        for found in work(unknown()):
-            if where(found) in before_known:
-                raise self._changed(where(found))
+        for answer in work(unknown()):
+            if where(answer) in before_known:
+                raise self._changed(where(answer))
             while met:
                 yield met.popleft()
-            yield found
+            yield answer
         while met:
             yield met.popleft()
         if self._known:

@@ -49,7 +49,7 @@ def select_files(
     *,
     max_edges: int = 20_000,
     refused: Refused | None = None,
-    watch: Callable[[Iterable[Answer]], Iterable[Answer]] = lambda found: found,
+    watch: Callable[[Iterable[Answer]], Iterable[Answer]] = lambda answered: answered,
     members: Sequence[Potential] = (),
     tell: Callable[[str], None] = print,
 ) -> list[Candidate]:
@@ -69,22 +69,26 @@ def select_files(
     if potential.domain is None:
         raise ConfigError("this model does not know its limits; measure them with: mlanet calibrate MODEL TRAINING…")
     written_format(output, ("extxyz",))
-    found = structure_files(files, refused)
-    refuse_overwriting([output], found)
-    asked = answers(potential, frames_of(found, refused), max_edges=max_edges, refused=refused, members=members)
+    listed = structure_files(files, refused)
+    refuse_overwriting([output], listed)
+    asked = answers(potential, frames_of(listed, refused), max_edges=max_edges, refused=refused, members=members)
     pool = [_candidate(potential, potential.domain, frame) for frame in watch(asked)]
     if not pool:
         raise DataError(f"{', '.join(map(str, files))}: no structures to choose from")
     chosen = choose(pool, budget)
-    rank = {one.where: number for number, one in enumerate(chosen)}
+    rank = {candidate.where: number for number, candidate in enumerate(chosen)}
     texts: dict[int, str] = {}
-    for frame in frames_of(found, refused):
+    for frame in frames_of(listed, refused):
         if frame.where in rank:
-            one = chosen[rank[frame.where]]
+            candidate = chosen[rank[frame.where]]
             atoms = frame.atoms.copy()
             atoms.calc = frame.atoms.calc
-            atoms.info |= {"selected": rank[frame.where], "uncertainty": one.uncertainty, "selected_from": one.where}
-            atoms.info["extrapolation"] = one.extrapolation
+            atoms.info |= {
+                "selected": rank[frame.where],
+                "uncertainty": candidate.uncertainty,
+                "selected_from": candidate.where,
+            }
+            atoms.info["extrapolation"] = candidate.extrapolation
             texts[rank[frame.where]] = frame_text(atoms, frame.where)
     with growing(output, tell) as file:
         for number in sorted(texts):

@@ -43,29 +43,29 @@ class Share(msgspec.Struct, frozen=True):
     """Reference and prediction of every labelled number, where pictures want them."""
 
 
-def share_of(one: Compared, keep_pairs: bool) -> Share:
+def share_of(compared: Compared, keep_pairs: bool) -> Share:
     """Of a structure with both answers."""
     errors = Errors()
-    errors.add(one.prediction, one.labels, one.graph)
+    errors.add(compared.prediction, compared.labels, compared.graph)
     rows = errors.tensor().reshape(-1, 3).numpy()
     return Share(
-        one.frame.where,
-        str(one.frame.atoms.symbols),
-        one.graph.n_atoms,
+        compared.frame.where,
+        str(compared.frame.atoms.symbols),
+        compared.graph.n_atoms,
         {int(row): rows[row].tolist() for row in np.flatnonzero(rows[:, 0])},
-        entry_of(one.graph, one.labels, one.prediction, one.assessment),
-        {name: [two.tolist() for two in both] for name, both in pairs_of(one).items()} if keep_pairs else {},
+        entry_of(compared.graph, compared.labels, compared.prediction, compared.assessment),
+        {name: [two.tolist() for two in both] for name, both in pairs_of(compared).items()} if keep_pairs else {},
     )
 
 
-def pairs_of(one: Compared) -> dict[str, Pairs]:
+def pairs_of(compared: Compared) -> dict[str, Pairs]:
     """The labelled numbers of one structure: energy in eV/atom, forces in eV/Å, stress in GPa, and so on."""
     pairs: dict[str, Pairs] = {}
     for each in QUANTITIES:
-        if (answer := getattr(one.prediction, each.name)) is None:
+        if (answer := getattr(compared.prediction, each.name)) is None:
             continue
-        factor = each.drawn_factor / (one.graph.n_atoms if each.of_each_atom else 1)
-        reference = getattr(one.labels, each.name).double().numpy().ravel() * factor
+        factor = each.drawn_factor / (compared.graph.n_atoms if each.of_each_atom else 1)
+        reference = getattr(compared.labels, each.name).double().numpy().ravel() * factor
         predicted = answer.double().numpy().ravel() * factor
         known = np.isfinite(reference) & np.isfinite(predicted)  # a stress may be undefined
         pairs[each.name] = Pairs(reference[known], predicted[known])
@@ -109,16 +109,16 @@ class SharesKept:
     ) -> Iterator[Share]:
         """Shares in the order of the frames; those that are written already are not computed again."""
         if self._journal is None:
-            yield from (share_of(one, keep_pairs) for one in work(iter(frames)))
+            yield from (share_of(comparison, keep_pairs) for comparison in work(iter(frames)))
             return
-        for found in self._journal.going_on(frames, work, lambda one: one.frame.where):
-            if isinstance(found, dict):
-                yield msgspec.convert(found, Share, strict=False)
+        for answer in self._journal.going_on(frames, work, lambda one: one.frame.where):
+            if isinstance(answer, dict):
+                yield msgspec.convert(answer, Share, strict=False)
                 continue
-            share = share_of(found, keep_pairs)
+            share = share_of(answer, keep_pairs)
             assert self._table is not None
             self._table.add(_csv([*([] if self._table.count else [_header(self._names)]), _line(share, self._names)]))
-            self._journal.add(found.frame.atoms, msgspec.to_builtins(share, str_keys=True))
+            self._journal.add(answer.frame.atoms, msgspec.to_builtins(share, str_keys=True))
             yield share
 
 
@@ -133,12 +133,12 @@ def _header(names: Sequence[str]) -> list[str]:
 
 def _line(share: Share, names: Sequence[str]) -> list[object]:
     """Empty where nothing was compared."""
-    found: list[object] = [share.where, share.formula, share.atoms, share.limits.word]
+    line: list[object] = [share.where, share.formula, share.atoms, share.limits.word]
     for name in names:
         count, absolute, square = share.sums.get(NAMES.index(name), (0.0, 0.0, 0.0))
         factor = BY_NAME[name].factor
-        found += [factor * absolute / count, factor * (square / count) ** 0.5] if count else ["", ""]
-    return found
+        line += [factor * absolute / count, factor * (square / count) ** 0.5] if count else ["", ""]
+    return line
 
 
 def _csv(lines: Iterable[Sequence[object]]) -> str:

@@ -130,13 +130,13 @@ def worked(
         MLANetError: as the workflow.
     """
     warned = False
-    for part, found in in_order(crew, work, parts_of(frames, most)):
-        if isinstance(found, WorkerLostError):
-            found = Part([], [type(found)(f"{frame.where}: {found}") for frame in part])
-        for remark in found.remarks if not warned else ():  # once, as a process alone
+    for part, answer in in_order(crew, work, parts_of(frames, most)):
+        if isinstance(answer, WorkerLostError):
+            answer = Part([], [type(answer)(f"{frame.where}: {answer}") for frame in part])
+        for remark in answer.remarks if not warned else ():  # once, as a process alone
             warned = True
             warnings.warn(remark, stacklevel=2)
-        yield from found.told(refused)
+        yield from answer.told(refused)
 
 
 def in_order(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -31,14 +30,13 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "_engine", lambda *_: here)
 
 
-@pytest.mark.usefixtures("drawn")
 def test_from_a_yaml_to_a_page(mlanet, quick, tmp_path: Path, labelled: Path) -> None:
     """The YAML gives the points; the folder can be named to go on; options and the YAML mean the same settings."""
     (tmp_path / "sweep.yaml").write_text(YAML.replace("LABELLED", str(labelled)))
     first = mlanet("sweep", "sweep.yaml", "--json")
     assert first.status == 0 and first.document["done"] == 2 and not first.document["unfinished"]
     assert [row["l_max"] for row in first.document["rows"]] == [1, 2]
-    assert Path("out/report.html").stat().st_size > 10_000
+    assert "<figure>" in Path("out/report.html").read_text()
     again = mlanet("sweep", "out")
     assert again.status == 0 and "tiny, l = 2" in again.out and "training structures" in again.out
     words = ["--presets", "tiny.yaml", "--l-max", "1,2", "--sizes", "2", "--steps", "3", "--output", "out"]
@@ -111,12 +109,3 @@ def test_without_ray_it_says_so(mlanet, monkeypatch: pytest.MonkeyPatch, labelle
     monkeypatch.setitem(sys.modules, "ray", None)
     result = mlanet("sweep", labelled, "--steps", "3", "--ray", "local")
     assert result.status == 2 and "mlanet[ray]" in result.err
-
-
-def test_help_is_quick() -> None:
-    """Neither torch nor matplotlib nor the sweep itself is loaded to print the help."""
-    program = "import sys; from mlanet.cli.main import main; main(['sweep', '--help']); print(sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    loaded = done.stdout.splitlines()[-1]
-    assert "--l-max" in done.stdout
-    assert not [name for name in ("torch", "numpy", "matplotlib", "mlanet.sweep") if f"'{name}'" in loaded]

@@ -15,13 +15,13 @@ from mlanet.config import parse
 from mlanet.data.audit import audit
 from mlanet.data.dataset import load_samples, sample_of
 from mlanet.data.labels import LabelKeys
-from mlanet.data.read import Frame
+from mlanet.data.read import Frame, read_frames
 from mlanet.data.samples import Sample
 from mlanet.data.sources import follow, sources_of
 from mlanet.native.potential import of_statistics
 from mlanet.training.config import TrainConfig
 from mlanet.training.trainer import train
-from mlanet.workflows.evaluate import evaluate_files
+from mlanet.workflows.evaluate import evaluate_frames
 
 
 def sample(atoms: Atoms, k: int = 0, keys: LabelKeys = LabelKeys()) -> Sample:  # noqa: B008
@@ -116,7 +116,7 @@ def test_a_model_is_judged_by_the_energies_that_it_learnt(copper: list[Atoms], w
     few = write(frames[:2], "few.extxyz")
 
     def labels(keys: LabelKeys) -> list[float]:
-        return [float(found.labels.energy[0]) for found in evaluate_files(model, [few], keys)]
+        return [float(one.labels.energy[0]) for one in evaluate_frames(model, read_frames(few), keys)]
 
     free = [atoms.calc.results["free_energy"] for atoms in frames[:2]]
     assert labels(LabelKeys()) == pytest.approx(free)

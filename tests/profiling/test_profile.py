@@ -81,6 +81,7 @@ def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / "adapters_of_a_test.py"
 
 
+@pytest.mark.usefixtures("forks")
 def test_a_comparison_measures_every_model_and_reports_every_failure(adapters: Path) -> None:
     """Our own model and another package's side by side; one that cannot be built is a row with the reason."""
     settings = Settings(peers=adapters)
@@ -292,6 +293,7 @@ def test_the_engine_without_torch_answers_and_torch_trains(way: str) -> None:
     assert not isinstance(subject.in_torch, Answering)
 
 
+@pytest.mark.slow
 def test_compiled_steps_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """`+compile`: the same answer and the same gradient by traced programs, and these are what a step calls."""
     monkeypatch.setattr("mlanet.compiled._machine_code", lambda traced: traced)

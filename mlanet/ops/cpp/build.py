@@ -38,8 +38,8 @@ def load(source: Path, macros: tuple[str, ...], sources: Sequence[Path]) -> ctyp
     Raises:
         KernelError: no compiler, or one that fails.
     """
-    found = compiler()
-    name = _fingerprint(found, macros, sources)
+    command = compiler()
+    name = _fingerprint(command, macros, sources)
     place = cache.folder()
     if place is not None:
         cache.tidy(place)
@@ -47,9 +47,9 @@ def load(source: Path, macros: tuple[str, ...], sources: Sequence[Path]) -> ctyp
             with contextlib.suppress(OSError):  # made for libraries that are gone: made anew
                 return _loaded(kept, place)
     try:
-        return _loaded(_made(found, source, macros, place, name), place)
+        return _loaded(_made(command, source, macros, place, name), place)
     except OSError as error:
-        raise KernelError(f"the kernels that {found[0]} made cannot be loaded: {error}") from error
+        raise KernelError(f"the kernels that {command[0]} made cannot be loaded: {error}") from error
 
 
 def compiler() -> tuple[str, ...]:
@@ -60,8 +60,8 @@ def compiler() -> tuple[str, ...]:
     """
     named = os.environ.get("CXX")
     for name, *arguments in [shlex.split(named)] if named else [["g++"], ["c++"], ["clang++"]]:
-        if found := shutil.which(name):
-            return found, *arguments
+        if path := shutil.which(name):
+            return path, *arguments
     raise KernelError(
         f"the C++ compiler CXX={named} is not there" if named else "no C++ compiler (g++, c++ or clang++) is there"
     )
@@ -73,36 +73,36 @@ def identity(sources: Sequence[Path]) -> str:
     Raises:
         KernelError: there is no compiler.
     """
-    found = compiler()
-    file = Path(found[0]).resolve()
-    known_by = [*found, str(file), str(file.stat().st_size), str(file.stat().st_mtime_ns)]
+    command = compiler()
+    file = Path(command[0]).resolve()
+    known_by = [*command, str(file), str(file.stat().st_size), str(file.stat().st_mtime_ns)]
     return _digest([*known_by, *FLAGS, platform.machine(), _processor()], sources)
 
 
-def _made(found: tuple[str, ...], source: Path, macros: tuple[str, ...], place: Path | None, name: str) -> bytes:
+def _made(command: tuple[str, ...], source: Path, macros: tuple[str, ...], place: Path | None, name: str) -> bytes:
     """The library, from the compiler, or from another process that compiled it while we waited."""
     known = None if place is None else cache.read(place, name)
     with cache.building(place, name, PATIENCE) as folder:
         if place is not None and (made := cache.read(place, name)) not in (None, known):
             assert made is not None
             return made
-        tell(f"compiling kernels for this processor with {found[0]}, once; this takes some seconds to a minute")
-        made = _compiled(found, source, macros, folder)
+        tell(f"compiling kernels for this processor with {command[0]}, once; this takes some seconds to a minute")
+        made = _compiled(command, source, macros, folder)
         if place is not None:
             cache.write(place, name, made)
         return made
 
 
-def _compiled(found: tuple[str, ...], source: Path, macros: tuple[str, ...], folder: Path) -> bytes:
+def _compiled(command: tuple[str, ...], source: Path, macros: tuple[str, ...], folder: Path) -> bytes:
     """In a folder that takes the compiler's own temporary files too."""
     target = folder / "kernels.so"
-    name, *arguments = found
+    name, *arguments = command
     done = _run([name, *FLAGS, *arguments, *macros, str(source), "-o", str(target)], TMPDIR=str(folder))
     if done.returncode == -signal.SIGXCPU or "CPU time limit exceeded" in done.stderr:
-        raise KernelError(f"{' '.join(found)} took more than {TIME_LIMIT} s of processor time for the kernels")
+        raise KernelError(f"{' '.join(command)} took more than {TIME_LIMIT} s of processor time for the kernels")
     if done.returncode or not target.is_file():
         complaint = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])
-        raise KernelError(f"{' '.join(found)} could not compile the kernels: {complaint.strip()}")
+        raise KernelError(f"{' '.join(command)} could not compile the kernels: {complaint.strip()}")
     return target.read_bytes()
 
 
@@ -151,9 +151,9 @@ def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess[
     return subprocess.CompletedProcess(command, process.returncode, out, complaints)
 
 
-def _fingerprint(found: tuple[str, ...], macros: tuple[str, ...], sources: Sequence[Path]) -> str:
+def _fingerprint(command: tuple[str, ...], macros: tuple[str, ...], sources: Sequence[Path]) -> str:
     """Of everything that the machine code depends on; homes may be shared by machines of different processors."""
-    version = " ".join(found) + _run([*found, "--version"]).stdout
+    version = " ".join(command) + _run([*command, "--version"]).stdout
     return _digest([version, *FLAGS, *macros, platform.machine(), _processor()], sources)[:24]
 
 

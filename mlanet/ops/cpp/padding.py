@@ -38,53 +38,53 @@ def pad(tensors: Sequence[Tensor], widths: Widths, shape: MessageShape) -> list[
     """Of inputs, or of inputs and weights; contiguous."""
     c, k, r = widths.channels, widths.keys, widths.hidden
     sizes = [c, k, r, k, r]
-    found = [wider(one, size) for one, size in zip(tensors, sizes, strict=False)]
-    found += tensors[len(sizes) : N_INPUTS]
+    padded = [wider(one, size) for one, size in zip(tensors, sizes, strict=False)]
+    padded += tensors[len(sizes) : N_INPUTS]
     if len(tensors) > N_INPUTS:
-        found += _weights(MessageWeights.of(tensors[N_INPUTS:]), widths, shape)
-    return [tensor.contiguous() for tensor in found]
+        padded += _weights(MessageWeights.of(tensors[N_INPUTS:]), widths, shape)
+    return [tensor.contiguous() for tensor in padded]
 
 
 def crop(tensors: Sequence[Tensor], like: Sequence[Tensor], shape: MessageShape) -> list[Tensor]:
     """The sizes of `like` again; groups of channels are cut group by group."""
-    if all(one.shape == model.shape for one, model in zip(tensors, like, strict=False)):
+    if all(tensor.shape == model.shape for tensor, model in zip(tensors, like, strict=False)):
         return list(tensors)
-    found = [_cut(one, model) for one, model in zip(tensors, like[:N_INPUTS], strict=False)]
+    cropped = [_cut(tensor, model) for tensor, model in zip(tensors, like[:N_INPUTS], strict=False)]
     if len(tensors) == N_INPUTS:
-        return found
+        return cropped
     given, model = MessageWeights.of(tensors[N_INPUTS:]), MessageWeights.of(like[N_INPUTS:])
     groups = shape.l_max + 1
     gates = _cut_groups(given.gates.T, model.gates.T, groups).T
     bias = _cut_groups(given.gates_bias[None], model.gates_bias[None], groups)[0]
     rest = [_cut(given.logits, model.logits), given.logits_bias, given.log_temperature]
     mlp = cropped_layers(given.mlp, model.mlp, shape.radial_groups)
-    return [*found, _cut(given.chemical, model.chemical), gates, bias, *rest, *mlp]
+    return [*cropped, _cut(given.chemical, model.chemical), gates, bias, *rest, *mlp]
 
 
 def padded_layers(layers: Sequence[Tensor], groups: int, lanes: int) -> list[Tensor]:
     """Layers (in, out) of a radial network whose outputs are `groups` times the channels."""
-    found, rows = [], len(layers[0])
+    padded, rows = [], len(layers[0])
     for layer in layers[:-1]:
         size = rounded_up(layer.shape[1], lanes)
-        found.append(_taller(wider(layer, size), rows))
+        padded.append(_taller(wider(layer, size), rows))
         rows = size
     channels = rounded_up(layers[-1].shape[1] // groups, lanes)
-    found.append(_taller(_grouped(layers[-1], groups, channels), rows))
-    return [tensor.contiguous() for tensor in found]
+    padded.append(_taller(_grouped(layers[-1], groups, channels), rows))
+    return [tensor.contiguous() for tensor in padded]
 
 
 def cropped_layers(layers: Sequence[Tensor], like: Sequence[Tensor], groups: int) -> list[Tensor]:
     """Layers of the sizes of `like`; none if there are none."""
     if not layers:
         return []
-    inner = [_cut(one, model) for one, model in zip(layers[:-1], like, strict=False)]
+    inner = [_cut(layer, model) for layer, model in zip(layers[:-1], like, strict=False)]
     return [*inner, _cut_groups(layers[-1], like[-1], groups)]
 
 
-def wider(one: Tensor, size: int) -> Tensor:
+def wider(tensor: Tensor, size: int) -> Tensor:
     """The last axis filled up."""
-    missing = size - one.shape[-1]
-    return functional.pad(one, (0, missing)) if missing > 0 else one
+    missing = size - tensor.shape[-1]
+    return functional.pad(tensor, (0, missing)) if missing > 0 else tensor
 
 
 def rounded_up(size: int, step: int) -> int:
@@ -112,17 +112,17 @@ def _grouped(matrix: Tensor, groups: int, size: int) -> Tensor:
     return wider(matrix.unflatten(1, (groups, -1)), size).flatten(1)
 
 
-def _taller(one: Tensor, rows: int) -> Tensor:
+def _taller(tensor: Tensor, rows: int) -> Tensor:
     """The first of two axes filled up."""
-    missing = rows - len(one)
-    return functional.pad(one, (0, 0, 0, missing)) if missing > 0 else one
+    missing = rows - len(tensor)
+    return functional.pad(tensor, (0, 0, 0, missing)) if missing > 0 else tensor
 
 
-def _cut(one: Tensor, model: Tensor) -> Tensor:
-    return one[tuple(slice(0, size) for size in model.shape)]
+def _cut(tensor: Tensor, model: Tensor) -> Tensor:
+    return tensor[tuple(slice(0, size) for size in model.shape)]
 
 
-def _cut_groups(one: Tensor, model: Tensor, groups: int) -> Tensor:
+def _cut_groups(tensor: Tensor, model: Tensor, groups: int) -> Tensor:
     """(n, groups · size) -> (n, groups · C)."""
-    wide = one.unflatten(1, (groups, -1))[:, :, : model.shape[1] // groups]
+    wide = tensor.unflatten(1, (groups, -1))[:, :, : model.shape[1] // groups]
     return _cut(wide.flatten(1), model)

@@ -10,5 +10,5 @@ TELL: list[Callable[[str], object]] = []
 
 def tell(message: str) -> None:
     """Hand a line to all of them."""
-    for one in TELL:
-        one(message)
+    for listener in TELL:
+        listener(message)

@@ -97,9 +97,9 @@ class _Run:
         harmonics = self.inputs[3]
         return harmonics.new_zeros(self.sizes.centers, harmonics.shape[1] - 1, self.sizes.channels)
 
-    def wide(self, one: Tensor) -> Tensor:
+    def wide(self, tensor: Tensor) -> Tensor:
         """Channels filled up."""
-        return wider(one, rounded_up(one.shape[-1], self.lanes)).contiguous()
+        return wider(tensor, rounded_up(tensor.shape[-1], self.lanes)).contiguous()
 
 
 class _Sums:

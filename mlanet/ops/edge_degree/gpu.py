@@ -81,8 +81,8 @@ def obstacle(l_max: int, channels: int, layers: Sequence[Tensor]) -> str:
         return f"l_max is {l_max}, and the kernels go from 1 to 3"
     most = {**WIDEST, "channels": CHANNELS[len(layers) - 1]}
     hidden = layers[0].shape[1] if len(layers) == 2 else 0
-    found = {"radial functions": len(layers[0]), "hidden width": hidden, "channels": channels}
-    return "; ".join(f"{name}: {found[name]}, at most {most[name]}" for name in most if found[name] > most[name])
+    widths = {"radial functions": len(layers[0]), "hidden width": hidden, "channels": channels}
+    return "; ".join(f"{name}: {widths[name]}, at most {most[name]}" for name in most if widths[name] > most[name])
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,10 @@ def harmonic(x, e, present, m, S: tl.constexpr):
 def basis(x, e, present, S: tl.constexpr):
     """RBF, B numbers (T,)."""
     B: tl.constexpr = S.functions
-    found = ()
+    values = ()
     for b in tl.static_range(B):
-        found += (load(x.radial, e * S.functions + b, present),)
-    return found
+        values += (load(x.radial, e * S.functions + b, present),)
+    return values
 
 
 @triton.jit
@@ -112,12 +112,12 @@ def filter_rows(w, S: tl.constexpr):
     """All B · L of them, to be loaded once, before the edges; nothing with a hidden layer."""
     L: tl.constexpr = S.l_max
     B: tl.constexpr = S.functions
-    found = ()
+    layers = ()
     if S.hidden == 0:
         for degree in tl.static_range(1, L + 1):
             for b in tl.static_range(B):
-                found += (filter_row(w, b, degree, S),)
-    return found
+                layers += (filter_row(w, b, degree, S),)
+    return layers
 
 
 @triton.jit
@@ -169,19 +169,19 @@ def along_direction(x, up, i, e, present, degree: tl.constexpr, S: tl.constexpr)
 @triton.jit
 def no_planes(NUMBER: tl.constexpr, COLUMNS: tl.constexpr, pointers, S: tl.constexpr):
     """Zeros, so many planes."""
-    found = ()
+    planes = ()
     for _ in tl.static_range(NUMBER):
-        found += (plane(S.tile, COLUMNS, pointers),)
-    return found
+        planes += (plane(S.tile, COLUMNS, pointers),)
+    return planes
 
 
 @triton.jit
-def by_function(sums, rbf, found, S: tl.constexpr):
+def by_function(sums, rbf, to_filter, S: tl.constexpr):
     """Adds RBF_b times a plane to plane b of B."""
     B: tl.constexpr = S.functions
     more = ()
     for b in tl.static_range(B):
-        more += (add(sums[b], mul(wide(rbf[b], 1), found)),)
+        more += (add(sums[b], mul(wide(rbf[b], 1), to_filter)),)
     return more
 
 
@@ -199,9 +199,9 @@ def directions(x, w, neighbor, start, out, S: tl.constexpr):
         weighed = sent_weighed(x, tl.load(neighbor + e, present, 0), u, present, S)[0]
         phi, more = filters(x, w, linear, basis(x, e, present, S), S), ()
         for degree in tl.static_range(1, L + 1):
-            found = mul(weighed, phi[degree - 1])
+            weighed_filter = mul(weighed, phi[degree - 1])
             for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
-                more += (add(sums[m - 1], mul(found, wide(harmonic(x, e, present, m, S), 1))),)
+                more += (add(sums[m - 1], mul(weighed_filter, wide(harmonic(x, e, present, m, S), 1))),)
         sums = more
     c = tl.arange(0, S.width)
     for m in tl.static_range(1, M):
@@ -249,23 +249,23 @@ def basis_gradient(x, w, linear, rbf, to_filters, S: tl.constexpr):
     """In RBF, B numbers (T,)."""
     L: tl.constexpr = S.l_max
     B: tl.constexpr = S.functions
-    found = ()
+    to_basis = ()
     if S.hidden > 0:
         for _ in tl.static_range(B):
-            found += (line(S.tile, x.sender),)
+            to_basis += (line(S.tile, x.sender),)
         for r in range(0, S.hidden, S.units):
             to_before, more = unit_gradient(x, w, rbf, to_filters, r, S), ()
             for b in tl.static_range(B):
-                more += (add(found[b], total(scaled(to_before, first_row(w, b, r, S)), 1)),)
-            found = more
-        return found
+                more += (add(to_basis[b], total(scaled(to_before, first_row(w, b, r, S)), 1)),)
+            to_basis = more
+        return to_basis
     else:
         for b in tl.static_range(B):
             sums = scaled(to_filters[0], linear[b])
             for degree in tl.static_range(2, L + 1):
                 sums = add(sums, scaled(to_filters[degree - 1], linear[(degree - 1) * B + b]))
-            found += (total(sums, 1),)
-        return found
+            to_basis += (total(sums, 1),)
+        return to_basis
 
 
 @triton.jit
@@ -294,10 +294,10 @@ def sender_gradient(x, w, order, center, sent_start, up, to_sender, S: tl.conste
         e = tl.load(order + place, exists, 0)
         u, present = envelope(x, e, exists)
         i = tl.load(center + e, present, 0)
-        phi, found = filters(x, w, linear, basis(x, e, present, S), S), plane(S.tile, S.width, x.sender)
+        phi, along = filters(x, w, linear, basis(x, e, present, S), S), plane(S.tile, S.width, x.sender)
         for degree in tl.static_range(1, L + 1):
-            found = add(found, mul(phi[degree - 1], along_direction(x, up, i, e, present, degree, S)))
-        sums = add(sums, mul(found, wide(scaled(u, S.factor), 1)))
+            along = add(along, mul(phi[degree - 1], along_direction(x, up, i, e, present, degree, S)))
+        sums = add(sums, mul(along, wide(scaled(u, S.factor), 1)))
     c = tl.arange(0, S.width)
     answer(to_sender, sender * S.channels + c, total(sums, 0), c < S.channels, False)
 
@@ -324,11 +324,11 @@ def last_gradient(x, w, neighbor, start, n_centers, up, to_last, S: tl.constexpr
         first, last = tl.load(start + center), tl.load(start + center + 1)
         for at in range(first, last, S.tile):
             e = at + tl.arange(0, S.tile)
-            found, rbf = filter_gradient(x, neighbor, up, one(center), e, e < last, DEGREE, S)
+            to_filter, rbf = filter_gradient(x, neighbor, up, one(center), e, e < last, DEGREE, S)
             if S.hidden > 0:
-                sums = add(sums, outer(silu(before_silu(w, rbf, r, S)), found, S.precision))
+                sums = add(sums, outer(silu(before_silu(w, rbf, r, S)), to_filter, S.precision))
             else:
-                sums = by_function(sums, rbf, found, S)
+                sums = by_function(sums, rbf, to_filter, S)
     if S.hidden > 0:
         offsets, exists = filter_offsets(r, DEGREE, S)
         answer(to_last, program * (S.hidden * S.l_max * S.channels) + offsets, sums, exists, False)
@@ -364,8 +364,8 @@ def first_gradient(x, w, neighbor, start, n_centers, up, to_first, S: tl.constex
             e = at + tl.arange(0, S.tile)
             to_filters = ()
             for degree in tl.static_range(1, L + 1):
-                found, rbf = filter_gradient(x, neighbor, up, one(center), e, e < last, degree, S)
-                to_filters += (found,)
+                to_filter, rbf = filter_gradient(x, neighbor, up, one(center), e, e < last, degree, S)
+                to_filters += (to_filter,)
             sums = by_function(sums, rbf, unit_gradient(x, w, rbf, to_filters, r, S), S)
     unit = r + tl.arange(0, S.units)
     for b in tl.static_range(B):

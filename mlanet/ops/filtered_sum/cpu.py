@@ -94,9 +94,9 @@ class _Run:
         """(N, 4, F) zeros, padded."""
         return self.weight.new_zeros(self.sizes.centers, 4, self.sizes.channels)
 
-    def wide(self, one: Tensor) -> Tensor:
+    def wide(self, tensor: Tensor) -> Tensor:
         """Channels filled up."""
-        return wider(one, rounded_up(one.shape[-1], self.lanes)).contiguous()
+        return wider(tensor, rounded_up(tensor.shape[-1], self.lanes)).contiguous()
 
 
 class _Sums:

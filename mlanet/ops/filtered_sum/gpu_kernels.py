@@ -33,13 +33,13 @@ def basis_block(x, e, here, k, S: tl.constexpr):
 @triton.jit
 def present(x, e, here, S: tl.constexpr):
     """Which of the edges `here` have a basis that is not 0."""
-    found = e < 0
+    reached = e < 0
     for first in range(0, S.functions, S.function_tile):
         k = first + tl.arange(0, S.function_tile)
         exists = here[:, None] & (k < S.functions)[None, :]
         basis = tl.load(x.basis[0] + e[:, None] * S.functions + k[None, :], exists, 0.0)
-        found |= tl.max((basis != 0).to(tl.int32), 1) > 0
-    return here & found
+        reached |= tl.max((basis != 0).to(tl.int32), 1) > 0
+    return here & reached
 
 
 @triton.jit
@@ -123,13 +123,13 @@ def receive(x, weight, neighbor, start, out, S: tl.constexpr):
         e = at + tl.arange(0, S.tile)
         here = present(x, e, e < last, S)
         j = tl.load(neighbor + e, here, 0)
-        found = filters(x, weight, e, here, c, S)
-        arrow = mul(found[1], sent_row(x, j, 1, c, here, S))
-        more = (add(sums[0], mul(found[0], sent_row(x, j, 0, c, here, S))),)
+        phi = filters(x, weight, e, here, c, S)
+        arrow = mul(phi[1], sent_row(x, j, 1, c, here, S))
+        more = (add(sums[0], mul(phi[0], sent_row(x, j, 0, c, here, S))),)
         for axis in tl.static_range(3):
             moved = mul(arrow, component(x, e, here, axis))
             if S.vectors:
-                moved = add(moved, mul(found[2], sent_row(x, j, axis + 2, c, here, S)))
+                moved = add(moved, mul(phi[2], sent_row(x, j, axis + 2, c, here, S)))
             more += (add(sums[axis + 1], moved),)
         sums = more
     for row in tl.static_range(4):
@@ -157,10 +157,10 @@ def edge_gradient(x, weight, neighbor, start, n_edges, up, to_basis, to_directio
         to_x, to_y, to_z = line(S.tile, x.sent), line(S.tile, x.sent), line(S.tile, x.sent)
         for channel in range(0, S.channels, S.channel_tile):
             c = channel + tl.arange(0, S.channel_tile)
-            found = filter_gradient(x, up, i, j, e, c, here, asked, S)
+            to_filters = filter_gradient(x, up, i, j, e, c, here, asked, S)
             for group in tl.static_range(GROUPS):
                 columns = tl.trans(weight_block(weight, group, k, c, S))
-                to_b = add(to_b, matmul(found[group], columns, S.precision))
+                to_b = add(to_b, matmul(to_filters[group], columns, S.precision))
             arrow = matmul(basis, weight_block(weight, 1, k, c, S), S.precision)
             arrow = mul(arrow, sent_row(x, j, 1, c, here, S))
             to_x = add(to_x, total(scaled(arrow, up_row(up, i, 1, c, asked, S)), 1))
@@ -194,12 +194,12 @@ def sent_gradient(x, weight, order, center, sent_start, up, to_sent, S: tl.const
         e = tl.load(order + place, place < last, 0)
         here = present(x, e, place < last, S)
         i = tl.load(center + e, here, 0)
-        found = filters(x, weight, e, here, c, S)
-        more = (add(sums[0], scaled(found[0], up_row(up, i, 0, c, here, S))),)
-        more += (add(sums[1], mul(found[1], asked_along(x, up, i, e, c, here, here, S))),)
+        phi = filters(x, weight, e, here, c, S)
+        more = (add(sums[0], scaled(phi[0], up_row(up, i, 0, c, here, S))),)
+        more += (add(sums[1], mul(phi[1], asked_along(x, up, i, e, c, here, here, S))),)
         if S.vectors:
             for axis in tl.static_range(3):
-                more += (add(sums[axis + 2], scaled(found[2], up_row(up, i, axis + 1, c, here, S))),)
+                more += (add(sums[axis + 2], scaled(phi[2], up_row(up, i, axis + 1, c, here, S))),)
         sums = more
     for row in tl.static_range(ROWS):
         answer(to_sent, (sender * S.rows + row) * S.channels + c, total(sums[row], 0), c < S.channels, False)
@@ -223,10 +223,10 @@ def weight_gradient(x, neighbor, center, n_edges, up, to_weight, S: tl.constexpr
         here = present(x, e, e < n_edges, S)
         i, j = tl.load(center + e, here, 0), tl.load(neighbor + e, here, 0)
         basis = basis_block(x, e, here, k, S)
-        found = filter_gradient(x, up, i, j, e, c, here, here, S)
+        to_filters = filter_gradient(x, up, i, j, e, c, here, here, S)
         more = ()
         for group in tl.static_range(GROUPS):
-            more += (add(sums[group], outer(basis, found[group], S.precision)),)
+            more += (add(sums[group], outer(basis, to_filters[group], S.precision)),)
         sums = more
     width: tl.constexpr = S.groups * S.channels
     exists = (k < S.functions)[:, None] & (c < S.channels)[None, :]

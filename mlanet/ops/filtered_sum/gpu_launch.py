@@ -134,11 +134,11 @@ class Call:
         to_direction = self.weight.new_empty(sizes.function_blocks, n_edges, 3)
         edges = (self.weight, *self.rows, n_edges, up, to_basis, to_direction)
         self.run("edge_gradient", (self.n, sizes.function_blocks), *edges)
-        found = Senders.of(self.rows)
-        by_sender = (self.weight, found.order, found.center, found.start, up, to_sent)
+        senders = Senders.of(self.rows)
+        by_sender = (self.weight, senders.order, senders.center, senders.start, up, to_sent)
         self.run("sent_gradient", (self.n, sizes.channel_blocks), *by_sender)
         inputs = (to_sent, to_basis, to_direction[0] if sizes.function_blocks == 1 else to_direction.sum(0))
-        return (*inputs, self.weight_sums(up, found.center)) if with_weights else inputs
+        return (*inputs, self.weight_sums(up, senders.center)) if with_weights else inputs
 
     def weight_sums(self, up: Tensor, center: Tensor) -> Tensor:
         """Gradient of the weight (2F or 3F, K)."""

@@ -30,10 +30,10 @@ def store(pointers, offsets, x, mask):
 @triton.jit
 def answer(pointer, offsets, x, mask, MORE: tl.constexpr):
     """Write what was asked for: the slope where there is one, else the value; or add it to what was answered before."""
-    found = x[len(x) - 1]
+    value = x[len(x) - 1]
     if MORE:
-        found += tl.load(pointer + offsets, mask, 0.0)
-    tl.store(pointer + offsets, found, mask)
+        value += tl.load(pointer + offsets, mask, 0.0)
+    tl.store(pointer + offsets, value, mask)
 
 
 @triton.jit

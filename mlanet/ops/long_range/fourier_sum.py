@@ -101,15 +101,15 @@ def _scattered(
     inner = number[structure[atoms]]
     charges_in, positions_in = charges[atoms], positions[atoms]
     if kind == 0:
-        found = pair_sum(charges_in, positions_in, inner, laws)
+        sums = pair_sum(charges_in, positions_in, inner, laws)
     else:
         boxes = enclose(cell[group], pbc[group], positions_in, inner, laws[0].smearing)
         place = boxes.fractional(positions_in, inner).to(charges.dtype)
         boxes = boxes.to(charges.dtype)
-        found = (
+        sums = (
             mesh_sum(charges_in, place, boxes, laws) if kind >= 4 else wave_sum(charges_in, place, inner, boxes, laws)
         )
-    return torch.zeros_like(charges).index_add(0, atoms, found)
+    return torch.zeros_like(charges).index_add(0, atoms, sums)
 
 
 def pair_sum(charges: Tensor, positions: Tensor, structure: Tensor, laws: Sequence[PowerLaw]) -> Tensor:
@@ -202,8 +202,8 @@ def _in_space(orders: Tensor, owner: Tensor, boxes: Boxes, laws: Sequence[PowerL
         place = place * size + orders[:, axis] - low[axis]
     free = orders[:, count:].abs()
     highest = int(free.max())
-    found = (FreeAxes(law, boxes, highest).coefficients(squared) for law in laws)
-    return [grid[(owner, place, *free.unbind(1))] for grid in found]
+    coefficients = (FreeAxes(law, boxes, highest).coefficients(squared) for law in laws)
+    return [grid[(owner, place, *free.unbind(1))] for grid in coefficients]
 
 
 def lattice_coefficients(law: PowerLaw, squared: Tensor) -> Tensor:

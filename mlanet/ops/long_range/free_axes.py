@@ -59,8 +59,8 @@ class FreeAxes:
         width = self.law.smearing
         height = place * torch.erf(place / (math.sqrt(2) * width))
         height = height + width * math.sqrt(2 / math.pi) * torch.exp(-0.5 * (place / width) ** 2)
-        found = torch.einsum("sfz,sfz,sfzm->sfm", share, -2 * math.pi * (height - self.middle[..., None]), wave)[:, 0]
-        return self._lifted(found, -2 * math.pi * self.middle[:, 0])
+        sheet = torch.einsum("sfz,sfz,sfzm->sfm", share, -2 * math.pi * (height - self.middle[..., None]), wave)[:, 0]
+        return self._lifted(sheet, -2 * math.pi * self.middle[:, 0])
 
     def coefficients(self, periodic_squared: Tensor) -> Tensor:
         """Transforms (S, P, M, …) for waves of orders m = 0 … M − 1 along each of the F free directions.
@@ -83,8 +83,8 @@ class FreeAxes:
         bare = self.bare[:, :, None, :].expand_as(self.table)
         weight = flat.expand(len(self.table), 1, -1)
         there = weight * torch.exp(-self.rate * self.middle.square().sum(1)[:, None, None])
-        found = (_outer(weight, self.table) - _outer(there, bare))[:, 0]
-        return self._lifted(found, (there - weight).sum((1, 2)))
+        mean = (_outer(weight, self.table) - _outer(there, bare))[:, 0]
+        return self._lifted(mean, (there - weight).sum((1, 2)))
 
     def _lifted(self, transform: Tensor, constant: Tensor) -> Tensor:
         """The transform (S, M, …) of a function plus a constant (S,)."""

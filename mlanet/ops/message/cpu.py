@@ -150,12 +150,12 @@ class _Sums:
 
     def result(self, like: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """In torch's order and in the sizes of `like`."""
-        found = [*map(joined, self.senders), *self.others]
+        gradients = [*map(joined, self.senders), *self.others]
         if self.weights:
             sums = [joined(weight) for weight in self.weights]
             sums[1], sums[3] = sums[1].T, sums[3].T[: len(sums[4])]
-            found += sums
-        return tuple(crop(found, like, self.shape))
+            gradients += sums
+        return tuple(crop(gradients, like, self.shape))
 
 
 def _couplings(shape: MessageShape, dtype: torch.dtype) -> object:

@@ -71,11 +71,11 @@ class NativePooling:
     def _inputs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         return [self._wide(tensors[0]), tensors[1].contiguous()]
 
-    def _wide(self, one: Tensor) -> Tensor:
-        lanes = library.load(self.l_max, one.dtype).mlanet_lanes()
-        return wider(one, rounded_up(one.shape[-1], lanes)).contiguous()
+    def _wide(self, tensor: Tensor) -> Tensor:
+        lanes = library.load(self.l_max, tensor.dtype).mlanet_lanes()
+        return wider(tensor, rounded_up(tensor.shape[-1], lanes)).contiguous()
 
     def _call(self, name: str, features: Tensor, *arguments: object) -> None:
-        found = library.load(self.l_max, features.dtype)
+        kernels = library.load(self.l_max, features.dtype)
         sizes = _Sizes(self._centers, len(features), features.shape[1], torch.get_num_threads())
-        call(found, name, sizes, self.rows, *arguments)
+        call(kernels, name, sizes, self.rows, *arguments)

@@ -76,8 +76,8 @@ def envelope_gradient(x, neighbor, start, pooled, up, to_envelope, S: tl.constex
         present = envelope(x, e, exists)[1]
         here = rows(x.features, tl.load(neighbor + e, present, 0), present, S)
         share = exp(sub(here, highest))
-        found = total(add(scaled(here, to_sum), scaled(share, to_highest)), 1)
-        answer(to_envelope, e, kept(found, present), exists, False)
+        slope = total(add(scaled(here, to_sum), scaled(share, to_highest)), 1)
+        answer(to_envelope, e, kept(slope, present), exists, False)
 
 
 @triton.jit

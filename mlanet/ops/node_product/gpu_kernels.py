@@ -68,9 +68,9 @@ def weighed_rows(left, x, weight, lists, n_nodes, out, ROWS_LEFT: tl.constexpr, 
     exists = (nodes < n_nodes)[:, None] & (c < S.channels)[None, :]
     sums = plane(S.node_tile, S.channel_tile, x)
     for group in range(tl.load(lists.groups + row), tl.load(lists.groups + row + 1)):
-        found = group_sum(left, x, lists, group, nodes, c, ROWS_LEFT, exists, S)
+        product = group_sum(left, x, lists, group, nodes, c, ROWS_LEFT, exists, S)
         path = tl.load(lists.outer + group)
-        sums = add(sums, scaled(found, tl.load(weight + path * S.channels + c, c < S.channels, 0.0)[None, :]))
+        sums = add(sums, scaled(product, tl.load(weight + path * S.channels + c, c < S.channels, 0.0)[None, :]))
     answer(out, (nodes[:, None] * ROWS + row) * S.channels + c[None, :], sums, exists, False)
 
 
@@ -87,8 +87,8 @@ def path_sums(x, up, lists, n_nodes, to_weight, ROWS_UP: tl.constexpr, S: tl.con
         nodes = at + tl.arange(0, S.node_tile)
         exists = (nodes < n_nodes)[:, None] & (c < S.channels)[None, :]
         for group in range(tl.load(lists.groups + path), tl.load(lists.groups + path + 1)):
-            found = group_sum(x, x, lists, group, nodes, c, S.rows_in, exists, S)
+            product = group_sum(x, x, lists, group, nodes, c, S.rows_in, exists, S)
             asked = node_row((up,), nodes, tl.load(lists.outer + group), c, ROWS_UP, exists, S)
-            sums = add(sums, scaled(found, asked[0]))
+            sums = add(sums, scaled(product, asked[0]))
     place = (program * tl.num_programs(2) + path) * S.channels + c
     answer(to_weight, place, total(sums, 0), c < S.channels, False)

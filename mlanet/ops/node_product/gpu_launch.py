@@ -52,14 +52,14 @@ class Table(NamedTuple):
     value: Tensor
 
     @classmethod
-    def of(cls, found: Iterable[tuple[int, int, int, int, float]], places: int, dtype: torch.dtype) -> Table:
+    def of(cls, entries: Iterable[tuple[int, int, int, int, float]], places: int, dtype: torch.dtype) -> Table:
         """From (place, outer, left, right, value) of every term, in any order.
 
         >>> table = Table.of([(1, 0, 2, 2, 0.5), (1, 3, 0, 1, 2.0), (1, 0, 0, 1, 1.0)], 2, torch.float64)
         >>> table.groups.tolist(), table.outer.tolist(), table.terms.tolist(), table.value.tolist()
         ([0, 0, 2], [0, 3], [0, 2, 3], [1.0, 0.5, 2.0])
         """
-        ordered = sorted(found)
+        ordered = sorted(entries)
         grouped = [(key, len(list(each))) for key, each in itertools.groupby(ordered, key=lambda one: one[:2])]
         sizes = [sum(1 for (place, _), _ in grouped if place == p) for p in range(places)]
         return cls(
@@ -96,12 +96,12 @@ def tables(l_in: int, l_out: int, dtype: torch.dtype, device: torch.device) -> T
     # x_a x_b has the slopes x_b in a and x_a in b, which for a = b are twice the same.
     back = [(a, p, m, b, value) for p, m, a, b, value in listed if a != b]
     back += [(b, p, m, a, value if a != b else 2 * value) for p, m, a, b, value in listed]
-    found = (
+    three = (
         Table.of([(m, p, a, b, value) for p, m, a, b, value in listed], (l_out + 1) ** 2, dtype),
         Table.of(back, (l_in + 1) ** 2, dtype),
         Table.of(listed, paths, dtype),
     )
-    return Tables(*(Table(*(tensor.to(device) for tensor in table)) for table in found))
+    return Tables(*(Table(*(tensor.to(device) for tensor in table)) for table in three))
 
 
 @dataclass(frozen=True)

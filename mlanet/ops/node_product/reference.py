@@ -47,7 +47,7 @@ class Terms(NamedTuple):
 @on_cpu
 def terms(l_in: int, l_out: int, dtype: torch.dtype) -> Terms:
     """Of all paths; the two orders of two rows of one degree are one term."""
-    begin, found = [0], []
+    begin, products = [0], []
     paths = product_paths(l_in, l_out)
     for (a, b, c), table in zip(paths, coefficients(paths), strict=True):
         for m_c in range(2 * c + 1):
@@ -56,9 +56,9 @@ def terms(l_in: int, l_out: int, dtype: torch.dtype) -> Terms:
                     value = float(table[m_a, m_b, m_c])
                     value += float(table[m_b, m_a, m_c]) if a == b and m_a != m_b else 0.0
                     if abs(value) > 1e-12:
-                        found.append((c * c + m_c, a * a + m_a, b * b + m_b, value))
-        begin.append(len(found))
-    row, first, second, values = zip(*found, strict=True)
+                        products.append((c * c + m_c, a * a + m_a, b * b + m_b, value))
+        begin.append(len(products))
+    row, first, second, values = zip(*products, strict=True)
     kind = torch.int32
     return Terms(
         torch.tensor(begin, dtype=kind),

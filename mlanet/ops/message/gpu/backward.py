@@ -117,8 +117,8 @@ def edge_gradient(
             u, present = envelope(x, e, here)
             weight = attention(x, logit, level, i, e, u, present, here, S)[1]
             strength = mul(mul(weight, factor), wide(u, 1))
-            found = degree_sums(x, w, up, to, z, rbf, strength, u, i, j, e, here, S)
-            to_z, to_hidden, to_strength, to_u = found
+            slopes = degree_sums(x, w, up, to, z, rbf, strength, u, i, j, e, here, S)
+            to_z, to_hidden, to_strength, to_u = slopes
             to_share = mul(to_strength, wide(u, 1))
             to_attention = mul(to_share, factor)
             offsets, exists = head_offsets(e, here, S)
@@ -152,11 +152,11 @@ def edge_gradient(
 
 
 @triton.jit
-def answer_chemical(to_chemical, program, found, S: tl.constexpr, MORE: tl.constexpr):
+def answer_chemical(to_chemical, program, slices, S: tl.constexpr, MORE: tl.constexpr):
     """Gradient of D, slices (B, 16), of one program."""
     K: tl.constexpr = S.slices
     for k in tl.static_range(K):
-        answer_matrix(to_chemical, program, found[k], radial_columns(S), slice_columns(k, S), S.radial, S.hidden, MORE)
+        answer_matrix(to_chemical, program, slices[k], radial_columns(S), slice_columns(k, S), S.radial, S.hidden, MORE)
 
 
 @triton.jit
@@ -167,12 +167,12 @@ def degree_sums(x, w, up, to, z, rbf, strength, u, i, j, e, here, S: tl.constexp
     to_z, to_hidden = no_slices(S.tile, x, S), plane(S.tile, S.mlp_tile, x.near)
     to_strength, to_u = plane(S.tile, S.head_tile, x.near), line(S.tile, x.near)
     for degree in tl.static_range(D):
-        found = path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degree, S)
-        to_strength, to_u = add(to_strength, found[0]), add(to_u, found[4])
-        to_z = gate_ends(to_z, found[1], w, degree, S)
-        to_hidden = add(to_hidden, matmul(found[2], tl.trans(filter_matrix(w, 0, degree, S)), S.precision))
-        to_hidden = add(to_hidden, matmul(found[3], tl.trans(filter_matrix(w, 1, degree, S)), S.precision))
-        along = mul(found[6], found[8])
+        slopes = path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degree, S)
+        to_strength, to_u = add(to_strength, slopes[0]), add(to_u, slopes[4])
+        to_z = gate_ends(to_z, slopes[1], w, degree, S)
+        to_hidden = add(to_hidden, matmul(slopes[2], tl.trans(filter_matrix(w, 0, degree, S)), S.precision))
+        to_hidden = add(to_hidden, matmul(slopes[3], tl.trans(filter_matrix(w, 1, degree, S)), S.precision))
+        along = mul(slopes[6], slopes[8])
         for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
             to_row = total(scaled(along, constant_channels(up, i, m, S)), 1)
             answer(to.harmonics, e * S.rows + m, to_row, here, False)
@@ -258,10 +258,10 @@ def logit_gradient(
 def no_keys(x, S: tl.constexpr):
     """Zeros: M tiles (T, H K)."""
     M: tl.constexpr = S.rows
-    found = ()
+    planes = ()
     for _ in tl.static_range(M):
-        found += (plane(S.tile, S.keys_tile, x.near),)
-    return found
+        planes += (plane(S.tile, S.keys_tile, x.near),)
+    return planes
 
 
 @triton.jit
@@ -276,7 +276,7 @@ def query_gradient(x, to, to_sum, weights, to_query, i, j, e, here, S: tl.conste
             each = mul(to_key_product, keys(x.key, j, m, S))
             if degree > 0:
                 each = add(each, mul(to_direction, harmonic(x, e, here, m, S)))
-                found = total(mul(to_direction, keys(x.query, i, m, S)), 1)
-                answer(to.harmonics, e * S.rows + m, found, here, True)
+                to_harmonic = total(mul(to_direction, keys(x.query, i, m, S)), 1)
+                answer(to.harmonics, e * S.rows + m, to_harmonic, here, True)
             more += (add(to_query[m], each),)
     return more

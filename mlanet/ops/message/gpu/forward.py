@@ -59,13 +59,13 @@ def attend(x, w, neighbor, start, logit, level, out, S: tl.constexpr, KEEP: tl.c
         rbf = basis(x, e, here, S)
         weights, all_gates = z_products(x, w, activated(ends(x, rows, i, j, rbf, S), S), S, MIX)
         u, present = envelope(x, e, here)
-        found = kept(logits(w, weights, products(x, i, j, e, here, S), S), present[:, None])
+        values = kept(logits(w, weights, products(x, i, j, e, here, S), S), present[:, None])
         if KEEP:
             offsets, exists = head_offsets(e, here, S)
-            store(logit, offsets, found, exists)
-        top = tl.maximum(peak, tl.max(found[0], 0)[None, :])
+            store(logit, offsets, values, exists)
+        top = tl.maximum(peak, tl.max(values[0], 0)[None, :])
         fade = tl.exp(peak - top)
-        strength = mul(exp(shifted(found, -top)), wide(u, 1))
+        strength = mul(exp(shifted(values, -top)), wide(u, 1))
         norm = add(scaled(norm, fade), wide(total(strength, 0), 0))
         peak = top
         if MIX:
@@ -102,10 +102,10 @@ def z_products(x, w, z, S: tl.constexpr, MIX: tl.constexpr):
 def no_rows(x, S: tl.constexpr):
     """Zeros: M tiles (T, C)."""
     M: tl.constexpr = S.rows
-    found = ()
+    planes = ()
     for _ in tl.static_range(M):
-        found += (plane(S.tile, S.channel_tile, x.sent),)
-    return found
+        planes += (plane(S.tile, S.channel_tile, x.sent),)
+    return planes
 
 
 @triton.jit

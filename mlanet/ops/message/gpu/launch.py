@@ -74,16 +74,16 @@ class Call:
     ) -> Call:
         """Contiguous tensors; matrix products as precise as torch's own are asked to be."""
         precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-        found = Sizes.of(shape, inputs, weights, TILE, precision)
+        sizes = Sizes.of(shape, inputs, weights, TILE, precision)
         # Kernels share a gate within a head at most; where groups are wider their weights are repeated.
-        repeats = shape.gate_channels // found.gate_channels
+        repeats = shape.gate_channels // sizes.gate_channels
         wider = [each_channel(tensor, repeats, dim=0) for tensor in (weights.gates, weights.gates_bias)]
         weights = weights._replace(gates=wider[0], gates_bias=wider[1])
         weights = MessageWeights.of([tensor.detach().contiguous() for tensor in weights.flat()])
         pairs = zip(inputs, along, strict=True) if along is not None else ((tensor,) for tensor in inputs)
         x = Inputs(*(tuple(tensor.detach().contiguous() for tensor in pair) for pair in pairs))
         w = Weights(*weights[:6], weights.mlp[0], weights.mlp[-1])
-        return cls(found, rows, x, w, weights, repeats)
+        return cls(sizes, rows, x, w, weights, repeats)
 
     @property
     def n(self) -> int:
@@ -113,16 +113,16 @@ class Call:
 
     def attention(self) -> Attention:
         """Logits and what normalises them."""
-        found = Attention(self.by_head(len(self.rows.neighbor)), self.by_head(self.n))
-        self.run("attend", self.n, *self.rows, *found, None, KEEP=True, MIX=False)
-        return found
+        attention = Attention(self.by_head(len(self.rows.neighbor)), self.by_head(self.n))
+        self.run("attend", self.n, *self.rows, *attention, None, KEEP=True, MIX=False)
+        return attention
 
     def both(self) -> tuple[Tensor, Attention]:
         """Message, or its slope, and attention in one sweep."""
         out = torch.empty_like(self.x.sent[0])
-        found = Attention(self.by_head(len(self.rows.neighbor)), self.by_head(self.n))
-        self.run("attend", self.n, *self.rows, *found, out, KEEP=True, MIX=True)
-        return out, found
+        attention = Attention(self.by_head(len(self.rows.neighbor)), self.by_head(self.n))
+        self.run("attend", self.n, *self.rows, *attention, out, KEEP=True, MIX=True)
+        return out, attention
 
     def gradient(self, attention: Attention, up: Tensor, wants_weights: bool) -> tuple[Tensor, ...]:
         """Of <up, m> in the inputs and, if wanted, the weights; or its slope."""

@@ -48,31 +48,31 @@ def logit_product(w, z, k, S: tl.constexpr):
 
 
 @triton.jit
-def biased(w, found, S: tl.constexpr):
+def biased(w, weights, S: tl.constexpr):
     """w (T, H, 2L+2) from those products."""
     n, exists = term_columns(S)
     bias = tl.load(w.logits_bias + n, exists, 0.0)
-    return parted(shifted(found, bias[None, :]), S.head_tile)
+    return parted(shifted(weights, bias[None, :]), S.head_tile)
 
 
 @triton.jit
 def logit_weights(w, x, z, S: tl.constexpr):
     """w (T, H, 2L+2)."""
     K: tl.constexpr = S.slices
-    found = no_terms(x, S)
+    weights = no_terms(x, S)
     for k in tl.static_range(K):
-        found = add(found, logit_product(w, z, k, S))
-    return biased(w, found, S)
+        weights = add(weights, logit_product(w, z, k, S))
+    return biased(w, weights, S)
 
 
 @triton.jit
 def logit_ends(w, to_weights, S: tl.constexpr):
     """Gradient in z, slices, from that in the weights (T, H (2L+2))."""
     K: tl.constexpr = S.slices
-    found = ()
+    slices = ()
     for k in tl.static_range(K):
-        found += (matmul(to_weights, logit_matrix(w, k, S), S.precision),)
-    return found
+        slices += (matmul(to_weights, logit_matrix(w, k, S), S.precision),)
+    return slices
 
 
 @triton.jit
@@ -98,7 +98,7 @@ def products(x, i, j, e, here, S: tl.constexpr):
     """p (T, H, 2L+2)."""
     D: tl.constexpr = S.l_max + 1
     nothing = plane(S.tile, S.head_tile, x.key)
-    found = kept(wide(shifted(nothing, 1.0), 2), term(0, S))
+    terms = kept(wide(shifted(nothing, 1.0), 2), term(0, S))
     for degree in tl.static_range(D):
         along_keys = plane(S.tile, S.keys_tile, x.key)
         along_directions = plane(S.tile, S.keys_tile, x.key)
@@ -108,11 +108,11 @@ def products(x, i, j, e, here, S: tl.constexpr):
             if degree > 0:
                 along_directions = add(along_directions, mul(harmonic(x, e, here, m, S), query))
         product = normalised(part_sums(along_keys, S.head_tile), degree, S)
-        found = add(found, kept(wide(product, 2), term(degree + 1, S)))
+        terms = add(terms, kept(wide(product, 2), term(degree + 1, S)))
         if degree > 0:
             product = normalised(part_sums(along_directions, S.head_tile), degree, S)
-            found = add(found, kept(wide(product, 2), term(S.l_max + 1 + degree, S)))
-    return found
+            terms = add(terms, kept(wide(product, 2), term(S.l_max + 1 + degree, S)))
+    return terms
 
 
 @triton.jit

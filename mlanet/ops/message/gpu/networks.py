@@ -51,63 +51,63 @@ from mlanet.ops.message.gpu.tiles import (
 def ends(x, w, i, j, rbf, S: tl.constexpr):
     """A s_i + B s_j + D RBF, slices (T, 16); z is its SiLU."""
     K: tl.constexpr = S.slices
-    found = ()
+    slices = ()
     for k in tl.static_range(K):
         r, exists = slice_columns(k, S)
         here = load(x.here, row(i, S.hidden, r), exists[None, :])
         near = load(x.near, row(j, S.hidden, r), exists[None, :])
-        found += (add(add(here, near), radial_product(rbf, w.chemical, S.hidden, r, exists, S)),)
-    return found
+        slices += (add(add(here, near), radial_product(rbf, w.chemical, S.hidden, r, exists, S)),)
+    return slices
 
 
 @triton.jit
 def activated(before, S: tl.constexpr):
     """z, slices."""
     K: tl.constexpr = S.slices
-    found = ()
+    slices = ()
     for k in tl.static_range(K):
-        found += (silu(before[k]),)
-    return found
+        slices += (silu(before[k]),)
+    return slices
 
 
 @triton.jit
 def no_slices(ROWS: tl.constexpr, x, S: tl.constexpr):
     """Zeros: slices (ROWS, 16)."""
     K: tl.constexpr = S.slices
-    found = ()
+    slices = ()
     for _ in tl.static_range(K):
-        found += (plane(ROWS, S.slice_tile, x.near),)
-    return found
+        slices += (plane(ROWS, S.slice_tile, x.near),)
+    return slices
 
 
 @triton.jit
 def add_slices(x, y, S: tl.constexpr):
     """x + y of slices."""
     K: tl.constexpr = S.slices
-    found = ()
+    sums = ()
     for k in tl.static_range(K):
-        found += (add(x[k], y[k]),)
-    return found
+        sums += (add(x[k], y[k]),)
+    return sums
 
 
 @triton.jit
 def through_silu(to_z, before, S: tl.constexpr):
     """Gradient in what z is the SiLU of, slices."""
     K: tl.constexpr = S.slices
-    found = ()
+    slices = ()
     for k in tl.static_range(K):
-        found += (mul(to_z[k], silu_slope(before[k])),)
-    return found
+        slices += (mul(to_z[k], silu_slope(before[k])),)
+    return slices
 
 
 @triton.jit
 def chemical_gradient(w, to_ends, S: tl.constexpr):
     """Gradient in RBF (T, B) through D."""
     K: tl.constexpr = S.slices
-    found = matmul(to_ends[0], tl.trans(chemical_matrix(w, 0, S)), S.precision)
+    to_radial = matmul(to_ends[0], tl.trans(chemical_matrix(w, 0, S)), S.precision)
     for k in tl.static_range(1, K):
-        found = add(found, matmul(to_ends[k], tl.trans(chemical_matrix(w, k, S)), S.precision))
-    return found
+        to_radial = add(to_radial, matmul(to_ends[k], tl.trans(chemical_matrix(w, k, S)), S.precision))
+    return to_radial
 
 
 @triton.jit
@@ -121,19 +121,19 @@ def chemical_matrix(w, k, S: tl.constexpr):
 def outer_slices(sums, x, y, S: tl.constexpr):
     """Adds Σ_e x_e ⊗ y_e, slices, where y is in slices."""
     K: tl.constexpr = S.slices
-    found = ()
+    more = ()
     for k in tl.static_range(K):
-        found += (add(sums[k], outer(x, y[k], S.precision)),)
-    return found
+        more += (add(sums[k], outer(x, y[k], S.precision)),)
+    return more
 
 
 @triton.jit
-def answer_slices(pointer, atom, found, S: tl.constexpr, MORE: tl.constexpr):
+def answer_slices(pointer, atom, slices, S: tl.constexpr, MORE: tl.constexpr):
     """Sums of tiles in the end of z that an atom has."""
     K: tl.constexpr = S.slices
     for k in tl.static_range(K):
         r, exists = slice_columns(k, S)
-        answer(pointer, atom * S.hidden + r, total(found[k], 0), exists, MORE)
+        answer(pointer, atom * S.hidden + r, total(slices[k], 0), exists, MORE)
 
 
 @triton.jit
@@ -231,11 +231,11 @@ def gates_of(all_gates, degree, S: tl.constexpr):
 def gate_ends(to_z, to_gate, w, degree, S: tl.constexpr):
     """Adds the gradient in z through the gates of one degree; to_gate (T, gates): before their sigmoid."""
     K: tl.constexpr = S.slices
-    found = ()
+    slices = ()
     for k in tl.static_range(K):
         rows = gate_matrix(w, gate_columns(degree, S), k, S)
-        found += (add(to_z[k], matmul(to_gate, rows, S.precision)),)
-    return found
+        slices += (add(to_z[k], matmul(to_gate, rows, S.precision)),)
+    return slices
 
 
 @triton.jit

@@ -69,9 +69,9 @@ def sent_gradient(x, w, order, center, sent_start, logit, level, up, to, S: tl.c
         u, present = envelope(x, e, here)
         weight = attention(x, logit, level, i, e, u, present, here, S)[1]
         strength = mul(mul(weight, wide(load(x.factor, i, here), 1)), wide(u, 1))
-        found = sent_sums(x, rows, up, activated(before, S), rbf, strength, u, i, j, e, here, sums, S)
-        sums = found[1]
-        to_ends = add_slices(to_ends, through_silu(found[0], before, S), S)
+        pair = sent_sums(x, rows, up, activated(before, S), rbf, strength, u, i, j, e, here, sums, S)
+        sums = pair[1]
+        to_ends = add_slices(to_ends, through_silu(pair[0], before, S), S)
     for m in tl.static_range(M):
         offsets, exists = channel_offsets(one(sender), m, S)
         answer(to.sent, offsets, wide(total(sums[m], 0), 0), exists, False)
@@ -87,11 +87,11 @@ def sent_sums(x, w, up, z, rbf, strength, u, i, j, e, here, sums, S: tl.constexp
     scalar = sums[0]
     more = ()
     for degree in tl.static_range(D):
-        found = path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degree, S)
-        to_z = gate_ends(to_z, found[1], w, degree, S)
-        scalar = add(scalar, mul(found[6], found[7]))
+        slopes = path_gradient(up, x, w, all_gates, hidden, strength, u, i, j, e, here, degree, S)
+        to_z = gate_ends(to_z, slopes[1], w, degree, S)
+        scalar = add(scalar, mul(slopes[6], slopes[7]))
         for m in tl.static_range(degree * degree, (degree + 1) * (degree + 1)):
-            own = scaled(found[5], constant_channels(up, i, m, S))
+            own = scaled(slopes[5], constant_channels(up, i, m, S))
             if m == 0:
                 scalar = add(scalar, own)
             else:
@@ -171,12 +171,12 @@ def channel_weight_gradient(
         entering = filter_rows(x, hidden, e, here, S)
         more = ()
         for degree in tl.static_range(FIRST, BEHIND):
-            found = path_gradient(up, x, rows, all_gates, hidden, strength, u, i, j, e, here, degree, S)
+            slopes = path_gradient(up, x, rows, all_gates, hidden, strength, u, i, j, e, here, degree, S)
             vectors, bias, phi, psi = sums[degree - FIRST]
-            vectors, bias = outer_slices(vectors, found[1], z, S), add(bias, found[1])
+            vectors, bias = outer_slices(vectors, slopes[1], z, S), add(bias, slopes[1])
             phi, psi = (
-                add(phi, outer(found[2], entering, S.precision)),
-                add(psi, outer(found[3], entering, S.precision)),
+                add(phi, outer(slopes[2], entering, S.precision)),
+                add(psi, outer(slopes[3], entering, S.precision)),
             )
             more += ((vectors, bias, phi, psi),)
         sums = more
@@ -187,14 +187,14 @@ def channel_weight_gradient(
 
 
 @triton.jit
-def answer_gates(to_vectors, to_bias, program, found, degree, S: tl.constexpr):
+def answer_gates(to_vectors, to_bias, program, pair, degree, S: tl.constexpr):
     """Gradients of the weights of the gates of one degree."""
     K: tl.constexpr = S.slices
     N: tl.constexpr = (S.l_max + 1) * S.heads * S.groups
     rows = gate_columns(degree, S)
     for k in tl.static_range(K):
-        answer_matrix(to_vectors, program, found[0][k], rows, slice_columns(k, S), N, S.hidden, False)
-    answer(to_bias, program * N + rows[0], total(found[1], 0), rows[1], False)
+        answer_matrix(to_vectors, program, pair[0][k], rows, slice_columns(k, S), N, S.hidden, False)
+    answer(to_bias, program * N + rows[0], total(pair[1], 0), rows[1], False)
 
 
 @triton.jit
@@ -207,9 +207,9 @@ def filter_rows(x, hidden, e, here, S: tl.constexpr):
 
 
 @triton.jit
-def answer_filter(to_last, program, found, part, degree, S: tl.constexpr):
+def answer_filter(to_last, program, tile, part, degree, S: tl.constexpr):
     """Gradient (C, hidden) of the transpose of the columns of φ (part 0) or ψ (part 1)."""
     inputs: tl.constexpr = S.mlp if S.mlp > 0 else S.radial
     c, exists = channel_columns(S)
     columns = ((part * (S.l_max + 1) + degree) * S.channels + c, exists)
-    answer_transposed(to_last, program, found, columns, mlp_columns(S), inputs, S.terms * S.channels, False)
+    answer_transposed(to_last, program, tile, columns, mlp_columns(S), inputs, S.terms * S.channels, False)

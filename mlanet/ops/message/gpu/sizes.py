@@ -198,11 +198,11 @@ def obstacle(shape: MessageShape, channels: int, weights: MessageWeights) -> str
         return f"the radial network has {len(weights.mlp) - 1} hidden layers, and the kernels know none or one"
     if shape.l_max > 3:
         return f"l_max is {shape.l_max}, and the kernels go up to 3"
-    found = {
+    widths = {
         "channels": channels,
         "key width": shape.heads * shape.key_dim,
         "hidden width": max(layer.shape[1] for layer in (weights.chemical, *weights.mlp[:-1])),
         "radial functions": weights.chemical.shape[0],
     }
-    over = [f"{name}: {found[name]}, at most {most}" for name, most in WIDEST.items() if found[name] > most]
+    over = [f"{name}: {widths[name]}, at most {most}" for name, most in WIDEST.items() if widths[name] > most]
     return "; ".join(over)

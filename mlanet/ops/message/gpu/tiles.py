@@ -228,10 +228,10 @@ def basis(x, e, here, S: tl.constexpr):
     """RBF as `radial_product` wants it: B numbers (T, 1) if they are few, or (T, B)."""
     B: tl.constexpr = S.radial
     if S.few:
-        found = ()
+        values = ()
         for b in tl.static_range(B):
-            found += (wide(load(x.radial, e * S.radial + b, here), 1),)
-        return found
+            values += (wide(load(x.radial, e * S.radial + b, here), 1),)
+        return values
     else:
         return radial(x, e, here, S)
 
@@ -241,10 +241,10 @@ def radial_product(rbf, pointer, STRIDE: tl.constexpr, columns, exists, S: tl.co
     """RBF times columns of a constant weight (B, STRIDE): (T, columns)."""
     B: tl.constexpr = S.radial
     if S.few:
-        found = scaled(rbf[0], tl.load(pointer + columns, exists, 0.0)[None, :])
+        sums = scaled(rbf[0], tl.load(pointer + columns, exists, 0.0)[None, :])
         for b in tl.static_range(1, B):
-            found = add(found, scaled(rbf[b], tl.load(pointer + b * STRIDE + columns, exists, 0.0)[None, :]))
-        return found
+            sums = add(sums, scaled(rbf[b], tl.load(pointer + b * STRIDE + columns, exists, 0.0)[None, :]))
+        return sums
     else:
         return matmul(rbf, weight(pointer, S.radial, S.radial_tile, STRIDE, columns, exists), S.precision)
 
@@ -257,29 +257,29 @@ def weight(pointer, ROWS: tl.constexpr, ROW_TILE: tl.constexpr, STRIDE: tl.const
 
 
 @triton.jit
-def answer_radial(to, e, here, found, S: tl.constexpr, MORE: tl.constexpr):
+def answer_radial(to, e, here, to_basis, S: tl.constexpr, MORE: tl.constexpr):
     """Gradient in RBF of a tile."""
     at, exists = radial_offsets(e, here, S)
-    answer(to.radial, at, found, exists, MORE)
+    answer(to.radial, at, to_basis, exists, MORE)
 
 
 @triton.jit
-def answer_matrix(pointer, block, found, rows, columns, ROWS: tl.constexpr, STRIDE: tl.constexpr, MORE: tl.constexpr):
+def answer_matrix(pointer, block, tile, rows, columns, ROWS: tl.constexpr, STRIDE: tl.constexpr, MORE: tl.constexpr):
     """Part of number `block` of a stack of matrices (ROWS, STRIDE).
 
     - rows, columns: which they are, and which exist
     """
     at = (block.to(tl.int64) * ROWS + rows[0][:, None]) * STRIDE + columns[0][None, :]
-    answer(pointer, at, found, rows[1][:, None] & columns[1][None, :], MORE)
+    answer(pointer, at, tile, rows[1][:, None] & columns[1][None, :], MORE)
 
 
 @triton.jit
 def answer_transposed(
-    pointer, block, found, columns, rows, ROWS: tl.constexpr, STRIDE: tl.constexpr, MORE: tl.constexpr
+    pointer, block, tile, columns, rows, ROWS: tl.constexpr, STRIDE: tl.constexpr, MORE: tl.constexpr
 ):
-    """The same of what was found as (columns, rows)."""
+    """The same of a tile of (columns, rows)."""
     at = (block.to(tl.int64) * ROWS + rows[0][None, :]) * STRIDE + columns[0][:, None]
-    answer(pointer, at, found, columns[1][:, None] & rows[1][None, :], MORE)
+    answer(pointer, at, tile, columns[1][:, None] & rows[1][None, :], MORE)
 
 
 @triton.jit
