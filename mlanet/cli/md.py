@@ -111,10 +111,7 @@ def md(
     with _telling_what_was_kept(output):
         start = repeated_start(structure, repeat)
         summary = _run(start, str(structure), model, settings, output, resume, execution, not json, stop_outside)
-    if json:
-        print_json({"model": model, "folder": output, **summary})
-    else:
-        print_pairs("", [(name_with_unit(name), _shown(value)) for name, value in summary.items()])
+    _print(summary, model, output, json)
     if picture:
         _draw(output, len(start), settings)
     if not json:
@@ -122,6 +119,14 @@ def md(
     if stop_outside and summary.get("extrapolation") == "outside":
         note(f"stopped outside the training set; the frame is the last of {output}/trajectory.extxyz")
         raise typer.Exit(1)
+
+
+def _print(summary: dict[str, Any], model: str, folder: Path, json: bool) -> None:
+    """What came out."""
+    if json:
+        print_json({"model": model, "folder": folder, **summary})
+    else:
+        print_pairs("", [(name_with_unit(name), _shown(value)) for name, value in summary.items()])
 
 
 def _draw(folder: Path, n_atoms: int, settings: DynamicsSettings) -> None:
