@@ -12,7 +12,7 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
-from mlanet.cli.output import Json, Model, Picture, command_again, name_with_unit, note, print_json, print_pairs
+from mlanet.cli.output import Json, Model, Picture, command_again, drawn, name_with_unit, note, print_json, print_pairs
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -115,8 +115,11 @@ def md(
         print_json({"model": model, "folder": output, **summary})
     else:
         print_pairs("", [(name_with_unit(name), _shown(value)) for name, value in summary.items()])
-    if picture:
-        _draw(output, len(start), settings)
+    try:
+        picture = picture and drawn(lambda: _draw(output, len(start), settings))
+    except KeyboardInterrupt:
+        _tell_what_next(output, picture=False)
+        raise
     if not json:
         _tell_what_next(output, picture)
     if stop_outside and summary.get("extrapolation") == "outside":
