@@ -133,9 +133,16 @@ def _curve(rows: Sequence[Mapping[str, float | None]], x: str, name: str) -> tup
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of its own, in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """An empty figure of its own, in inches.
+
+    Raises:
+        OutputError: matplotlib cannot be loaded.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise OutputError(f"matplotlib, which draws pictures, cannot be loaded: {error}") from None
 
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)

@@ -12,7 +12,7 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
-from mlanet.cli.output import Json, Model, Picture, command_again, name_with_unit, note, print_json, print_pairs
+from mlanet.cli.output import Json, Model, Picture, command_again, drawn, name_with_unit, note, print_json, print_pairs
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -112,8 +112,7 @@ def md(
         start = repeated_start(structure, repeat)
         summary = _run(start, str(structure), model, settings, output, resume, execution, not json, stop_outside)
     _print(summary, model, output, json)
-    if picture:
-        _draw(output, len(start), settings)
+    picture = picture and _drawn(output, len(start), settings)
     if not json:
         _tell_what_next(output, picture)
     if stop_outside and summary.get("extrapolation") == "outside":
@@ -129,13 +128,21 @@ def _print(summary: dict[str, Any], model: str, folder: Path, json: bool) -> Non
         print_pairs("", [(name_with_unit(name), _shown(value)) for name, value in summary.items()])
 
 
-def _draw(folder: Path, n_atoms: int, settings: DynamicsSettings) -> None:
-    """The course of a run, with matplotlib, for which no answer waits."""
-    from mlanet.dynamics.plots import course
-    from mlanet.dynamics.summary import read_log
+def _drawn(folder: Path, n_atoms: int, settings: DynamicsSettings) -> bool:
+    """Draw the course of a run, for which no answer waits; whether that was possible."""
 
-    target = None if settings.ensemble == "nve" else settings.temperature
-    course(folder / "md_summary.png", read_log(folder), n_atoms, target)
+    def draw() -> None:
+        from mlanet.dynamics.plots import course
+        from mlanet.dynamics.summary import read_log
+
+        target = None if settings.ensemble == "nve" else settings.temperature
+        course(folder / "md_summary.png", read_log(folder), n_atoms, target)
+
+    try:
+        return drawn(draw)
+    except KeyboardInterrupt:
+        _tell_what_next(folder, picture=False)
+        raise
 
 
 def _tell_what_next(folder: Path, picture: bool) -> None:

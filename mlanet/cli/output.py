@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -152,6 +152,18 @@ def command_again(*options: str) -> str:
 def note(message: str) -> None:
     """A line for people, on stderr, so that stdout stays the result."""
     print(plain(message), file=sys.stderr)
+
+
+def drawn(draw: Callable[[], None]) -> bool:
+    """Whether the picture of an answer is drawn; a note says why not, since no answer is lost for want of a picture."""
+    from mlanet.errors import OutputError
+
+    try:
+        draw()
+    except OutputError as error:
+        note(f"warning: no picture: {error}; --no-picture asks for none")
+        return False
+    return True
 
 
 def refused_part(refused: Refusals | None) -> dict[str, list[str]]:

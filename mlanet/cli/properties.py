@@ -20,6 +20,7 @@ from mlanet.cli.output import (
     KeepGoing,
     Model,
     Picture,
+    drawn,
     name_with_unit,
     note,
     print_json,
@@ -273,7 +274,7 @@ def _drawn_behind(found: Iterable[Measured], last: contextlib.ExitStack) -> Iter
     for result in found:
         last.close()
         if result.draw is not None:
-            last.callback(result.draw)
+            last.callback(drawn, result.draw)
         yield result._replace(draw=None)
 
 

@@ -29,7 +29,7 @@ _XML = re.compile(
 )
 _OUTCAR = re.compile(
     r"\b(NELM|EDIFF)\s*=\s*([^\s;]+)|Iteration\s+\d+\(\s*(\d+)\)|total energy-change[^:]*:\s*([^\s(]+)"
-    r"|EDIFF was not reached|FREE ENERGIE OF THE ION-ELECTRON SYSTEM"
+    r"|EDIFF was not reached|FREE ENERGIE OF THE ION-ELECTRON SYSTEM|energy\s+without entropy"
 )
 _SHOWN = 10
 
@@ -141,10 +141,10 @@ def of_xml(lines: Iterable[str]) -> tuple[int, list[bool]]:
 
 
 def of_outcar(lines: Iterable[str]) -> tuple[int, list[bool]]:
-    """NELM, and whether each ionic step of an OUTCAR converged."""
+    """NELM, and whether each ionic step of an OUTCAR converged; a last one without its energy is none."""
     settings: dict[str, str] = {}
     steps: list[Step] = []
-    step = Step(0, 0.0, False)
+    step, ended = Step(0, 0.0, False), False
     for token in _tokens(_OUTCAR, lines):
         name, setting, iteration, change = token.groups()
         if name:
@@ -155,9 +155,11 @@ def of_outcar(lines: Iterable[str]) -> tuple[int, list[bool]]:
             step = step._replace(change=_number(change))
         elif token[0].startswith("EDIFF"):
             step = step._replace(given_up=True)
-        else:
+        elif token[0].startswith("FREE"):
+            ended = True
+        elif ended:  # electronic steps have such a line too
             steps.append(step)
-            step = Step(0, 0.0, False)
+            step, ended = Step(0, 0.0, False), False
     return _judged(settings, steps)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from mlanet.limits.calibration import FORBIDDEN, Calibration, LimitsReport
 from mlanet.plots import new_figure, save, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MILLI = 1000.0
 FACTOR = 1.5

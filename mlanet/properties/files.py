@@ -66,11 +66,19 @@ def measured_one(measure: Measure, calculator: Any, item: Item, drawn: bool) -> 
             numbers, draw = measure(atoms, frame.where, item.stem)
             numbers, error = dict(numbers), None
             if drawn and draw is not None:
-                draw()
+                _draw(draw)
         except MLANetError as failed:
             numbers, error = {}, named(failed, frame.where)
     remarks = [str(warning.message) for warning in heard if issubclass(warning.category, UserWarning)]
     return Outcome(numbers, error, tuple(dict.fromkeys(remarks)), draw=None if drawn else draw)
+
+
+def _draw(draw: Callable[[], None]) -> None:
+    """A picture; numbers stay without one."""
+    try:
+        draw()
+    except OutputError as error:
+        warnings.warn(f"no picture: {error}; --no-picture asks for none", stacklevel=2)
 
 
 class Measured(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import warnings
 from pathlib import Path
@@ -128,6 +129,24 @@ def test_a_run_stopped_in_its_third_step(tmp_path: Path) -> None:
     path.write_text(text[: text.rindex("<structure>")])
     marks, said = told(path)
     assert marks == [True, False] and "in frame 0;" in said and "ends early" in said
+
+
+@pytest.mark.parametrize("name", ["vasprun.xml", "OUTCAR"])
+def test_wherever_a_file_was_cut(tmp_path: Path, name: str) -> None:
+    """Frames counted from the end have the marks that they have among all."""
+    text = (vasprun if name == "vasprun.xml" else outcar)(GOOD, SPENT, GOOD, SPENT)
+    read = 0
+    for end in range(len(text) // 2, len(text), 89):
+        path = tmp_path / name
+        path.write_text(text[:end])
+        with contextlib.suppress(DataError):  # ASE stumbles over an energy cut in its middle
+            marks = told(path)[0]
+            assert marks == [False, True, False, True][: len(marks)]
+            for index in (slice(-1, None), slice(-2, None), slice(None, None, -1)):
+                shown = ":".join("" if bound is None else str(bound) for bound in (index.start, index.stop, index.step))
+                assert told(path, shown)[0] == marks[index], (end, shown)
+                read += 1
+    assert read > 30
 
 
 def test_models_do_not_learn_from_such_steps(tmp_path: Path) -> None:

@@ -76,3 +76,10 @@ def test_mistakes(
     new = labelled(tmp_path / "new.extxyz", "Cu", 4, 1)
     assert main(["finetune", str(model), str(new), "-o", str(tmp_path / "out"), *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("--replay-share", "0.3"), ("--replay-limit", "5")])
+def test_words_about_old_data_that_are_not_there(words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Refused at once, rather than training on new data alone."""
+    assert main(["finetune", "elemental", "new.extxyz", *words]) == 2
+    assert "--replay names" in capsys.readouterr().err

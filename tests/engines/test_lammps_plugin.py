@@ -329,6 +329,22 @@ def test_a_model_without_limits_is_not_watched(run: Runner, plugin: Path, tmp_pa
         assert "bare does not know its limits; mlanet calibrate" in done.stdout.replace("\n", " ")
 
 
+def test_words_given_anew_after_pair_coeff(run: Runner, plugin: Path, tmp_path: Path) -> None:
+    """LAMMPS keeps the style and its coefficients; limits are refused as ever, and another precision takes a model."""
+    import mlanet
+    from mlanet.native.export import export_native
+
+    subject = mlanet.load("universal").double()
+    subject.domain = None
+    export_native(subject, tmp_path / "bare.mlanet")
+    bare = prepared("bare", large_skewed(), tmp_path, plugin, "bare")
+    done = run(bare + "pair_style mlanet limits stop\nrun 0\n", expected=1)
+    assert "bare does not know its limits; mlanet calibrate" in done.stdout.replace("\n", " ")
+    deck = prepared("sure", large_skewed(), tmp_path, plugin)
+    assert "write pair_coeff" in run(deck + "pair_style mlanet float32\nrun 0\n", expected=1).stdout
+    run(deck + "run 0\npair_style mlanet limits off threads 2\nrun 0\n")
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_atoms_are_copied_once(ranks: int, run: Runner, plugin: Path, tmp_path: Path) -> None:
     """However many images a small cell has: one process copies nothing, several at most the atoms of the others."""

@@ -39,6 +39,7 @@ PairMLANet::~PairMLANet() {
 }
 
 void PairMLANet::settings(int argc, char** argv) {
+    const mlanet::Precision before = precision_;
     precision_ = mlanet::Precision::stored, threads_ = 1, watch_ = mlanet::Watch();
     for (int k = 0; k < argc; ++k) {
         const std::string word = argv[k];
@@ -49,6 +50,8 @@ void PairMLANet::settings(int argc, char** argv) {
         else error->all(FLERR, "pair_style mlanet: '{}' is not known; use float32 or float64, threads N, and limits warn, stop or off", word);
     }
     if (threads_ < 1 || threads_ > 1024) error->all(FLERR, "pair_style mlanet: threads must be 1 to 1024");
+    if (precision_ != before) engine_.reset();  // LAMMPS keeps the style, and its pair_coeff, where only words change
+    if (engine_) engine_->use_threads(threads_);
 }
 
 // limits warn | stop | off [every N], from word `at` on; the last of these words.
@@ -130,8 +133,8 @@ void PairMLANet::coeff(int argc, char** argv) {
     } catch (const mlanet::Error& problem) {
         error->all(FLERR, "pair_coeff: {}: {}; mlanet export native makes model files", argv[2], problem.what());
     }
-    if (watch_.way >= mlanet::Watch::warn && !engine_->knows(mlanet::Limit::distance))
-        error->all(FLERR, "pair_style mlanet limits: {} does not know its limits; mlanet calibrate measures them, mlanet export native writes the file anew", argv[2]);
+    model_ = argv[2];
+    require_limits();
     cutoff_ = engine_->cutoff();
     map_element2type(types, argv + 3);
     species_.assign(types + 1, -1);
@@ -146,7 +149,14 @@ void PairMLANet::coeff(int argc, char** argv) {
     comm_forward = comm_reverse = std::max<int>(LEAST, int((engine_->largest_width() * number + 7) / 8));
 }
 
+// Where limits were asked for, by the words of this pair_style or of one after pair_coeff.
+void PairMLANet::require_limits() const {
+    if (engine_ && watch_.way >= mlanet::Watch::warn && !engine_->knows(mlanet::Limit::distance))
+        error->all(FLERR, "pair_style mlanet limits: {} does not know its limits; mlanet calibrate measures them, mlanet export native writes the file anew", model_);
+}
+
 void PairMLANet::init_style() {
+    require_limits();
     if (!force->newton_pair) error->all(FLERR, "pair_style mlanet needs `newton on`, so that forces on ghosts reach their atoms");
     if (domain->dimension == 2) error->all(FLERR, "pair_style mlanet is of three dimensions: write `dimension 3`");
     if (atom->molecular != Atom::ATOMIC)

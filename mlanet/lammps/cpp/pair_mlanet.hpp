@@ -47,6 +47,8 @@ class PairMLANet : public Pair {
     static constexpr int LEAST = 64;  // doubles per atom and message that a hybrid style makes room for
 
     std::unique_ptr<mlanet::Engine> engine_;
+    std::string model_;  // as pair_coeff names it
+    void require_limits() const;
     mlanet::Precision precision_ = mlanet::Precision::stored;
     int threads_ = 1;
     double cutoff_ = 0;
