@@ -9,7 +9,10 @@ from mlanet.workflows.select import Candidate, choose
 
 
 def pool(places: np.ndarray, uncertainty: np.ndarray) -> list[Candidate]:
-    return [Candidate(str(k), float(u), place, "inside") for k, (place, u) in enumerate(zip(places, uncertainty))]
+    return [
+        Candidate(str(k), float(u), place, "inside")
+        for k, (place, u) in enumerate(zip(places, uncertainty, strict=True))
+    ]
 
 
 @pytest.mark.parametrize("budget", [1, 7, 60])
