@@ -1,6 +1,7 @@
 """Pictures of the documentation, each by its name: `python docs/figures.py peers phonons predict …`; `all` for all.
 
-- `peers` and `distil` draw rows in benchmarks/results, `sweep` and `profile` take their picture from a report there.
+- `peers`, `finetune` and `distil` draw rows in benchmarks/results, `sweep` and `profile` take their picture from a
+  report there.
 - Those of `PAGES` are what the commands of a tutorial write: they are run as the page prints them, in a folder that is
   removed. `phonons`, `relax` and `select` compute and draw.
 - `calibration` needs MLANET_BENCHMARK_DATA, a folder with the file that it names.
@@ -31,6 +32,9 @@ ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "benchmarks/results/run_three_layers_one_core/compare.csv"
 ERRORS = ROOT / "benchmarks/results/compare_peers_mlearn_Si_cpu.csv"
 COLOURS = {"MLANet": "#2166ac", "LEIGNN": "#1b7837", "MACE": "#b2182b", "NequIP": "#e08214", "PaiNN": "#762a83"}
+
+TUNED = ("muon 1e-3", "adamw 2e-3")
+"""Optimisers of the fine-tuning that is shown and of trainings from scratch."""
 
 BELOW = ("MLANet 2", "NequIP 1")
 """Labels that go below their point, where two points are close."""
@@ -189,6 +193,25 @@ def distil() -> None:
     save(figure, "distil")
 
 
+def finetune() -> None:
+    """Errors of the fine-tuned packaged model and of a training from scratch, by the number of new structures."""
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.9), layout="constrained", sharey=True)
+    table = rows(ROOT / "benchmarks/results/finetune_cpu.csv")
+    kinds = {"from scratch": "from scratch", "fine-tuned": "fine-tuned", "fine-tuned, half old data": "half old data"}
+    for place, name in zip(axes, ("Si (mlearn)", "Li6PS5Cl at 600 K"), strict=True):
+        mine = [row for row in table if row["set"] == name and row["judged_on"].startswith("new")]
+        (before,) = (float(row["forces_mae_meV_per_A"]) for row in mine if row["training"] == "before")
+        place.axhline(before, color="#999999", linestyle=":", label="before")
+        for training, label in kinds.items():
+            usual = [row for row in mine if row["training"] == training and row["optimizer"] in TUNED]
+            points = {int(row["structures"]): float(row["forces_mae_meV_per_A"]) for row in usual}
+            place.plot(*zip(*sorted(points.items()), strict=True), marker="o", markersize=4, label=label)
+        place.set(title=name, xlabel="new structures", xlim=(0, None), ylim=(0, None))
+    axes[0].set_ylabel("force error, meV/Å")
+    axes[0].legend(frameon=False, ncols=2, fontsize=8, loc="lower left")
+    save(figure, "finetune")
+
+
 def relax() -> None:
     """Energy and largest force of the crystals of the tutorial, step by step."""
     from ase.build import bulk
@@ -268,7 +291,7 @@ def peers() -> None:
     figure.savefig(ROOT / "docs/figures/peers.png", dpi=130, metadata={"Software": None})
 
 
-DRAWN = {one.__name__: one for one in (peers, phonons, sweep, profile, distil, relax, select, calibration)}
+DRAWN = {one.__name__: one for one in (peers, phonons, sweep, profile, finetune, distil, relax, select, calibration)}
 
 
 def main() -> None:
