@@ -188,7 +188,8 @@ def main() -> int:
             kind = lost.setdefault(where.partition(":")[0], set())
             kind |= {one.name for one in subjects if one.process.poll() is not None}
             rows += measured(subjects, where, options.rounds, options.seconds, kind)
-            facts = {"rounds": options.rounds, "models": options.model, **provenance()}
+            models = [model.partition("@")[0] for model in options.model]  # without the place of their interpreters
+            facts = {"rounds": options.rounds, "models": models, **provenance()}
             write_rows(rows, options.output, "sizes", facts)
     finally:
         for one in subjects:
