@@ -50,8 +50,8 @@ class Loader:
         if max_edges < 1 or (max_structures is not None and max_structures < 1):
             raise DataError(f"a batch needs room: max_edges={max_edges}, max_structures={max_structures}")
         self.samples = [*samples, *replay]
-        self._new = len(samples)
-        self._drawn = min(len(replay), max(1, round(len(samples) * replay_share / (1 - replay_share))))
+        self.new = len(samples)
+        self.drawn = min(len(replay), max(1, round(len(samples) * replay_share / (1 - replay_share))))
         self.max_edges = max_edges
         self.seed = seed
         self.shuffle = shuffle
@@ -63,12 +63,12 @@ class Loader:
 
     def plan(self, epoch: int) -> list[list[int]]:
         """Indices of the samples of every batch of an epoch."""
-        order = range(self._new + self._drawn)
+        order = range(self.new + self.drawn)
         if self.shuffle:
             rng = np.random.default_rng([self.seed, epoch])
-            chosen = rng.permutation(self._new)
-            if self._drawn:
-                old = self._new + rng.permutation(len(self.samples) - self._new)[: self._drawn]
+            chosen = rng.permutation(self.new)
+            if self.drawn:
+                old = self.new + rng.permutation(len(self.samples) - self.new)[: self.drawn]
                 chosen = rng.permutation(np.concatenate([chosen, old]))
             order = chosen.tolist()
         limit = self.max_structures or len(self.samples)

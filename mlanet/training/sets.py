@@ -94,6 +94,12 @@ def training_loader(
     )
 
 
+def told_of_replay(loader: Loader) -> list[str]:
+    """What an epoch holds, where old samples are replayed."""
+    old = len(loader.samples) - loader.new
+    return [f"an epoch holds {loader.new} new structures and {loader.drawn} of {old} old ones"] if old else []
+
+
 def fingerprint(*sets: Sequence[Sample]) -> str:
     """sha256 over every structure and label, in order: a resumed run notices data that changed meanwhile."""
     sha = hashlib.sha256()

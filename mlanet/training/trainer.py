@@ -34,7 +34,7 @@ from mlanet.training.folder import MODEL, STATE, owned_by_first, require_free
 from mlanet.training.optimizer import build_optimizer
 from mlanet.training.processes import Processes
 from mlanet.training.report import Report, errors_text, machine, progress_bar
-from mlanet.training.sets import fingerprint, load_split, require_known, training_loader
+from mlanet.training.sets import fingerprint, load_split, require_known, told_of_replay, training_loader
 from mlanet.training.start import starting_cutoff, starting_potential
 from mlanet.training.state import Averaged, Origin, Progress, learning_rate, read_state, write_state
 from mlanet.training.step import Gradient
@@ -92,7 +92,7 @@ def plan(config: TrainConfig) -> dict[str, object]:
     remarks += freeze(potential, config.freeze)
     law = Forecast(potential, training=True)
     loader = training_loader(config, training, old, potential, law)
-    training = loader.samples
+    training, remarks = loader.samples, remarks + told_of_replay(loader)
     edges = [sample.graph.n_edges for sample in training]
     batches = loader.plan(0)
     largest = max(batches, key=lambda batch: sum(edges[index] for index in batch))
@@ -132,6 +132,7 @@ class _Run:
         self.optimizer = build_optimizer(config.optimizer, self.potential)
         self.loader = training_loader(config, self.training, old, self.potential)
         self.training = self.loader.samples
+        remarks += told_of_replay(self.loader)
         self.report = Report(self.folder, writes=processes.first, tensorboard=config.run.tensorboard, shown=self.shown)
         self.origin = Origin(fingerprint(self.training, self.validation), processes.world)
         self.lengths: dict[int, int] = {}

@@ -173,6 +173,7 @@ def test_replayed_structures_are_a_share_of_each_epoch(
     words |= {"data": {"train": [with_gold]}, "replay_share": share}
     facts = plan(settings(**words, budget={"steps": 1, "max_structures": 1}))
     assert facts["batches per epoch"] == 4 + drawn and facts["training structures"] == 11
+    assert f"an epoch holds 4 new structures and {drawn} of 7 old ones" in facts["remarks"]
 
 
 def test_parts_that_are_not_there_cannot_be_frozen(settings: Settings, tmp_path: Path) -> None:
