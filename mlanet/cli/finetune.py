@@ -16,8 +16,6 @@ Replay = Annotated[
 Old = Annotated[
     list[Path] | None, typer.Option(help="Old data to judge by, before and after.", rich_help_panel="Old data")
 ]
-DEFAULT_SHARE = 0.5
-"""Of old data in each epoch."""
 
 
 def finetune(
@@ -41,8 +39,11 @@ def finetune(
         int | None, typer.Option(min=1, help="So many of them.", rich_help_panel="Old data")
     ] = None,
     replay_share: Annotated[
-        float, typer.Option(min=0.01, max=0.99, help="Their share of what is trained on.", rich_help_panel="Old data")
-    ] = DEFAULT_SHARE,
+        float | None,
+        typer.Option(
+            min=0.01, max=0.99, help="Their share of each epoch; half if not given.", rich_help_panel="Old data"
+        ),
+    ] = None,
     old: Old = None,
     json: Json = False,
 ) -> None:
@@ -61,7 +62,7 @@ def finetune(
         sizes = tuple(int(word) for word in curve.split(",") if word)
     except ValueError:
         raise ConfigError(f"--curve '{curve}': expected numbers of structures, as 10,50,200") from None
-    if not replay and (replay_limit is not None or replay_share != DEFAULT_SHARE):
+    if not replay and (replay_limit is not None or replay_share is not None):
         raise ConfigError("--replay-limit and --replay-share are of the old data that --replay names; give it as well")
     request = Request(
         model=model,

@@ -66,7 +66,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     old: tuple[str, ...] = ()
     replay: tuple[str, ...] = ()
     replay_limit: int | None = None
-    replay_share: float = 0.5
+    replay_share: float | None = None
     freeze: tuple[str, ...] = ()
     curve: tuple[int, ...] = ()
     keys: tuple[str, ...] = ()
@@ -128,7 +128,7 @@ def _config(
     else:
         keys |= {"start_from": request.model, "freeze": list(request.freeze)}
         keys |= {"replay": list(request.replay), "replay_limit": request.replay_limit}
-        keys |= {"replay_share": request.replay_share}
+        keys |= {} if request.replay_share is None else {"replay_share": request.replay_share}
     return parse(with_overrides(keys, request.keys), TrainConfig, "finetune")
 
 
