@@ -92,7 +92,8 @@ class Benchmark(_Strict, frozen=True, kw_only=True):
     judgements: Count = 10
     """Looks at the test part, evenly over the steps, without their time being counted."""
     switches: dict[str, tuple[str, ...]]
-    """Keys of the model with the values that are compared; every combination is trained."""
+    """Keys of the model with the values that are compared; every combination is trained. One with a dot is a key of the
+    training's sections, `optimizer.kind` say."""
     leave_out: tuple[dict[str, str], ...] = ()
     """Combinations that are not trained."""
     also: tuple[dict[str, str], ...] = ()
@@ -139,10 +140,16 @@ class Training(NamedTuple):
     def settings(self, data: Path, folder: Path) -> dict[str, Any]:
         """Of the training; `data`: folder of the parts. The test part is only looked at: nothing is chosen by it."""
         one = self.benchmark
-        changed = to_data(read_model_config(one.preset)) | one.model | dict(self.variant)
+        of_model = {key: value for key, value in self.variant if "." not in key}
+        changed = to_data(read_model_config(one.preset)) | one.model | of_model
         model = to_data(parse(changed, ModelConfig, f"{one.name}: {self.variant}"))
+        sections = dict(one.train)
+        for key, value in self.variant:
+            if "." in key:
+                section, word = key.split(".", 1)
+                sections[section] = {**sections.get(section, {}), word: value}
         return {
-            **one.train,
+            **sections,
             "data": {
                 "train": [str(data / "train.extxyz")],
                 "valid": [str(data / "test.extxyz")],
