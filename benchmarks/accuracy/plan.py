@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
+import yaml
 
 from mlanet.config import parse, preset_path, read_yaml, to_data
 from mlanet.errors import ConfigError
@@ -147,7 +148,7 @@ class Training(NamedTuple):
         for key, value in self.variant:
             if "." in key:
                 section, word = key.split(".", 1)
-                sections[section] = {**sections.get(section, {}), word: value}
+                sections[section] = {**sections.get(section, {}), word: yaml.safe_load(value)}
         return {
             **sections,
             "data": {
