@@ -44,14 +44,14 @@ def is_matrix(name: str, weight: Tensor) -> bool:
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """The orthogonal matrices nearest to (..., A, B), roughly: singular values between 0.7 and 1.2."""
+    """The orthogonal matrices nearest to (n, A, B), roughly: singular values between 0.7 and 1.2."""
     a, b, c = NEWTON_SCHULZ
     x = matrices / (torch.linalg.matrix_norm(matrices)[..., None, None] + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     for _ in range(ROUNDS):
-        square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        square = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
 
 
@@ -79,40 +79,53 @@ class Muon(torch.optim.Optimizer):
         value = None if closure is None else closure()
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
-            for weight in weights:
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             self._matrix_steps([weight for weight in weights if id(weight) in self._matrices], group["lr"])
             self._adam_steps([weight for weight in weights if id(weight) not in self._matrices], group["lr"])
         return value
 
     def _matrix_steps(self, weights: list[Tensor], lr: float) -> None:
         """Orthogonal steps."""
-        by_shape: dict[torch.Size, list[Tensor]] = {}
+        if not weights:
+            return
+        gradients = [_gradient(weight) for weight in weights]
         for weight in weights:
-            by_shape.setdefault(weight.shape[-2:], []).append(weight)
-        for shape, alike in by_shape.items():
-            moved = []
-            for weight in alike:
-                state = self.state[weight]
-                if not state:
-                    state["momentum"] = torch.zeros_like(weight)
-                state["momentum"].mul_(MOMENTUM).add_(weight.grad)
-                moved.append((weight.grad + MOMENTUM * state["momentum"]).reshape(-1, *shape))
-            steps = orthogonal(torch.cat(moved)).split([len(matrix) for matrix in moved])
-            for weight, step in zip(alike, steps, strict=True):
-                weight.add_(step.reshape(weight.shape), alpha=-lr * RMS * max(shape) ** 0.5)
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        momenta = [self.state[weight]["momentum"] for weight in weights]
+        torch._foreach_mul_(momenta, MOMENTUM)
+        torch._foreach_add_(momenta, gradients)
+        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        for weight, moved in zip(weights, torch._foreach_add(gradients, momenta, alpha=MOMENTUM), strict=True):
+            by_shape.setdefault(weight.shape[-2:], []).append((weight, moved.reshape(-1, *weight.shape[-2:])))
+        for shape, pairs in by_shape.items():
+            alike, moved_alike = zip(*pairs, strict=True)
+            steps = orthogonal(torch.cat(moved_alike)).split([len(matrices) for matrices in moved_alike])
+            shaped = [step.reshape(weight.shape) for weight, step in zip(alike, steps, strict=True)]
+            torch._foreach_add_(list(alike), shaped, alpha=-lr * RMS * max(shape) ** 0.5)
 
     def _adam_steps(self, weights: list[Tensor], lr: float) -> None:
         """Adam's."""
+        if not weights:
+            return
+        gradients = [_gradient(weight) for weight in weights]
         for weight in weights:
-            state, gradient = self.state[weight], weight.grad
-            assert gradient is not None
-            if not state:
-                state |= {"step": torch.zeros(()), "mean": torch.zeros_like(weight)}
-                state["square"] = torch.zeros_like(weight)
-            state["step"] += 1
-            state["mean"].lerp_(gradient, 1 - BETAS[0])
-            state["square"].lerp_(gradient.square(), 1 - BETAS[1])
-            count = float(state["step"])
-            size = (state["square"] / (1 - BETAS[1] ** count)).sqrt_().add_(EPSILON)
-            weight.addcdiv_(state["mean"] / (1 - BETAS[0] ** count), size, value=-lr)
+            if not self.state[weight]:
+                zeros = {"mean": torch.zeros_like(weight), "square": torch.zeros_like(weight)}
+                self.state[weight] |= {"step": torch.zeros(()), **zeros}
+        steps, means, squares = ([self.state[weight][name] for weight in weights] for name in ("step", "mean", "square"))
+        torch._foreach_add_(steps, 1)
+        torch._foreach_lerp_(means, gradients, 1 - BETAS[0])
+        torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - BETAS[1])
+        counts = [float(step) for step in steps]
+        sizes = torch._foreach_div(squares, [1 - BETAS[1] ** count for count in counts])
+        torch._foreach_sqrt_(sizes)
+        torch._foreach_add_(sizes, EPSILON)
+        unbiased = torch._foreach_div(means, [1 - BETAS[0] ** count for count in counts])
+        torch._foreach_addcdiv_(weights, unbiased, sizes, value=-lr)
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    """Of a weight that has one."""
+    assert weight.grad is not None
+    return weight.grad

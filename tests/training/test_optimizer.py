@@ -17,7 +17,7 @@ SMALL = MLANetConfig(irreps="16x0e+16x1o", layers=1, heads=2, key_dim=4, hidden=
 def test_orthogonal_matrices_have_singular_values_near_one() -> None:
     """Of any shape and size, one or many."""
     generator = torch.Generator().manual_seed(0)
-    for shape in ((3, 16, 16), (8, 40), (40, 8)):
+    for shape in ((3, 16, 16), (1, 8, 40), (2, 40, 8)):
         matrices = 1e-3 * torch.randn(shape, generator=generator)
         values = torch.linalg.svdvals(orthogonal(matrices))
         assert values.min() > 0.3 and values.max() < 1.3
@@ -46,6 +46,32 @@ def test_steps_have_the_size_of_the_learning_rate() -> None:
     assert torch.allclose((bias - before[1]).abs(), torch.full((16,), 0.01), rtol=1e-3)
     size = (weight - before[0]).square().mean().sqrt()
     assert 0.5 < size / (0.2 * 0.01) < 1.5
+
+
+def test_steps_are_those_of_the_equations() -> None:
+    """Momentum, Newton-Schulz and Nesterov written out for one matrix, Adam's as torch has it; with decay of weights."""
+    torch.manual_seed(0)
+    lr, decay = 0.02, 0.1
+    weight, bias = nn.Parameter(torch.randn(2, 12, 20).double()), nn.Parameter(torch.randn(16).double())
+    expected, other = weight.detach().clone(), nn.Parameter(bias.detach().clone())
+    optimizer = Muon([("layers.a", weight), ("layers.b", bias)], lr, decay)
+    adam = torch.optim.AdamW([other], lr, weight_decay=decay)
+    momentum = torch.zeros_like(expected)
+    for _ in range(4):
+        gradients = torch.randn_like(weight), torch.randn_like(bias)
+        weight.grad, bias.grad, other.grad = gradients[0], gradients[1], gradients[1].clone()
+        optimizer.step()
+        adam.step()
+        momentum = 0.95 * momentum + gradients[0]
+        expected = expected * (1 - lr * decay)
+        for k, moved in enumerate(gradients[0] + 0.95 * momentum):
+            x = moved / (moved.norm() + 1e-7)
+            for _ in range(5):
+                square = x @ x.T
+                x = 3.4445 * x - 4.7750 * square @ x + 2.0315 * square @ square @ x
+            expected[k] -= lr * 0.2 * 20**0.5 * x
+        assert torch.allclose(weight, expected, rtol=1e-10, atol=1e-12)
+        assert torch.allclose(bias, other, rtol=1e-10, atol=1e-12)
 
 
 def test_a_resumed_optimizer_makes_the_same_step() -> None:
