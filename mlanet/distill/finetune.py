@@ -28,7 +28,7 @@ NEW = "new data"
 
 DEFAULTS: dict[str, Any] = {
     "loss": {"kind": "huber"},
-    "optimizer": {"kind": "muon", "lr": 1e-3, "ema": 0.99},
+    "optimizer": {"lr": 1e-3, "ema": 0.99},
     "budget": {"steps": 2000, "max_structures": 4, "validate_every": 200},
     "move_references": True,
     "new_elements": True,

@@ -5,7 +5,7 @@ Training, laws, sweep, checkpoints, kernels, profile and the command line ask fo
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import msgspec
 from torch import nn
@@ -22,6 +22,8 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     free_l_max: ClassVar[bool] = False
     """Whether `with_l_max` gives another model, so that a sweep over degrees makes sense."""
+    optimizer: ClassVar[Literal["adamw", "muon"]] = "adamw"
+    """What trains it best, for `optimizer.kind: auto`."""
 
     @property
     def cutoff(self) -> float:

@@ -56,6 +56,7 @@ class MLANetConfig(
     """Everything that shapes the network; E-cost is cost per edge, N-cost per atom."""
 
     free_l_max: ClassVar[bool] = True
+    optimizer: ClassVar[Literal["adamw", "muon"]] = "muon"
 
     irreps: str
     """Node features in e3nn notation, e.g. `64x0e+64x1o+64x2e`: natural parity, one multiplicity, l_max 1 to 3.

@@ -90,15 +90,15 @@ class LossConfig(_Strict, frozen=True):
 class OptimizerConfig(_Strict, frozen=True):
     """The optimiser, with gradient clipping and an exponential moving average of the weights."""
 
-    kind: Literal["adamw", "muon"] = "adamw"
-    """`muon`: orthogonal steps for the layers' matrices, AdamW for the rest (mlanet/training/optimizer.py). It needs
-    fewer steps for the same error; with small batches each takes some 15 % longer (docs/log.md)."""
+    kind: Literal["auto", "adamw", "muon"] = "auto"
+    """`muon`: orthogonal steps for the layers' matrices, AdamW for the rest (mlanet/training/optimizer.py). `auto`: what
+    was measured better for the model, muon for MLANet, adamw for LEIGNN (docs/accuracy.md)."""
     lr: Positive = 2e-3
     """Highest learning rate."""
     weight_decay: NotNegative = 0.0
     """Decoupled weight decay."""
     amsgrad: bool = True
-    """The AMSGrad variant of AdamW; steadier with L1 losses."""
+    """The AMSGrad variant, with `kind: adamw`; steadier with L1 losses."""
     clip: Positive = 10.0
     """Largest norm of the gradient."""
     ema: Share = 0.99

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from mlanet.potential import Potential
 from mlanet.training.config import OptimizerConfig
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -21,10 +22,10 @@ SMALLEST = 8
 """Rows or columns below which a weight is no matrix that orthogonal steps are made for."""
 
 
-def build_optimizer(config: OptimizerConfig, potential: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(config: OptimizerConfig, potential: Potential) -> torch.optim.Optimizer:
     """The optimiser of the weights that are trained."""
     named = [(name, weight) for name, weight in potential.named_parameters() if weight.requires_grad]
-    if config.kind == "muon":
+    if (potential.model.config.optimizer if config.kind == "auto" else config.kind) == "muon":
         return Muon(named, lr=config.lr, weight_decay=config.weight_decay)
     weights = [weight for _, weight in named]
     return torch.optim.AdamW(weights, lr=config.lr, weight_decay=config.weight_decay, amsgrad=config.amsgrad)

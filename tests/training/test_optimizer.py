@@ -36,6 +36,16 @@ def test_it_takes_the_matrices_of_layers_only() -> None:
         assert not any("embedding" in name or "gain" in name or "product.product" in name for name in taken)
 
 
+def test_each_model_says_what_trains_it() -> None:
+    """`auto`, which is the default; and a word that is given is obeyed."""
+    statistics = Statistics.unit((1, 6, 8), 12.0)
+    for config, kind in ((SMALL, Muon), (LEIGNNConfig(channels=16), torch.optim.AdamW)):
+        potential = Potential.build(config, statistics)
+        assert type(build_optimizer(OptimizerConfig(), potential)) is kind
+        assert type(build_optimizer(OptimizerConfig(kind="muon"), potential)) is Muon
+        assert type(build_optimizer(OptimizerConfig(kind="adamw"), potential)) is torch.optim.AdamW
+
+
 def test_steps_have_the_size_of_the_learning_rate() -> None:
     """0.2 η for a matrix, η for the rest, in the first step."""
     weight, bias = nn.Parameter(torch.randn(24, 16)), nn.Parameter(torch.randn(16))
@@ -101,7 +111,7 @@ def test_it_fits_what_it_is_given() -> None:
     model = nn.ModuleDict({"layers": nn.Linear(16, 16, bias=False)})
     inputs = torch.randn(256, 16) * torch.logspace(-0.5, 0.5, 16)
     targets = inputs @ torch.randn(16, 16)
-    optimizer = build_optimizer(OptimizerConfig(kind="muon"), model)
+    optimizer = Muon(list(model.named_parameters(prefix="model")), lr=0.1)
     losses = []
     for step in range(300):
         optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 300)
