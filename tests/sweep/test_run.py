@@ -119,7 +119,7 @@ def test_other_settings_are_refused(settings: Settings, tmp_path: Path, labelled
     """One folder holds one sweep; the message says what is different, and nothing is touched."""
     sweep(settings(sizes=[4]), here)
     before = (tmp_path / "sweep/table.csv").read_bytes()
-    with pytest.raises(ConfigError, match=r"sizes: was \[4\], is \[4, 8\].*optimizer.lr: was 0.002, is 0.1") as told:
+    with pytest.raises(ConfigError, match=r"sizes: was \[4\], is \[4, 8\].*optimizer.lr: was 0.005, is 0.1") as told:
         sweep(settings(sizes=[4, 8], optimizer={"lr": 0.1}), here)
     assert "another output folder" in str(told.value)
     ase.io.write(tmp_path / "copy.extxyz", crystals(20), format="extxyz")
