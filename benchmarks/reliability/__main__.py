@@ -108,6 +108,7 @@ def told(row: dict[str, Any]) -> str:
     figure = re.sub(r"^1 tests", "1 test", figure)
     figure = figure.replace("need what is not here", "not run").replace("0.0e+00", "0")
     figure = re.sub(r" \((float64|float32)\)", "", figure)
+    figure = re.sub(r"e-0(\d)", r"e-\1", figure)
     return figure if row["holds"] else f"**{WORDS[False]}**: {figure}"
 
 
