@@ -182,7 +182,6 @@ NO_KEYS = {
     "OEQ_NOTORCH=1": "environment variables of others",
     "lattice=": "what is refused in an extxyz",
     "properties=": "what is refused in an extxyz",
-    'ase.io.read(…, format="extxyz")': "an argument of ASE's",
 }
 
 
