@@ -5,6 +5,7 @@
 #   make test-long run those that take minutes each, before a release
 #   make mutants   show that the quick tests notice every small error in the equations
 #   make docs      build the site from docs/ into build/site/index.html
+#   make linkcheck ask every address that the site links to; needs the network
 # PYTHON chooses the interpreter (3.11 or later), TORCH the build of PyTorch.
 
 PYTHON ?= python3
@@ -23,7 +24,7 @@ EXAMPLES := mlanet/examples
 # make fuzz COUNT=10000: wrong input of every kind; whatever is not a result or one line and a status is printed.
 COUNT ?= 10000
 
-.PHONY: demo test test-all test-long mutants soak fuzz lint format wheel docs clean
+.PHONY: demo test test-all test-long mutants soak fuzz lint format wheel docs linkcheck clean
 
 demo: $(VENV)/.installed
 	$(BIN)/mlanet predict $(EXAMPLES) --output demo/predictions.extxyz --picture demo/predictions.png
@@ -64,6 +65,9 @@ wheel: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html -d build/doctrees docs build/site
 	@echo "open build/site/index.html"
+
+linkcheck: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --quiet -b linkcheck -d build/doctrees docs build/linkcheck
 
 clean:
 	rm -rf $(VENV) build demo dist

@@ -33,6 +33,8 @@ napoleon_numpy_docstring = False
 smartquotes = False
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
+# Publishers that answer no programs.
+linkcheck_ignore = [r"https://doi\.org/10\.1021/"]
 html_theme = "furo"
 html_title = f"mlanet {release}"
 html_show_sphinx = False

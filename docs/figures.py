@@ -4,6 +4,7 @@
   report there.
 - Those of `PAGES` are what the commands of a tutorial write: they are run as the page prints them, in a folder that is
   removed. `phonons`, `relax` and `select` compute and draw.
+- `ghosts`, `batches` and `parts` are drawn by schematics.py beside this file.
 - `calibration` needs MLANET_BENCHMARK_DATA, a folder with the file that it names.
 
 Pictures of the models' pages were written by the commands that these pages name, `accuracy.png` by
@@ -27,6 +28,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from schematics import batches, ghosts, parts
 
 ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "benchmarks/results/run_three_layers_one_core/compare.csv"
@@ -292,11 +294,12 @@ def peers() -> None:
 
 
 DRAWN = {one.__name__: one for one in (peers, phonons, sweep, profile, finetune, distil, relax, select, calibration)}
+EXPLAINED = {one.__name__: one for one in (ghosts, batches, parts)}
 
 
 def main() -> None:
     """Draw what is named."""
-    known = [*DRAWN, *PAGES]
+    known = [*DRAWN, *EXPLAINED, *PAGES]
     wanted = known if sys.argv[1:] == ["all"] else sys.argv[1:]
     if not wanted or set(wanted) - set(known):
         raise SystemExit(f"name pictures: {', '.join(known)}, or all")
@@ -305,7 +308,11 @@ def main() -> None:
             here = Path.cwd()
             os.chdir(folder)
             try:
-                DRAWN[name]() if name in DRAWN else of_page(name)
+                if name in EXPLAINED:
+                    figure = EXPLAINED[name]()
+                    figure.savefig(ROOT / f"docs/figures/{name}.png", dpi=110, metadata={"Software": None})
+                else:
+                    DRAWN[name]() if name in DRAWN else of_page(name)
             finally:
                 os.chdir(here)
 
