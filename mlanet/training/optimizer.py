@@ -27,8 +27,8 @@ def build_optimizer(config: OptimizerConfig, potential: Potential) -> torch.opti
     named = [(name, weight) for name, weight in potential.named_parameters() if weight.requires_grad]
     if (potential.model.config.optimizer if config.kind == "auto" else config.kind) == "muon":
         return Muon(named, lr=config.lr, weight_decay=config.weight_decay)
-    weights = [weight for _, weight in named]
-    return torch.optim.AdamW(weights, lr=config.lr, weight_decay=config.weight_decay, amsgrad=config.amsgrad)
+    weights, decay = [weight for _, weight in named], config.weight_decay
+    return torch.optim.AdamW(weights, lr=config.lr, weight_decay=decay, amsgrad=config.amsgrad, fused=True)
 
 
 def is_matrix(name: str, weight: Tensor) -> bool:
