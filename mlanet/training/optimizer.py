@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +26,15 @@ SMALLEST = 8
 def build_optimizer(config: OptimizerConfig, potential: Potential) -> torch.optim.Optimizer:
     """The optimiser of the weights that are trained."""
     named = [(name, weight) for name, weight in potential.named_parameters() if weight.requires_grad]
-    if (potential.model.config.optimizer if config.kind == "auto" else config.kind) == "muon":
+    if kind_for(config, potential) == "muon":
         return Muon(named, lr=config.lr, weight_decay=config.weight_decay)
     weights, decay = [weight for _, weight in named], config.weight_decay
     return torch.optim.AdamW(weights, lr=config.lr, weight_decay=decay, amsgrad=config.amsgrad, fused=True)
+
+
+def kind_for(config: OptimizerConfig, potential: Potential) -> Literal["adamw", "muon"]:
+    """What `auto` means for a model: what the model says."""
+    return potential.model.config.optimizer if config.kind == "auto" else config.kind
 
 
 def is_matrix(name: str, weight: Tensor) -> bool:

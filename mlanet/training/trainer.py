@@ -31,7 +31,7 @@ from mlanet.precision import MatmulCost, require_matmul, use_matmul
 from mlanet.quantities import NAMES
 from mlanet.training.config import TrainConfig
 from mlanet.training.folder import MODEL, STATE, owned_by_first, require_free
-from mlanet.training.optimizer import build_optimizer
+from mlanet.training.optimizer import build_optimizer, kind_for
 from mlanet.training.processes import Processes
 from mlanet.training.report import Report, errors_text, machine, progress_bar
 from mlanet.training.sets import fingerprint, load_split, require_known, told_of_replay, training_loader
@@ -104,6 +104,7 @@ def plan(config: TrainConfig) -> dict[str, object]:
         "training edges": sum(edges),
         "elements": len(potential.species),
         "parameters": sum(parameter.numel() for parameter in potential.parameters()),
+        "optimizer": f"{kind_for(config.optimizer, potential)}, highest learning rate {config.optimizer.lr:g}",
         "batches per epoch": len(batches),
         "edges of the largest batch": sum(edges[index] for index in largest),
         "memory of its training step (forecast), MiB": round(needed / 2**20),
@@ -309,7 +310,8 @@ class _Run:
         if not self.processes.first:
             return
         facts = {"settings": to_data(self.config), "processes": self.processes.world}
-        facts |= {"machine": machine(self.processes.device), "remarks": remarks}
+        facts |= {"optimizer": kind_for(self.config.optimizer, self.potential), "remarks": remarks}
+        facts |= {"machine": machine(self.processes.device)}
         facts |= {"training": len(self.training), "validation": len(self.validation)}
         if not resumed:
             checked = audit(self.training)
