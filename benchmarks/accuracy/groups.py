@@ -22,7 +22,7 @@ class Group(NamedTuple):
     def title(self) -> str:
         """By what it differs from the first variant of its benchmark."""
         first = dict(trainings(self.benchmark)[0].variant)
-        words = ", ".join(f"{key}: {value}" for key, value in self.variant if first.get(key) != value) or "default"
+        words = ", ".join(f"{key}: {value}" for key, value in self.variant if first.get(key) != value) or "reference"
         return words if self.budget == "steps" else f"{words}, equal time"
 
     def mean(self, key: str) -> tuple[float, float]:

@@ -67,7 +67,7 @@ def filled(text: str, name: str, table: str) -> str:
 
 def _errors(groups: Sequence[Group]) -> str:
     """All variants: errors, cost, and the difference of the forces' error from the first."""
-    lines = ["| set | variant | seeds | energy, meV/atom | forces, meV/Å | stress, GPa | forces against the default |"]
+    lines = ["| set | variant | seeds | energy, meV/atom | forces, meV/Å | stress, GPa | forces against the reference |"]
     lines.append("|--|--|--|--|--|--|--|")
     for group in groups:
         reference = reference_of(groups, group)
@@ -95,7 +95,8 @@ def _costs(groups: Sequence[Group]) -> str:
 
 
 def _over_sets(groups: Sequence[Group]) -> str:
-    """Each variant against the first, mean over the sets with the standard error between them."""
+    """Each variant against the first, mean over the sets of one preset with the standard error between them."""
+    groups = [group for group in groups if group.benchmark.preset == groups[0].benchmark.preset]
     lines = ["| variant | sets | trainings | energy | forces | time |", "|--|--|--|--|--|--|"]
     for title in dict.fromkeys(group.title for group in groups):
         mine = [(one, reference_of(groups, one)) for one in groups if one.title == title]

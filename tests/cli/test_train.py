@@ -69,6 +69,7 @@ def test_dry_run_writes_nothing(mlanet, config: Path) -> None:
     """Sizes are told, and no folder is made."""
     result = mlanet("train", config, "--dry-run", "--json")
     assert result.status == 0 and result.document["parameters"] > 100 and result.document["training structures"] > 0
+    assert result.document["optimizer"] == "muon, highest learning rate 0.005"
     assert not Path("run").exists()
 
 
