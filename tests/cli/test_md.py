@@ -35,7 +35,8 @@ def test_from_a_crystal_to_pictures(mlanet) -> None:
     assert analysed.status == 0
     assert 0 < analysed.document["rdf_error_A"] < 3
     files = {"rdf.csv", "h.csv", "angles.csv", "distributions.png", "motions.png"}
-    assert {Path(path).name for path in analysed.document["files"]} == files
+    written = (*analysed.document["files"], *analysed.document["pictures"])
+    assert {Path(path).name for path in written} == files
     people = mlanet(*words)
     assert "∫|Δg(r)| dr, Å" in people.out and "wrote out/distributions.png" in people.err
 
