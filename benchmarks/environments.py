@@ -3,6 +3,7 @@
     python benchmarks/environments.py                  # all, in .peers/<environment>
     python benchmarks/environments.py mace allegro     # those of these peers (allegro, nequip and sevennet share one)
     python benchmarks/environments.py mace --accelerators cu13    # with kernels for NVIDIA GPUs, for CUDA 13 or 12
+    python benchmarks/environments.py nequip --folder ../peers    # in ../peers/nequip, which outlives this checkout
 
 PyTorch is the build that pip is set to find, CPU or CUDA. What is complete is left alone, what was interrupted goes on,
 and one that fails does not stop the others. 1.5 to 2.5 GB each with PyTorch for CPUs.
@@ -86,29 +87,31 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help=f"peers or environments: {', '.join({**PEERS, **ENVIRONMENTS})}")
     parser.add_argument("--torch", default=TORCH, help="another requirement than %(default)s")
     parser.add_argument("--accelerators", choices=("cu12", "cu13"), help="kernels for NVIDIA GPUs too")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the environments are made")
     options = parser.parse_args()
     if unknown := set(options.names) - {*PEERS, *ENVIRONMENTS}:
         parser.error(f"no peer or environment {', '.join(sorted(unknown))}")
     wanted = [PEERS[name].environment if name in PEERS else name for name in options.names or ENVIRONMENTS]
-    failed = [name for name in dict.fromkeys(wanted) if not make(name, options.torch, options.accelerators)]
+    folder = options.folder.resolve()
+    failed = [name for name in dict.fromkeys(wanted) if not make(name, options.torch, options.accelerators, folder)]
     if failed:
         print(f"failed: {', '.join(failed)}")
     return bool(failed)
 
 
-def make(name: str, torch: str, cuda: str | None) -> bool:
+def make(name: str, torch: str, cuda: str | None, folder: Path = FOLDER) -> bool:
     """Make one environment, if it is not there; whether it can be used."""
-    folder, commands = FOLDER / name, steps(ENVIRONMENTS[name], torch, cuda)
-    mark, recipe = folder / "installed.txt", "\n".join(" ".join(words) for words in commands)
+    own, commands = python(name, folder), steps(ENVIRONMENTS[name], torch, cuda)
+    mark, recipe = folder / name / "installed.txt", "\n".join(" ".join(words) for words in commands)
     if mark.exists() and mark.read_text() == recipe:
         print(f"{name}: there")
         return True
     try:
-        if not python(name).exists():
-            run(sys.executable, "-m", "venv", str(folder))
+        if not own.exists():
+            run(sys.executable, "-m", "venv", str(folder / name))
         for words in commands:
-            run(str(python(name)), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *words)
-        missing = [word for word in requires(name) if not finds(name, word)]
+            run(str(own), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *words)
+        missing = [word for word in requires(name) if not finds(own, word)]
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"{name}: {error}")
         return False
@@ -136,15 +139,15 @@ def requires(name: str) -> list[str]:
     return ["torch", "numpy", "ase", "vesin", "msgspec", "yaml", "safetensors", "scipy", "torchpme", "e3nn", *own]
 
 
-def python(name: str) -> Path:
+def python(name: str, folder: Path = FOLDER) -> Path:
     """The interpreter of an environment, there or not."""
-    return FOLDER / name / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    return folder / name / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
-def finds(name: str, module: str) -> bool:
+def finds(own: Path, module: str) -> bool:
     """Whether an environment has a module (it is not imported)."""
     code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
-    return subprocess.run([str(python(name)), "-c", code], capture_output=True).returncode == 0
+    return subprocess.run([str(own), "-c", code], capture_output=True).returncode == 0
 
 
 def run(*words: str) -> None:

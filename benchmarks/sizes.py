@@ -2,13 +2,15 @@
 
     python benchmarks/sizes.py --model native=sizes:native --model fused=sizes:fused \\
         --model 7net=7net-0@PYTHON --model chgnet=chgnet@PYTHON --model mace=sizes:mace@PYTHON \\
+        --model nequip=sizes:nequip@PYTHON \\
         --systems Si:8 Si:64 Si:512 LiCoO2:96 LiCoO2:1536 --rounds 5 --output runs/sizes
 
 Every model has a process of its own, one thread, in the interpreter behind @ (this one if there is none), and all take
 turns in each round on the same structure, moved a little as by a step of dynamics, so that a busy minute is busy for
 all. Neighbour lists and error estimates are in the time, as they are for a user. Models are named as those of
 `mlanet distill`, or as functions of this file: `native` and `fused` are the packaged model with these kernels; `mace`
-and `nequip` are untrained, l_max 2, 64 channels, 2 layers (`peers.py`).
+and `nequip` are untrained, l_max 2, 64 channels, 2 layers, cutoff 5 Å (`peers.py`); `mace_l1` and `nequip_l1` have
+l_max 1. `environments.py` makes their interpreters.
 
 OUTPUT/sizes.csv and .json have, of each model on each system, the least and the median of the processor's ms, and the
 highest memory of its process so far, MiB, which the first column of systems in ascending size makes comparable. A call
@@ -56,13 +58,23 @@ def nequip() -> Any:
     return _peer("nequip")
 
 
+def mace_l1() -> Any:
+    """The same with l_max 1."""
+    return _peer("mace", 1)
+
+
+def nequip_l1() -> Any:
+    """The same with l_max 1."""
+    return _peer("nequip", 1)
+
+
 def _ours(kernels: str) -> Any:
     from mlanet import MLANetCalculator
 
     return MLANetCalculator(kernels=kernels)
 
 
-def _peer(name: str) -> Any:
+def _peer(name: str, l_max: int = 2) -> Any:
     """A model of `peers.py` as a calculator, built for the elements and neighbours of the first structure."""
     import numpy as np
     from ase.calculators.calculator import Calculator, all_changes
@@ -81,7 +93,7 @@ def _peer(name: str) -> Any:
             kinds = tuple(sorted(set(atoms.numbers.tolist())))
             if kinds != self.kinds:
                 found = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, 5.0)
-                self.peer = PEERS[name].build({"l_max": 2}, Request(kinds, len(found.center) / len(atoms)))
+                self.peer = PEERS[name].build({"l_max": l_max}, Request(kinds, len(found.center) / len(atoms)))
                 self.kinds = kinds
             energy, forces, stress = self.peer.evaluate(self.peer.prepare([atoms]), False)
             flat = np.asarray(stress.detach())[0].ravel()[[0, 4, 8, 5, 2, 1]]

@@ -13,7 +13,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -125,8 +125,23 @@ class Page:
             f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>{body}</tbody></table></div>"
         )
 
-    def picture(self, figure: Figure, caption: str) -> None:
-        """A figure as a vector drawing, with its caption below and as its text for those who cannot see it."""
+    def picture(self, draw: Callable[[], Figure | None], caption: str, heading: str = "") -> None:
+        """A figure as a vector drawing, with its caption below and as its text for those who cannot see it.
+
+        - draw: None, and nothing stands there, where there is nothing to draw; where matplotlib cannot be loaded (its
+          OutputError), that stands there, and the page is written all the same
+        - heading: above it
+        """
+        try:
+            figure, why = draw(), ""
+        except OutputError as error:
+            figure, why = None, f"No picture: {error}. It would show: {caption}"
+        if heading and (figure is not None or why):
+            self.heading(heading)
+        if why:
+            self.text(why)
+        if figure is None:
+            return
         source = "data:image/svg+xml;base64," + base64.b64encode(_svg(figure)).decode()
         width, height = (round(96 * inches) for inches in figure.get_size_inches())
         words = escape(caption, quote=True)

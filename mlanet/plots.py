@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,17 @@ FORMATS = ("png", "svg", "pdf")
 DOTS_PER_INCH = 160
 MANY_POINTS = 2000
 """Above this a parity plot shows densities, since dots would hide each other."""
+
+
+class Drawing(NamedTuple):
+    """A picture still to be drawn: its file, and how. Whoever has the answer says it first, then draws.
+
+    `draw` raises OutputError where matplotlib cannot be loaded or the place cannot be written.
+    """
+
+    path: Path
+    draw: Callable[[], None]
+
 
 _ERROR_PANELS: dict[str, str] = {
     "loss": "loss",
@@ -141,7 +152,7 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
+    except Exception as error:  # built for another numpy it raises AttributeError, with a broken matplotlibrc others
         raise OutputError(f"matplotlib, which draws pictures, cannot be loaded: {error}") from None
 
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")

@@ -55,7 +55,7 @@ def written(tmp_path):
     for caption in ("first", "second"):
         figure = new_figure(3, 2)
         figure.add_subplot().plot([1, 2], [3, 4], label=caption)
-        page.picture(figure, caption)
+        page.picture(lambda figure=figure: figure, caption)
     page.data("rows", [{"x": float("inf"), "y": 0.1, "name": "</script>"}])
     path = tmp_path / "new" / "report.html"
     page.write(path)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlanet.cli.data import Keys
+from mlanet.cli.data import KeepUnconverged, Keys
 from mlanet.cli.output import Json, note, print_json, say
 
 
@@ -19,6 +19,7 @@ def calibrate(
         typer.Option("--held-out", help="Labelled structures that it has not seen; may be repeated."),
     ] = None,
     key: Keys = None,
+    keep_unconverged: KeepUnconverged = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write a copy; else the model file is replaced.")
     ] = None,
@@ -31,7 +32,10 @@ def calibrate(
     from mlanet.workflows.datasets import label_keys
     from mlanet.workflows.limits import calibrate_file
 
-    calibration = calibrate_file(model, files, held_out or (), label_keys(key or ()), output, tell=note)
+    keys = label_keys(key or ())
+    calibration = calibrate_file(
+        model, files, held_out or (), keys, output, tell=note, keep_unconverged=keep_unconverged
+    )
     if json:
         print_json({"model": model, "file": output or model, "limits": calibration})
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +10,7 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import ONCE, computing
-from mlanet.cli.output import Json, Model, note, print_json, print_table, say
+from mlanet.cli.output import Json, Model, Picture, note, note_files, print_json, print_table, say
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def check(
         str, typer.Option(help="In place of the laws, curves of two atoms: Li-O,Si or all (each element with itself).")
     ] = "",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for these curves.")] = None,
+    picture: Picture = True,
     json: Json = False,
     *,
     execution: Execution,
@@ -37,7 +38,7 @@ def check(
     flips (1 for a well), energy jumps (0), tortuosity (1), and mean |F + dE/dr| (0 where forces are a gradient).
     """
     if pairs:
-        _diatomics(model, pairs, output, json, execution)
+        _diatomics(model, pairs, output, picture, json, execution)
         return
     if output is not None:
         raise typer.BadParameter("--output is the folder of curves; name their --pairs")
@@ -61,23 +62,28 @@ def check(
         raise typer.Exit(1)
 
 
-def _diatomics(model: str, pairs: str, output: Path | None, json: bool, execution: Execution) -> None:
+def _diatomics(model: str, pairs: str, output: Path | None, picture: bool, json: bool, execution: Execution) -> None:
     """A line for each pair of elements."""
-    from mlanet.workflows.check import diatomic_curves, write_curves
+    from mlanet.workflows.check import curves_drawing, diatomic_curves, write_curves
 
     curves = []
     for curve in diatomic_curves(model, pairs, execution):
         note(f"{curve.pair}: {len(curve.r)} distances")
         curves.append(curve)
     written = [] if output is None else write_curves(output, curves)
+    pictures = [curves_drawing(output, curves)] if picture and output is not None else []
     numbers = [curve.numbers for curve in curves]
     if json:
-        print_json({"model": model, "pairs": numbers, "files": written})
-        return
+        files = {"files": written, "pictures": [one.path for one in pictures]}
+        print_json({"model": model, "pairs": numbers, **files})
+    else:
+        _print_curves(numbers)
+    note_files(written, pictures, json)
+
+
+def _print_curves(numbers: Sequence[Mapping[str, object]]) -> None:
     columns = ("pair", "flips>", "jump eV>", "tortuosity>", "|F + dE/dr| eV/Å>", "r Å>", "depth eV>")
     print_table("", columns, [tuple(_cell(value) for value in row.values()) for row in numbers])
-    for path in written:
-        note(f"wrote {path}")
 
 
 def _cell(value: object) -> str:

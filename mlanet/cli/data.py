@@ -29,6 +29,10 @@ Keys = Annotated[
     typer.Option("--key", help="Where a label stands, e.g. energy=dft_energy; may be repeated.", metavar="LABEL=KEY"),
 ]
 
+KeepUnconverged = Annotated[
+    bool, typer.Option("--keep-unconverged", help="Also frames whose electrons did not converge.")
+]
+
 
 @app.command("check")
 def check(
@@ -39,9 +43,7 @@ def check(
     key: Keys = None,
     require: Annotated[str, typer.Option(help="Labels that must be there, comma-separated.")] = "energy,forces",
     cutoff: Annotated[float, typer.Option(help="Å, for the neighbour statistics.", min=0.1)] = 5.0,
-    keep_unconverged: Annotated[
-        bool, typer.Option("--keep-unconverged", help="Also frames whose electrons did not converge.")
-    ] = False,
+    keep_unconverged: KeepUnconverged = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 where there is a warning.")] = False,
     json: Json = False,
 ) -> None:

@@ -11,7 +11,18 @@ import typer
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.md import repeated_start
-from mlanet.cli.output import Json, KeepGoing, Model, note, print_json, print_table, refused_part, report_refused
+from mlanet.cli.output import (
+    Json,
+    KeepGoing,
+    Model,
+    Picture,
+    note,
+    note_files,
+    print_json,
+    print_table,
+    refused_part,
+    report_refused,
+)
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -56,6 +67,7 @@ def diffusion(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder; a second run goes on with it.")] = Path(
         "diffusion"
     ),
+    picture: Picture = True,
     keep_going: KeepGoing = False,
     json: Json = False,
     *,
@@ -66,7 +78,7 @@ def diffusion(
     The folder gets diffusion.csv, result.json, diffusion.png and, with --temperatures, a run of `mlanet md` for each.
     Where a run is too short, or atoms only vibrate, that is said, and left out of the fit.
     """
-    from mlanet.properties.transport_files import Wanted, transport, write_transport
+    from mlanet.properties.transport_files import Wanted, transport, transport_drawing, write_transport
     from mlanet.workflows.answers import Refusals
 
     refused = Refusals() if keep_going else None
@@ -86,15 +98,16 @@ def diffusion(
         runs, worst = _run(runs[0], repeat, kinds, output, model, execution, refused)
     result = transport(runs, wanted, refused)
     written = write_transport(output, result) if result.points else []
+    pictures = [transport_drawing(output, result)] if picture and result.points else []
     if json:
         source = {"model": model, **worst} if temperatures else {}
-        print_json({**source, **result.document, "files": written, **refused_part(refused)})
+        files = {"files": written, "pictures": [one.path for one in pictures]}
+        print_json({**source, **result.document, **files, **refused_part(refused)})
     else:
         _print(result.document, worst)
     for remark in result.remarks:
         note(remark)
-    for path in [] if json else written:
-        note(f"wrote {path}")
+    note_files(written, pictures, json)
     report_refused(refused)
 
 

@@ -11,7 +11,7 @@ import typer
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import BATCHES, computing
 from mlanet.cli.crew import Job, Ray, Workers, compared, crew_of
-from mlanet.cli.data import Keys
+from mlanet.cli.data import KeepUnconverged, Keys
 from mlanet.cli.output import (
     Files,
     Json,
@@ -21,13 +21,14 @@ from mlanet.cli.output import (
     Model,
     Resume,
     note,
+    note_files,
     print_json,
     print_table,
     progress,
     refused_part,
     report_refused,
 )
-from mlanet.errors import MissingLabelError
+from mlanet.errors import DataError, MissingLabelError
 from mlanet.execution import Execution
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
@@ -48,6 +49,7 @@ def evaluate(
     key: Keys = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for parity plots.", metavar="FOLDER")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one line per structure: its errors.")] = None,
+    keep_unconverged: KeepUnconverged = False,
     keep_going: KeepGoing = False,
     resume: Resume = False,
     json: Json = False,
@@ -59,14 +61,15 @@ def evaluate(
 ) -> None:
     """Compare predictions with the labels in FILES: MAE and RMSE of energy, forces and stress, also by element.
 
-    Labels are looked for as in training; a frame without one of them counts for the others.
+    Labels are looked for as in training; a frame without one of them counts for the others. Steps of VASP whose
+    electrons did not converge are left out, as in training.
     A run with --csv that was stopped has left what it computed in CSV.partial.csv, and the same command with --resume
     goes on with it.
     """
     from mlanet.data.formats import structure_files
     from mlanet.workflows.answers import Refusals, frames_of
     from mlanet.workflows.datasets import label_keys
-    from mlanet.workflows.evaluate import collected, draw, evaluate_frames
+    from mlanet.workflows.evaluate import collected, drawings, evaluate_frames
     from mlanet.workflows.growing import partial_name
     from mlanet.workflows.model import open_members, open_model
     from mlanet.workflows.output import refuse_overwriting
@@ -93,25 +96,29 @@ def evaluate(
         return worked(crew, part, frames, refused)
 
     settings = _settings(model, member or (), execution, keys) | {"plots": plots is not None}
+    settings |= {"keep_unconverged": True} if keep_unconverged else {}
+    left_out: list[str] | None = None if keep_unconverged else []
     try:
         with SharesKept(csv, () if csv is None else potential.outputs, note, settings, resume) as kept:
-            shares = kept.going_on(frames_of(files, refused), work, plots is not None)
+            shares = kept.going_on(frames_of(files, refused, left_out=left_out), work, plots is not None)
             evaluation, pairs = collected(progress(shares, "evaluating"))
     except MissingLabelError as error:
         if refused is not None:
             refused(error)
             report_refused(refused)
+        if left_out:
+            raise DataError("in no frame did the electrons converge; --keep-unconverged counts them") from None
         raise
-    pictures = [] if plots is None else draw(plots, pairs, evaluation.limits)
+    pictures = [] if plots is None else drawings(plots, pairs, evaluation.limits)
     if json:
-        print_json(
-            {"model": model, "files": [str(path) for path in files], "errors": evaluation, **refused_part(refused)}
-        )
+        said = {"model": model, "files": [str(path) for path in files], "errors": evaluation}
+        print_json(said | {"left_out": left_out or []} | refused_part(refused))
     else:
         _print(evaluation)
-        for path in (*([] if csv is None else [csv]), *pictures):
-            note(f"wrote {path}")
+    there = note_files([] if csv is None else [csv], pictures, json, instead="")
     report_refused(refused)
+    if not there:  # they were asked for
+        raise typer.Exit(3)
 
 
 def _settings(model: str, members: Sequence[str], execution: Execution, keys: LabelKeys) -> dict[str, object]:

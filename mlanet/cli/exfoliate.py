@@ -9,7 +9,7 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
-from mlanet.cli.output import Json, Model, note, print_json, print_pairs, progress
+from mlanet.cli.output import Json, Model, Picture, note, note_files, print_json, print_pairs, progress
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mlanet.layered import Layers
+    from mlanet.layered.report import Exfoliation
 
 MEANING = {
     "layers": "layers",
@@ -51,6 +52,7 @@ def exfoliate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for tables and pictures.")] = Path(
         "exfoliation"
     ),
+    picture: Picture = True,
     json: Json = False,
     *,
     execution: Execution,
@@ -73,17 +75,23 @@ def exfoliate(
     report = run(layers, calculator, wanted, output, reference=known, relax=relax, slide=slide, watch=progress)
     if calculator.matmul_cost is not None:
         note(str(calculator.matmul_cost))
+    pictures = report.pictures if picture else ()
     if json:
-        print_json({"structure": structure, "model": model, **report.numbers, "files": report.files})
-        return
+        said = {"structure": structure, "model": model, **report.numbers, "files": report.files}
+        print_json(said | {"pictures": [one.path for one in pictures]})
+    else:
+        _print(layers, report)
+    note_files(report.files, pictures, json)
+
+
+def _print(layers: Layers, report: Exfoliation) -> None:
+    """Numbers, and what a reader should know."""
     kind = "layers in empty space" if layers.finite else "layers per cell of a bulk crystal"
     print_pairs("", [("found", f"{layers.n_layers} {kind}")])
     shown = {name: value for name, value in report.numbers.items() if name in MEANING and name != "layers"}
     print_pairs("", [(MEANING[name], f"{value:.4g}") for name, value in shown.items()])
     if not report.numbers["minimum_inside"]:
         note("note: the energy is lowest at the first or last distance; look farther with --distances")
-    for path in report.files:
-        note(f"wrote {path}")
 
 
 def _distances(text: str, layers: Layers) -> NDArray[np.float64]:

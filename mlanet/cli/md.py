@@ -249,6 +249,9 @@ def repeated_start(structure: Path, repeat: str) -> Atoms:
         raise typer.BadParameter(f"--repeat: '{repeat}' is not of the form 2x2x1")
     atoms = read_last(structure).atoms
     require_atoms(len(atoms) * math.prod(copies), f"--repeat {repeat}")
+    counted = zip("abc", copies, atoms.cell.array, strict=True)
+    if without := ", ".join(name for name, count, vector in counted if count > 1 and not vector.any()):
+        raise typer.BadParameter(f"--repeat {repeat}: {structure} has no lattice vector {without} to repeat along")
     velocities = atoms.has("momenta")
     atoms = atoms.repeat(copies) if copies != (1, 1, 1) else atoms.copy()
     if not velocities and atoms.has("momenta"):

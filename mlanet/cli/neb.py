@@ -12,7 +12,17 @@ import typer
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.md import repeated_start
-from mlanet.cli.output import Json, Model, command_again, name_with_unit, note, print_json, print_pairs
+from mlanet.cli.output import (
+    Json,
+    Model,
+    Picture,
+    command_again,
+    name_with_unit,
+    note,
+    note_files,
+    print_json,
+    print_pairs,
+)
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -55,6 +65,7 @@ def neb(
         bool, typer.Option("--as-ordered", help="Atoms that look exchanged in END are to exchange places.")
     ] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder; a second run goes on with it.")] = Path("neb"),
+    picture: Picture = True,
     json: Json = False,
     *,
     execution: Execution,
@@ -88,7 +99,7 @@ def neb(
     )
     if calculator.matmul_cost is not None:
         note(str(calculator.matmul_cost))
-    _answer(found, start, end, model, json)
+    _answer(found, start, end, model, picture, json)
     if told.interrupted:
         note("stopped by Ctrl-C; the images are written, and the same command goes on with them")
         raise typer.Exit(130)
@@ -97,18 +108,18 @@ def neb(
         raise typer.Exit(1)
 
 
-def _answer(found: Found, start: Path, end: Path | None, model: str, json: bool) -> None:
-    """One JSON document, or names and values; and what a reader should know."""
+def _answer(found: Found, start: Path, end: Path | None, model: str, picture: bool, json: bool) -> None:
+    """One JSON document, or names and values; what a reader should know; then the picture."""
+    pictures = [found.picture] if picture else []
     if json:
         profile = [list(point) for point in zip(found.barrier.path, found.barrier.energies, strict=True)]
         answer = {"start": start, "end": end, "model": model, **found.numbers, "profile_A_eV": profile}
-        print_json(answer | {"files": found.files})
+        print_json(answer | {"files": found.files, "pictures": [one.path for one in pictures]})
     else:
         print_pairs("", [(name_with_unit(name), _text(value)) for name, value in found.numbers.items()])
     for remark in found.barrier.remarks:
         note(remark)
-    for path in () if json else found.files:
-        note(f"wrote {path}")
+    note_files(found.files, pictures, json)
 
 
 def _ends(

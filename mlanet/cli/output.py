@@ -17,6 +17,7 @@ from mlanet.plain import plain, plain_json
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from mlanet.plots import Drawing
     from mlanet.workflows.answers import Refusals
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ def print_json(document: object) -> None:
 
 def say(text: str) -> None:
     """A line of the result for people, on stdout."""
-    print(plain(text))
+    print(plain(text), flush=True)
 
 
 def _as_data(value: object) -> object:
@@ -154,16 +155,40 @@ def note(message: str) -> None:
     print(plain(message), file=sys.stderr)
 
 
-def drawn(draw: Callable[[], None]) -> bool:
-    """Whether the picture of an answer is drawn; a note says why not, since no answer is lost for want of a picture."""
+NO_PICTURE = "; --no-picture asks for none"
+
+
+def drawn(draw: Callable[[], None], instead: str = NO_PICTURE) -> bool:
+    """Whether the picture of an answer is drawn; a note says why not, since no answer is lost for want of a picture.
+
+    instead: what a user can do, behind the reason
+    """
     from mlanet.errors import OutputError
 
     try:
         draw()
     except OutputError as error:
-        note(f"warning: no picture: {error}; --no-picture asks for none")
+        note(f"warning: no picture: {error}{instead}")
         return False
     return True
+
+
+def note_files(
+    written: Iterable[Path], pictures: Iterable[Drawing] = (), json: bool = False, instead: str = NO_PICTURE
+) -> bool:
+    """Behind a printed answer: what was written, then its pictures, which are drawn now; whether they all could be.
+
+    - json: only what goes wrong is said · instead: see `drawn`
+    """
+    for path in () if json else written:
+        note(f"wrote {path}")
+    there = True
+    for picture in pictures:
+        if not drawn(picture.draw, instead):
+            there = False
+        elif not json:
+            note(f"wrote {picture.path}")
+    return there
 
 
 def refused_part(refused: Refusals | None) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ from mlanet.cli.output import (
     Model,
     Resume,
     note,
+    note_files,
     print_json,
     print_table,
     progress,
@@ -31,7 +32,7 @@ from mlanet.execution import Execution
 
 if TYPE_CHECKING:
     from mlanet.data.read import Frame
-    from mlanet.execution import Answering
+    from mlanet.plots import Drawing
     from mlanet.workflows.predict import Kept, Predicted, Row
 
 COLUMNS = ("structure", "formula", "atoms>", "energy eV>", "eV/atom>", "max|F| eV/Å>", "pressure GPa>")
@@ -114,27 +115,30 @@ def predict(
     with Kept(output, csv, note, answering.outputs, settings, resume) as kept:
         going = progress(kept.going_on(frames_of(files, refused), work), "predicting")
         shown, drawn, count = _keep(kept, going, rows if not json else None, PICTURED if picture is not None else 0)
-    if picture is not None:
-        _draw(picture, drawn, output if resume else None)
     if json:
         said = {"model": model, "conservative": answering.conservative, "predictions": shown}
         print_json(said | refused_part(refused))
     else:
         _print(shown, count)
         _warn(shown)
-        _notes(answering, [path for path in (output, csv, picture) if path is not None and count])
+        if not answering.conservative:
+            note("note: this model's forces are a direct head, not the gradient of its energy")
+    pictures = [] if picture is None or not count else [_drawing(picture, drawn, output if resume else None)]
+    there = note_files([path for path in (output, csv) if path is not None and count], pictures, json, instead="")
     report_refused(refused)
+    if not there:  # it was asked for
+        raise typer.Exit(3)
 
 
-def _draw(picture: Path, drawn: Sequence[Predicted], output: Path | None) -> None:
+def _drawing(picture: Path, drawn: Sequence[Predicted], output: Path | None) -> Drawing:
     """The first structures; after a run that went on, as they stand in its output."""
     from mlanet.data.read import read_frames
+    from mlanet.plots import Drawing
     from mlanet.workflows.predict import Predicted, draw
 
     if output is not None and output.exists():
         drawn = [Predicted(*frame) for frame in read_frames(output, index=f":{PICTURED}")]
-    if drawn:
-        draw(picture, drawn)
+    return Drawing(picture, functools.partial(draw, picture, drawn))
 
 
 def _keep(
@@ -186,14 +190,6 @@ def _warn(shown: Sequence[Row]) -> None:
         note(f"{line.extrapolation}: {line.where}: {'; '.join(line.reasons)}")
     if len(beyond) > MOST_WARNINGS:
         note(f"and {len(beyond) - MOST_WARNINGS} more beyond the training set; --csv and --json give every reason")
-
-
-def _notes(answering: Answering, written: Sequence[Path]) -> None:
-    """What else a reader should know."""
-    if not answering.conservative:
-        note("note: this model's forces are a direct head, not the gradient of its energy")
-    for path in written:
-        note(f"wrote {path}")
 
 
 def _print(shown: Sequence[Row], count: int) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlanet.cli.output import Json, note, print_json, print_pairs
+from mlanet.cli.output import Json, Picture, note_files, print_json, print_pairs
 
 if TYPE_CHECKING:
     from mlanet.dynamics.analysis import Analysis
+    from mlanet.plots import Drawing
 
 MEANING = {
     "frames": ("frames", "{:.0f}"),
@@ -45,6 +47,7 @@ def trajectory(
     r_max: Annotated[float, typer.Option(help="Å, of g(r).", min=1.0)] = 6.0,
     tau: Annotated[float, typer.Option(help="Stability: ps that g(r) is averaged over.")] = 1.0,
     threshold: Annotated[float, typer.Option(help="Stability: Å of ∫|Δg| dr; 3 for water, 1 for crystals.")] = 1.0,
+    picture: Picture = True,
     json: Json = False,
 ) -> None:
     """Analyse FILE: g(r), h(r), angles, velocity spectrum, pressure, and against --reference their errors.
@@ -53,33 +56,32 @@ def trajectory(
     the reference by more than the threshold, a molecule until a bond is off by 0.5 Å.
     """
     from mlanet.dynamics.analysis import AnalysisOptions, analyse
+    from mlanet.dynamics.tables import write_tables
 
     options = AnalysisOptions(
         r_max=r_max, tau=tau, threshold=threshold, diffusion=diffusion, discard=discard, interval=interval
     )
     analysis = analyse(file, reference, options)
-    written = [] if output is None else _write(output, analysis)
+    written = [] if output is None else write_tables(output, analysis)
+    pictures = _pictures(output, analysis) if picture and output is not None else []
     if json:
-        print_json({"trajectory": file, "reference": reference, **analysis.numbers, "files": written})
-        return
-    print_pairs("", [(MEANING[name][0], MEANING[name][1].format(value)) for name, value in analysis.numbers.items()])
-    for path in written:
-        note(f"wrote {path}")
+        said = {"trajectory": file, "reference": reference, **analysis.numbers}
+        print_json(said | {"files": written, "pictures": [one.path for one in pictures]})
+    else:
+        names = [(MEANING[name], value) for name, value in analysis.numbers.items()]
+        print_pairs("", [(name, form.format(value)) for (name, form), value in names])
+    note_files(written, pictures, json)
 
 
-def _write(folder: Path, analysis: Analysis) -> list[Path]:
-    """Tables and pictures."""
+def _pictures(folder: Path, analysis: Analysis) -> list[Drawing]:
+    """Those that there is something for."""
     from mlanet.dynamics.plots import displacements, distributions, motions
-    from mlanet.dynamics.tables import write_tables
+    from mlanet.plots import Drawing
 
-    written = write_tables(folder, analysis)
-    if analysis.g or analysis.h is not None:
-        distributions(folder / "distributions.png", analysis)
-        written.append(folder / "distributions.png")
-    if analysis.angles is not None or analysis.spectrum is not None:
-        motions(folder / "motions.png", analysis)
-        written.append(folder / "motions.png")
-    if analysis.diffusion is not None:
-        displacements(folder / "displacements.png", analysis)
-        written.append(folder / "displacements.png")
-    return written
+    wanted = {
+        distributions: bool(analysis.g) or analysis.h is not None,
+        motions: analysis.angles is not None or analysis.spectrum is not None,
+        displacements: analysis.diffusion is not None,
+    }
+    places = {draw: folder / f"{draw.__name__}.png" for draw, there in wanted.items() if there}
+    return [Drawing(place, functools.partial(draw, place, analysis)) for draw, place in places.items()]

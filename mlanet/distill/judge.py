@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -15,12 +16,16 @@ from numpy.typing import NDArray
 
 from mlanet.data.labels import LabelKeys, find_labels
 from mlanet.data.read import read_frames
+from mlanet.data.vasp_steps import converged
 from mlanet.distill.config import DistillConfig
 from mlanet.distill.seeds import reduced_formula
 from mlanet.execution import Execution
 from mlanet.page import Page
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 from mlanet.workflows.evaluate import evaluate_frames
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BANDS = (0.0, 0.1, 0.3, 1.0, 3.0, np.inf)
 """eV/Å; borders of the root mean square of a structure's reference forces: how far it is from equilibrium."""
@@ -90,8 +95,8 @@ def judge(model: Path, labels: Path, test: Iterable[str]) -> Judgement:
     potential = Execution().resolve(model)
     rows: list[Row] = []
     for name, path in [(TEACHER, labels), *((Path(file).stem.split(".")[0], Path(file)) for file in test)]:
-        compared = evaluate_frames(potential, read_frames(path), LabelKeys())
-        for (atoms, where), comparison in zip(read_frames(path), compared, strict=True):
+        for comparison in evaluate_frames(potential, converged(read_frames(path), path), LabelKeys()):
+            atoms, where = comparison.frame
             energy, forces, stress = (
                 comparison.prediction.energy,
                 comparison.prediction.forces,
@@ -164,8 +169,6 @@ def write_page(path: Path, config: DistillConfig, judgements: Sequence[Judgement
 
 def _by_distance(page: Page, name: str, rows: Sequence[Row]) -> None:
     """Errors in bands of the reference forces, as a table and as a picture."""
-    from mlanet.plots import BLUE, new_figure, style
-
     page.heading(f"{name}: by distance from equilibrium")
     table = []
     for low, high in itertools.pairwise(BANDS):
@@ -175,6 +178,14 @@ def _by_distance(page: Page, name: str, rows: Sequence[Row]) -> None:
     page.table(
         ["RMS force, eV/Å", "structures", "energy, meV/atom", "median", "shift", "forces, meV/Å", "stress, GPa"], table
     )
+    draw = functools.partial(_scatter, rows)
+    page.picture(draw, "One point per structure. On the dashed line the error is as large as the forces themselves.")
+
+
+def _scatter(rows: Sequence[Row]) -> Figure:
+    """Errors of forces against the reference forces."""
+    from mlanet.plots import BLUE, new_figure, style
+
     figure = new_figure(6.0, 3.8)
     axes = figure.add_subplot()
     style(axes)
@@ -183,7 +194,7 @@ def _by_distance(page: Page, name: str, rows: Sequence[Row]) -> None:
     axes.loglog([1e-3, 30], [1e-3, 30], "--", color="0.6", linewidth=1)
     axes.set_xlabel("RMS of the reference forces, eV/Å")
     axes.set_ylabel("force error (MAE), eV/Å")
-    page.picture(figure, "One point per structure. On the dashed line the error is as large as the forces themselves.")
+    return figure
 
 
 def _by(page: Page, title: str, kind: str, rows: Sequence[Row], keys: Callable[[Row], Iterable[str]]) -> None:

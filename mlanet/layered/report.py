@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from mlanet.layered.find import Layers
 from mlanet.layered.plots import curve_picture, sliding_picture
 from mlanet.layered.reference import Reference
 from mlanet.layered.sliding import sliding_map
+from mlanet.plots import Drawing
 from mlanet.units import EV_PER_SQUARE_ANGSTROM_IN_JOULE_PER_SQUARE_METER
 
 T = TypeVar("T")
@@ -27,11 +29,12 @@ Watch = Callable[[Iterable[Any], str, int], Iterator[Any]]
 
 @dataclass(frozen=True)
 class Exfoliation:
-    """What was found: numbers by name (units in the names), the points, and the files written."""
+    """What was found: numbers by name (units in the names), the points, the files written, and pictures to be drawn."""
 
     numbers: dict[str, float | int | bool]
     points: tuple[Point, ...]
     files: tuple[Path, ...]
+    pictures: tuple[Drawing, ...]
 
 
 def exfoliate(
@@ -45,7 +48,7 @@ def exfoliate(
     slide: int = 0,
     watch: Watch = lambda things, label, total: iter(things),
 ) -> Exfoliation:
-    """Pull layers apart, compare, slide; write `curve.csv`, `curve.png`, `sliding.csv`, `sliding.png`.
+    """Pull layers apart, compare, slide; write `curve.csv`, `sliding.csv`; `curve.png`, `sliding.png` are to be drawn.
 
     Args:
         layers: the stack.
@@ -79,8 +82,8 @@ def exfoliate(
         numbers |= _errors(reference, modelled, minimum)
         pairs = {"distance_A": reference.distance, "reference_meV_per_atom": 1e3 * reference.energy}
         files.append(write_columns(folder / "reference.csv", pairs | {"model_meV_per_atom": 1e3 * modelled}))
-    curve_picture(folder / "curve.png", points, minimum, reference)
-    files.append(folder / "curve.png")
+    place = folder / "curve.png"
+    pictures = [Drawing(place, functools.partial(curve_picture, place, points, minimum, reference))]
     if slide:
         held = minimum.distance if minimum.inside else layers.distance
         stackings = tuple(
@@ -91,9 +94,9 @@ def exfoliate(
         table = {"shift_1": [s.first for s in stackings], "shift_2": [s.second for s in stackings]}
         table |= {"distance_A": [s.distance for s in stackings], "energy_meV_per_atom": 1e3 * (energy - energy.min())}
         files.append(write_columns(folder / "sliding.csv", table))
-        sliding_picture(folder / "sliding.png", layers, stackings)
-        files.append(folder / "sliding.png")
-    return Exfoliation(numbers, points, tuple(files))
+        place = folder / "sliding.png"
+        pictures.append(Drawing(place, functools.partial(sliding_picture, place, layers, stackings)))
+    return Exfoliation(numbers, points, tuple(files), tuple(pictures))
 
 
 def _at_reference(reference: Reference, calculator: Calculator, points: Sequence[Point]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,15 +50,14 @@ def compare_report(path: Path, rows: Sequence[Measurement], errors: Mapping[str,
     for system in dict.fromkeys(row.system for row in rows):
         page.heading(f"On {system}")
         if any(row.ms is not None for row in rows if row.system == system):
-            page.picture(plots.bars(rows, system), f"Time on {system}: medians with p20 and p80.")
-        by_degree = plots.against_degree(rows, system)
-        if by_degree is not None:
-            page.picture(by_degree, f"Time and memory on {system} against l_max.")
+            draw = functools.partial(plots.bars, rows, system)
+            page.picture(draw, f"Time on {system}: medians with p20 and p80.")
+        by_degree = functools.partial(plots.against_degree, rows, system)
+        page.picture(by_degree, f"Time and memory on {system} against l_max.")
         _table(page, [row for row in rows if row.system == system])
-    front = plots.pareto(rows, errors, error_label)
-    if front is not None:
-        page.heading("Error against time")
-        page.picture(front, "The red line joins the models that no other beats in both error and time.")
+    front = functools.partial(plots.pareto, rows, errors, error_label)
+    said = "The red line joins the models that no other beats in both error and time."
+    page.picture(front, said, heading="Error against time")
     page.data("compare", [row.flat() for row in rows])
     page.write(path)
 
@@ -73,7 +73,8 @@ def scale_report(path: Path, rows: Sequence[Measurement], growths: Sequence[Grow
     columns = ("model", "mode", "exponent", "memory_exponent", "largest", "ended")
     page.table(columns, [[getattr(growth, name) for name in columns] for growth in growths])
     page.heading("Curves")
-    page.picture(plots.against_atoms(rows), "Time per atom and peak memory; dotted red: out of memory there.")
+    draw = functools.partial(plots.against_atoms, rows)
+    page.picture(draw, "Time per atom and peak memory; dotted red: out of memory there.")
     _table(page, rows)
     page.data("scale", [row.flat() for row in rows])
     page.write(path)
@@ -89,7 +90,8 @@ def speed_report(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         page.heading(system)
         for kind in ("infer", "train"):
             own = [name for name in parts if name.startswith(kind)]
-            page.picture(plots.stacked(chosen, own, "model", f"ms, {kind}"), f"Phases of {kind} on {system}.")
+            draw = functools.partial(plots.stacked, chosen, own, "model", f"ms, {kind}")
+            page.picture(draw, f"Phases of {kind} on {system}.")
         columns = ("model", "atoms", "edges", *parts, "failure")
         page.table(columns, [[row.get(name) for name in columns] for row in rows if row["system"] == system])
     page.data("speed", list(rows))
@@ -119,7 +121,8 @@ def memory_report(path: Path, rows: Sequence[Measurement], saved: Mapping[str, M
     for model, modules in saved.items():
         kept = [{"module": name, "MiB": size / 2**20} for name, size in list(modules.items())[:20]]
         if kept:
-            page.picture(plots.stacked(kept, ["MiB"], "module", "MiB"), f"{model}: saved tensors by module.")
+            draw = functools.partial(plots.stacked, kept, ["MiB"], "module", "MiB")
+            page.picture(draw, f"{model}: saved tensors by module.")
         page.table(("module", "MiB"), [[entry["module"], entry["MiB"]] for entry in kept], model)
     page.data("memory", [row.flat() for row in rows])
     page.write(path)
@@ -140,10 +143,11 @@ def trace_report(path: Path, model: str, where: str, mode: str, traced: Mapping[
         page.heading(name)
         if key == "layers":
             parts = [f"{phase}_ms" for phase in PHASES]
-            page.picture(plots.stacked(rows[:15], parts, "layer", "ms"), "The innermost layer at work, in each pass.")
+            draw = functools.partial(plots.stacked, rows[:15], parts, "layer", "ms")
+            page.picture(draw, "The innermost layer at work, in each pass.")
         if key == "operations":
-            picture = plots.roofline(rows, ceilings["gb_per_s"], ceilings["gflop_per_s"])
-            page.picture(picture, ROOFLINE)
+            draw = functools.partial(plots.roofline, rows, ceilings["gb_per_s"], ceilings["gflop_per_s"])
+            page.picture(draw, ROOFLINE)
         if rows:
             page.table(list(rows[0]), [list(row.values()) for row in rows])
     page.data("trace", dict(traced))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ from mlanet.errors import OutputError
 from mlanet.files import write_columns, write_whole
 from mlanet.limits import Assessment, Watch
 from mlanet.ownership import owned
+from mlanet.plots import Drawing
 from mlanet.properties.band import Band, Barrier
 from mlanet.properties.files import Folder
 from mlanet.properties.plots import barrier_picture
@@ -39,11 +41,12 @@ class Wanted(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A barrier, its numbers with the word on the training set, and the files written."""
+    """A barrier, its numbers with the word on the training set, the files written, and a picture still to be drawn."""
 
     barrier: Barrier
     numbers: dict[str, object]
     files: tuple[Path, ...]
+    picture: Drawing
 
 
 def barrier_in(
@@ -97,10 +100,11 @@ def barrier_in(
         result = band.result(wanted.fmax)
         _save(place, result.images, with_results=True)
         numbers = result.numbers | _assessed(result, ends[0].calc, assessment)
-        files = (place, write_columns(path / PROFILE, result.profile), path / PICTURE, path / RESULT)
-        barrier_picture(path / PICTURE, result, ends[0].get_chemical_formula("metal"))
+        files = (place, write_columns(path / PROFILE, result.profile), path / RESULT)
         write_whole(path / RESULT, (json.dumps(numbers, indent=2) + "\n").encode())
-        return Found(result, numbers, files)
+        title = ends[0].get_chemical_formula("metal")
+        draw = functools.partial(barrier_picture, path / PICTURE, result, title)
+        return Found(result, numbers, files, Drawing(path / PICTURE, draw))
 
 
 def _assessed(result: Barrier, calculator: object, assessment: Callable[[], Assessment] | None) -> dict[str, object]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -28,8 +29,22 @@ SYMPREC = 0.01
 """Å."""
 SIZE = 12.0
 """Å; with 10 Å the flexural branch of LiCoO₂, which starts as q², dips to −0.04 THz beside Γ."""
+FINEST = 20
+"""Repeats along a lattice vector, at most, of a supercell that is proposed, and"""
+LARGEST = 2000
+"""its atoms."""
 TEMPERATURES = np.arange(0.0, 1001.0, 10.0)
 """K."""
+
+
+class Holding(NamedTuple):
+    """A supercell that holds a wave vector: in it force constants are folded, and frequencies there are exact.
+
+    - repeats: along each lattice vector of the cell · wave_vector: in reciprocal vectors of the primitive cell
+    """
+
+    repeats: tuple[int, int, int]
+    wave_vector: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,7 @@ class Phonons:
             "stable": self.stable,
             "lowest_THz": self.lowest,
             "lowest_at": list(self.lowest_at),
+            "lowest_interpolated": not self.held,
             "highest_THz": self.highest,
             "imaginary_share": self.imaginary,
             "supercell": np.diag(self.phonopy.supercell_matrix).tolist(),
@@ -83,10 +99,48 @@ class Phonons:
         at = f"({', '.join(f'{component:.2f}' for component in self.lowest_at)})"
         said = f"frequencies fall to {self.lowest:.2g} THz at q = {at}"
         if self.imaginary:
-            return [f"{said}, and {100 * self.imaginary:.2g} % of the modes are imaginary"]
+            share = f"{said}, and {100 * self.imaginary:.2g} % of the modes are imaginary"
+            return [
+                f"{share}: moved along such a mode the crystal loses energy. It is not stable as it stands, or the "
+                f"model's curvature is wrong there, or the calculation is too coarse. {self._how_to_tell()}"
+            ]
         if np.linalg.norm(np.subtract(self.lowest_at, np.round(self.lowest_at))) < NEAR:
             return [f"{said}, close to Γ: a supercell that is too small does that; compare with a larger --size"]
         return [said]
+
+    @property
+    def held(self) -> bool:
+        """Whether the supercell holds the wave vector of the lowest mode, so that it is not interpolated."""
+        turns = self._in_cell(self.lowest_at) * np.diag(self.phonopy.supercell_matrix)
+        return bool(np.abs(turns - np.round(turns)).max() < 1e-4)
+
+    @property
+    def holding(self) -> Holding | None:
+        """The smallest supercell that holds the wave vector of the lowest mode, or one beside it; None: too large."""
+        parts = [Fraction(float(turns)).limit_denominator(FINEST) for turns in self._in_cell(self.lowest_at)]
+        a, b, c = (part.denominator for part in parts)
+        if a * b * c == 1 or a * b * c * self.n_atoms > LARGEST:
+            return None
+        x, y, z = map(float, np.array(parts, float) @ self.phonopy.primitive_matrix)
+        return Holding((a, b, c), (x, y, z))
+
+    def _in_cell(self, wave_vector: tuple[float, float, float]) -> NDArray[np.float64]:
+        """In reciprocal vectors of the cell as given."""
+        return np.array(wave_vector) @ np.linalg.inv(self.phonopy.primitive_matrix)
+
+    def _how_to_tell(self) -> str:
+        """What to try, in words."""
+        stays = "a mode that stays with --displacement 0.02 and a tenth of --fmax is the model's or the crystal's"
+        if self.held:
+            return f"This supercell holds that wave vector, so it is not interpolated; {stays}"
+        if (holding := self.holding) is None:
+            return f"That wave vector is interpolated: compare with a larger --size; {stays}"
+        at = f"({', '.join(f'{component:.2f}' for component in holding.wave_vector)})"
+        shape, atoms = ",".join(map(str, holding.repeats)), int(np.prod(holding.repeats)) * self.n_atoms
+        return (
+            f"That wave vector is interpolated: --supercell {shape} ({atoms} atoms) holds q = {at}, so that "
+            f"nothing is interpolated; {stays}"
+        )
 
     @property
     def thermal(self) -> dict[str, NDArray[np.float64]]:

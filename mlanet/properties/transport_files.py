@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from mlanet.dynamics.run import CHECKPOINT, TRAJECTORY, Moment, simulate
 from mlanet.dynamics.settings import DynamicsSettings
 from mlanet.errors import DataError, MLANetError, OutputError
 from mlanet.files import write_whole
+from mlanet.plots import Drawing
 from mlanet.properties.plots import diffusion_picture
 from mlanet.properties.transport import Arrhenius, Mobility, Sample, arrhenius, mobilities
 from mlanet.workflows.answers import named
@@ -99,7 +101,7 @@ def transport(runs: Sequence[Path], wanted: Wanted, refused: Refused | None = No
 
 
 def write_transport(folder: Path, analysis: Transport) -> list[Path]:
-    """`diffusion.csv`, `result.json` and `diffusion.png`.
+    """`diffusion.csv` and `result.json`.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -115,8 +117,13 @@ def write_transport(folder: Path, analysis: Transport) -> list[Path]:
         write_whole(folder / RESULT, (json.dumps(analysis.document, indent=2) + "\n").encode())
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    diffusion_picture(folder / PICTURE, analysis.samples, analysis.points, analysis.fits)
-    return [folder / TABLE, folder / RESULT, folder / PICTURE]
+    return [folder / TABLE, folder / RESULT]
+
+
+def transport_drawing(folder: Path, analysis: Transport) -> Drawing:
+    """`diffusion.png`, still to be drawn."""
+    place = folder / PICTURE
+    return Drawing(place, functools.partial(diffusion_picture, place, *analysis[:3]))
 
 
 def _samples(run: Path, wanted: Wanted) -> Iterator[Sample]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mlanet.config import to_data
+from mlanet.errors import OutputError
 from mlanet.page import Page
 from mlanet.plots import save
 from mlanet.sweep.folder import TABLE, Started, write
@@ -68,11 +71,15 @@ def write_report(folder: Path, started: Started, results: Sequence[Result]) -> t
     write(folder / TABLE, to_csv(rows))
     write(folder / "table.json", msgspec.json.format(msgspec.json.encode(document)))
     files = [folder / TABLE, folder / "table.json"]
-    figures = _figures(rows)
-    for name, figure in figures.items():
-        save(figure, folder / f"{name}.png")
-        files.append(folder / f"{name}.png")
-    _page(started, rows, facts, advice, figures).write(folder / "report.html")
+    drawn = _figures(rows)
+    for name, draw in drawn.items():
+        try:
+            if (figure := draw()) is not None:
+                save(figure, folder / f"{name}.png")
+                files.append(folder / f"{name}.png")
+        except OutputError as error:
+            warnings.warn(f"no picture: {error}", stacklevel=2)
+    _page(started, rows, facts, advice, drawn).write(folder / "report.html")
     return (*files, folder / "report.html")
 
 
@@ -86,18 +93,17 @@ def machine(results: Sequence[Result]) -> dict[str, Any]:
     return {key: values[0] if len(values) == 1 else values for key, values in machines.items()}
 
 
-def _figures(rows: Sequence[Row]) -> dict[str, Figure]:
-    """Those pictures that the rows are enough for."""
+def _figures(rows: Sequence[Row]) -> dict[str, Callable[[], Figure | None]]:
+    """What draws each picture, or gives None where the rows are not enough for it."""
     groups = grouped(rows)
     if not groups:
         return {}
     column = judged_by(groups)
-    drawn = {
-        "learning_curves": learning_curves(groups, column),
-        "costs": costs(groups, column),
-        "l_max": degrees(groups, column),
+    return {
+        "learning_curves": functools.partial(learning_curves, groups, column),
+        "costs": functools.partial(costs, groups, column),
+        "l_max": functools.partial(degrees, groups, column),
     }
-    return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
 def _page(
@@ -105,7 +111,7 @@ def _page(
     rows: Sequence[Row],
     facts: dict[str, Any],
     advice: Recommendation,
-    figures: dict[str, Figure],
+    drawn: dict[str, Callable[[], Figure | None]],
 ) -> Page:
     """From the recommendation to the raw rows."""
     config, total = started.used, len(started.plan.points)
@@ -122,9 +128,8 @@ def _page(
     for sentence in advice.sentences:
         page.text(sentence)
     for title, name in (("Learning curves", "learning_curves"), ("Errors and costs", "costs"), ("l_max", "l_max")):
-        if name in figures:
-            page.heading(title)
-            page.picture(figures[name], PICTURES[name])
+        if name in drawn:
+            page.picture(drawn[name], PICTURES[name], heading=title)
     page.heading("Means over seeds")
     _means(page, rows)
     page.heading("Every point")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mlanet.errors import CheckpointError, ConfigError
+from mlanet.errors import CheckpointError, ConfigError, OutputError
 from mlanet.files import append_whole, cut_back, end_of_lines, write_whole
 from mlanet.plain import plain
 from mlanet.plots import learning_curve
@@ -91,9 +91,13 @@ class Report:
                 self._board.add_scalar(name, value, int(rows[-1]["step"]))
 
     def picture(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Loss and errors against steps."""
-        if self.writes and rows:
+        """Loss and errors against steps; no training is lost for want of it."""
+        if not (self.writes and rows):
+            return
+        try:
             learning_curve(self.folder / "learning_curve.png", rows)
+        except OutputError as error:
+            self.tell(f"warning: no picture: {error}")
 
     def close(self) -> None:
         """Flush TensorBoard."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlanet.data.formats import Refused
 from mlanet.data.labels import LabelKeys
 from mlanet.data.read import Frame, read_frames
+from mlanet.data.vasp_steps import converged
 from mlanet.errors import DataError, MLANetError
 from mlanet.execution import batch_limit
 from mlanet.inference import batches, predict, require_finite
@@ -53,9 +53,21 @@ class Refusals:
         self.messages.append(str(error))
 
 
-def frames_of(paths: Iterable[Path], refused: Refused | None = None, index: str = ":") -> Iterator[Frame]:
-    """The frames of all files, one after another; see `read_frames`."""
-    return itertools.chain.from_iterable(read_frames(path, index=index, refused=refused) for path in paths)
+def frames_of(
+    paths: Iterable[Path], refused: Refused | None = None, index: str = ":", left_out: list[str] | None = None
+) -> Iterator[Frame]:
+    """The frames of all files, one after another; see `read_frames`.
+
+    - left_out: gets the names of frames whose electrons did not converge, in place of these frames; None: they pass
+    """
+    for path in paths:
+        frames = read_frames(path, index=index, refused=refused)
+        if left_out is None:
+            yield from frames
+            continue
+        numbers: list[int] = []
+        yield from converged(frames, path, numbers)
+        left_out += [f"{path}: frame {number}" for number in numbers]
 
 
 def answers(

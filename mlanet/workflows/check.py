@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mlanet.execution import Execution
 from mlanet.files import write_columns
 from mlanet.laws import LAWS, LawResult, run_laws
 from mlanet.laws.diatomics import Curve, diatomic, pairs_of
-from mlanet.plots import INK, SERIES, new_figure, save, style
+from mlanet.plots import INK, SERIES, Drawing, new_figure, save, style
 from mlanet.workflows.model import open_model
 
 MOST_NAMED = 14
@@ -68,17 +69,26 @@ def diatomic_curves(model: str, pairs: str, execution: Execution | None = None) 
 
 
 def write_curves(folder: Path, curves: Sequence[Curve]) -> list[Path]:
-    """A CSV of each curve, and one picture.
+    """A CSV of each curve.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    written = [
+    return [
         write_columns(
             folder / f"{curve.pair}.csv", {"r_A": curve.r, "energy_eV": curve.energy, "force_eV_per_A": curve.force}
         )
         for curve in curves
     ]
+
+
+def curves_drawing(folder: Path, curves: Sequence[Curve]) -> Drawing:
+    """`diatomics.png` with all of them, still to be drawn."""
+    place = folder / "diatomics.png"
+    return Drawing(place, functools.partial(_draw_curves, place, curves))
+
+
+def _draw_curves(path: Path, curves: Sequence[Curve]) -> None:
     figure = new_figure(6.4, 3.8)
     axes = figure.add_subplot()
     style(axes)
@@ -88,8 +98,7 @@ def write_curves(folder: Path, curves: Sequence[Curve]) -> list[Path]:
     axes.set(ylim=(1.1 * min(low, -0.1), 2 * max(-low, 0.5)), xlabel="distance, Å", ylabel="energy, eV")
     if len(curves) <= MOST_NAMED:
         axes.legend(frameon=False, labelcolor=INK, fontsize=8)
-    save(figure, folder / "diatomics.png")
-    return [*written, folder / "diatomics.png"]
+    save(figure, path)
 
 
 def small_systems(species: Sequence[int]) -> dict[str, Atoms]:

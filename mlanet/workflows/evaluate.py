@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from mlanet.graph import AtomicGraph, Labels, Prediction
 from mlanet.limits import Assessment
 from mlanet.limits.calibration import Calibrating, LimitsReport
 from mlanet.metrics import Errors
+from mlanet.plots import Drawing, parity
 from mlanet.potential import Potential
 from mlanet.quantities import BY_NAME, FORCES, NAMES
 from mlanet.workflows.answers import answers
@@ -155,17 +157,16 @@ def _joined(pairs: list[Pairs]) -> Pairs:
     return Pairs(*(np.concatenate(column) for column in zip(*pairs, strict=True)))
 
 
-def draw(folder: Path, pairs: dict[str, Pairs], limits: LimitsReport | None = None) -> list[Path]:
-    """One parity plot per quantity, and predicted against real errors where known, as PNG, into `folder`."""
+def drawings(folder: Path, pairs: dict[str, Pairs], limits: LimitsReport | None = None) -> list[Drawing]:
+    """One parity plot per quantity, and predicted against real errors where known, as PNG, still to be drawn."""
     from mlanet.limits.plots import calibration_picture
-    from mlanet.plots import parity
 
-    places = []
+    drawn = []
     for name, one in pairs.items():
         place = folder / f"parity_{name}.png"
-        parity(place, one.reference, one.predicted, BY_NAME[name].label)
-        places.append(place)
+        label = BY_NAME[name].label
+        drawn.append(Drawing(place, functools.partial(parity, place, one.reference, one.predicted, label)))
     if limits is not None and limits.quantities:
-        places.append(folder / "calibration.png")
-        calibration_picture(places[-1], limits)
-    return places
+        place = folder / "calibration.png"
+        drawn.append(Drawing(place, functools.partial(calibration_picture, place, limits)))
+    return drawn

@@ -28,6 +28,7 @@ def calibrate_file(
     output: Path | None = None,
     seed: int = 0,
     tell: Callable[[str], None] = print,
+    keep_unconverged: bool = False,
 ) -> str:
     """Write reach and standard errors into a model file, whose weights stay; what was found, in a line.
 
@@ -36,6 +37,7 @@ def calibrate_file(
         held: labelled structures that the model has not seen; none: a fifth of the files, which the errors then follow
         keys: where labels stand · output: another model file; needed for packaged models
         seed: of that fifth · tell: is told what a reader should know beforehand
+        keep_unconverged: also frames whose electrons did not converge, see `load_samples`
     Raises:
         ConfigError: a packaged model without an output.
         DataError: files or frames that cannot be used, or elements that the model does not know.
@@ -44,9 +46,9 @@ def calibrate_file(
         raise ConfigError(f"{model} ships with the package and is not changed; name a copy with --output")
     path = model_path(model)
     header = read_model_header(path)
-    training = load_samples(files, header.config.cutoff, keys)
+    training = load_samples(files, header.config.cutoff, keys, keep_unconverged=keep_unconverged)
     if held:
-        kept = load_samples(held, header.config.cutoff, keys)
+        kept = load_samples(held, header.config.cutoff, keys, keep_unconverged=keep_unconverged)
     else:
         parts = random_split(len(training), [1 - SHARE, SHARE], seed)
         training, kept = ([training[index] for index in part] for part in parts)

@@ -46,6 +46,7 @@ def test_curves_of_two_atoms(mlanet) -> None:
     result = mlanet("check", "-m", "elemental", "--pairs", "Li-Si", "-o", "curves", "--json")
     (pair,) = result.document["pairs"]
     assert result.status == 0 and pair["pair"] == "Li-Si" and pair["conservation_deviation_eV_per_A"] < 1e-3
-    assert result.document["files"] == ["curves/Li-Si.csv", "curves/diatomics.png"]
+    assert result.document["files"] == ["curves/Li-Si.csv"]
+    assert result.document["pictures"] == ["curves/diatomics.png"]
     assert "not trained on Au" in mlanet("check", "-m", "elemental", "--pairs", "Au").err
     assert mlanet("check", "-m", "elemental", "-o", "curves").status == 2

@@ -38,7 +38,7 @@ def test_exfoliation_from_a_file_to_pictures(mlanet) -> None:
     words = ("exfoliate", "layers.extxyz", *MODEL, "-o", "out", "--distances", "3.6:10:9")
     given = mlanet(*words, "-r", "reference.csv", "--slide", 2, "--json")
     assert given.status == 0
-    names = {Path(path).name for path in given.document["files"]}
+    names = {Path(path).name for path in (*given.document["files"], *given.document["pictures"])}
     assert names == {"curve.csv", "curve.png", "reference.csv", "sliding.csv", "sliding.png"}
     with open("out/curve.csv") as file:
         rows = list(csv.DictReader(file))

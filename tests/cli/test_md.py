@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import ase.io
+import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 from forked import Forked
 
@@ -35,7 +37,8 @@ def test_from_a_crystal_to_pictures(mlanet) -> None:
     assert analysed.status == 0
     assert 0 < analysed.document["rdf_error_A"] < 3
     files = {"rdf.csv", "h.csv", "angles.csv", "distributions.png", "motions.png"}
-    assert {Path(path).name for path in analysed.document["files"]} == files
+    written = (*analysed.document["files"], *analysed.document["pictures"])
+    assert {Path(path).name for path in written} == files
     people = mlanet(*words)
     assert "∫|Δg(r)| dr, Å" in people.out and "wrote out/distributions.png" in people.err
 
@@ -144,3 +147,15 @@ def test_analysis_says_what_is_wrong(mlanet) -> None:
     assert mlanet(*timed).status == 0
     assert "is of Al4, the trajectory of Cu4" in mlanet(*timed, "-r", "al.extxyz").err
     assert "no Li in" in mlanet(*timed, "--diffusion", "Li").err
+
+
+@pytest.mark.parametrize(
+    "words", [("md",), ("neb", "--vacancy", 0), ("diffusion", "-T", 300)], ids=lambda words: words[0]
+)
+def test_what_has_no_lattice_is_not_repeated(mlanet, words: tuple[object, ...]) -> None:
+    """A molecule without a cell, or with one vector of three; repeated once it is left alone."""
+    for cell, names in ((None, "a, b, c"), ([5.0, 0, 0], "b, c")):
+        atoms = Atoms("Li2", [[0, 0, 0], [2.7, 0, 0]], cell=None if cell is None else np.diag(cell))
+        ase.io.write("two.extxyz", atoms)
+        done = mlanet(words[0], "two.extxyz", *words[1:], "--repeat", "2x2x2", "-m", "elemental")
+        assert done.status == 2 and f"no lattice vector {names}" in " ".join(done.err.replace("│", " ").split())

@@ -12,14 +12,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from ase.build import bulk
 
 from mlanet import __version__
 from mlanet.cli.commands import ENTRIES
 from mlanet.cli.main import app
-from mlanet.data.read import Frame
-from mlanet.errors import OutputError
-from mlanet.properties.files import Answer, Item, measured_one
 
 HEAVY = ("torch", "numpy", "scipy", "ase", "e3nn", "matplotlib", "pymatgen", "pydantic", "mlanet.sweep")
 
@@ -180,47 +176,3 @@ def test_a_bug_keeps_its_traceback(mlanet, model, labelled, monkeypatch: pytest.
     monkeypatch.setattr(predict, "with_prediction", broken)
     with pytest.raises(ZeroDivisionError):
         mlanet("predict", labelled, "--model", model)
-
-
-@pytest.mark.parametrize("why", ["cannot be loaded", "cannot be written"])
-@pytest.mark.parametrize(
-    ("words", "picture"), [(("md", "--steps", "1"), "md_summary.png"), (("eos", "--points", "5"), "li-0.png")]
-)
-def test_no_answer_is_lost_for_want_of_a_picture(
-    mlanet, monkeypatch: pytest.MonkeyPatch, why: str, words: tuple[str, ...], picture: str
-) -> None:
-    """Without matplotlib, or where a folder stands in the picture's place: the numbers, and a sentence that says so."""
-    if why == "cannot be written":
-        (Path("out") / picture).mkdir(parents=True)
-    else:
-        monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
-    crystal = files("mlanet") / "examples" / "li.POSCAR"
-    done = mlanet(words[0], crystal, "--model", "elemental", *words[1:], "--output", "out")
-    assert done.status == 0 and "eV/atom" in done.out, done.err
-    assert "warning: no picture: " in done.err and why in done.err and "--no-picture" in done.err
-    assert "wrote out/" in done.err
-
-
-def test_numbers_of_a_worker_stay_without_a_picture() -> None:
-    """Where the process that computes draws, too."""
-
-    def draw() -> None:
-        raise OutputError("si.png: cannot be written: no space")
-
-    item = Item(Frame(bulk("Si"), "si.cif"), "", Path("si"))
-    outcome = measured_one(lambda *_: Answer({"volume": 20.0}, draw), None, item, drawn=True)
-    assert outcome.numbers == {"volume": 20.0} and outcome.error is None
-    assert "no picture: si.png" in outcome.remarks[0]
-
-
-def test_ctrl_c_while_a_picture_is_drawn(mlanet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer is out, and what is kept is named."""
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("mlanet.dynamics.plots.course", interrupted)
-    crystal = files("mlanet") / "examples" / "li.POSCAR"
-    done = mlanet("md", crystal, "--model", "elemental", "--steps", "1")
-    assert done.status == 130 and "eV/atom" in done.out
-    assert "wrote md/trajectory.extxyz, log.csv\n" in done.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import json
 import warnings
 from pathlib import Path
 
@@ -177,3 +178,36 @@ def test_the_audit_and_sweeps_leave_them_out(tmp_path: Path, capsys: pytest.Capt
     for keep, count in ((False, 19), (True, 20)):
         parts = divide(SweepData(files=(str(path),), keep_unconverged=keep))
         assert sum(map(len, parts)) == count
+
+
+def test_evaluation_and_calibration_leave_them_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They say how many; an option keeps them; a file of nothing else is refused."""
+    path, bad = written(tmp_path, "vasprun.xml", *([GOOD] * 11), SPENT), written(tmp_path, "OUTCAR", SPENT, SPENT)
+    words = ("--model", "elemental", "--json")
+    for option, count in (((), 11), (("--keep-unconverged",), 12)):
+        assert main(["evaluate", str(path), *words, *option]) == 0
+        shown = capsys.readouterr()
+        said = json.loads(shown.out)
+        assert said["errors"]["frames"] == count
+        assert said["left_out"] == ([] if option else [f"{path}: frame 11"])
+        assert ("left out 1 of 12 frames" in shown.err) == (count == 11)
+        output = tmp_path / f"calibrated-{count}.safetensors"
+        assert main(["calibrate", "elemental", str(path), *option, "--output", str(output)]) == 0
+        assert ("left out 1 of 12 frames" in capsys.readouterr().err) == (count == 11)
+    assert main(["evaluate", str(bad), *words]) == 2
+    assert "in no frame did the electrons converge; --keep-unconverged" in capsys.readouterr().err
+    assert main(["evaluate", str(bad), *words, "--keep-unconverged"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(path), str(bad), *words]) == 0
+    assert json.loads(capsys.readouterr().out)["left_out"][1:] == [f"{bad}: frame 0", f"{bad}: frame 1"]
+
+
+def test_a_table_of_errors_of_other_frames_is_not_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """--resume with the switch turned would mix two sets."""
+    path, table = written(tmp_path, "vasprun.xml", GOOD, SPENT), tmp_path / "errors.csv"
+    words = ["evaluate", str(path), "--model", "elemental", "--csv", str(table)]
+    assert main(words) == 0
+    assert len(table.read_text().splitlines()) == 2
+    assert main([*words, "--keep-unconverged"]) == 0
+    assert len(table.read_text().splitlines()) == 3
+    capsys.readouterr()

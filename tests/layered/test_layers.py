@@ -173,7 +173,9 @@ def test_references_from_frames_and_tables(tmp_path: Path) -> None:
         assert found.numbers["tail_rmse_meV_per_atom"] < allowed
         assert found.numbers["reference_distance_A"] == pytest.approx(3.0)
         assert found.numbers["corrugation_meV_per_atom"] == pytest.approx(0.0, abs=1e-9)
-    names = {path.name for path in found.files}
+    for picture in found.pictures:
+        picture.draw()
+    names = {path.name for path in (*found.files, *(picture.path for picture in found.pictures))}
     assert names == {"curve.csv", "curve.png", "reference.csv", "sliding.csv", "sliding.png"}
     assert all((tmp_path / "out" / name).stat().st_size > 100 for name in names)
 

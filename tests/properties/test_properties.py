@@ -11,6 +11,7 @@ from ase.build import bulk, fcc111
 from ase.calculators.emt import EMT
 from ase.eos import EquationOfState as Fit
 from ase.eos import birchmurnaghan
+from ase.spacegroup import crystal
 from ase.units import fs, kB
 
 import mlanet
@@ -102,10 +103,44 @@ def test_an_unstable_crystal_is_flagged() -> None:
     atoms.calc = EMT()
     found = phonons(atoms, supercell=(3, 3, 3), relax=False)
     (remark,) = found.remarks
-    assert f"{found.lowest:.2g} THz" in remark and "of the modes are imaginary" in remark
+    assert f"{found.lowest:.2g} THz" in remark and "of the modes are imaginary: moved along such a mode" in remark
     near = dataclasses.replace(found, lowest=-0.04, lowest_at=(0.0, 0.05, 0.0), imaginary=0.0)
     assert "close to Γ" in near.remarks[0] and "--size" in near.remarks[0]
     assert not found.stable and found.lowest < -0.5 and 0 < found.imaginary < 1
+
+
+def test_a_soft_mode_is_told_with_the_supercell_that_holds_it() -> None:
+    """There it is not interpolated: the frequency is that of the larger supercell with the same wave vector."""
+    atoms = bulk("Cu", "sc", 2.4)
+    atoms.calc = EMT()
+    found = phonons(atoms, supercell=(3, 3, 3), relax=False)
+    at = dataclasses.replace(found, lowest_at=(0.5, 0.25, 0.0))
+    assert not at.held and at.numbers["lowest_interpolated"]
+    assert at.holding is not None and at.holding.repeats == (2, 4, 1)
+    assert at.holding.wave_vector == pytest.approx(at.lowest_at)
+    assert "--supercell 2,4,1 (8 atoms) holds q = (0.50, 0.25, 0.00)" in at.remarks[0]
+    exact = [phonons(atoms, supercell=cell, relax=False).phonopy for cell in ((2, 4, 1), (4, 4, 2))]
+    for one in (found.phonopy, *exact):
+        one.run_qpoints([at.lowest_at])
+    interpolated, one, other = (each.qpoints.frequencies for each in (found.phonopy, *exact))
+    assert np.allclose(one, other, atol=3e-3) and np.abs(one - interpolated).max() > 1e-2  # THz
+    held = dataclasses.replace(found, lowest_at=(1 / 3, 0.0, 2 / 3))
+    assert held.held and "This supercell holds that wave vector" in held.remarks[0]
+    beyond = dataclasses.replace(found, lowest_at=(1 / 19, 1 / 17, 1 / 13))
+    assert beyond.holding is None and "a larger --size" in beyond.remarks[0]
+
+
+def test_wave_vectors_of_a_primitive_cell_in_one_of_three() -> None:
+    """R-3m in its hexagonal cell: q is given in the vectors of a third of it, and the supercell in its own."""
+    cell = crystal("Cu", [(0, 0, 0)], spacegroup=166, cellpar=[2.6, 2.6, 6.6, 90, 90, 120])
+    cell.calc = EMT()
+    found = phonons(cell, supercell=(2, 2, 1), relax=False)
+    assert len(found.phonopy.primitive) == 1
+    at = dataclasses.replace(found, lowest_at=(0.1, 0.1, 0.05), imaginary=0.5, lowest=-1.0)
+    assert at.holding is not None and at.holding.wave_vector == pytest.approx((0.1, 0.1, 0.05))
+    assert at.holding.repeats == (1, 20, 4)
+    shifts = at.holding.wave_vector @ np.linalg.inv(found.phonopy.primitive_matrix) * at.holding.repeats
+    assert np.allclose(shifts, np.round(shifts))
 
 
 def direct() -> MLANetCalculator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
@@ -22,9 +23,9 @@ from mlanet.training.state import Averaged
 Settings = Callable[..., SweepConfig]
 
 
-def test_a_sweep_leaves_its_files(settings: Settings, tmp_path: Path) -> None:
+def test_a_sweep_leaves_its_files(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows in order with errors, costs and machine; pictures; a page with the recommendation; and a second start
-    that runs nothing and gives the same."""
+    that runs nothing and gives the same, though without pictures where matplotlib cannot be loaded."""
     config = settings(sizes=[4, 8], seeds=[1, 2])
     result = sweep(config, here)
     assert result.done == 4 and not result.unfinished
@@ -46,6 +47,13 @@ def test_a_sweep_leaves_its_files(settings: Settings, tmp_path: Path) -> None:
     assert document["machine"]["threads"] == 1 and document["recommendation"]["preset"]
     assert result.recommendation.sentences[0].replace("'", "&#x27;") in (folder / "report.html").read_text()
     assert sweep(config, lambda jobs: (pytest.fail("ran again") for _ in jobs)).rows == result.rows  # type: ignore[arg-type,return-value]
+    for place in (*folder.glob("*.png"), folder / "report.html"):
+        place.unlink()
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    with pytest.warns(UserWarning, match="no picture: matplotlib"):
+        again = sweep(config, lambda jobs: (pytest.fail("ran again") for _ in jobs))  # type: ignore[arg-type,return-value]
+    assert again.rows == result.rows and not list(folder.glob("*.png"))
+    assert "No picture: matplotlib" in (folder / "report.html").read_text()
 
 
 @pytest.mark.slow
