@@ -31,7 +31,9 @@ MODELS += ("mlanet_l2:repulsion=zbl,charge=total", "leignn", "leignn:update=pain
 def there(name: str) -> tuple[Potential, AtomicGraph]:
     """A model of two layers, after which they repeat themselves, and a crystal on the device without values."""
     crystal = system("LiCoO2:12")
-    subject = own(f"{name}{',' if ':' in name else ':'}layers=2@plain", Request(species_of([crystal]), neighbours_of([crystal])))
+    subject = own(
+        f"{name}{',' if ':' in name else ':'}layers=2@plain", Request(species_of([crystal]), neighbours_of([crystal]))
+    )
     return subject.module.to("meta"), subject.prepare([crystal]).to("meta")
 
 
