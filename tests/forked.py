@@ -25,6 +25,8 @@ class Forked(subprocess.Popen):  # type: ignore[type-arg]
         if not callable(args) and not python:
             super()._execute_child(args, executable, *rest)  # type: ignore[misc]
             return
+        import torch._dynamo  # noqa: F401  # optimisers do, for seconds: here once, instead of in each copy
+
         _, _, kept, folder, environment, _, _, _, *pipes = rest[:14]
         session = rest[19]
         sys.stdout.flush()

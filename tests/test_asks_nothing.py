@@ -6,6 +6,7 @@ Tensors of the `meta` device have shapes and no values, so every question whose 
 
 from __future__ import annotations
 
+import functools
 import traceback
 
 import pytest
@@ -26,10 +27,13 @@ MODELS = ("mlanet_l1", "mlanet_l2", "mlanet_l3", "mlanet_l2_full", "mlanet_l2:at
 MODELS += ("mlanet_l2:repulsion=zbl,charge=total", "leignn", "leignn:update=painn,repulsion=none")
 
 
+@functools.cache
 def there(name: str) -> tuple[Potential, AtomicGraph]:
-    """A model and a crystal on the device without values."""
+    """A model of two layers, after which they repeat themselves, and a crystal on the device without values."""
     crystal = system("LiCoO2:12")
-    subject = own(f"{name}@plain", Request(species_of([crystal]), neighbours_of([crystal])))
+    subject = own(
+        f"{name}{',' if ':' in name else ':'}layers=2@plain", Request(species_of([crystal]), neighbours_of([crystal]))
+    )
     return subject.module.to("meta"), subject.prepare([crystal]).to("meta")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import msgspec
@@ -63,14 +64,18 @@ EXTRA_LEIGNN: dict[str, dict[str, Any]] = {
 """Each repair of LEIGNN taken back, one at a time, on a small model."""
 
 
+preset_called = functools.cache(read_model_config)
+"""A preset, read from its file once."""
+
+
 def small(name: str) -> ModelConfig:
     """A preset, or a variant, with the same switches and few channels."""
     if name.startswith("leignn"):
-        preset = read_model_config(name if name in preset_names() else "leignn")
+        preset = preset_called(name if name in preset_names() else "leignn")
         assert isinstance(preset, LEIGNNConfig)
         few = {"channels": 8, "layers": 2, "radial_functions": 12, "cutoff": 4.2}
         return msgspec.structs.replace(preset, **few | EXTRA_LEIGNN.get(name, {}))
-    preset = read_model_config(name if name in preset_names() else "mlanet_l2_fast")
+    preset = preset_called(name if name in preset_names() else "mlanet_l2_fast")
     if not isinstance(preset, MLANetConfig):
         return preset
     size = {
@@ -240,6 +245,7 @@ def test_parameter_gradients_of_the_loss() -> None:
         return prediction.energy.sum() + prediction.forces.square().sum() + 30 * prediction.stress.square().sum()
 
     loss().backward()
+    potential.eval()  # the same loss, without what only its gradient needs
     parts: dict[str, list[torch.Tensor]] = {}
     for name, parameter in potential.named_parameters():
         parts.setdefault(".".join(name.split(".")[:4]), []).append(parameter)
@@ -250,7 +256,7 @@ def test_parameter_gradients_of_the_loss() -> None:
             with torch.no_grad():
                 for parameter, direction in zip(parameters, directions, strict=True):
                     parameter.add_(shift * step / norm * direction)
-            values.append(float(loss().detach()))
+            values.append(float(loss()))
             with torch.no_grad():
                 for parameter, direction in zip(parameters, directions, strict=True):
                     parameter.sub_(shift * step / norm * direction)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from ase import Atoms
 
-from mlanet.laws.law import Law, ask, ask_all, periodic
+from mlanet.laws.law import Asking, Law, periodic
 from mlanet.potential import Potential
 from mlanet.units import VOIGT
 
@@ -20,14 +20,14 @@ TOLERANCE = 1e-6
 
 
 def _refined(
-    measure: Callable[[Potential, Atoms, float], float | None],
-) -> Callable[[Potential, Atoms], float | None]:
+    measure: Callable[[Potential, Atoms, float], Asking],
+) -> Callable[[Potential, Atoms], Asking]:
     """The smallest deviation by steps that become smaller until one tells that the law holds; a true one is in all."""
 
-    def run(potential: Potential, atoms: Atoms) -> float | None:
+    def run(potential: Potential, atoms: Atoms) -> Asking:
         deviations: list[float] = []
         for step in STEPS:
-            deviation = measure(potential, atoms, step)
+            deviation = yield from measure(potential, atoms, step)
             if deviation is None or deviation <= TOLERANCE:
                 return deviation
             deviations.append(deviation)
@@ -64,63 +64,68 @@ def _fourth_order(values: np.ndarray, h: float) -> np.ndarray:
     return slopes
 
 
-def forces(potential: Potential, atoms: Atoms, h: float) -> float:
+def forces(potential: Potential, atoms: Atoms, h: float) -> Asking:
     """|F + ∂E/∂R| / max(1, |F|) on up to four atoms, all directions."""
-    given = ask(potential, atoms).forces
     chosen = np.random.default_rng(0).permutation(len(atoms))[:4]
     moved = [structure for atom in chosen for axis in range(3) for structure in _displaced(atoms, atom, axis, h)]
-    energies = np.array([prediction.energy for prediction in ask_all(potential, moved)])
+    at_rest, *answers = yield [atoms, *moved]
+    given, energies = at_rest.forces, np.array([answer.energy for answer in answers])
     slopes = _fourth_order(energies.reshape(-1, 3, 4), h)
     return float(np.abs(given[chosen] + slopes).max(initial=0.0)) / max(1.0, float(np.abs(given).max(initial=0.0)))
 
 
-def stress(potential: Potential, atoms: Atoms, h: float) -> float | None:
+def stress(potential: Potential, atoms: Atoms, h: float) -> Asking:
     """|σ V − ∂E/∂ε| / max(1, |σ V|), six strains, V of the cell as given."""
     if not periodic(atoms):
         return None
-    virial = ask(potential, atoms).stress * abs(np.linalg.det(atoms.cell.array))
     rows, columns = VOIGT
     deformed = [structure for a, b in zip(rows, columns, strict=True) for structure in _strained(atoms, a, b, h)]
-    energies = np.array([prediction.energy for prediction in ask_all(potential, deformed)])
+    at_rest, *answers = yield [atoms, *deformed]
+    virial = at_rest.stress * abs(np.linalg.det(atoms.cell.array))
+    energies = np.array([answer.energy for answer in answers])
     slopes = _fourth_order(energies.reshape(-1, 4), h)
     return float(np.abs(virial[rows, columns] - slopes).max()) / max(1.0, float(np.abs(virial).max()))
 
 
-def net_force(potential: Potential, atoms: Atoms) -> float:
+def net_force(potential: Potential, atoms: Atoms) -> Asking:
     """|ΣF| over the largest force."""
-    given = ask(potential, atoms).forces
+    (answer,) = yield [atoms]
+    given = answer.forces
     return float(np.abs(given.sum(axis=0)).max()) / max(1.0, float(np.abs(given).max(initial=0.0)))
 
 
-def net_torque(potential: Potential, atoms: Atoms) -> float | None:
+def net_torque(potential: Potential, atoms: Atoms) -> Asking:
     """|Σ r × F| of a molecule, over the largest force and distance."""
     if atoms.pbc.any():
         return None
-    given, arms = ask(potential, atoms).forces, atoms.positions - atoms.positions.mean(axis=0)
+    (answer,) = yield [atoms]
+    given, arms = answer.forces, atoms.positions - atoms.positions.mean(axis=0)
     size = max(1.0, float(np.abs(given).max(initial=0.0)) * float(np.abs(arms).max(initial=0.0)))
     return float(np.abs(np.cross(arms, given).sum(axis=0)).max()) / size
 
 
-def stress_symmetry(potential: Potential, atoms: Atoms) -> float | None:
+def stress_symmetry(potential: Potential, atoms: Atoms) -> Asking:
     """|σ − σᵀ|."""
     if not periodic(atoms):
         return None
-    given = ask(potential, atoms).stress
+    (answer,) = yield [atoms]
+    given = answer.stress
     return float(np.abs(given - given.T).max())
 
 
-def site_energies(potential: Potential, atoms: Atoms) -> float:
+def site_energies(potential: Potential, atoms: Atoms) -> Asking:
     """|E − Σ E_i|, relative."""
-    given = ask(potential, atoms)
+    (given,) = yield [atoms]
     return abs(given.energy - float(given.sites.sum())) / max(1.0, abs(given.energy))
 
 
-def reciprocity(potential: Potential, atoms: Atoms, h: float) -> float | None:
+def reciprocity(potential: Potential, atoms: Atoms, h: float) -> Asking:
     """∂F_i/∂R_j = ∂F_j/∂R_i on a pair of atoms: the Hessian is symmetric, over its largest entry."""
     if len(atoms) < 2:
         return None
     moved = [structure for atom in (0, 1) for axis in range(3) for structure in _displaced(atoms, atom, axis, h)]
-    ends = np.array([prediction.forces[:2].ravel() for prediction in ask_all(potential, moved)])
+    answers = yield moved
+    ends = np.array([answer.forces[:2].ravel() for answer in answers])
     hessian = _fourth_order(ends.reshape(6, 4, 6).swapaxes(1, 2), h)
     return float(np.abs(hessian - hessian.T).max()) / max(1.0, float(np.abs(hessian).max()))
 

@@ -6,30 +6,30 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlanet.laws.law import CHARGE, Law, ask, ask_all, joined, neutral, repeated
+from mlanet.laws.law import CHARGE, Asking, Law, joined, neutral, repeated
 from mlanet.potential import Potential
 
 
-def supercell(potential: Potential, atoms: Atoms) -> float | None:
+def supercell(potential: Potential, atoms: Atoms) -> Asking:
     """|E(n copies) − n E| / (n max(1, |E|)) along every periodic direction."""
     if not atoms.pbc.any():
         return None
-    one, worst = ask(potential, atoms).energy, 0.0
+    larger, sizes = [], []
     for copies in (2, 3):
         repeats = np.where(atoms.pbc, [copies, 1, 1], 1)
         if repeats.prod() == 1:
             repeats = np.where(atoms.pbc, copies, 1)
-        many = ask(potential, repeated(atoms, repeats.tolist())).energy
-        n = int(repeats.prod())
-        worst = max(worst, abs(many - n * one) / (n * max(1.0, abs(one))))
-    return worst
+        larger.append(repeated(atoms, repeats.tolist()))
+        sizes.append(int(repeats.prod()))
+    one, *many = (answer.energy for answer in (yield [atoms, *larger]))
+    return max(abs(energy - n * one) / (n * max(1.0, abs(one))) for n, energy in zip(sizes, many, strict=True))
 
 
 FAR, FARTHER = 40.0, 4000.0
 """Å; at the second distance even dispersion, some 10⁻⁷ eV at the first, is below 10⁻¹⁸ eV."""
 
 
-def far_fragments(potential: Potential, atoms: Atoms) -> float | None:
+def far_fragments(potential: Potential, atoms: Atoms) -> Asking:
     """|E(A + B) − E(A) − E(B)| of two different molecules, 40 Å apart, or 4000 Å with a long-range term.
 
     The same of dipoles (of neutral ones: that of an ion depends on where the other stands) and polarizabilities.
@@ -43,7 +43,7 @@ def far_fragments(potential: Potential, atoms: Atoms) -> float | None:
     apart = np.ptp(atoms.positions, axis=0).max() + np.ptp(other.positions, axis=0).max()
     apart += FARTHER if potential.model.config.beyond_cutoff else FAR
     other.positions += [apart, 0.0, 0.0]
-    one, two, both = ask(potential, atoms), ask(potential, other), ask(potential, joined(atoms, other))
+    one, two, both = yield [atoms, other, joined(atoms, other)]
     parts = one.energy + two.energy
     worst = [abs(both.energy - parts) / max(1.0, abs(parts))]
     if not atoms.info.get(CHARGE, 0.0):
@@ -57,22 +57,22 @@ def _largest(values: NDArray[np.float64]) -> float:
     return 0.0 if np.isnan(values).all() else float(np.abs(values).max())
 
 
-def vacuum(potential: Potential, atoms: Atoms) -> float | None:
+def vacuum(potential: Potential, atoms: Atoms) -> Asking:
     """A slab or wire does not know how much empty space its cell has; needs more vacuum than the cutoff."""
     if atoms.pbc.all() or not atoms.pbc.any():
         return None
     free = ~atoms.pbc
     larger = atoms.copy()
     larger.set_cell(atoms.cell.array * np.where(free, 3.0, 1.0)[:, None])
-    given = ask(potential, atoms).energy
-    return abs(ask(potential, larger).energy - given) / max(1.0, abs(given))
+    given, spacious = (answer.energy for answer in (yield [atoms, larger]))
+    return abs(spacious - given) / max(1.0, abs(given))
 
 
-def lone_atom(potential: Potential, atoms: Atoms) -> float:
+def lone_atom(potential: Potential, atoms: Atoms) -> Asking:
     """|E − E₀| and |F| of each element's lone atom."""
     statistics = potential.statistics
     numbers = sorted(set(atoms.numbers.tolist()))
-    answers = ask_all(potential, [neutral([number], [[0.0, 0.0, 0.0]]) for number in numbers])
+    answers = yield [neutral([number], [[0.0, 0.0, 0.0]]) for number in numbers]
     return max(
         max(
             abs(prediction.energy - statistics.references[statistics.species.index(number)]),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,9 @@ from mlanet.potential import Potential
 ATOMS_TOGETHER = 256
 """Atoms of a batch of small changes to one structure: enough to keep a core busy, little to keep in memory."""
 
+Asking = Generator[Sequence[Atoms], "list[Answer]", float | None]
+"""A law at work: it yields structures, is sent their answers, and returns the deviation, or None (see `Law`)."""
+
 CHARGE = "total_charge"
 """Key of `atoms.info`, e."""
 
@@ -30,13 +34,17 @@ class Law:
 
     - name, meaning: one or two words, and one sentence for people
     - tolerance: the largest deviation in float64, in the law's own unit
-    - measure(potential, atoms): the deviation, or None where the law says nothing about such a structure
+    - asks(potential, atoms): finds the deviation, or None where the law says nothing about such a structure
     """
 
     name: str
     meaning: str
     tolerance: float
-    measure: Callable[[Potential, Atoms], float | None]
+    asks: Callable[[Potential, Atoms], Asking]
+
+    def measure(self, potential: Potential, atoms: Atoms) -> float | None:
+        """The deviation, or None where the law says nothing about such a structure."""
+        return side_by_side(potential, [self.asks(potential, atoms)])[0]
 
 
 @dataclass(frozen=True)
@@ -122,15 +130,33 @@ def ask(potential: Potential, atoms: Atoms) -> Answer:
 
 
 def ask_all(potential: Potential, structures: Sequence[Atoms]) -> list[Answer]:
-    """Evaluate many structures, `ATOMS_TOGETHER` atoms or one structure at a time."""
-    answers: list[Answer] = []
-    together = max(1, ATOMS_TOGETHER // max(map(len, structures), default=1))
-    for first in range(0, len(structures), together):
-        batch = batch_graphs(
-            [to_graph(structure, potential.cutoff) for structure in structures[first : first + together]]
-        )
-        answers += map(answer, split(potential(batch), batch))
-    return answers
+    """Evaluate many structures, those of a size together, `ATOMS_TOGETHER` atoms or one structure at a time."""
+    answers: dict[int, Answer] = {}
+    waiting = sorted(range(len(structures)), key=lambda place: len(structures[place]))
+    while waiting:
+        sizes = itertools.accumulate(len(structures[place]) for place in waiting)
+        count = max(1, sum(size <= ATOMS_TOGETHER for size in sizes))
+        places, waiting = waiting[:count], waiting[count:]
+        batch = batch_graphs([to_graph(structures[place], potential.cutoff) for place in places])
+        answers.update(zip(places, map(answer, split(potential(batch), batch)), strict=True))
+    return [answers[place] for place in range(len(structures))]
+
+
+def side_by_side(potential: Potential, laws: Sequence[Asking]) -> list[float | None]:
+    """The deviations of laws at work: what they ask at the same time is asked together, and of a structure once."""
+    deviations: list[float | None] = [None] * len(laws)
+    sent: dict[int, list[Answer] | None] = dict.fromkeys(range(len(laws)))
+    while sent:
+        asked: dict[int, Sequence[Atoms]] = {}
+        for place, answers in sent.items():
+            try:
+                asked[place] = laws[place].send(answers)  # type: ignore[arg-type]  # None starts it
+            except StopIteration as end:
+                deviations[place] = end.value
+        structures = {id(atoms): atoms for wanted in asked.values() for atoms in wanted}
+        known = dict(zip(structures, ask_all(potential, list(structures.values())), strict=True))
+        sent = {place: [known[id(atoms)] for atoms in wanted] for place, wanted in asked.items()}
+    return deviations
 
 
 def answer(prediction: Prediction) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 
-from mlanet.laws.law import Answer, Law, ask, joined, neutral
+from mlanet.laws.law import Answer, Asking, Law, joined, neutral
 from mlanet.potential import Potential
 
 WINDOW = 1e-7
@@ -18,16 +18,16 @@ def _jump(before: Answer, after: Answer, moved: int, direction: np.ndarray) -> f
     return abs(after.energy - before.energy - work)
 
 
-def last_neighbour(potential: Potential, atoms: Atoms) -> float:
+def last_neighbour(potential: Potential, atoms: Atoms) -> Asking:
     """A dimer pulled across the cutoff: |ΔE| beyond what the force explains, eV, or |ΔF| in units of 10⁻³ eV/Å."""
     numbers = [int(atoms.numbers[0]), int(atoms.numbers[-1])]
     places = [np.array([[0, 0, 0], [potential.cutoff + side * WINDOW, 0, 0]]) for side in (-1, 1)]
-    inside, outside = (ask(potential, neutral(numbers, place)) for place in places)
+    inside, outside = yield [neutral(numbers, place) for place in places]
     step = _jump(inside, outside, 1, np.array([1.0, 0.0, 0.0]))
     return max(step, 1e-3 * float(np.abs(inside.forces - outside.forces).max()))
 
 
-def leaving_neighbour(potential: Potential, atoms: Atoms) -> float:
+def leaving_neighbour(potential: Potential, atoms: Atoms) -> Asking:
     """A probe atom crosses the cutoff of an atom that has other neighbours."""
     probe, cluster = neutral(atoms.numbers[:1], [[0.0, 0.0, 0.0]]), atoms.copy()
     cluster.set_cell(np.zeros((3, 3)))
@@ -37,8 +37,8 @@ def leaving_neighbour(potential: Potential, atoms: Atoms) -> float:
     ends = []
     for side in (-1, 1):
         probe.positions[0] = cluster.positions[centre] + direction * (potential.cutoff + side * WINDOW)
-        ends.append(ask(potential, joined(cluster, probe)))
-    before, after = ends
+        ends.append(joined(cluster, probe))
+    before, after = yield ends
     return _jump(before, after, len(cluster), direction)
 
 

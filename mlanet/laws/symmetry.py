@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from mlanet.data.atoms import to_graph
 from mlanet.graph import batch_graphs
 from mlanet.inference import split
-from mlanet.laws.law import CHARGE, Law, answer, ask, ask_all, difference, neutral, periodic, repeated
+from mlanet.laws.law import CHARGE, Asking, Law, answer, ask, difference, neutral, periodic, repeated
 from mlanet.potential import Potential
 
 TOLERANCE = 1e-12
@@ -25,75 +25,76 @@ BASES = (
 """Unimodular: the same lattice with skewed vectors, and twice left-handed."""
 
 
-def _turned(potential: Potential, atoms: Atoms, matrices: Sequence[np.ndarray]) -> float:
+def _turned(atoms: Atoms, matrices: Sequence[np.ndarray]) -> Asking:
     """Largest deviation of E, F and σ from E, F Qᵀ and Q σ Qᵀ, of dipole and polarizability from Q μ and Q α Qᵀ."""
     others = []
     for matrix in matrices:
         others.append(atoms.copy())
         others[-1].set_cell(atoms.cell.array @ matrix.T)
         others[-1].positions = atoms.positions @ matrix.T
-    given, *answers = ask_all(potential, [atoms, *others])
+    given, *answers = yield [atoms, *others]
     return max(difference(given.rotated(q), one) for q, one in zip(matrices, answers, strict=True))
 
 
-def _rewritten(potential: Potential, atoms: Atoms, others: Sequence[Atoms]) -> float:
+def _rewritten(atoms: Atoms, others: Sequence[Atoms]) -> Asking:
     """Largest deviation of what should be the same."""
-    given, *answers = ask_all(potential, [atoms, *others])
+    given, *answers = yield [atoms, *others]
     return max(difference(given, other) for other in answers)
 
 
-def rotation(potential: Potential, atoms: Atoms) -> float:
+def rotation(potential: Potential, atoms: Atoms) -> Asking:
     """Proper rotations."""
-    return _turned(potential, atoms, list(Rotation.random(4, random_state=0).as_matrix()))
+    return _turned(atoms, list(Rotation.random(4, random_state=0).as_matrix()))
 
 
-def inversion(potential: Potential, atoms: Atoms) -> float:
+def inversion(potential: Potential, atoms: Atoms) -> Asking:
     """Inversion and a mirror: enantiomers have the same energy."""
     mirror = Rotation.random(random_state=1).as_matrix() @ np.diag([1.0, 1.0, -1.0])
-    return _turned(potential, atoms, [-np.eye(3), mirror])
+    return _turned(atoms, [-np.eye(3), mirror])
 
 
-def translation(potential: Potential, atoms: Atoms) -> float:
+def translation(potential: Potential, atoms: Atoms) -> Asking:
     """By a fraction of an Å, by 1000 Å, and by 100 lattice vectors."""
     moves = [np.array([0.3, -0.7, 0.2]), np.array([1000.0, -300.0, 70.0]), 100 * atoms.cell.array.sum(axis=0)]
     others = [atoms.copy() for _ in moves]
     for other, move in zip(others, moves, strict=True):
         other.positions += move
-    given, *answers = ask_all(potential, [atoms, *others])
+    given, *answers = yield [atoms, *others]
     charge = atoms.info.get(CHARGE, 0.0)
     moved = [dataclasses.replace(given, dipole=given.dipole + charge * move) for move in moves]
     return max(difference(one, other) for one, other in zip(moved, answers, strict=True))
 
 
-def permutation(potential: Potential, atoms: Atoms) -> float:
+def permutation(potential: Potential, atoms: Atoms) -> Asking:
     """The order of atoms."""
     order = np.random.default_rng(0).permutation(len(atoms))
-    before, after = ask(potential, atoms), ask(potential, atoms[order])
+    before, after = yield [atoms, atoms[order]]
     return difference(dataclasses.replace(before, forces=before.forces[order], sites=before.sites[order]), after)
 
 
-def wrapping(potential: Potential, atoms: Atoms) -> float | None:
+def wrapping(potential: Potential, atoms: Atoms) -> Asking:
     """Which image of an atom is written down."""
     if not periodic(atoms):
         return None
     shifts = np.random.default_rng(1).integers(-5, 6, (len(atoms), 3)) * atoms.pbc
     other = atoms.copy()
     other.positions += shifts @ atoms.cell.array
-    return _rewritten(potential, atoms, [other])
+    return (yield from _rewritten(atoms, [other]))
 
 
-def cell_choice(potential: Potential, atoms: Atoms) -> float | None:
+def cell_choice(potential: Potential, atoms: Atoms) -> Asking:
     """Another basis of the same lattice, skewed, and a left-handed one."""
     if not atoms.pbc.all():
         return None
     others = [atoms.copy() for _ in BASES]
     for other, basis in zip(others, BASES, strict=True):
         other.set_cell(np.array(basis) @ atoms.cell.array)
-    return _rewritten(potential, atoms, others)
+    return (yield from _rewritten(atoms, others))
 
 
-def batching(potential: Potential, atoms: Atoms) -> float:
+def batching(potential: Potential, atoms: Atoms) -> Asking:
     """Company in a batch changes nothing."""
+    yield []  # the company is chosen here
     company = neutral(atoms.numbers[:1], [[0.0, 0.0, 0.0]])
     larger = repeated(atoms, [2, 1, 1]) if atoms.pbc[0] else atoms.copy()
     graphs = [to_graph(structure, potential.cutoff) for structure in (larger, company, atoms)]
@@ -102,8 +103,9 @@ def batching(potential: Potential, atoms: Atoms) -> float:
     return difference(ask(potential, atoms), answer(last))
 
 
-def repetition(potential: Potential, atoms: Atoms) -> float:
+def repetition(potential: Potential, atoms: Atoms) -> Asking:
     """Asked twice, the same to the last bit, and the structure is left as it was."""
+    yield []  # of others it would be asked once
     positions, cell = atoms.positions.copy(), atoms.cell.array.copy()
     first, second = ask(potential, atoms), ask(potential, atoms)
     same = first.energy == second.energy and np.array_equal(first.forces, second.forces)

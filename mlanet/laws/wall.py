@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlanet.crowding import HALF_POWER, crowding
 from mlanet.data.atoms import to_graph
-from mlanet.laws.law import Law, ask_all, neutral
+from mlanet.laws.law import Asking, Law, neutral
 from mlanet.nn.floor import UNSEEN
 from mlanet.nn.repulsion import closest_approach
 from mlanet.potential import Potential
@@ -35,7 +35,7 @@ def closest(potential: Potential) -> NDArray[np.float64]:
     return closest_approach(potential.statistics).numpy()  # type: ignore[no-any-return]
 
 
-def wall(potential: Potential, atoms: Atoms) -> float | None:
+def wall(potential: Potential, atoms: Atoms) -> Asking:
     """The largest attraction, eV/Å, in dimers of every two of the structure's elements within the closest distance."""
     if not potential.statistics.closest:
         return None
@@ -47,10 +47,11 @@ def wall(potential: Potential, atoms: Atoms) -> float | None:
         inside = INSIDE * reach[species.index(a), species.index(b)]
         distances = np.linspace(min(NEAREST, 0.5 * inside), inside, PLACES)
         dimers += [neutral([a, b], [[0.0, 0.0, 0.0], [distance, 0.0, 0.0]]) for distance in distances]
-    return max(0.0, *(-float(prediction.forces[1, 0]) for prediction in ask_all(potential, dimers)))
+    answers = yield dimers
+    return max(0.0, *(-float(answer.forces[1, 0]) for answer in answers))
 
 
-def compression(potential: Potential, atoms: Atoms) -> float | None:
+def compression(potential: Potential, atoms: Atoms) -> Asking:
     """The largest fall of the energy, eV/atom, as a crystal is compressed to 0.3 of its lattice constant.
 
     It is followed from where it is nearer or more crowded than anything seen, and compared with where it stands too.
@@ -63,7 +64,7 @@ def compression(potential: Potential, atoms: Atoms) -> float | None:
     for factor in factors:
         squeezed.append(atoms.copy())
         squeezed[-1].set_cell(factor * atoms.cell.array, scale_atoms=True)
-    at_rest, *energies = (prediction.energy / len(atoms) for prediction in ask_all(potential, squeezed))
+    at_rest, *energies = (answer.energy / len(atoms) for answer in (yield squeezed))
     return max(0.0, at_rest - energies[-1], *(np.array(energies[:-1]) - np.array(energies[1:])))
 
 

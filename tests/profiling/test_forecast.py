@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 
 import numpy as np
@@ -30,6 +31,12 @@ def built(name: str) -> Potential:
     return Potential.build(configuration(name), Statistics.unit((14,), 30.0)).float()
 
 
+@functools.cache
+def forecast_of(name: str, training: bool) -> Forecast:
+    """Its laws are measured once for all tests."""
+    return Forecast(built(name), training)
+
+
 def crystal(cutoff: float, repeats: int, spacing: float) -> AtomicGraph:
     atoms = Atoms("Si", cell=[spacing] * 3, pbc=True).repeat(repeats)
     atoms.positions += np.random.default_rng(0).normal(scale=0.08, size=(len(atoms), 3))
@@ -42,7 +49,7 @@ def test_forecasts_hold_on_larger_crystals(name: str, training: bool) -> None:
     """Within a tenth of what is counted, on a crystal larger than any that was measured."""
     potential = built(name)
     graph = crystal(potential.cutoff, 6, 2.6)
-    forecast = Forecast(potential, training).computing(graph.size())
+    forecast = forecast_of(name, training).computing(graph.size())
     assert forecast == pytest.approx(peak(potential, graph.to(dtype=torch.float32), training), rel=0.1)
 
 
@@ -50,7 +57,7 @@ def test_forecasts_hold_where_neighbours_differ() -> None:
     """A dense crystal and a dilute one in one batch are arranged as a list, which has its own law."""
     potential = built(SMALL)
     graph = batch_graphs([crystal(potential.cutoff, 6, 2.6), crystal(potential.cutoff, 5, 4.9)])
-    forecast = Forecast(potential, True).computing(graph.size())
+    forecast = forecast_of(SMALL, True).computing(graph.size())
     assert forecast == pytest.approx(peak(potential, graph.to(dtype=torch.float32), True), rel=0.1)
 
 
@@ -68,7 +75,7 @@ def test_laws_are_measured_once() -> None:
 
 def test_largest_fits_and_a_little_more_does_not() -> None:
     """The largest crystal under a limit is the largest."""
-    forecast = Forecast(built(SMALL), training=False)
+    forecast = forecast_of(SMALL, False)
     limit = 2.0**30
     atoms = forecast.largest(limit, 40.0)
     assert forecast.fits(Size(atoms, 40 * atoms, 46), limit)
