@@ -7,6 +7,7 @@ import functools
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -16,6 +17,7 @@ from mlanet.config import preset_names
 from mlanet.data.atoms import to_graph
 from mlanet.graph import AtomicGraph, Prediction
 from mlanet.laws import LAWS, promised, run_laws
+from mlanet.laws.law import Answer, difference
 from mlanet.models import LEIGNNConfig, MLANetConfig, ModelConfig, read_model_config
 from mlanet.nn.equivariant import natural_irreps
 from mlanet.potential import Potential
@@ -320,3 +322,11 @@ def test_large_offsets_keep_their_digits(offset: float) -> None:
     error = shifted(graph).energy - zero(graph).energy - offset * graph.n_atoms
     # One unit in the last place of 5·10⁷ eV in float64 is 7·10⁻⁹ eV.
     assert float(error.abs()) / graph.n_atoms < 1e-8
+
+
+def test_a_force_that_is_not_a_number_breaks_every_law_of_comparison() -> None:
+    """Also where it is not the first of the numbers that are compared."""
+    right = Answer(-1.0, np.ones((2, 3)), np.eye(3), np.array([-0.5, -0.5]), np.zeros(3), np.zeros((3, 3)))
+    wrong = dataclasses.replace(right, forces=np.array([[1.0, 1.0, np.nan], [1.0, 1.0, 1.0]]))
+    assert difference(right, right) == 0
+    assert np.isnan(difference(right, wrong)) and np.isnan(difference(wrong, right))

@@ -67,7 +67,7 @@ def filled(text: str, name: str, table: str) -> str:
 
 def _errors(groups: Sequence[Group]) -> str:
     """All variants: errors, cost, and the difference of the forces' error from the first."""
-    lines = ["| set | variant | seeds | energy, meV/atom | forces, meV/Å | stress, GPa | forces against the reference |"]
+    lines = ["| set | variant | seeds | energy, meV/atom | forces, meV/Å | stress, GPa | forces, change |"]
     lines.append("|--|--|--|--|--|--|--|")
     for group in groups:
         reference = reference_of(groups, group)

@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlanet.laws.law import CHARGE, Asking, Law, joined, neutral, repeated
+from mlanet.laws.law import CHARGE, Asking, Law, joined, neutral, repeated, worst
 from mlanet.potential import Potential
 
 
@@ -22,7 +22,7 @@ def supercell(potential: Potential, atoms: Atoms) -> Asking:
         larger.append(repeated(atoms, repeats.tolist()))
         sizes.append(int(repeats.prod()))
     one, *many = (answer.energy for answer in (yield [atoms, *larger]))
-    return max(abs(energy - n * one) / (n * max(1.0, abs(one))) for n, energy in zip(sizes, many, strict=True))
+    return worst(abs(energy - n * one) / (n * max(1.0, abs(one))) for n, energy in zip(sizes, many, strict=True))
 
 
 FAR, FARTHER = 40.0, 4000.0
@@ -45,11 +45,11 @@ def far_fragments(potential: Potential, atoms: Atoms) -> Asking:
     other.positions += [apart, 0.0, 0.0]
     one, two, both = yield [atoms, other, joined(atoms, other)]
     parts = one.energy + two.energy
-    worst = [abs(both.energy - parts) / max(1.0, abs(parts))]
+    deviations = [abs(both.energy - parts) / max(1.0, abs(parts))]
     if not atoms.info.get(CHARGE, 0.0):
-        worst.append(_largest(both.dipole - one.dipole - two.dipole))
-    worst.append(_largest(both.polarizability - one.polarizability - two.polarizability))
-    return max(worst)
+        deviations.append(_largest(both.dipole - one.dipole - two.dipole))
+    deviations.append(_largest(both.polarizability - one.polarizability - two.polarizability))
+    return worst(deviations)
 
 
 def _largest(values: NDArray[np.float64]) -> float:
@@ -73,12 +73,13 @@ def lone_atom(potential: Potential, atoms: Atoms) -> Asking:
     statistics = potential.statistics
     numbers = sorted(set(atoms.numbers.tolist()))
     answers = yield [neutral([number], [[0.0, 0.0, 0.0]]) for number in numbers]
-    return max(
-        max(
+    return worst(
+        deviation
+        for number, prediction in zip(numbers, answers, strict=True)
+        for deviation in (
             abs(prediction.energy - statistics.references[statistics.species.index(number)]),
             float(np.abs(prediction.forces).max()),
         )
-        for number, prediction in zip(numbers, answers, strict=True)
     )
 
 

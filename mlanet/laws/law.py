@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -179,7 +179,16 @@ def difference(a: Answer, b: Answer) -> float:
     for one, other in ((a.stress, b.stress), (a.dipole, b.dipole), (a.polarizability, b.polarizability)):
         if np.isfinite(one).all():
             parts.append(float(np.abs(one - other).max()))
-    return max(parts) / size
+    return worst(parts) / size
+
+
+def worst(deviations: Iterable[float]) -> float:
+    """The largest, or NaN if there is one: Python's `max` loses a NaN that is not the first.
+
+    >>> worst([0.1, float("nan"), 0.2]), worst([0.1, 0.2])
+    (nan, 0.2)
+    """
+    return float(np.max([*deviations]))
 
 
 def periodic(atoms: Atoms) -> bool:

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from mlanet.data.atoms import to_graph
 from mlanet.graph import batch_graphs
 from mlanet.inference import split
-from mlanet.laws.law import CHARGE, Asking, Law, answer, ask, difference, neutral, periodic, repeated
+from mlanet.laws.law import CHARGE, Asking, Law, answer, ask, difference, neutral, periodic, repeated, worst
 from mlanet.potential import Potential
 
 TOLERANCE = 1e-12
@@ -33,13 +33,13 @@ def _turned(atoms: Atoms, matrices: Sequence[np.ndarray]) -> Asking:
         others[-1].set_cell(atoms.cell.array @ matrix.T)
         others[-1].positions = atoms.positions @ matrix.T
     given, *answers = yield [atoms, *others]
-    return max(difference(given.rotated(q), one) for q, one in zip(matrices, answers, strict=True))
+    return worst(difference(given.rotated(q), one) for q, one in zip(matrices, answers, strict=True))
 
 
 def _rewritten(atoms: Atoms, others: Sequence[Atoms]) -> Asking:
     """Largest deviation of what should be the same."""
     given, *answers = yield [atoms, *others]
-    return max(difference(given, other) for other in answers)
+    return worst(difference(given, other) for other in answers)
 
 
 def rotation(potential: Potential, atoms: Atoms) -> Asking:
@@ -62,7 +62,7 @@ def translation(potential: Potential, atoms: Atoms) -> Asking:
     given, *answers = yield [atoms, *others]
     charge = atoms.info.get(CHARGE, 0.0)
     moved = [dataclasses.replace(given, dipole=given.dipole + charge * move) for move in moves]
-    return max(difference(one, other) for one, other in zip(moved, answers, strict=True))
+    return worst(difference(one, other) for one, other in zip(moved, answers, strict=True))
 
 
 def permutation(potential: Potential, atoms: Atoms) -> Asking:

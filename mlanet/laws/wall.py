@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlanet.crowding import HALF_POWER, crowding
 from mlanet.data.atoms import to_graph
-from mlanet.laws.law import Asking, Law, neutral
+from mlanet.laws.law import Asking, Law, neutral, worst
 from mlanet.nn.floor import UNSEEN
 from mlanet.nn.repulsion import closest_approach
 from mlanet.potential import Potential
@@ -48,7 +48,7 @@ def wall(potential: Potential, atoms: Atoms) -> Asking:
         distances = np.linspace(min(NEAREST, 0.5 * inside), inside, PLACES)
         dimers += [neutral([a, b], [[0.0, 0.0, 0.0], [distance, 0.0, 0.0]]) for distance in distances]
     answers = yield dimers
-    return max(0.0, *(-float(answer.forces[1, 0]) for answer in answers))
+    return worst([0.0, *(-float(answer.forces[1, 0]) for answer in answers)])
 
 
 def compression(potential: Potential, atoms: Atoms) -> Asking:

@@ -91,8 +91,8 @@ class OptimizerConfig(_Strict, frozen=True):
     """The optimiser, with gradient clipping and an exponential moving average of the weights."""
 
     kind: Literal["auto", "adamw", "muon"] = "auto"
-    """`muon`: orthogonal steps for the layers' matrices, AdamW for the rest (mlanet/training/optimizer.py). `auto`: what
-    was measured better for the model, muon for MLANet, adamw for LEIGNN (docs/accuracy.md)."""
+    """`muon`: orthogonal steps for the layers' matrices, AdamW for the rest (mlanet/training/optimizer.py). `auto`:
+    muon for MLANet, adamw for LEIGNN, which was better for each (docs/accuracy.md)."""
     lr: Positive = 5e-3
     """Highest learning rate; smaller for fine-tuning, and for networks much wider or deeper than the presets."""
     weight_decay: NotNegative = 0.0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlanet.potential import Potential
 from mlanet.training.config import OptimizerConfig
@@ -120,7 +120,9 @@ class Muon(torch.optim.Optimizer):
             if not self.state[weight]:
                 zeros = {"mean": torch.zeros_like(weight), "square": torch.zeros_like(weight)}
                 self.state[weight] |= {"step": torch.zeros(()), **zeros}
-        steps, means, squares = ([self.state[weight][name] for weight in weights] for name in ("step", "mean", "square"))
+        steps, means, squares = (
+            [self.state[weight][name] for weight in weights] for name in ("step", "mean", "square")
+        )
         torch._foreach_add_(steps, 1)
         torch._foreach_lerp_(means, gradients, 1 - BETAS[0])
         torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - BETAS[1])

@@ -59,7 +59,7 @@ def test_steps_have_the_size_of_the_learning_rate() -> None:
 
 
 def test_steps_are_those_of_the_equations() -> None:
-    """Momentum, Newton-Schulz and Nesterov written out for one matrix, Adam's as torch has it; with decay of weights."""
+    """Momentum, Newton-Schulz and Nesterov written out for one matrix, Adam's as torch has it; with decay."""
     torch.manual_seed(0)
     lr, decay = 0.02, 0.1
     weight, bias = nn.Parameter(torch.randn(2, 12, 20).double()), nn.Parameter(torch.randn(16).double())
