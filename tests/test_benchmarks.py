@@ -78,6 +78,13 @@ def test_accuracy_of_switches_is_measured_whatever_interrupts_it(tmp_path: Path)
         assert [row["seeds"] for row in csv.DictReader(file)] == ["1"] * 3
 
 
+def test_accuracy_sets_leave_no_default_open() -> None:
+    """A row says what it was trained with, also when a default of the package has changed since."""
+    for one in read([]):
+        for training in trainings(one):
+            assert training.train_config(Path("data"), Path("run")).optimizer.kind in ("adamw", "muon"), training.name
+
+
 def test_accuracy_differences_are_those_of_pairs() -> None:
     """Two variants of a constant ratio differ with no error, however much seeds scatter; one seed tells no error."""
     (one,) = read(["demo"])
