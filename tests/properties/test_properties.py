@@ -173,6 +173,9 @@ def test_energies_without_a_minimum_are_refused() -> None:
     """Only falling, and a crystal that is far from rest."""
     with pytest.raises(GeometryError, match="lowest at the largest volume"):
         fitted(np.linspace(10, 12, 7), -np.linspace(1, 2, 7), 1, "a.cif")
+    flat = np.array([3, 1, 0, 2, 1, 3, 2]) * 1e-7  # a molecule in a box: rounding, whose minimum means nothing
+    with pytest.raises(GeometryError, match="nothing resists a change of the volume"):
+        fitted(np.linspace(500, 560, 7), flat - 13.2, 3, "water.cif")
     squeezed = copper()
     squeezed.set_cell(squeezed.cell * 0.9, scale_atoms=True)
     with pytest.raises(GeometryError, match="no minimum to fit"):
