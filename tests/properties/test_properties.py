@@ -22,6 +22,7 @@ from mlanet.potential import Potential
 from mlanet.properties import elasticity, equation_of_state, phonons
 from mlanet.properties.elastic import matrix
 from mlanet.properties.eos import fitted
+from mlanet.properties.phonon import _shown
 from mlanet.properties.rest import Rest, all_at_rest
 from mlanet.statistics import Statistics
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
@@ -218,3 +219,8 @@ def test_of_copies_that_do_not_come_to_rest_the_first_is_named() -> None:
     with pytest.raises(GeometryError, match="second: does not come to rest"):
         strained[0].positions[:] = bulk("Si", cubic=True).positions
         all_at_rest(strained, "fixed", Rest(fmax=0.02, steps=1), ["first", "second"])
+
+
+def test_no_wave_vector_is_shown_with_a_negative_zero() -> None:
+    """Products of matrices leave some."""
+    assert _shown((-0.0, -1e-9, -0.5)) == "(0.00, 0.00, -0.50)"
