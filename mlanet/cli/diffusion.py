@@ -165,15 +165,14 @@ def _run(
     from mlanet.limits import Watch
     from mlanet.model_files import model_path
     from mlanet.properties.transport_files import run_dynamics
-    from mlanet.workflows.answers import require_supported
+    from mlanet.workflows.answers import require_answerable
 
     atoms = repeated_start(structure, repeat)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a direct head cannot do is said below
         calculator = MLANetCalculator(model, **execution.of_steps())
     answering = calculator.answering
-    graph = answering.graph_of(atoms, answering.cutoff, where=str(structure))
-    require_supported(answering, graph, str(structure))
+    require_answerable(answering, atoms, str(structure))
     atoms.calc = calculator
     conservative, watch = answering.conservative, Watch()
     if not conservative:

@@ -67,11 +67,14 @@ def exfoliate(
     from mlanet.layered import find_layers
     from mlanet.layered.reference import read_reference
     from mlanet.layered.report import exfoliate as run
+    from mlanet.workflows.answers import require_answerable
 
-    layers = find_layers(read_last(structure).atoms)
+    atoms = read_last(structure).atoms
+    layers = find_layers(atoms)
     wanted = _distances(distances, layers)
     known = None if reference is None else read_reference(reference, layers)
     calculator = MLANetCalculator(model, **execution.of_steps())
+    require_answerable(calculator.answering, atoms, str(structure))
     report = run(layers, calculator, wanted, output, reference=known, relax=relax, slide=slide, watch=progress)
     if calculator.matmul_cost is not None:
         note(str(calculator.matmul_cost))

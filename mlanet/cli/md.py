@@ -186,19 +186,19 @@ def _run(
     import warnings
 
     from mlanet.calculator import MLANetCalculator
-    from mlanet.data.structures import to_arrays
     from mlanet.dynamics.approach import Guard
     from mlanet.dynamics.run import simulate, throughput
     from mlanet.dynamics.summary import read_log, summarize
     from mlanet.limits import Watch
     from mlanet.model_files import model_path
+    from mlanet.workflows.answers import require_answerable
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a direct head cannot do is said below
         calculator = MLANetCalculator(model, **execution.of_steps())
     answering = calculator.answering
     conservative = answering.conservative
-    to_arrays(atoms, answering.cutoff, where=where)  # an error names the file
+    require_answerable(answering, atoms, where)
     atoms.calc = calculator
     if not conservative and settings.ensemble != "nve":
         note(

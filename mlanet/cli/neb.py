@@ -79,10 +79,12 @@ def neb(
     from mlanet.checkpoint import model_path, read_model_header
     from mlanet.properties.barrier_files import Wanted, barrier_in
     from mlanet.properties.hops import images_near
+    from mlanet.workflows.answers import require_answerable
 
     ends, names = _ends(start, end, vacancy, to, hop, into, repeat)
     calculator = MLANetCalculator(model, **execution.of_steps())
-    for structure in ends:
+    for structure, name in zip(ends, names, strict=True):
+        require_answerable(calculator.answering, structure, name)
         structure.calc = calculator
     if short := images_near(ends[0], end is None, start):
         note(f"note: {short}")

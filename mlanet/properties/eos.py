@@ -13,6 +13,9 @@ from mlanet.errors import GeometryError
 from mlanet.properties.rest import Rest, all_at_rest, all_computed, at_rest, require_crystal
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
+ROUNDING = 1e-6
+"""eV per atom; energies in float32 that differ by less are alike."""
+
 
 @dataclass(frozen=True)
 class EquationOfState:
@@ -104,6 +107,11 @@ def fitted(
     Raises:
         GeometryError: no minimum among them.
     """
+    if (differ := float(np.ptp(energies)) / n_atoms) < ROUNDING:
+        raise GeometryError(
+            f"{where}: the energies at all volumes differ by {differ:.1g} eV/atom, no more than rounding: nothing "
+            "resists a change of the volume (a molecule in a box?), so there is no minimum to fit"
+        )
     least = int(np.argmin(energies))
     if least in (0, len(energies) - 1):
         side = "smallest" if least == 0 else "largest"

@@ -47,6 +47,11 @@ class Holding(NamedTuple):
     wave_vector: tuple[float, float, float]
 
 
+def _shown(wave_vector: tuple[float, float, float]) -> str:
+    """In two digits; none is −0.00."""
+    return f"({', '.join(f'{round(component, 2) + 0.0:.2f}' for component in wave_vector)})"
+
+
 @dataclass(frozen=True)
 class Phonons:
     """What phonopy makes of the forces in displaced supercells.
@@ -96,7 +101,7 @@ class Phonons:
         """What a reader of the numbers should know."""
         if self.lowest > NEGATIVE:
             return []
-        at = f"({', '.join(f'{component:.2f}' for component in self.lowest_at)})"
+        at = _shown(self.lowest_at)
         said = f"frequencies fall to {self.lowest:.2g} THz at q = {at}"
         if self.imaginary:
             share = f"{said}, and {100 * self.imaginary:.2g} % of the modes are imaginary"
@@ -135,7 +140,7 @@ class Phonons:
             return f"This supercell holds that wave vector, so it is not interpolated; {stays}"
         if (holding := self.holding) is None:
             return f"That wave vector is interpolated: compare with a larger --size; {stays}"
-        at = f"({', '.join(f'{component:.2f}' for component in holding.wave_vector)})"
+        at = _shown(holding.wave_vector)
         shape, atoms = ",".join(map(str, holding.repeats)), int(np.prod(holding.repeats)) * self.n_atoms
         return (
             f"That wave vector is interpolated: --supercell {shape} ({atoms} atoms) holds q = {at}, so that "

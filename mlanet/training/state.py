@@ -178,4 +178,7 @@ def _require_same(before: TrainConfig, now: TrainConfig) -> None:
         if path.split(".")[0] not in FREE_TO_CHANGE or path in FIXED
     ]
     if changes:
-        raise ConfigError(f"the checkpoint belongs to other settings ({'; '.join(changes)}); choose another run.folder")
+        raise ConfigError(
+            f"the checkpoint belongs to other settings ({'; '.join(changes)}); to go on, write them as they were, also "
+            "those that the file left to defaults of another version; or choose another run.folder"
+        )

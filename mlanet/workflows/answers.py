@@ -16,6 +16,8 @@ from mlanet.inference import batches, predict, require_finite
 from mlanet.limits import Assessment, of_batch
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from mlanet.execution import Answering
     from mlanet.graph import Labels
 
@@ -139,6 +141,11 @@ def require_supported(potential: Any, graph: Any, where: str) -> None:
         potential.require_supported(graph)
     except DataError as error:
         raise named(error, where) from None
+
+
+def require_answerable(potential: Any, atoms: Atoms, where: str) -> None:
+    """Ask before the first step whether a structure can be computed, so that the error can name its file."""
+    require_supported(potential, potential.graph_of(atoms, potential.cutoff, where=where), where)
 
 
 def named(error: MLANetError, where: str) -> MLANetError:

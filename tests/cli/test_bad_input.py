@@ -59,6 +59,28 @@ def test_unknown_element_lists_the_known_ones(mlanet, model) -> None:
     assert outcome.status == 2 and "Fe" in outcome.err and "Al Cu" in outcome.err
 
 
+STARTS = {
+    "md": ("md", "copper.extxyz", "--steps", "1"),
+    "neb": ("neb", "copper.extxyz", "--vacancy", "0", "--images", "3", "--steps", "1"),
+    "neb, the second end": ("neb", "lithium.extxyz", "copper.extxyz", "--images", "3", "--steps", "1"),
+    "diffusion": ("diffusion", "copper.extxyz", "--temperatures", "300", "--time", "0.01"),
+    "exfoliate": ("exfoliate", "copper.extxyz", "--distances", "3.6:10:5"),
+}
+
+
+@pytest.mark.parametrize("case", STARTS)
+def test_an_unknown_element_is_one_of_a_file(mlanet, case: str) -> None:
+    """Also where one structure is moved step by step; nothing is begun."""
+    stack = Atoms("Cu2", [[0, 0, 0.1], [0, 0, 4.5]], cell=[2.6, 2.6, 8.8], pbc=True).repeat((3, 3, 1))
+    ase.io.write("copper.extxyz", stack)
+    stack.symbols[:] = "Li"
+    ase.io.write("lithium.extxyz", stack)
+    outcome = mlanet(*STARTS[case], "--model", "elemental", "--output", "out")
+    assert outcome.status == 2 and outcome.out == "" and not Path("out").exists()
+    assert outcome.err.splitlines()[-1].startswith("error: copper.extxyz"), outcome.err
+    assert "not trained on Cu (first at atom 0); it knows: Li Si Mo" in outcome.err
+
+
 def test_fortran_exponent_is_not_read_as_text(mlanet, model) -> None:
     """`energy=-1.5D0` is an error of the data, wherever labels are read."""
     Path("fortran.extxyz").write_text(GOOD.replace("-1.5", "-1.5D0"))

@@ -22,6 +22,7 @@ from mlanet.potential import Potential
 from mlanet.properties import elasticity, equation_of_state, phonons
 from mlanet.properties.elastic import matrix
 from mlanet.properties.eos import fitted
+from mlanet.properties.phonon import _shown
 from mlanet.properties.rest import Rest, all_at_rest
 from mlanet.statistics import Statistics
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
@@ -173,6 +174,9 @@ def test_energies_without_a_minimum_are_refused() -> None:
     """Only falling, and a crystal that is far from rest."""
     with pytest.raises(GeometryError, match="lowest at the largest volume"):
         fitted(np.linspace(10, 12, 7), -np.linspace(1, 2, 7), 1, "a.cif")
+    flat = np.array([3, 1, 0, 2, 1, 3, 2]) * 1e-7  # a molecule in a box: rounding, whose minimum means nothing
+    with pytest.raises(GeometryError, match="nothing resists a change of the volume"):
+        fitted(np.linspace(500, 560, 7), flat - 13.2, 3, "water.cif")
     squeezed = copper()
     squeezed.set_cell(squeezed.cell * 0.9, scale_atoms=True)
     with pytest.raises(GeometryError, match="no minimum to fit"):
@@ -215,3 +219,8 @@ def test_of_copies_that_do_not_come_to_rest_the_first_is_named() -> None:
     with pytest.raises(GeometryError, match="second: does not come to rest"):
         strained[0].positions[:] = bulk("Si", cubic=True).positions
         all_at_rest(strained, "fixed", Rest(fmax=0.02, steps=1), ["first", "second"])
+
+
+def test_no_wave_vector_is_shown_with_a_negative_zero() -> None:
+    """Products of matrices leave some."""
+    assert _shown((-0.0, -1e-9, -0.5)) == "(0.00, 0.00, -0.50)"

@@ -108,6 +108,8 @@ def test_other_settings_are_another_run(settings: Settings, stopped_after: Calla
     for change, name in zip(changes, names, strict=True):
         with pytest.raises(ConfigError, match=name):
             train(settings(**change), resume=True, progress=False)
+    with pytest.raises(ConfigError, match="write them as they were, also those that the file left to defaults"):
+        train(settings(optimizer={"kind": "adamw"}), resume=True, progress=False)
     assert (tmp_path / "run/checkpoint.safetensors").read_bytes() == before
 
 
