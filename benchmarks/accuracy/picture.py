@@ -47,6 +47,6 @@ def draw(groups: Sequence[Group], path: Path) -> None:
         axes.set_title(one.title)
         axes.grid(True, which="both", alpha=0.3)
     figure.supylabel("force error, meV/Å")
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(titles)))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(COLUMNS, len(titles)))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

@@ -8,8 +8,12 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlanet.errors import GeometryError
 from mlanet.properties.rest import Rest, all_at_rest, all_computed, at_rest, require_crystal
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA, VOIGT
+
+LOOSE = 0.05
+"""GPa; below the largest constant of any solid at zero pressure but helium, above a float32's rounding."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def elasticity(
         rest: when it counts as relaxed.
         where: named in errors.
     Raises:
-        GeometryError: no crystal, or no rest.
+        GeometryError: no crystal, no rest, or nothing that resists a strain.
         ConfigError: a model whose stress is no gradient.
     """
     if not 0 < strain < 0.1:
@@ -88,7 +92,13 @@ def elasticity(
             places.append(f"{where}, strained by {size:+g} along {name}")
     copies = all_at_rest(copies, "fixed", rest, places) if relax else all_computed(copies)
     stresses = [copy.get_stress() * EV_PER_CUBIC_ANGSTROM_IN_GPA for copy in copies]
-    return _averaged(base, np.array(strains), np.array(stresses))
+    elastic = _averaged(base, np.array(strains), np.array(stresses))
+    if (largest := float(np.abs(elastic.tensor).max())) < LOOSE:
+        raise GeometryError(
+            f"{where}: no strain meets more than {largest:.1g} GPa: nothing resists it (a molecule in a box?), so there "
+            "are no elastic constants"
+        )
+    return elastic
 
 
 def matrix(strain: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -170,6 +170,14 @@ def test_what_has_no_answer_is_refused(ask) -> None:  # type: ignore[no-untyped-
         ask(rattled, rest=Rest(1e-6, 2))
 
 
+def test_what_resists_no_strain_has_no_elastic_constants() -> None:
+    """Two copper atoms alone in a box: their stresses are those of no solid."""
+    atoms = Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]], cell=[14, 14, 14], pbc=True)
+    atoms.calc = EMT()
+    with pytest.raises(GeometryError, match="pair.cif: no strain meets more than .* GPa: nothing resists it"):
+        elasticity(atoms, where="pair.cif")
+
+
 def test_energies_without_a_minimum_are_refused() -> None:
     """Only falling, and a crystal that is far from rest."""
     with pytest.raises(GeometryError, match="lowest at the largest volume"):
