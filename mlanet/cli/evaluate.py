@@ -20,8 +20,8 @@ from mlanet.cli.output import (
     Members,
     Model,
     Resume,
+    end_with_files,
     note,
-    note_files,
     print_json,
     print_table,
     progress,
@@ -95,8 +95,8 @@ def evaluate(
         part = functools.partial(compared, Job.of(model, execution, max_edges, keep_going, member or ()), keys)
         return worked(crew, part, frames, refused)
 
-    settings = _settings(model, member or (), execution, keys) | {"plots": plots is not None}
-    settings |= {"keep_unconverged": True} if keep_unconverged else {}
+    asked = {"plots": plots is not None} | ({"keep_unconverged": True} if keep_unconverged else {})
+    settings = _settings(model, member or (), execution, keys) | asked
     left_out: list[str] | None = None if keep_unconverged else []
     try:
         with SharesKept(csv, () if csv is None else potential.outputs, note, settings, resume) as kept:
@@ -106,19 +106,16 @@ def evaluate(
         if refused is not None:
             refused(error)
             report_refused(refused)
-        if left_out:
-            raise DataError("in no frame did the electrons converge; --keep-unconverged counts them") from None
-        raise
+        if not left_out:
+            raise
+        raise DataError("in no frame did the electrons converge; --keep-unconverged counts them") from None
     pictures = [] if plots is None else drawings(plots, pairs, evaluation.limits)
     if json:
-        said = {"model": model, "files": [str(path) for path in files], "errors": evaluation}
-        print_json(said | {"left_out": left_out or []} | refused_part(refused))
+        said = {"model": model, "files": list(map(str, files)), "errors": evaluation, "left_out": left_out or []}
+        print_json(said | refused_part(refused))
     else:
         _print(evaluation)
-    there = note_files([] if csv is None else [csv], pictures, json, instead="")
-    report_refused(refused)
-    if not there:  # they were asked for
-        raise typer.Exit(3)
+    end_with_files([] if csv is None else [csv], pictures, json, refused)
 
 
 def _settings(model: str, members: Sequence[str], execution: Execution, keys: LabelKeys) -> dict[str, object]:

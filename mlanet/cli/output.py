@@ -196,6 +196,18 @@ def refused_part(refused: Refusals | None) -> dict[str, list[str]]:
     return {} if refused is None else {"refused": refused.messages}
 
 
+def end_with_files(written: Iterable[Path], pictures: Iterable[Drawing], json: bool, refused: Refusals | None) -> None:
+    """The end of a command that draws only when it is asked to: its files, its pictures, and what was refused.
+
+    Raises:
+        typer.Exit: 1 if anything was refused, else 3 if a picture could not be drawn.
+    """
+    drawn_all = note_files(written, pictures, json, instead="")
+    report_refused(refused)
+    if not drawn_all:
+        raise typer.Exit(3)
+
+
 def report_refused(refused: Refusals | None) -> None:
     """Under --keep-going: what could not be used, on stderr, and exit status 1 if there was anything.
 

@@ -20,13 +20,12 @@ from mlanet.cli.output import (
     Members,
     Model,
     Resume,
+    end_with_files,
     note,
-    note_files,
     print_json,
     print_table,
     progress,
     refused_part,
-    report_refused,
 )
 from mlanet.execution import Execution
 
@@ -120,14 +119,9 @@ def predict(
         print_json(said | refused_part(refused))
     else:
         _print(shown, count)
-        _warn(shown)
-        if not answering.conservative:
-            note("note: this model's forces are a direct head, not the gradient of its energy")
+        _warn(shown, answering.conservative)
     pictures = [] if picture is None or not count else [_drawing(picture, drawn, output if resume else None)]
-    there = note_files([path for path in (output, csv) if path is not None and count], pictures, json, instead="")
-    report_refused(refused)
-    if not there:  # it was asked for
-        raise typer.Exit(3)
+    end_with_files([path for path in (output, csv) if path is not None and count], pictures, json, refused)
 
 
 def _drawing(picture: Path, drawn: Sequence[Predicted], output: Path | None) -> Drawing:
@@ -183,13 +177,15 @@ def _require_places(
         raise typer.BadParameter("--resume draws --picture from what --output has; give both")
 
 
-def _warn(shown: Sequence[Row]) -> None:
-    """Of the structures shown, why some are beyond the training set."""
+def _warn(shown: Sequence[Row], conservative: bool) -> None:
+    """Of the structures shown, why some are beyond the training set; and of forces that are no gradient."""
     beyond = [line for line in shown if line.reasons]
     for line in beyond[:MOST_WARNINGS]:
         note(f"{line.extrapolation}: {line.where}: {'; '.join(line.reasons)}")
     if len(beyond) > MOST_WARNINGS:
         note(f"and {len(beyond) - MOST_WARNINGS} more beyond the training set; --csv and --json give every reason")
+    if not conservative:
+        note("note: this model's forces are a direct head, not the gradient of its energy")
 
 
 def _print(shown: Sequence[Row], count: int) -> None:

@@ -95,8 +95,8 @@ def elasticity(
     elastic = _averaged(base, np.array(strains), np.array(stresses))
     if (largest := float(np.abs(elastic.tensor).max())) < LOOSE:
         raise GeometryError(
-            f"{where}: no strain meets more than {largest:.1g} GPa: nothing resists it (a molecule in a box?), so there "
-            "are no elastic constants"
+            f"{where}: no strain meets more than {largest:.1g} GPa: nothing resists it (a molecule in a box?), so "
+            "there are no elastic constants"
         )
     return elastic
 
