@@ -35,8 +35,8 @@ SPEED = ROOT / "benchmarks/results/run_three_layers_one_core/compare.csv"
 ERRORS = ROOT / "benchmarks/results/compare_peers_mlearn_Si_cpu.csv"
 COLOURS = {"MLANet": "#2166ac", "LEIGNN": "#1b7837", "MACE": "#b2182b", "NequIP": "#e08214", "PaiNN": "#762a83"}
 
-TUNED = ("muon 1e-3", "adamw 2e-3")
-"""Optimisers of the fine-tuning that is shown and of trainings from scratch."""
+FROM_SCRATCH, TUNED = "muon 5e-3", "muon 1e-3"
+"""Optimisers of the trainings from scratch and of the fine-tuning that are shown."""
 
 BELOW = ("MLANet 2", "NequIP 1")
 """Labels that go below their point, where two points are close."""
@@ -205,7 +205,8 @@ def finetune() -> None:
         (before,) = (float(row["forces_mae_meV_per_A"]) for row in mine if row["training"] == "before")
         place.axhline(before, color="#999999", linestyle=":", label="before")
         for training, label in kinds.items():
-            usual = [row for row in mine if row["training"] == training and row["optimizer"] in TUNED]
+            optimizer = FROM_SCRATCH if training == "from scratch" else TUNED
+            usual = [row for row in mine if row["training"] == training and row["optimizer"] == optimizer]
             points = {int(row["structures"]): float(row["forces_mae_meV_per_A"]) for row in usual}
             place.plot(*zip(*sorted(points.items()), strict=True), marker="o", markersize=4, label=label)
         place.set(title=name, xlabel="new structures", xlim=(0, None), ylim=(0, None))
