@@ -92,7 +92,7 @@ class OptimizerConfig(_Strict, frozen=True):
 
     kind: Literal["auto", "adamw", "muon"] = "auto"
     """`muon`: orthogonal steps for the layers' matrices, AdamW for the rest (mlanet/training/optimizer.py). `auto`:
-    muon for MLANet, adamw for LEIGNN, which was better for each (docs/accuracy.md)."""
+    muon for MLANet, adamw for LEIGNN, as measured in docs/accuracy.md."""
     lr: Positive = 5e-3
     """Highest learning rate; smaller for fine-tuning, and for networks much wider or deeper than the presets."""
     weight_decay: NotNegative = 0.0
