@@ -141,7 +141,7 @@ class Training(NamedTuple):
     def settings(self, data: Path, folder: Path) -> dict[str, Any]:
         """Of the training; `data`: folder of the parts. The test part is only looked at: nothing is chosen by it."""
         one = self.benchmark
-        of_model = {key: value for key, value in self.variant if "." not in key}
+        of_model = {key: yaml.safe_load(value) for key, value in self.variant if "." not in key}
         changed = to_data(read_model_config(one.preset)) | one.model | of_model
         model = to_data(parse(changed, ModelConfig, f"{one.name}: {self.variant}"))
         sections = dict(one.train)

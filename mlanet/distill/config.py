@@ -115,6 +115,9 @@ class DistillConfig(_Strict, frozen=True):
     """Of the compositions, for validation."""
     test: tuple[str, ...] = ()
     """Files of reference data for the page. No structure of their formulas is labelled or trained on."""
+    test_share: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    """Of the compositions in `data`, that are tested on like `test` in place of training: FOLDER/test.extxyz. Which
+    ones depends on their formulas alone, so other files and later runs set the same apart."""
     elements: tuple[str, ...] = ()
     """All that the teacher knows, or those of the seeds, if empty."""
     seed: WholeNumber = 0

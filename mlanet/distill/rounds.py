@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from ase import Atoms
 
@@ -21,7 +22,7 @@ from mlanet.distill.label import Labeller, Source, Weights
 from mlanet.distill.seeds import reduced_formula, share_of
 from mlanet.distill.store import frame_text
 from mlanet.distill.teacher import Teacher
-from mlanet.errors import ConfigError
+from mlanet.errors import ConfigError, DataError
 from mlanet.files import write_whole
 from mlanet.training.config import TrainConfig
 
@@ -52,10 +53,12 @@ def distill(config: DistillConfig, say: Say = print, *, only_label: bool = False
         only_label: stop after the labels of the round that is due; returns None.
     Raises:
         ConfigError: student keys that are the distillation's own to set, or recipes that name no seeds.
+        DataError: a `test_share` that sets no frame of `data` apart, or all.
         TeacherError: a teacher that cannot be started or died.
     """
     _require_sound(config)
     folder = Path(config.folder)
+    config = _with_test_set(config, folder / "test.extxyz")
     judgements: list[Judgement] = []
     total, model = 0, folder
     for turn in range(config.rounds):
@@ -87,6 +90,25 @@ def _require_sound(config: DistillConfig) -> None:
     if unknown := sorted(set(config.leave) - set(config.recipes)):
         raise ConfigError(f"leave: no recipe '{unknown[0]}'; there are {', '.join(config.recipes)}")
     _train_config(config, Path("."), None)
+
+
+def _with_test_set(config: DistillConfig, path: Path) -> DistillConfig:
+    """Write the frames of `data` that `test_share` sets apart, once, and test on them too.
+
+    Raises:
+        DataError: none are, or all.
+    """
+    if not config.test_share:
+        return config
+    if not path.exists():
+        frames = [atoms for file in config.data for atoms, _ in read_frames(file)]
+        apart = [atoms for atoms in frames if share_of(f"test {reduced_formula(atoms)}") < config.test_share]
+        if not 0 < len(apart) < len(frames):
+            raise DataError(
+                f"test_share {config.test_share:g}: {len(apart)} of {len(frames)} frames of data are set apart"
+            )
+        write_whole(path, "".join(map(frame_text, apart)).encode())
+    return msgspec.structs.replace(config, test=(*config.test, str(path)))
 
 
 def _label(

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from ase import Atoms
@@ -24,7 +25,7 @@ from mlanet.distill.config import DistillConfig, Recipe, TeacherConfig
 from mlanet.distill.judge import Judgement
 from mlanet.distill.label import Labeller, Source, Weights, contradicts, rejected
 from mlanet.distill.rounds import distill, weights_of
-from mlanet.distill.seeds import Seed, distinct, read_seeds, reduced_formula
+from mlanet.distill.seeds import Seed, distinct, read_seeds, reduced_formula, share_of
 from mlanet.distill.store import LabelStore, frame_text
 from mlanet.distill.structures import apart, atomic_volumes, draw
 from mlanet.distill.teacher import Teacher, TeacherError
@@ -96,6 +97,25 @@ def test_a_distillation_of_two_rounds_goes_on_where_it_stopped(crystals: Path, t
     again = distill(config, lambda text: None)
     assert again == result
     assert times == {path: path.stat().st_mtime_ns for path in times}
+
+
+def test_a_share_of_the_compositions_of_data_is_for_the_test(crystals: Path, tmp_path: Path) -> None:
+    """Set apart by formula, the same from any file; neither labelled nor trained on, and judged by."""
+    frames = [atoms for atoms, _ in read_frames(crystals)]
+    for atoms in frames:
+        atoms.calc = EMT()
+        atoms.get_stress()
+    write(tmp_path / "dft.extxyz", frames)
+    config = configured(crystals, data=[str(tmp_path / "dft.extxyz")], test_share=0.1, labels={"count": 8})
+    result = distill(config, lambda text: None)
+    assert result is not None
+    assert set(result.errors) == {"teacher", "test"}
+    aside = {reduced_formula(atoms) for atoms in read(tmp_path / "run" / "test.extxyz", ":")}
+    assert aside == {name for name in map(reduced_formula, frames) if share_of(f"test {name}") < 0.1}
+    used = [read(tmp_path / "run" / "round-0" / f"{name}.extxyz", ":") for name in ("labels", "train", "valid")]
+    assert not aside & {reduced_formula(atoms) for part in used for atoms in part}
+    with pytest.raises(DataError, match=r"test_share 0\.0001: 0 of \d+ frames"):
+        distill(msgspec.structs.replace(config, folder=str(tmp_path / "none"), test_share=1e-4), lambda text: None)
 
 
 def test_structures_do_not_depend_on_when_the_labelling_was_stopped(crystals: Path, tmp_path: Path) -> None:
