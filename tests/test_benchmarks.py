@@ -99,7 +99,7 @@ def test_accuracy_differences_are_those_of_pairs() -> None:
 
 
 def test_accuracy_tables_hold_every_figure_once() -> None:
-    """Sets with a variant in common stand side by side, others alone; no figure is lost, no table too wide for a page."""
+    """Sets with a variant in common stand side by side, five at most, others alone; no figure is lost."""
     (demo,) = read(["demo"])
     groups, figures = [], []
     for name in ("one", "alone", *(f"other {k}" for k in range(5))):
