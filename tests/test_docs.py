@@ -169,7 +169,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
-CONFIGURATIONS: tuple[Any, ...] = (TrainConfig, SweepConfig, DynamicsSettings, *get_args(ModelConfig))
+CONFIGURATIONS: tuple[Any, ...] = (TrainConfig, SweepConfig, DistillConfig, DynamicsSettings, *get_args(ModelConfig))
 SECTIONS = {"data", "budget", "run", "model", "loss", "optimizer", "schedule"}
 FILES = {"safetensors", "yaml", "extxyz"}
 """Endings of files, which sections have no keys for."""
