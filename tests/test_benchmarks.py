@@ -23,7 +23,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 import run as everybody  # noqa: E402
 from accuracy.groups import Group  # noqa: E402
 from accuracy.plan import of_equal_time, read, row_of, trainings  # noqa: E402
-from accuracy.report import percent  # noqa: E402
+from accuracy.report import TABLES, percent  # noqa: E402
 from floors import cost, flops_in_triton  # noqa: E402
 from goals import FROM_ATOMS, Goal, Side, goals, judge, of_growth, of_kernels  # noqa: E402
 from lineup import COMPILED, Contender, Sizes, lineup  # noqa: E402
@@ -96,6 +96,28 @@ def test_accuracy_differences_are_those_of_pairs() -> None:
     assert mean == pytest.approx(math.log(1.1)) and error == pytest.approx(0, abs=1e-12)
     assert percent(groups[2].against(groups[0], "forces")) == "+10.0 %"
     assert groups[0].mean("forces") == pytest.approx((20.0, 10 / math.sqrt(3)))
+
+
+def test_accuracy_tables_hold_every_figure_once() -> None:
+    """Sets with a variant in common stand side by side, five at most, others alone; no figure is lost."""
+    (demo,) = read(["demo"])
+    groups, figures = [], []
+    for name in ("one", "alone", *(f"other {k}" for k in range(5))):
+        one = msgspec.structs.replace(demo, name=name, title=name)
+        variants = list(dict.fromkeys(each.variant for each in trainings(one)))
+        for variant in variants[:1] if name == "alone" else variants:
+            figures.append(f"{101 + len(figures)}")
+            row = {"forces_mae_meV_per_A": float(figures[-1]), "steps": 2, "processor_s": 1.0, "parameters": 7}
+            groups.append(Group(one, variant, "steps", {0: row | {"peak_memory_MiB": 1.0}}))
+    text = TABLES["errors"](groups)
+    assert [text.count(f"| {figure} ") for figure in figures] == [1] * len(figures)
+    heads = [block.splitlines()[0] for block in text.split("\n\n")]
+    assert heads == [
+        "| forces, meV/Å | seeds | one | other 0 | other 1 | other 2 | other 3 |",
+        "| alone | seeds | forces, meV/Å |",
+        "| other 4 | seeds | forces, meV/Å |",
+    ]
+    assert TABLES["costs"](groups).count("\n") == 2 + 7  # the first variant of each set
 
 
 def test_accuracy_gives_the_cheaper_variant_the_steps_of_the_time() -> None:

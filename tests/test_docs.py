@@ -43,8 +43,8 @@ FOREIGN = re.compile(r"\b(twins?|mend(s|ed|ing)?|soundness|took over \d|by heart
 
 
 def is_record(page: Path) -> bool:
-    """Whether a page is kept as it was written at the time: decisions, the newer log, the changelog."""
-    return page.parent.name == "decisions" or page.stem in ("log", "CHANGELOG")
+    """Whether a page is kept as it was written at the time: decisions, the changelog."""
+    return page.parent.name == "decisions" or page.stem == "CHANGELOG"
 
 
 def python_blocks(page: Path) -> list[str]:
@@ -93,10 +93,11 @@ def test_files_of_cp2k_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert first.graph.pbc.all()
 
 
-def test_headings_of_the_log_are_short() -> None:
-    """The contents of the site show them; they are lines of text too."""
-    lines = (ROOT / "docs" / "log.md").read_text(encoding="utf-8").splitlines()
-    assert not [line for line in lines if not line.startswith("|") and len(line) > 120]
+def test_the_story_of_the_log_names_every_entry() -> None:
+    """The page of the log links to every entry; an entry's name has its date, so that the newest come first."""
+    entries = {path.name for path in (ROOT / "docs" / "log").iterdir()}
+    assert set(re.findall(r"\(log/([^)]+)\)", (ROOT / "docs" / "log.md").read_text(encoding="utf-8"))) == entries
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d-\d-\w+\.md", name) for name in entries)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if not is_record(page)], **NAMES)
@@ -168,7 +169,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
-CONFIGURATIONS: tuple[Any, ...] = (TrainConfig, SweepConfig, DynamicsSettings, *get_args(ModelConfig))
+CONFIGURATIONS: tuple[Any, ...] = (TrainConfig, SweepConfig, DistillConfig, DynamicsSettings, *get_args(ModelConfig))
 SECTIONS = {"data", "budget", "run", "model", "loss", "optimizer", "schedule"}
 FILES = {"safetensors", "yaml", "extxyz"}
 """Endings of files, which sections have no keys for."""
@@ -187,7 +188,7 @@ NO_KEYS = {
 
 def is_history(page: Path) -> bool:
     """Whether a page tells what was decided or measured once, with what has since gone."""
-    return page.parent.name == "decisions" or page.stem in ("log", "log_earlier")
+    return page.parent.name in ("decisions", "log")
 
 
 def code(page: Path) -> tuple[list[str], dict[str, list[str]]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from accuracy.groups import Group, groups_of, mean_error
 from accuracy.picture import draw
-from accuracy.plan import Benchmark
+from accuracy.plan import Benchmark, Published
 from accuracy.work import TABLE, read_rows
 from mlanet.errors import ConfigError
 from mlanet.files import write_whole
@@ -20,6 +20,9 @@ PAGE = ROOT / "docs" / "accuracy.md"
 PICTURE = ROOT / "docs" / "figures" / "accuracy.png"
 BEGIN, END = "<!-- begin: {} -->\n", "<!-- end: {} -->\n"
 COLUMNS = {"energy": "meV_per_atom", "forces": "meV_per_A", "stress": "GPa"}
+UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
+SHOWN = ("forces", "energy")
+"""What the page shows of each training; `summary.csv` has all."""
 
 
 def report(benchmarks: Sequence[Benchmark], results: Path) -> list[Path]:
@@ -66,38 +69,84 @@ def filled(text: str, name: str, table: str) -> str:
 
 
 def _errors(groups: Sequence[Group]) -> str:
-    """All variants: errors, cost, and the difference of the forces' error from the first."""
-    lines = ["| set | variant | seeds | energy, meV/atom | forces, meV/Å | stress, GPa | forces, change |"]
-    lines.append("|--|--|--|--|--|--|--|")
-    for group in groups:
-        reference = reference_of(groups, group)
-        cells = [_number(group.mean(f"{q}_mae_{column}")) for q, column in COLUMNS.items()]
-        change = "" if group is reference else percent(group.against(reference, group.benchmark.metric))
-        lines.append(
-            "| " + " | ".join([group.benchmark.title, group.title, str(len(group.rows)), *cells, change]) + " |"
-        )
-    return "\n".join(lines) + "\n"
+    """Errors of all variants: a table for each quantity where sets have variants in common, else one for the set."""
+    tables = []
+    for several in _alike(groups):
+        sets = list(dict.fromkeys(group.benchmark.title for group in several))
+        known = {q: [one for one in sets if _has(several, one, q)] for q in SHOWN}
+        known = {q: titles for q, titles in known.items() if titles}
+        if len(sets) == 1:
+            heads = [(sets[0], [f"{q}, {UNITS[q]}" for q in known], [(q, sets[0]) for q in known])]
+        else:
+            heads = [(f"{q}, {UNITS[q]}", titles, [(q, one) for one in titles]) for q, titles in known.items()]
+        for first, names, columns in heads:
+            rows = []
+            for title in dict.fromkeys(group.title for group in several):
+                by_set = {group.benchmark.title: group for group in several if group.title == title}
+                seeds = sorted({len(group.rows) for group in by_set.values()})
+                words = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]}–{seeds[-1]}"
+                rows.append([title, words, *(_error(by_set.get(one), groups, q) for q, one in columns)])
+            tables.append(_table([first, "seeds", *names], rows))
+    return "\n".join(tables)
+
+
+def _alike(groups: Sequence[Group]) -> list[list[Group]]:
+    """Groups of one preset whose sets have a changed variant in common, at most five sets: seven columns at most."""
+    found: list[list[Group]] = []
+    for name in dict.fromkeys(group.benchmark.name for group in groups):
+        mine = [group for group in groups if group.benchmark.name == name]
+        titles = {group.title for group in mine} - {"reference"}
+        for several in found:
+            same = several[0].benchmark.preset == mine[0].benchmark.preset
+            if same and titles & {one.title for one in several} and len({one.benchmark.name for one in several}) < 5:
+                several += mine
+                break
+        else:
+            found.append(mine)
+    return found
+
+
+def _has(groups: Sequence[Group], title: str, quantity: str) -> bool:
+    """Whether a set has labels of a quantity."""
+    key = f"{quantity}_mae_{COLUMNS[quantity]}"
+    return any(key in row for group in groups if group.benchmark.title == title for row in group.rows.values())
+
+
+def _error(group: Group | None, groups: Sequence[Group], quantity: str) -> str:
+    """An error with its standard error; of what variants are compared by, with the change from the first of them."""
+    if group is None:
+        return ""
+    key = f"{quantity}_mae_{COLUMNS[quantity]}"
+    reference = reference_of(groups, group)
+    shown = _number(group.mean(key))
+    if not shown or group is reference or key != group.benchmark.metric:
+        return shown
+    return f"{shown} ({percent(group.against(reference, key))})"
 
 
 def _costs(groups: Sequence[Group]) -> str:
-    """Steps, time, weights, memory."""
-    lines = [
-        "| set | variant | steps | processor s | ms a step | weights | MiB |",
-        "|--|--|--|--|--|--|--|",
-    ]
+    """Steps, time, weights and memory of the first variant of each set."""
+    rows = []
     for group in groups:
-        rows = list(group.rows.values())
-        seconds, steps = group.mean("processor_s")[0], rows[0]["steps"]
-        cells = [group.benchmark.title, group.title, str(steps), f"{seconds:.0f}", f"{1e3 * seconds / steps:.0f}"]
-        cells += [f"{rows[0]['parameters']:,}".replace(",", " "), f"{group.mean('peak_memory_MiB')[0]:.0f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        if group is not reference_of(groups, group):
+            continue
+        first, seconds = next(iter(group.rows.values())), group.mean("processor_s")[0]
+        weights, memory = f"{first['parameters']:,}", f"{group.mean('peak_memory_MiB')[0]:.0f}"
+        step = f"{1e3 * seconds / first['steps']:.0f}"
+        rows.append([group.benchmark.title, f"{first['steps']:,}", f"{seconds:,.0f}", step, weights, memory])
+    return _table(["set", "steps", "processor s", "ms a step", "weights", "MiB"], rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    lines = [head, ["--"] * len(head), *rows]
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines).replace("| -- ", "|--").replace("-- |", "--|")
 
 
 def _over_sets(groups: Sequence[Group]) -> str:
     """Each variant against the first, mean over the sets of one preset with the standard error between them."""
     groups = [group for group in groups if group.benchmark.preset == groups[0].benchmark.preset]
-    lines = ["| variant | sets | trainings | energy | forces | time |", "|--|--|--|--|--|--|"]
+    rows = []
     for title in dict.fromkeys(group.title for group in groups):
         mine = [(one, reference_of(groups, one)) for one in groups if one.title == title]
         mine = [(one, other) for one, other in mine if one is not other]
@@ -106,20 +155,22 @@ def _over_sets(groups: Sequence[Group]) -> str:
         cells = [title, str(len(mine)), str(sum(len(one.rows) for one, _ in mine))]
         for key in ("energy_mae_meV_per_atom", "forces_mae_meV_per_A", "processor_s"):
             cells.append(percent(mean_error([one.against(other, key)[0] for one, other in mine])))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    return _table(["variant", "sets", "trainings", "energy", "forces", "time"], rows)
 
 
 def _published(groups: Sequence[Group]) -> str:
-    """Figures of others beside the best of ours."""
-    lines = ["| set | model | structures | energy, meV/atom | forces, meV/Å | stress, GPa | source |"]
-    lines.append("|--|--|--|--|--|--|--|")
-    for one in {group.benchmark.name: group.benchmark for group in groups}.values():
-        for other in one.published:
-            figures = [("" if value is None else f"{value:g}") for value in (other.energy, other.forces, other.stress)]
-            cells = [one.title, other.model, str(other.train), *figures, f"{other.kind.upper()}; {other.source}"]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    """Figures of others, once where several benchmarks have them."""
+    found: dict[Published, str] = {}
+    for group in groups:
+        for other in group.benchmark.published:
+            found.setdefault(other, group.benchmark.title)
+    rows = []
+    for other, title in found.items():
+        figures = [("" if value is None else f"{value:g}") for value in (other.energy, other.forces, other.stress)]
+        rows.append([title, other.model, str(other.train), *figures, f"{other.kind.upper()}; {other.source}"])
+    names = [f"{quantity}, {UNITS[quantity]}" for quantity in COLUMNS]
+    return _table(["set", "model", "structures", *names, "source"], rows)
 
 
 TABLES: dict[str, Callable[[Sequence[Group]], str]] = {

@@ -35,14 +35,14 @@ PAGE = ROOT / "docs" / "reliability.md"
 WORDS = {True: "kept", False: "MISSED", None: "open"}
 INTRO = """# Reliability
 
-What mlanet promises, and what is reached. Every promise without a remark is kept; **open** ones are not measured yet.
+What mlanet promises, and what is reached. Promises without a remark are kept; **open** ones are not measured yet.
 
-Figures are in float64, then float32, in eV, Å, eV/Å and eV/Å³, relative where a value is above 1. Each is the largest
-deviation over all presets that promise the law (few channels, random weights) and over a molecule, a crystal, a slab, a
-wire, a lone atom and two atoms far apart. A number of tests means that all of them pass.
+Figures are in float64, then float32, in eV, Å, eV/Å and eV/Å³, relative where a value is above 1: the largest deviation
+over all presets that promise it (few channels, random weights), a molecule, a crystal, a slab, a wire, a lone atom and
+two atoms far apart. A number of tests means that all of them pass.
 
-`python benchmarks/reliability --only N` measures promise N again, `make soak` kills, `make fuzz` fuzzing; this page is
-written by `python benchmarks/reliability --page`.
+`python benchmarks/reliability --only N` measures promise N again (`make soak`: kills; `make fuzz`: wrong inputs),
+`--page` writes this page.
 """
 SECTIONS = {
     1: "Symmetry and additivity",

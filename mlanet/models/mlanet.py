@@ -82,7 +82,7 @@ class MLANetConfig(
     """Width R of the edge state z_ij; E-cost R · multiplicity · (l_max + 1) / `gate_channels`."""
     gate_channels: int = 1
     """Neighbouring channels that share a gate; must divide the multiplicity. With 4, fused kernels
-    on a CPU take 9 to 17 % less time (docs/log.md)."""
+    on a CPU take 9 to 17 % less time (docs/log/2026-11-21-4-messages.md)."""
     attention: Literal["tp_dot", "fctp", "gatv2", "none"] = "tp_dot"
     """How neighbours are weighed: query·key and query·Y; a full tensor product; scalars only; not at all."""
     message: Literal["light", "full"] = "light"
