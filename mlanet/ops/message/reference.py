@@ -16,8 +16,8 @@ parameter.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -101,25 +101,12 @@ class MessageWeights(NamedTuple):
         return (*self[:6], *self.mlp)
 
 
-class Pieces(Protocol):
+class Pieces(NamedTuple):
     """The three sums that have a form of their own for tables of neighbours (`mlanet.ops.message.table`)."""
 
-    def degree_dots(self, query: Tensor, key: Tensor, around: Neighborhoods) -> Tensor:
-        """See `degree_dots`."""
-
-    def harmonic_dots(self, query: Tensor, harmonics: Tensor, around: Neighborhoods) -> Tensor:
-        """See `harmonic_dots`."""
-
-    def light_message(
-        self,
-        value: Tensor,
-        chemical: Tensor,
-        geometric: Tensor,
-        harmonics: Tensor,
-        neighbor: Tensor,
-        around: Neighborhoods,
-    ) -> Tensor:
-        """See `light_message`."""
+    degree_dots: Callable[[Tensor, Tensor, Neighborhoods], Tensor]
+    harmonic_dots: Callable[[Tensor, Tensor, Neighborhoods], Tensor]
+    light_message: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Neighborhoods], Tensor]
 
 
 def message(
@@ -298,13 +285,5 @@ def light_message(
     return around.sum(torch.cat(blocks, dim=1))
 
 
-class _Lists:
-    """The pieces as defined here."""
-
-    degree_dots = staticmethod(degree_dots)
-    harmonic_dots = staticmethod(harmonic_dots)
-    light_message = staticmethod(light_message)
-
-
-LISTS: Pieces = _Lists()
+LISTS = Pieces(degree_dots, harmonic_dots, light_message)
 """For edges in a sorted list."""
