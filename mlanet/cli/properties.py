@@ -21,14 +21,15 @@ from mlanet.cli.output import (
     Model,
     Picture,
     drawn,
-    name_with_unit,
     note,
     print_json,
-    print_pairs,
+    print_numbers,
     print_table,
     progress,
     refused_part,
     report_refused,
+    short_name,
+    value_text,
 )
 from mlanet.execution import Execution
 
@@ -289,15 +290,10 @@ def _print(done: Sequence[Measured], shown: dict[str, str]) -> None:
     """Everything single of one structure, or one line for each of many."""
     if len(done) == 1:
         numbers = {key: value for key, value in done[0].numbers.items() if not isinstance(value, list)}
-        print_pairs("", [(name_with_unit(key), _text(value)) for key, value in numbers.items()])
+        print_numbers(numbers, ".5g")
     elif done:
         rows = [
-            (result.structure.rsplit("/", 1)[-1], *(_text(result.numbers[key]) for key in shown)) for result in done
+            (short_name(result.structure), *(value_text(result.numbers[key], ".5g") for key in shown))
+            for result in done
         ]
         print_table("", ("structure", *shown.values()), rows)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)

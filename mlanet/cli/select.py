@@ -21,6 +21,7 @@ from mlanet.cli.output import (
     progress,
     refused_part,
     report_refused,
+    short_name,
 )
 from mlanet.execution import Execution
 
@@ -68,9 +69,7 @@ def select(
         ]
         print_json({"model": model, "selected": listed, "file": output, **refused_part(refused)})
     else:
-        lines = [
-            (frame.where.rsplit("/", 1)[-1], f"{frame.uncertainty:.3g}", frame.extrapolation) for frame in chosen[:rows]
-        ]
+        lines = [(short_name(one.where), f"{one.uncertainty:.3g}", one.extrapolation) for one in chosen[:rows]]
         more = f"and {len(chosen) - rows} more" if len(chosen) > rows else ""
         print_table("", ("structure", "uncertainty>", "training set"), lines, more)
         note(f"wrote {output}: {len(chosen)} structures")

@@ -21,7 +21,7 @@ from mlanet.checkpoint import copied
 from mlanet.config import to_data
 from mlanet.crowding import NEAREST
 from mlanet.errors import CheckpointError, ConfigError
-from mlanet.files import write_whole
+from mlanet.files import write_result
 from mlanet.graph import AtomicGraph
 from mlanet.models import Model
 from mlanet.models.leignn import LEIGNN
@@ -75,11 +75,7 @@ def export_native(potential: Potential, path: str | os.PathLike[str], digest: st
         ConfigError: a model that the engine does not know; the message says which setting.
         CheckpointError: the file cannot be written.
     """
-    data = native_bytes(potential, digest)
-    try:
-        write_whole(path, data)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_result(path, native_bytes(potential, digest), CheckpointError)
 
 
 @usual_torch()

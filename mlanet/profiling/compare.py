@@ -67,10 +67,10 @@ def species_of(structures: Iterable[Atoms]) -> tuple[int, ...]:
     return tuple(sorted({int(z) for atoms in structures for z in atoms.numbers}))
 
 
-def neighbours_of(structures: Sequence[Atoms], cutoff: float = 5.0) -> float:
-    """Mean number of neighbours within a cutoff, Å."""
+def neighbours_of(structures: Sequence[Atoms]) -> float:
+    """Mean number of neighbours within 5 Å."""
     smallest = min(structures, key=len)
-    return max(1.0, to_graph(smallest, cutoff).n_edges / len(smallest))
+    return max(1.0, to_graph(smallest, 5.0).n_edges / len(smallest))
 
 
 def started(name: str, structures: Sequence[Atoms], settings: Settings) -> Remote:

@@ -12,8 +12,7 @@ from ase import Atoms
 
 from mlanet.data.read import read_frames
 from mlanet.data.write import frame_text
-from mlanet.errors import OutputError
-from mlanet.files import write_columns, write_whole
+from mlanet.files import write_columns, write_result, write_whole
 from mlanet.limits import Assessment, Watch
 from mlanet.ownership import owned
 from mlanet.plots import Drawing
@@ -129,7 +128,4 @@ def _save(path: Path, images: Iterable[Atoms], with_results: bool = False) -> No
         if with_results:
             frame.calc = image.calc
         frames.append(frame_text(frame, f"image {k}"))
-    try:
-        write_whole(path, "".join(frames).encode())
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    write_result(path, "".join(frames).encode())
