@@ -61,9 +61,9 @@ class Execution:
 
     def of_steps(self) -> dict[str, Any]:
         """The words that `MLANetCalculator` takes: all but the memory of a batch."""
-        words = dataclasses.asdict(self)
-        del words["max_memory"]
-        return words
+        options = dataclasses.asdict(self)
+        del options["max_memory"]
+        return options
 
     def resolve(self, model: Potential | str | os.PathLike[str], *, trained: bool = True) -> Potential:
         """The potential that computes so, in evaluation mode: from a file, or a copy of one that there is.

@@ -10,7 +10,8 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import ONCE, computing
-from mlanet.cli.output import Json, Model, Picture, note, note_files, print_json, print_table, say, value_text
+from mlanet.cli.options import Json, Model, Picture
+from mlanet.cli.output import note, note_files, print_json, print_table, say, value_text
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:

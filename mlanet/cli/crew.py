@@ -7,9 +7,7 @@ import functools
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from mlanet.errors import ConfigError
 from mlanet.execution import Execution
@@ -31,19 +29,6 @@ if TYPE_CHECKING:
     from mlanet.workflows.relax import Relaxed
     from mlanet.workflows.relax_files import Means, Wanted
     from mlanet.workflows.workers import Crew, Part
-
-Workers = Annotated[
-    int, typer.Option("--workers", help="Processes that compute at once.", min=1, rich_help_panel="Computing")
-]
-Ray = Annotated[
-    str | None,
-    typer.Option(
-        "--ray",
-        help="Compute on a Ray cluster: its address, auto, or local.",
-        metavar="ADDRESS",
-        rich_help_panel="Computing",
-    ),
-]
 
 
 def crew_of(workers: int, ray: str | None, execution: Execution) -> Crew:
@@ -149,8 +134,8 @@ def predictions(
     """What `mlanet predict` computes of frames, in this process."""
     from mlanet.workflows.predict import predict_frames
 
-    words: Any = {**job.bounds, "members": members, "atomic_stress": job.atomic_stress}
-    return predict_frames(answering, frames, **words, refused=refused)
+    options: Any = {**job.bounds, "members": members, "atomic_stress": job.atomic_stress}
+    return predict_frames(answering, frames, **options, refused=refused)
 
 
 def predicted(job: Job, frames: list[Frame]) -> Part[Predicted]:

@@ -11,19 +11,8 @@ import typer
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.md import calculator_of_dynamics, repeated_start
-from mlanet.cli.output import (
-    Json,
-    KeepGoing,
-    Model,
-    Picture,
-    note,
-    note_files,
-    numbers_of,
-    print_json,
-    print_table,
-    refused_part,
-    report_refused,
-)
+from mlanet.cli.options import Json, KeepGoing, Model, Picture
+from mlanet.cli.output import note, note_files, numbers_of, print_json, print_table, refused_part, report_refused
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -134,11 +123,11 @@ def _settings(
     from mlanet.config import parse
     from mlanet.dynamics.settings import DynamicsSettings
 
-    words = {"ensemble": ensemble, "timestep": timestep, "every": every, "checkpoint_every": 10 * every}
-    words["steps"] = max(1, round(1000 * time / timestep)) if timestep > 0 else 1
+    options = {"ensemble": ensemble, "timestep": timestep, "every": every, "checkpoint_every": 10 * every}
+    options["steps"] = max(1, round(1000 * time / timestep)) if timestep > 0 else 1
     return {
         f"{kelvin:g}K" + (f"-{k + 1}" if k else ""): parse(
-            words | {"temperature": kelvin, "seed": seed + k}, DynamicsSettings, "mlanet diffusion"
+            options | {"temperature": kelvin, "seed": seed + k}, DynamicsSettings, "mlanet diffusion"
         )
         for kelvin in _temperatures("--temperatures", temperatures)
         for k in range(times)

@@ -10,24 +10,21 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import BATCHES, computing
-from mlanet.cli.crew import Job, Ray, Workers, compared, comparisons, crew_of
-from mlanet.cli.data import KeepUnconverged, Keys
-from mlanet.cli.output import (
+from mlanet.cli.crew import Job, compared, comparisons, crew_of
+from mlanet.cli.options import (
     Files,
     Json,
     KeepGoing,
+    KeepUnconverged,
+    Keys,
     MaxEdges,
     Members,
     Model,
+    Ray,
     Resume,
-    end_with_files,
-    note,
-    print_json,
-    print_table,
-    progress,
-    refused_part,
-    report_refused,
+    Workers,
 )
+from mlanet.cli.output import end_with_files, note, print_json, print_table, progress, refused_part, report_refused
 from mlanet.errors import DataError, MissingLabelError
 from mlanet.execution import Execution
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA

@@ -9,17 +9,8 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
-from mlanet.cli.output import (
-    Json,
-    Model,
-    Picture,
-    note,
-    note_files,
-    note_matmul_cost,
-    print_json,
-    print_pairs,
-    progress,
-)
+from mlanet.cli.options import Json, Model, Picture
+from mlanet.cli.output import note, note_files, note_matmul_cost, print_json, print_pairs, progress
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:

@@ -12,10 +12,8 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
+from mlanet.cli.options import Json, Model, Picture
 from mlanet.cli.output import (
-    Json,
-    Model,
-    Picture,
     command_again,
     drawn,
     name_with_unit,
@@ -105,7 +103,7 @@ def md(
         raise typer.BadParameter("give --time or --steps, not both")
     if time is not None:
         steps = max(1, round(1000 * time / timestep)) if timestep > 0 else 1
-    words = {
+    options = {
         "ensemble": ensemble.value,
         "temperature": temperature,
         "timestep": timestep,
@@ -120,7 +118,7 @@ def md(
         "seed": seed,
         "keep_velocities": keep_velocities,
     }
-    settings = parse(words, DynamicsSettings, "mlanet md")
+    settings = parse(options, DynamicsSettings, "mlanet md")
     with _telling_what_was_kept(output):
         start = repeated_start(structure, repeat)
         summary = _run(start, str(structure), model, settings, output, resume, execution, not json, stop_outside)

@@ -12,18 +12,8 @@ import typer
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.md import repeated_start
-from mlanet.cli.output import (
-    Json,
-    Model,
-    Picture,
-    command_again,
-    note,
-    note_files,
-    note_matmul_cost,
-    numbers_of,
-    print_json,
-    print_numbers,
-)
+from mlanet.cli.options import Json, Model, Picture
+from mlanet.cli.output import command_again, note, note_files, note_matmul_cost, numbers_of, print_json, print_numbers
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -23,44 +23,6 @@ if TYPE_CHECKING:
     from mlanet.workflows.answers import Refusals
 
 T = TypeVar("T")
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
-Model = Annotated[
-    str,
-    typer.Option("--model", "-m", help="Name of a packaged model, or a model file (.safetensors).", metavar="MODEL"),
-]
-Members = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--member",
-        help="A further model, to make a committee with MODEL (repeat it): the answer is their mean, its standard "
-        "error how far they are apart.",
-        metavar="MODEL",
-    ),
-]
-Files = Annotated[
-    list[Path],
-    typer.Argument(
-        help="Structure files: extxyz, CIF, POSCAR, traj, db … (also .xz, .gz), or folders of them.", metavar="FILES…"
-    ),
-]
-KeepGoing = Annotated[
-    bool,
-    typer.Option(
-        "--keep-going", help="Pass over files and frames that cannot be used; list them at the end, status 1."
-    ),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with what the same command has left when it was stopped.")
-]
-Picture = Annotated[
-    bool, typer.Option("--picture/--no-picture", help="Draw one when the answer is there; without takes a second less.")
-]
-MaxEdges = Annotated[
-    int,
-    typer.Option(help="Pairs of atoms per batch; fewer need less memory.", min=1, rich_help_panel="Computing"),
-]
 
 
 def print_json(document: object) -> None:

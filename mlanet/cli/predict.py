@@ -11,23 +11,9 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import BATCHES, computing
-from mlanet.cli.crew import Job, Ray, Workers, crew_of, predicted, predictions
-from mlanet.cli.output import (
-    Files,
-    Json,
-    KeepGoing,
-    MaxEdges,
-    Members,
-    Model,
-    Resume,
-    end_with_files,
-    note,
-    print_json,
-    print_table,
-    progress,
-    refused_part,
-    short_name,
-)
+from mlanet.cli.crew import Job, crew_of, predicted, predictions
+from mlanet.cli.options import Files, Json, KeepGoing, MaxEdges, Members, Model, Ray, Resume, Workers
+from mlanet.cli.output import end_with_files, note, print_json, print_table, progress, refused_part, short_name
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlanet.cli.computing import computing
-from mlanet.cli.output import Json, note, print_json, print_pairs, print_table, progress, value_text
+from mlanet.cli.options import Json
+from mlanet.cli.output import note, print_json, print_pairs, print_table, progress, value_text
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:

@@ -12,14 +12,9 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
-from mlanet.cli.crew import Job, Ray, Workers, crew_of, job_means, relaxed
+from mlanet.cli.crew import Job, crew_of, job_means, relaxed
+from mlanet.cli.options import Files, Json, KeepGoing, MaxEdges, Model, Ray, Resume, Workers
 from mlanet.cli.output import (
-    Files,
-    Json,
-    KeepGoing,
-    MaxEdges,
-    Model,
-    Resume,
     note,
     note_matmul_cost,
     print_json,

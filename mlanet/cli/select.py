@@ -8,21 +8,8 @@ from typing import Annotated
 import typer
 
 from mlanet.cli.computing import BATCHES, computing
-from mlanet.cli.output import (
-    Files,
-    Json,
-    KeepGoing,
-    MaxEdges,
-    Members,
-    Model,
-    note,
-    print_json,
-    print_table,
-    progress,
-    refused_part,
-    report_refused,
-    short_name,
-)
+from mlanet.cli.options import Files, Json, KeepGoing, MaxEdges, Members, Model
+from mlanet.cli.output import note, print_json, print_table, progress, refused_part, report_refused, short_name
 from mlanet.execution import Execution
 
 

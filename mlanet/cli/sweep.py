@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlanet.cli.output import Json, note, numbers_of, print_json, print_pairs, print_table, progress, say
+from mlanet.cli.options import Json
+from mlanet.cli.output import note, numbers_of, print_json, print_pairs, print_table, progress, say
 
 if TYPE_CHECKING:
     from mlanet.sweep.config import SweepConfig

@@ -207,7 +207,7 @@ def neighbor_pooling(
     if rows is not None and by_triton(features) and not pooling_obstacle(features.shape[1]):
         operation = GpuPooling(rows)
     elif rows is not None and not by_triton(features):
-        operation = NativePooling(l_max, rows)
+        operation = NativePooling(rows, l_max)
     else:
         return pooled_neighbors(features, envelope, neighbor, around)
     return apply(operation, (features, envelope), ())

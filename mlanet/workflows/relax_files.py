@@ -237,8 +237,8 @@ class _Relaxing:
         self.pieces, _ = connected(self.atoms, means.cutoff)
         self.vacuum = _vacuum(self.atoms, wanted)
         names = ("cell", "pressure", "fmax", "steps", "method", "hold", "symmetry")
-        self.words: dict[str, Any] = {name: getattr(wanted, name) for name in names}
-        self.words |= {"where": frame.where, "vacuum": self.vacuum}
+        self.options: dict[str, Any] = {name: getattr(wanted, name) for name in names}
+        self.options |= {"where": frame.where, "vacuum": self.vacuum}
 
     def sees(self, step: Step, assessment: Assessment) -> bool:
         """Whether to end there: at the first step outside the training set, where that is wanted."""
@@ -248,7 +248,7 @@ class _Relaxing:
     def watched(self) -> Iterator[Step]:
         """The steps, one by one."""
         self.atoms.calc = self.means.calculator
-        for step in relaxation(self.atoms, **self.words):
+        for step in relaxation(self.atoms, **self.options):
             ended = self.sees(step, self.means.assessment())
             yield step
             if ended:
@@ -288,7 +288,7 @@ def _batched(
 
     def course(frame: Frame) -> Course:
         one = known[id(frame)] = _Relaxing(frame, means, wanted)
-        descent = Descent(one.atoms, **one.words)
+        descent = Descent(one.atoms, **one.options)
         return Course(descent, lambda step: one.sees(step, one.atoms.calc.assessment))
 
     for frame, arrived in relax_all(batched_potential, frames, course):
@@ -325,8 +325,8 @@ def _done(frame: Frame, target: Path, relaxed: Relaxed) -> Done:
     held = str(relaxed.numbers.get("held_vectors", ""))
     for axis, gap in empty_axes(relaxed.atoms).items():
         if axis in held:
-            words = "held; --vacuum none lets it change"
-            remarks.append(f"note: {frame.where}: {gap:.1f} Å along {axis} are empty, so that vector is {words}")
+            kept = "held; --vacuum none lets it change"
+            remarks.append(f"note: {frame.where}: {gap:.1f} Å along {axis} are empty, so that vector is {kept}")
     if relaxed.apart:
         remarks.append(f"came apart: {frame.where}: {relaxed.apart}")
     if (reason := relaxed.numbers.get("extrapolation_reason")) is not None:

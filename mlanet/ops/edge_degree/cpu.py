@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
 from mlanet.ops.cpp.calls import MAX_DEPTH, widths_field
 from mlanet.ops.cpp.operation import NativeCall, NativeOperation
 from mlanet.ops.cpp.padding import cropped_layers, padded_layers
-from mlanet.ops.edge_degree.reference import N_INPUTS, DirectionInputs, directions
-from mlanet.ops.rows import Rows
+from mlanet.ops.edge_degree.reference import N_INPUTS, DirectionsOfRows
 
 
 class _Sizes(ctypes.Structure):
@@ -26,27 +24,12 @@ class _Sizes(ctypes.Structure):
     ]
 
 
-@dataclass(frozen=True)
-class NativeDirections(NativeOperation):
+class NativeDirections(DirectionsOfRows, NativeOperation):
     """`mlanet.ops.edge_degree.reference` of all centers, an `Operation`. Memory O(N)."""
-
-    l_max: int
-    factor: float
-    rows: Rows
-    n_inputs = N_INPUTS
-
-    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
-        """(N, (L+1)² − 1, C)."""
-        return tensors[0].new_empty(self.rows.start.shape[0] - 1, (self.l_max + 1) ** 2 - 1, tensors[0].shape[1])
 
     def call(self, tensors: Sequence[Tensor]) -> NativeCall:
         """See `NativeOperation`."""
         return _Call(self, tensors)
-
-    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
-        """In plain torch."""
-        inputs = DirectionInputs(*tensors[:N_INPUTS])
-        return directions(self.factor, self.rows.around(), self.rows.neighbor, inputs, tensors[N_INPUTS:])
 
 
 class _Call(NativeCall):

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlanet.ops.edge_degree.reference import N_INPUTS, DirectionInputs, directions
+from mlanet.ops.edge_degree.reference import N_INPUTS, DirectionsOfRows
 from mlanet.ops.gpu.by_sender import Senders
 from mlanet.ops.gpu.operation import GpuOperation
 from mlanet.ops.gpu.start import edges_at_a_time, numbers, padded, plain, product_precision, start
-from mlanet.ops.rows import Rows
 
 WIDEST = {"radial functions": 32, "hidden width": 128}
 """Tiles of more than this do not fit the registers."""
@@ -85,27 +84,12 @@ def obstacle(l_max: int, channels: int, layers: Sequence[Tensor]) -> str:
     return "; ".join(f"{name}: {widths[name]}, at most {most[name]}" for name in most if widths[name] > most[name])
 
 
-@dataclass(frozen=True)
-class GpuDirections(GpuOperation):
+class GpuDirections(DirectionsOfRows, GpuOperation):
     """`mlanet.ops.edge_degree.reference` of all centers, by kernels in Triton. Memory O(N), and gradients by edge."""
-
-    l_max: int
-    factor: float
-    rows: Rows
-    n_inputs = N_INPUTS
-
-    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
-        """(N, (L+1)² − 1, C)."""
-        return tensors[0].new_empty(self.rows.start.shape[0] - 1, (self.l_max + 1) ** 2 - 1, tensors[0].shape[1])
 
     def call(self, tensors: Sequence[Tensor], along: Sequence[Tensor] | None = None) -> _Call:
         """See `GpuOperation`."""
         return _Call(self, tensors, along)
-
-    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
-        """In plain torch."""
-        inputs = DirectionInputs(*tensors[:N_INPUTS])
-        return directions(self.factor, self.rows.around(), self.rows.neighbor, inputs, tensors[N_INPUTS:])
 
 
 class _Call:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from mlanet.ops.cpp.operation import NativeCall, NativeOperation
 from mlanet.ops.cpp.padding import cropped_layers, padded_layers
-from mlanet.ops.filtered_sum.reference import received_of_rows
+from mlanet.ops.filtered_sum.reference import FilteredSumOfRows
 from mlanet.ops.rows import Rows
 
 ANY_L = 1
@@ -24,28 +23,12 @@ class _Sizes(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in ("centers", "atoms", "channels", "functions", "vectors", "threads")]
 
 
-@dataclass(frozen=True)
-class NativeFilteredSum(NativeOperation):
-    """m and w of all centers (`mlanet.ops.filtered_sum.reference`), an `Operation`; an edge whose basis is 0 is absent.
-
-    Inputs: sent (N, 2 or 5, F), scalars, arrows and vectors · basis b (E, K) · direction û (E, 3). Weight W (2F or 3F,
-    K). Result (N, 4, F): m, then w. Cost per edge 2 K · (2 or 3) F FLOP for the filters. Memory O(N).
-    """
-
-    rows: Rows
-    n_inputs = 3
-
-    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
-        """(N, 4, F)."""
-        return tensors[0].new_empty(self.rows.start.shape[0] - 1, 4, tensors[0].shape[2])
+class NativeFilteredSum(FilteredSumOfRows, NativeOperation):
+    """In C++. Cost per edge 2 K · (2 or 3) F FLOP for the filters. Memory O(N)."""
 
     def call(self, tensors: Sequence[Tensor]) -> NativeCall:
         """See `NativeOperation`."""
         return _Call(self.rows, tensors)
-
-    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
-        """In plain torch, edge by edge."""
-        return received_of_rows(self.rows, tensors)
 
 
 class _Call(NativeCall):

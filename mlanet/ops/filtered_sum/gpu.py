@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlanet.ops.filtered_sum.reference import received_of_rows
+from mlanet.ops.filtered_sum.reference import FilteredSumOfRows
 from mlanet.ops.gpu.by_sender import Senders
 from mlanet.ops.gpu.operation import GpuOperation
 from mlanet.ops.gpu.start import numbers, padded, product_precision, start
-from mlanet.ops.rows import Rows
 
 TILE = 16
 """Edges at a time."""
@@ -77,28 +76,12 @@ class FilterSizes:
         return cls(channels, functions, vectors, *tiles, product_precision())
 
 
-@dataclass(frozen=True)
-class GpuFilteredSum(GpuOperation):
-    """`NativeFilteredSum` by kernels in Triton.
-
-    Inputs: sent (N, 2 or 5, F) · basis b (E, K) · direction û (E, 3). Weight W (2F or 3F, K). Result (N, 4, F): m, then
-    w. Memory O(N).
-    """
-
-    rows: Rows
-    n_inputs = 3
-
-    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
-        """(N, 4, F)."""
-        return tensors[0].new_empty(self.rows.start.shape[0] - 1, 4, tensors[0].shape[2])
+class GpuFilteredSum(FilteredSumOfRows, GpuOperation):
+    """By kernels in Triton. Memory O(N)."""
 
     def call(self, tensors: Sequence[Tensor], along: Sequence[Tensor] | None = None) -> _Call:
         """See `GpuOperation`."""
         return _Call(self, tensors, along)
-
-    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
-        """In plain torch, edge by edge."""
-        return received_of_rows(self.rows, tensors)
 
 
 class _Call:

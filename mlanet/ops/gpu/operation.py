@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -22,18 +22,16 @@ class Call(Protocol):
 class GpuOperation:
     """An `Operation` (`mlanet.ops.autograd`) whose three functions are those of a `Call`.
 
-    Subclasses say `n_inputs`, `blank`, `reference` and `call`; the first input is by atom, and without atoms no kernel
-    is started. `call` imports the kernels, and triton with them, so that nothing of it is loaded before.
+    What its room's `reference` states has `n_inputs`, `blank` and `reference`; subclasses of both say `call`. That
+    imports the kernels, and triton with them, so that nothing of it is loaded before. The first input is by atom, and
+    without atoms no kernel is started.
     """
 
     n_inputs: int
+    blank: Callable[[Sequence[Tensor]], Tensor]
 
     def call(self, tensors: Sequence[Tensor], along: Sequence[Tensor] | None = None) -> Call:
         """For inputs and weights, and a direction of the inputs."""
-        raise NotImplementedError
-
-    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
-        """See `Operation`."""
         raise NotImplementedError
 
     def value(self, tensors: Sequence[Tensor]) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,8 +12,7 @@ from torch import Tensor
 from mlanet.ops.cpp.calls import MAX_DEPTH, addresses, widths_field
 from mlanet.ops.cpp.operation import NativeCall, NativeOperation
 from mlanet.ops.cpp.padding import Widths, crop, pad, rounded_up
-from mlanet.ops.message.reference import N_GATHERED, N_INPUTS, MessageShape, MessageWeights, message_of_rows
-from mlanet.ops.rows import Rows
+from mlanet.ops.message.reference import N_GATHERED, N_INPUTS, MessageOfRows, MessageShape, MessageWeights
 from mlanet.ops.tensor_product import couplings
 
 N_WEIGHTS = len(MessageWeights._fields) - 1
@@ -41,30 +39,17 @@ class _Couplings(ctypes.Structure):
     _fields_ = [("count", ctypes.c_int64), *((name, ctypes.c_void_p) for name in ("entry", "row", "value"))]
 
 
-@dataclass(frozen=True)
-class NativeMessage(NativeOperation):
-    """The dual-path message of all centers (`mlanet.ops.message.reference.message`), an `Operation`.
+class NativeMessage(MessageOfRows, NativeOperation):
+    """The message in C++.
 
     Cost per edge 2 (B R + B R' + R (L+1) C/G + R' F C) FLOP for the networks of widths R and R', gates of G channels,
     F = 2 (L+1) for light values and the number of paths for full ones; then 4 (L+1)² C or, with paths (a, b, c),
     2 Σ (2a+1) (2c+1) C for the message. Memory O(N), and O(N) for each thread in the gradient.
     """
 
-    shape: MessageShape
-    rows: Rows
-    n_inputs = N_INPUTS
-
-    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
-        """m (N, M, C)."""
-        return tensors[0].new_empty(self.rows.start.shape[0] - 1, *tensors[0].shape[1:])
-
     def call(self, tensors: Sequence[Tensor]) -> NativeCall:
         """See `NativeOperation`."""
         return _Call(self, tensors)
-
-    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
-        """In plain torch."""
-        return message_of_rows(self.shape, self.rows, tensors)
 
 
 class _Call(NativeCall):

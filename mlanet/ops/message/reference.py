@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -150,6 +151,23 @@ def _logits(
     query, key = inputs.query.unflatten(2, heads), inputs.key.index_select(0, neighbor).unflatten(2, heads)
     terms = functional.linear(z, weights.logits, weights.logits_bias).unflatten(1, (shape.heads, -1))
     return weighed(terms, query_products(pieces, around, query, key, inputs.harmonics), weights.log_temperature)
+
+
+@dataclass(frozen=True)
+class MessageOfRows:
+    """`message` of all centers, for edges in rows, as far as its kernels have it in common."""
+
+    shape: MessageShape
+    rows: Rows
+    n_inputs = N_INPUTS
+
+    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
+        """m (N, M, C)."""
+        return tensors[0].new_empty(self.rows.start.shape[0] - 1, *tensors[0].shape[1:])
+
+    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
+        """In plain torch."""
+        return message_of_rows(self.shape, self.rows, tensors)
 
 
 def message_of_rows(shape: MessageShape, rows: Rows, tensors: Sequence[Tensor]) -> Tensor:

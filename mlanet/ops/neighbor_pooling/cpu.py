@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mlanet.ops.cpp.operation import NativeCall, NativeOperation
-from mlanet.ops.neighbor_pooling.reference import pooled_neighbors
-from mlanet.ops.rows import Rows
+from mlanet.ops.neighbor_pooling.reference import PoolingOfRows
 
 
 class _Sizes(ctypes.Structure):
@@ -20,27 +19,14 @@ class _Sizes(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class NativePooling(NativeOperation):
-    """`mlanet.ops.neighbor_pooling.reference.pooled_neighbors` of all centers, an `Operation`. Memory O(N).
-
-    It knows no l_max; that of the model says which library is at hand.
-    """
+class NativePooling(PoolingOfRows, NativeOperation):
+    """In C++. Memory O(N). It knows no l_max; that of the model says which library is at hand."""
 
     l_max: int
-    rows: Rows
-    n_inputs = 2
-
-    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
-        """(N, 2, C)."""
-        return tensors[0].new_empty(self.rows.start.shape[0] - 1, 2, tensors[0].shape[1])
 
     def call(self, tensors: Sequence[Tensor]) -> NativeCall:
         """See `NativeOperation`."""
         return _Call(self, tensors)
-
-    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
-        """In plain torch."""
-        return pooled_neighbors(tensors[0], tensors[1], self.rows.neighbor, self.rows.around())
 
 
 class _Call(NativeCall):

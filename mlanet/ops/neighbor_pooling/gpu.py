@@ -12,8 +12,7 @@ from torch import Tensor
 from mlanet.ops.gpu.by_sender import Senders
 from mlanet.ops.gpu.operation import GpuOperation
 from mlanet.ops.gpu.start import Number, edges_at_a_time, numbers, padded, start
-from mlanet.ops.neighbor_pooling.reference import pooled_neighbors
-from mlanet.ops.rows import Rows
+from mlanet.ops.neighbor_pooling.reference import PoolingOfRows
 
 WIDEST = 256
 """Channels; more do not fit the registers."""
@@ -43,24 +42,12 @@ def obstacle(channels: int) -> str:
     return f"channels: {channels}, at most {WIDEST}" if channels > WIDEST else ""
 
 
-@dataclass(frozen=True)
-class GpuPooling(GpuOperation):
-    """`reference.pooled_neighbors` of all centers, by kernels in Triton."""
-
-    rows: Rows
-    n_inputs = 2
-
-    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
-        """(N, 2, C)."""
-        return tensors[0].new_empty(self.rows.start.shape[0] - 1, 2, tensors[0].shape[1])
+class GpuPooling(PoolingOfRows, GpuOperation):
+    """By kernels in Triton."""
 
     def call(self, tensors: Sequence[Tensor], along: Sequence[Tensor] | None = None) -> _Call:
         """See `GpuOperation`."""
         return _Call(self, tensors, along)
-
-    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
-        """In plain torch."""
-        return pooled_neighbors(tensors[0], tensors[1], self.rows.neighbor, self.rows.around())
 
 
 class _Call:

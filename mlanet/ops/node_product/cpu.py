@@ -5,14 +5,13 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from mlanet.ops.cpp.calls import addresses
 from mlanet.ops.cpp.operation import NativeCall, NativeOperation
-from mlanet.ops.node_product.reference import node_product, terms
+from mlanet.ops.node_product.reference import Product, terms
 
 
 class _Sizes(ctypes.Structure):
@@ -21,24 +20,12 @@ class _Sizes(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in ("nodes", "channels", "rows_in", "rows_out", "paths", "threads")]
 
 
-@dataclass(frozen=True)
-class NativeProduct(NativeOperation):
-    """`mlanet.ops.node_product.reference.node_product`, an `Operation` with one input x and one weight. Memory O(N)."""
-
-    l_out: int
-    n_inputs = 1
-
-    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
-        """(N, (l_out+1)², C)."""
-        return tensors[0].new_empty(tensors[0].shape[0], (self.l_out + 1) ** 2, tensors[0].shape[2])
+class NativeProduct(Product, NativeOperation):
+    """In C++. Memory O(N)."""
 
     def call(self, tensors: Sequence[Tensor]) -> NativeCall:
         """See `NativeOperation`."""
         return _Call(self.l_out, tensors)
-
-    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
-        """In plain torch."""
-        return node_product(tensors[0], tensors[1], self.l_out)
 
 
 class _Call(NativeCall):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mlanet.ops.gpu.operation import GpuOperation
 from mlanet.ops.gpu.start import numbers, padded, start
-from mlanet.ops.node_product.reference import node_product, terms
+from mlanet.ops.node_product.reference import Product, terms
 from mlanet.ops.tensor_product import on_cpu
 
 ELEMENTS = 512
@@ -116,27 +116,12 @@ class ProductSizes:
         return cls(channels, rows_in, ELEMENTS // tile, tile)
 
 
-@dataclass(frozen=True)
-class GpuProduct(GpuOperation):
-    """`node_product` by kernels in Triton. Memory O(N).
-
-    Input x (N, (l_in+1)², C) · weight (paths, C). Result (N, (l_out+1)², C).
-    """
-
-    l_out: int
-    n_inputs = 1
-
-    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
-        """(N, (l_out+1)², C)."""
-        return tensors[0].new_empty(tensors[0].shape[0], (self.l_out + 1) ** 2, tensors[0].shape[2])
+class GpuProduct(Product, GpuOperation):
+    """By kernels in Triton. Memory O(N)."""
 
     def call(self, tensors: Sequence[Tensor], along: Sequence[Tensor] | None = None) -> _Call:
         """See `GpuOperation`."""
         return _Call(self.l_out, tensors, along)
-
-    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
-        """In plain torch."""
-        return node_product(tensors[0], tensors[1], self.l_out)
 
 
 class _Call:
