@@ -88,7 +88,7 @@ def neb(
         {"model": read_model_header(model_path(model)).digest, "dtype": execution.dtype},
         watch=shown,
         assessment=lambda: calculator.assessment,
-        told=note,
+        tell=note,
     )
     note_matmul_cost(calculator)
     _answer(found, start, end, model, picture, json)

@@ -57,7 +57,7 @@ def barrier_in(
     *,
     watch: Callable[[Iterable[Step]], Iterable[Step]] = lambda course: course,
     assessment: Callable[[], Assessment] | None = None,
-    told: Callable[[str], None] = lambda text: None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Found:
     """Compute a barrier in a folder, or go on with the one that is there.
 
@@ -69,7 +69,7 @@ def barrier_in(
         model: what decides the answer beside the ends, such as digest and precision.
         watch: passes the steps on; one that ends early ends the run, which is then written as it is.
         assessment: of the calculator's last answer.
-        told: is handed a line where something goes on.
+        tell: is handed a line where something goes on.
     Raises:
         MLANetError: as `Band` and `Folder`.
     """
@@ -80,7 +80,7 @@ def barrier_in(
         place = path / PATH
         known = [frame.atoms for frame in read_frames(place)] if place.exists() else []
         if known:
-            told(f"going on with the {len(known)} images of {place}")
+            tell(f"going on with the {len(known)} images of {place}")
         band = Band(
             *ends,
             images=wanted.images,

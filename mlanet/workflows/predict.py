@@ -104,11 +104,11 @@ def predict_frames(
     if atomic_stress and (obstacle := stresses_obstacle(potential)):
         raise ConfigError(f"no stress of single atoms: {obstacle}")
     answered = answers(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused, members=members)
-    told = False
+    warned = False
     for question, prediction, assessment in answered:
         frame = question.frame
-        if not told and (remark := lone_atoms(question.graph, potential.statistics)) is not None:
-            told = True
+        if not warned and (remark := lone_atoms(question.graph, potential.statistics)) is not None:
+            warned = True
             warnings.warn(f"{frame.where}: {remark}", stacklevel=2)
         atoms = with_prediction(_keeping_labels(frame.atoms), prediction)
         with_assessment(atoms, assessment)

@@ -72,7 +72,7 @@ class Part(Generic[T]):
     error: MLANetError | None = None
     remarks: list[str] = field(default_factory=list)
 
-    def told(self, refused: Refused | None) -> Iterator[T]:
+    def deliver(self, refused: Refused | None) -> Iterator[T]:
         """Its results, then its errors."""
         yield from self.results
         for error in self.refused:
@@ -147,7 +147,7 @@ def worked(
         for remark in answer.remarks if not warned else ():  # once, as a process alone
             warned = True
             warnings.warn(remark, stacklevel=2)
-        yield from answer.told(refused)
+        yield from answer.deliver(refused)
 
 
 def in_order(
