@@ -42,18 +42,8 @@ class Ensemble(enum.StrEnum):
     npt = "npt"
 
 
-class Pressed(enum.StrEnum):
-    """What constant pressure may move."""
-
-    isotropic = "isotropic"
-    full = "full"
-    a = "a"
-    b = "b"
-    c = "c"
-    ab = "ab"
-    ac = "ac"
-    bc = "bc"
-    abc = "abc"
+Pressed = enum.StrEnum("Pressed", "isotropic full a b c ab ac bc abc")
+"""What constant pressure may move."""
 
 
 @computing("skin", "tabulated", *STEPS, skin=0.5)

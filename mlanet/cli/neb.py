@@ -23,11 +23,8 @@ if TYPE_CHECKING:
     from mlanet.workflows.relax import Step
 
 
-class Way(enum.StrEnum):
-    """How images go down."""
-
-    mdmin = "mdmin"
-    fire = "fire"
+Way = enum.StrEnum("Way", "mdmin fire")
+"""How images go down."""
 
 
 @computing(*STEPS, dtype="float64")

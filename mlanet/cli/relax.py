@@ -37,20 +37,12 @@ if TYPE_CHECKING:
     from mlanet.workflows.workers import Crew
 
 
-class Cell(enum.StrEnum):
-    """What of the cell may change."""
-
-    fixed = "fixed"
-    full = "full"
-    shape = "shape"
-    volume = "volume"
+Cell = enum.StrEnum("Cell", "fixed full shape volume")
+"""What of the cell may change."""
 
 
-class Method(enum.StrEnum):
-    """How to go downhill."""
-
-    fire = "fire"
-    bfgs = "bfgs"
+Method = enum.StrEnum("Method", "fire bfgs")
+"""How to go downhill."""
 
 
 @computing("max_memory", "skin", *STEPS, dtype="float64", skin=0.3)
