@@ -11,7 +11,7 @@ from mlanet.limits.watch import Watch
 
 if TYPE_CHECKING:
     from mlanet.limits.fit import fit_domain
-    from mlanet.limits.of_file import find_limits
+    from mlanet.limits.model_file import find_limits
 
 __all__ = [
     "EDGE",
@@ -30,7 +30,7 @@ __all__ = [
     "worse",
 ]
 
-_HOME = {"find_limits": "mlanet.limits.of_file", "fit_domain": "mlanet.limits.fit"}
+_HOME = {"find_limits": "mlanet.limits.model_file", "fit_domain": "mlanet.limits.fit"}
 """What needs torch, looked up on first use."""
 
 __getattr__ = lookup(__name__, _HOME)

@@ -1,6 +1,6 @@
 """A potential as a file for the native engine: weights as they are, constants of the weights folded in.
 
-What every file holds; `of_mlanet` and `of_leignn` say what else their models have.
+What every file holds; `mlanet` and `leignn` say what else their models have.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mlanet.graph import AtomicGraph
 from mlanet.models import Model
 from mlanet.models.leignn import LEIGNN
 from mlanet.models.mlanet import MLANet
-from mlanet.native import of_leignn, of_mlanet
+from mlanet.native import leignn, mlanet
 from mlanet.native.file import pack
 from mlanet.native.potential import of_statistics
 from mlanet.nn.floor import SLACK, STIFFNESS, WIDTH, DistanceFloor
@@ -37,7 +37,7 @@ from mlanet.version import __version__
 
 Tensors = dict[str, Tensor]
 
-KINDS: dict[type[Model], Any] = {MLANet: of_mlanet, LEIGNN: of_leignn}
+KINDS: dict[type[Model], Any] = {MLANet: mlanet, LEIGNN: leignn}
 """Models that have a native form, and what the file holds of each."""
 
 
