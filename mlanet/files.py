@@ -175,12 +175,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: str | os.PathLike[str], error_class: type[MLANetError] = OutputError) -> Iterator[None]:
-    """An error of ours, with the path, for what the system says while a block writes there."""
+def writing(
+    path: str | os.PathLike[str], error_class: type[MLANetError] = OutputError, end: str = ""
+) -> Iterator[None]:
+    """An error of ours, with the path and an end, for what the system says while a block writes there."""
     try:
         yield
     except OSError as error:
-        raise error_class(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise error_class(f"{path}: cannot be written: {error.strerror or error}{end}") from error
 
 
 def write_result(path: str | os.PathLike[str], data: bytes, error_class: type[MLANetError] = OutputError) -> None:
@@ -189,7 +191,7 @@ def write_result(path: str | os.PathLike[str], data: bytes, error_class: type[ML
     Raises:
         OutputError (or another class): the place cannot be written.
     """
-    with writing(path, error_class):
+    with writing(path, error_class, "; nothing was changed"):
         write_whole(path, data)
 
 
