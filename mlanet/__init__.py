@@ -9,9 +9,9 @@ The public names are looked up on first use, so that `mlanet --help` need not wa
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from mlanet.lazily import lookup
 from mlanet.version import __version__
 
 if TYPE_CHECKING:
@@ -61,10 +61,7 @@ def load(model: str | Path = DEFAULT_MODEL, dtype: torch.dtype | None = None, de
     return load_model(model_path(model), dtype=dtype, device=device)
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'mlanet' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOME[name]), name)
+__getattr__ = lookup(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

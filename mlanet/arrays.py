@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -145,26 +146,7 @@ class GraphArrays:
     @staticmethod
     def joined(graphs: Sequence[GraphArrays]) -> GraphArrays:
         """Graphs in one; atoms and structures keep their order, so edges stay sorted by center."""
-        if len(graphs) == 1:
-            return graphs[0]
-        atoms = np.cumsum([0, *(graph.n_atoms for graph in graphs)])
-        structures = np.cumsum([0, *(graph.n_structures for graph in graphs)])
-        given = [graph.atomic_charges for graph in graphs if graph.atomic_charges is not None]
-
-        def together(name: str, starts: Integers | None = None) -> NDArray[Any]:
-            parts = [getattr(graph, name) for graph in graphs]
-            return np.concatenate(
-                parts if starts is None else [part + n for part, n in zip(parts, starts, strict=False)]
-            )
-
-        return GraphArrays(
-            **{name: together(name) for name in ("positions", "numbers", "cell", "pbc", "shift", "charge")},
-            **{name: together(name, atoms) for name in ("center", "neighbor")},
-            structure=together("structure", structures),
-            n_structures=int(structures[-1]),
-            cutoff=min(graph.cutoff for graph in graphs),
-            atomic_charges=np.concatenate(given) if len(given) == len(graphs) else None,
-        )
+        return graphs[0] if len(graphs) == 1 else GraphArrays(**joined_fields(graphs, np.concatenate))
 
     def alone(self, index: int) -> GraphArrays:
         """One structure of the batch."""
@@ -184,6 +166,27 @@ class GraphArrays:
             charge=self.charge[index : index + 1],
             atomic_charges=None if self.atomic_charges is None else self.atomic_charges[first:last],
         )
+
+
+def joined_fields(graphs: Sequence[Any], concatenate: Callable[[list[Any]], Any]) -> dict[str, Any]:
+    """Fields of a batch of graphs, in arrays or in tensors; there are charges of atoms only if every graph has them."""
+    atoms = [0, *itertools.accumulate(graph.n_atoms for graph in graphs)]
+    structures = [0, *itertools.accumulate(graph.n_structures for graph in graphs)]
+    charges = [graph.atomic_charges for graph in graphs if graph.atomic_charges is not None]
+
+    def shifted(name: str, starts: list[int]) -> Any:
+        return concatenate([getattr(graph, name) + start for graph, start in zip(graphs, starts, strict=False)])
+
+    whole = ("positions", "numbers", "cell", "pbc", "shift", "charge")
+    return {
+        **{name: concatenate([getattr(graph, name) for graph in graphs]) for name in whole},
+        "center": shifted("center", atoms),
+        "neighbor": shifted("neighbor", atoms),
+        "structure": shifted("structure", structures),
+        "n_structures": structures[-1],
+        "cutoff": min(graph.cutoff for graph in graphs),
+        "atomic_charges": concatenate(charges) if len(charges) == len(graphs) else None,
+    }
 
 
 @dataclass(frozen=True)

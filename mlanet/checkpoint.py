@@ -172,21 +172,18 @@ def read_model_header(path: str | os.PathLike[str]) -> ModelHeader:
     return _model_header(read(path, MODEL), path)
 
 
-def save_state(
-    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, object], kind: str = STATE
-) -> None:
-    """Write the state of a training or simulation: tensors, and plain data of JSON types (tuples come back as lists).
+def save_state(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, object]) -> None:
+    """Write the state of a training: tensors, and plain data of JSON types (tuples come back as lists).
 
     Args:
         path: replaced whole or not at all.
         tensors: of any type, on any device.
         header: the plain data.
-        kind: STATE of a training, or SIMULATION.
     Raises:
         CheckpointError: the file cannot be written (no space, no permission); an older one there is intact.
         TypeError: a header that is not made of plain data.
     """
-    _write(path, kind, state_header(header), tensors)
+    _write(path, STATE, state_header(header), tensors)
 
 
 @usual_torch()

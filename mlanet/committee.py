@@ -25,7 +25,7 @@ class CommitteeCalculator(Calculator):
 
     Args:
         models: two or more model files or potentials of the same elements, trained from different seeds.
-        words: as `MLANetCalculator`, for every member: dtype, device, skin, …
+        options: as `MLANetCalculator`, for every member: dtype, device, skin, …
     Raises:
         ConfigError: fewer than two models, the same one twice, other elements; and as `MLANetCalculator`.
     """
@@ -34,11 +34,11 @@ class CommitteeCalculator(Calculator):
     assessment: Assessment = Assessment(UNKNOWN)
     """Of the last calculation, with the reasons."""
 
-    def __init__(self, models: Sequence[Potential | str | os.PathLike[str]], **words: Any) -> None:
+    def __init__(self, models: Sequence[Potential | str | os.PathLike[str]], **options: Any) -> None:
         super().__init__()
         if isinstance(models, str | os.PathLike | Potential):
             raise ConfigError("a committee needs a list of models; for one there is MLANetCalculator")
-        self.members = [MLANetCalculator(model, **words) for model in models]
+        self.members = [MLANetCalculator(model, **options) for model in models]
         names = [f"member {k}" if isinstance(one, Potential) else os.fspath(one) for k, one in enumerate(models)]
         require_committee([member.potential for member in self.members], names)
         self.implemented_properties = [

@@ -61,9 +61,9 @@ class Execution:
 
     def of_steps(self) -> dict[str, Any]:
         """The words that `MLANetCalculator` takes: all but the memory of a batch."""
-        words = dataclasses.asdict(self)
-        del words["max_memory"]
-        return words
+        options = dataclasses.asdict(self)
+        del options["max_memory"]
+        return options
 
     def resolve(self, model: Potential | str | os.PathLike[str], *, trained: bool = True) -> Potential:
         """The potential that computes so, in evaluation mode: from a file, or a copy of one that there is.
@@ -94,7 +94,7 @@ class Execution:
         """What answers so, without torch where the native engine can do all of it; else as `resolve`, untrained.
 
         Numbers are the same to the last digit. What the engine computes, and was compared with here, is kept as a file
-        for it (`mlanet.native.kept`): the first call for a model takes torch's time, later ones do not.
+        for it (`mlanet.native.model_cache`): the first call for a model takes torch's time, later ones do not.
 
         Raises:
             CheckpointError, ConfigError, KernelError: as `resolve`.
@@ -103,18 +103,18 @@ class Execution:
             return self.resolve(model, trained=False)
         from mlanet.errors import CheckpointError, KernelError
         from mlanet.model_files import digest_of, is_native, model_path
-        from mlanet.native import NativePotential, kept
+        from mlanet.native import NativePotential, model_cache
 
         path = model_path(model)
         if is_native(path):
             return NativePotential(path, self.dtype)
         digest = digest_of(path)
-        if (data := kept.read(digest, self.dtype)) is not None:
+        if (data := model_cache.read(digest, self.dtype)) is not None:
             with contextlib.suppress(CheckpointError, KernelError):  # it is made anew, or somebody else says why not
                 return NativePotential(data)
         potential = self.resolve(path, trained=False)
         if (answers := potential.answered_by) is not None:
-            kept.write(digest, self.dtype, answers.engine.data)  # type: ignore[attr-defined]
+            model_cache.write(digest, self.dtype, answers.engine.data)  # type: ignore[attr-defined]
         return potential
 
     @property

@@ -11,10 +11,10 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mlanet.errors import OutputError
+from mlanet.errors import MLANetError, OutputError
 
 LEFTOVER_AGE = 3600.0
 """s; a partial file older than this belongs to a process that was killed while writing."""
@@ -174,18 +174,56 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+@contextlib.contextmanager
+def writing(
+    path: str | os.PathLike[str], error_class: type[MLANetError] = OutputError, end: str = ""
+) -> Iterator[None]:
+    """An error of ours, with the path and an end, for what the system says while a block writes there."""
+    try:
+        yield
+    except OSError as error:
+        raise error_class(f"{path}: cannot be written: {error.strerror or error}{end}") from error
+
+
+def write_result(path: str | os.PathLike[str], data: bytes, error_class: type[MLANetError] = OutputError) -> None:
+    """`write_whole` of a result.
+
+    Raises:
+        OutputError (or another class): the place cannot be written.
+    """
+    with writing(path, error_class, "; nothing was changed"):
+        write_whole(path, data)
+
+
+def table_text(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None, end: str = "\n") -> str:
+    """A CSV of rows; a cell that a row lacks is empty.
+
+    - columns: all that any row has, if not given · end: of lines
+
+    >>> table_text([{"a": 1}, {"a": 2.5, "b": None}])
+    'a,b\\n1,\\n2.5,\\n'
+    """
+    text = io.StringIO()
+    names = columns or list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, restval="", lineterminator=end)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def lines_text(lines: Iterable[Iterable[object]]) -> str:
+    """Lines of a CSV."""
+    text = io.StringIO()
+    csv.writer(text).writerows(lines)
+    return text.getvalue()
+
+
 def write_columns(path: Path, columns: Mapping[str, Iterable[float]]) -> Path:
     """A CSV with these columns, whole or not at all; returns the path.
 
     Raises:
         OutputError: the place cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(columns)
-    writer.writerows(zip(*(map(float, column) for column in columns.values()), strict=True))
-    try:
-        write_whole(path, text.getvalue().encode())
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    lines = zip(*(map(float, column) for column in columns.values()), strict=True)
+    write_result(path, lines_text([columns, *lines]).encode())
     return path

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlanet.arrays import AnswerArrays, GraphArrays, Size
+from mlanet.arrays import AnswerArrays, GraphArrays, Size, joined_fields
 from mlanet.quantities import QUANTITIES
 
 __all__ = [
@@ -259,30 +259,14 @@ class Labels:
 
 def batch_graphs(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
     """Join graphs into one; atoms and structures keep their order, so edges stay sorted by center."""
-    atoms = _offsets([g.n_atoms for g in graphs])
-    structures = _offsets([g.n_structures for g in graphs])
-    return AtomicGraph(
-        positions=torch.cat([g.positions for g in graphs]),
-        numbers=torch.cat([g.numbers for g in graphs]),
-        cell=torch.cat([g.cell for g in graphs]),
-        pbc=torch.cat([g.pbc for g in graphs]),
-        center=torch.cat([g.center + start for g, start in zip(graphs, atoms, strict=False)]),
-        neighbor=torch.cat([g.neighbor + start for g, start in zip(graphs, atoms, strict=False)]),
-        shift=torch.cat([g.shift for g in graphs]),
-        structure=torch.cat([g.structure + start for g, start in zip(graphs, structures, strict=False)]),
-        n_structures=structures[-1],
-        cutoff=min(g.cutoff for g in graphs),
-        charge=torch.cat([g.charge for g in graphs]),
-        atomic_charges=_joined_atomic_charges(graphs),
-        dtype=graphs[0].dtype,
-    )
+    return AtomicGraph(**joined_fields(graphs, torch.cat), dtype=graphs[0].dtype)
 
 
 def split_graph(batch: AtomicGraph) -> list[AtomicGraph]:
     """The structures of a batch as graphs of their own: what `batch_graphs` joined."""
     counts = batch.atoms_per_structure()
     pairs = torch.bincount(batch.structure[batch.center], minlength=batch.n_structures).tolist()
-    starts = _offsets(counts.tolist())
+    starts = [0, *itertools.accumulate(counts.tolist())]
     center, neighbor, shift = (tensor.split(pairs) for tensor in (batch.center, batch.neighbor, batch.shift))
     atomic = batch.atomic_charges
     graphs = []
@@ -309,20 +293,6 @@ def split_graph(batch: AtomicGraph) -> list[AtomicGraph]:
 def batch_labels(labels: Sequence[Labels]) -> Labels:
     """Join labels in the order of their graphs."""
     return Labels(**{each.name: torch.cat([getattr(label, each.name) for label in labels]) for each in QUANTITIES})
-
-
-def _joined_atomic_charges(graphs: Sequence[AtomicGraph]) -> Tensor | None:
-    """All or nothing: a batch has per-atom charges only if each of its structures does."""
-    charges = [g.atomic_charges for g in graphs if g.atomic_charges is not None]
-    return torch.cat(charges) if len(charges) == len(graphs) else None
-
-
-def _offsets(counts: list[int]) -> list[int]:
-    """Running starts, with the total as last entry."""
-    starts = [0]
-    for count in counts:
-        starts.append(starts[-1] + count)
-    return starts
 
 
 def _moved(thing: T, device: torch.device | str | None, dtype: torch.dtype | None) -> T:

@@ -10,6 +10,7 @@ import importlib.util
 import sys
 import threading
 import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -55,6 +56,20 @@ def deferred(name: str) -> types.ModuleType:
     if parent:
         setattr(sys.modules[parent], own, package)
     return package
+
+
+def lookup(module: str, homes: Mapping[str, str]) -> Callable[[str], object]:
+    """A module's `__getattr__`, which imports what has a name when it is asked for.
+
+    - homes: name -> module
+    """
+
+    def found(name: str) -> object:
+        if name not in homes:
+            raise AttributeError(f"module '{module}' has no attribute '{name}'")
+        return getattr(importlib.import_module(homes[name]), name)
+
+    return found
 
 
 def ours_without(name: str, other: str) -> Any:

@@ -18,7 +18,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from mlanet.errors import OutputError
-from mlanet.files import write_whole
+from mlanet.files import write_result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -164,10 +164,7 @@ class Page:
         Raises:
             OutputError: the place cannot be written.
         """
-        try:
-            write_whole(path, self._html().encode())
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror or error}; nothing was changed") from error
+        write_result(path, self._html().encode())
 
     def _html(self) -> str:
         links = "".join(

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlanet.errors import OutputError
-from mlanet.files import write_whole
+from mlanet.files import write_result
 from mlanet.quantities import QUANTITIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Point = TypeVar("Point", bound=tuple[Any, ...])
 
 BLUE, RED, GREY, INK = "#2166ac", "#c0392b", "#8a8f98", "#20242b"
 SERIES = (BLUE, "#e08214", "#1b7837", "#762a83", RED, "#35978f", GREY)
@@ -60,8 +62,7 @@ def parity(path: str | os.PathLike[str], reference: ArrayLike, predicted: ArrayL
     if x.size != y.size or not x.size:
         raise ValueError(f"{label}: {x.size} labels and {y.size} predictions; expected equally many, at least one")
     figure = new_figure(5.2, 4.8)
-    axes = figure.add_subplot()
-    style(axes)
+    axes = panel(figure)
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     margin = 0.05 * (high - low) or max(1e-3 * abs(high), 1e-6)
     low, high = low - margin, high + margin
@@ -79,14 +80,13 @@ def parity(path: str | os.PathLike[str], reference: ArrayLike, predicted: ArrayL
     text = f"MAE   {short(mae)} {unit}\nRMSE {short(rmse)} {unit}\n{x.size:,} values".replace(",", "\u202f")
     _note(axes, text)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    axes.set_xlabel(f"reference {label}")
-    axes.set_ylabel(f"predicted {label}")
+    axes.set(xlabel=f"reference {label}", ylabel=f"predicted {label}")
     axes.set_title(quantity, loc="left", fontweight="bold", color=INK)
     _same_ticks(axes)
     save(figure, path)
 
 
-def learning_curve(path: str | os.PathLike[str], rows: Sequence[Mapping[str, float | None]], x: str = "step") -> None:
+def learning_curve(path: str | os.PathLike[str], rows: Sequence[Mapping[str, float | None]]) -> None:
     """Loss and errors in the course of a training, on logarithmic axes, one panel per quantity.
 
     Columns with "loss" or the name of a quantity in their names are drawn (errors in units of `mlanet.quantities`, the
@@ -95,14 +95,13 @@ def learning_curve(path: str | os.PathLike[str], rows: Sequence[Mapping[str, flo
     Args:
         path: written whole or not at all.
         rows: of a training log, in order.
-        x: the column to draw against.
     Raises:
         OutputError: a format that is not supported, or a place that cannot be written.
         ValueError: nothing to draw.
     """
-    names = list(dict.fromkeys(name for row in rows for name in row if name != x))
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "step"))
     panels = {key: [name for name in names if _panel_of(name) == key] for key in _ERROR_PANELS}
-    curves = {key: {name: _curve(rows, x, name) for name in chosen} for key, chosen in panels.items()}
+    curves = {key: {name: _curve(rows, name) for name in chosen} for key, chosen in panels.items()}
     curves = {key: {name: one for name, one in group.items() if one[0].size} for key, group in curves.items()}
     curves = {key: group for key, group in curves.items() if group}
     if not curves:
@@ -110,17 +109,16 @@ def learning_curve(path: str | os.PathLike[str], rows: Sequence[Mapping[str, flo
     columns = min(2, len(curves))
     figure = new_figure(4.6 * columns, 3.4 * (lines := -(-len(curves) // columns)))
     for index, (key, group) in enumerate(curves.items()):
-        axes = figure.add_subplot(lines, columns, index + 1)
-        style(axes)
+        axes = panel(figure, lines, columns, index + 1)
         for number, (name, (steps, values)) in enumerate(group.items()):
             color = SERIES[number % len(SERIES)]
             marker = "o" if len(steps) < 40 else ""
             axes.plot(steps, values, color=color, linewidth=1.5, marker=marker, markersize=3, label=_series(name, key))
         axes.set_yscale("log")
         axes.set_title(_ERROR_PANELS[key], loc="left", fontweight="bold", color=INK)
-        axes.set_xlabel(x.replace("_", " "))
+        axes.set_xlabel("step")
         axes.margins(x=0.02)
-        axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+        legend(axes)
     save(figure, path)
 
 
@@ -135,9 +133,9 @@ def _series(name: str, panel: str) -> str:
     return " ".join(word for word in words if word) or panel
 
 
-def _curve(rows: Sequence[Mapping[str, float | None]], x: str, name: str) -> tuple[NDArray[np.float64], ...]:
+def _curve(rows: Sequence[Mapping[str, float | None]], name: str) -> tuple[NDArray[np.float64], ...]:
     """Steps and values of one column where both are there and the value fits a logarithmic axis."""
-    pairs = [(row.get(x), row.get(name)) for row in rows]
+    pairs = [(row.get("step"), row.get(name)) for row in rows]
     kept = [(float(a), float(b)) for a, b in pairs if isinstance(a, int | float) and isinstance(b, int | float)]
     array = np.array([pair for pair in kept if np.isfinite(pair).all() and pair[1] > 0]).reshape(-1, 2)
     return array[:, 0], array[:, 1]
@@ -191,6 +189,36 @@ def short(number: float) -> str:
     return f"{number:.{digits}f}" if plain else f"{number:.2e}"
 
 
+def panel(figure: Figure, *place: int) -> Axes:
+    """One of a figure's panels, all of it where no place is given, styled."""
+    axes = figure.add_subplot(*place)
+    style(axes)
+    return axes
+
+
+def pareto_front(points: Iterable[Point]) -> list[Point]:
+    """The points that no other beats in both their first numbers (cost, error), the first ascending.
+
+    >>> pareto_front([(1, 9, "a"), (2, 9, "b"), (3, 4, "c")])
+    [(1, 9, 'a'), (3, 4, 'c')]
+    """
+    front: list[Point] = []
+    for point in sorted(points):
+        if not front or point[1] < front[-1][1]:
+            front.append(point)
+    return front
+
+
+def heading(axes: Axes, text: str) -> None:
+    """Bold, at the left."""
+    axes.set_title(text, loc="left", fontweight="bold", color=INK, fontsize=10)
+
+
+def legend(axes: Axes) -> None:
+    """Without a frame."""
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+
+
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Draw into memory, then write the file in one step."""
     kind = Path(path).suffix.lower().removeprefix(".")
@@ -198,7 +226,4 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
         raise OutputError(f"{path}: pictures are written as {', '.join('.' + ending for ending in FORMATS)}")
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, dpi=DOTS_PER_INCH)
-    try:
-        write_whole(path, buffer.getvalue())
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}; nothing was changed") from error
+    write_result(path, buffer.getvalue())

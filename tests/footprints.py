@@ -15,17 +15,37 @@ from triton.compiler import ASTSource
 
 from mlanet.ops.edge_degree import gpu_kernels as direction_kernels
 from mlanet.ops.edge_degree.gpu import WARPS_OF_PRODUCTS, DirectionSizes
-from mlanet.ops.filtered_sum import gpu_launch as filtered_launch
+from mlanet.ops.filtered_sum import gpu as filtered_gpu
+from mlanet.ops.filtered_sum import gpu_kernels as filtered_kernels
+from mlanet.ops.filtered_sum.gpu import FilterSizes
 from mlanet.ops.filtered_sum.gpu_kernels import Sums
-from mlanet.ops.filtered_sum.gpu_launch import FilterSizes
-from mlanet.ops.message.gpu.launch import KERNELS, WARPS
+from mlanet.ops.message.gpu import backward, forward, senders
+from mlanet.ops.message.gpu.launch import WARPS
 from mlanet.ops.message.gpu.sizes import Sizes
 from mlanet.ops.message.gpu.tiles import Inputs, Weights
 from mlanet.ops.neighbor_pooling import gpu_kernels as pooling_kernels
 from mlanet.ops.neighbor_pooling.gpu import PoolingSizes
-from mlanet.ops.node_product import gpu_launch as product_launch
+from mlanet.ops.node_product import gpu as product_gpu
+from mlanet.ops.node_product import gpu_kernels as product_kernels
+from mlanet.ops.node_product.gpu import ProductSizes
 from mlanet.ops.node_product.gpu_kernels import Lists
-from mlanet.ops.node_product.gpu_launch import ProductSizes
+
+MESSAGE = (
+    forward.attend,
+    backward.edge_gradient,
+    backward.logit_gradient,
+    senders.sent_gradient,
+    senders.key_gradient,
+    senders.channel_weight_gradient,
+)
+FILTERED = (
+    filtered_kernels.receive,
+    filtered_kernels.edge_gradient,
+    filtered_kernels.sent_gradient,
+    filtered_kernels.weight_gradient,
+)
+PRODUCT = (product_kernels.weighed_rows, product_kernels.path_sums)
+"""The kernels of these operations."""
 
 LONGEST = {"WEIGHTS": True, "KEEP": True, "MIX": True}
 """What a kernel can do at most."""
@@ -44,9 +64,8 @@ class Footprint(NamedTuple):
     shared: int
 
 
-def source(name: str, sizes: Sizes, dual: bool) -> ASTSource:
+def source(kernel: Any, sizes: Sizes, dual: bool) -> ASTSource:
     """One kernel with the types of a launch on float32."""
-    kernel = KERNELS[name]
     number = ("*fp32", "*fp32") if dual else ("*fp32",)
     types: dict[str, Any] = {"x": Inputs(*[number] * 9), "w": Weights(*["*fp32"] * 8), "to": Inputs(*["*fp32"] * 9)}
     types |= dict.fromkeys(("logit", "level", "pull", "push", "mean"), number)
@@ -75,13 +94,13 @@ def paths_to_pointers(kind: Any) -> list[tuple[int, ...]]:
     return [()] if str(kind).startswith("*") else []
 
 
-def footprint(name: str, sizes: Sizes, dual: bool, capability: int) -> Footprint:
+def footprint(kernel: Any, sizes: Sizes, dual: bool, capability: int) -> Footprint:
     """Compile and ask the assembler."""
     target = GPUTarget("cuda", capability, 32)
     options = {"num_warps": WARPS, "num_stages": 1}
-    made = triton.compile(source(name, sizes, dual), target=target, options=options)
+    made = triton.compile(source(kernel, sizes, dual), target=target, options=options)
     registers, spilled = assembler_report(made.asm["cubin"])
-    return Footprint(name, capability, dual, sizes.tile, WARPS, registers, spilled, made.metadata.shared)
+    return Footprint(kernel.__name__, capability, dual, sizes.tile, WARPS, registers, spilled, made.metadata.shared)
 
 
 def assembler_report(cubin: bytes) -> tuple[int, int]:
@@ -96,18 +115,17 @@ def assembler_report(cubin: bytes) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def filtered_footprint(name: str, sizes: FilterSizes, dual: bool, capability: int, real: str = "fp32") -> Footprint:
+def filtered_footprint(kernel: Any, sizes: FilterSizes, dual: bool, capability: int, real: str = "fp32") -> Footprint:
     """Of one kernel of the filtered sums; real: fp32 or fp64."""
     number = (f"*{real}",) * (1 + dual)
     types: dict[str, Any] = {"x": Sums(number, number, number), "n_edges": "i32"}
     types |= dict.fromkeys(("weight", "out", "up", "to_basis", "to_direction", "to_sent", "to_weight"), f"*{real}")
     types |= dict.fromkeys(("neighbor", "start", "order", "center", "sent_start"), "*i64")
-    warps = filtered_launch.WARPS[name]
-    return _footprint(filtered_launch.KERNELS[name], types, {"S": sizes}, sizes.tile, warps, dual, capability)
+    return _footprint(kernel, types, {"S": sizes}, sizes.tile, filtered_gpu.WARPS, dual, capability)
 
 
 def product_footprint(
-    name: str, sizes: ProductSizes, l_out: int, dual: bool, capability: int, real: str = "fp32"
+    kernel: Any, sizes: ProductSizes, l_out: int, dual: bool, capability: int, real: str = "fp32"
 ) -> Footprint:
     """Of one kernel of the product; `weighed_rows` as for y."""
     number, rows = (f"*{real}",) * (1 + dual), (l_out + 1) ** 2
@@ -115,8 +133,7 @@ def product_footprint(
     types: dict[str, Any] = {"x": number, "left": number, "lists": lists, "n_nodes": "i32"}
     types |= dict.fromkeys(("weight", "out", "up", "to_weight"), f"*{real}")
     constants = {"S": sizes, "ROWS": rows, "ROWS_LEFT": sizes.rows_in, "ROWS_UP": rows}
-    kernel, warps = product_launch.KERNELS[name], product_launch.WARPS
-    return _footprint(kernel, types, constants, sizes.node_tile, warps, dual, capability)
+    return _footprint(kernel, types, constants, sizes.node_tile, product_gpu.WARPS, dual, capability)
 
 
 def _footprint(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
-from ase.build import bulk, graphene, molecule
+from ase.build import molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.constraints import FixAtoms
@@ -23,24 +23,15 @@ from ase.filters import FrechetCellFilter
 from ase.io import Trajectory, read
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS, FIRE
+from calculating import assert_same, build, layer, numbers, silicon, thermalize
 
 import mlanet
 from mlanet.calculator import MLANetCalculator
 from mlanet.checkpoint import save_model
-from mlanet.config import parse
 from mlanet.errors import CheckpointError, ConfigError, DataError, GeometryError, UnsupportedElementError
-from mlanet.models import ModelConfig
 from mlanet.potential import Potential
-from mlanet.statistics import Statistics
 
-STATISTICS = Statistics((1, 6, 8, 14), (-13.6, -1035.2, -2043.1, -289.4), (1.0, 1.0, 1.0, 1.0), 12.0)
-
-
-def build(seed: int = 0, **changes: object) -> Potential:
-    """A small MLANet with random weights; any keys of its configuration may be changed."""
-    data = {"model": "mlanet", "irreps": "8x0e+8x1o", "layers": 2, "heads": 2, "hidden": 8, "cutoff": 4.0, **changes}
-    torch.manual_seed(seed)
-    return Potential.build(parse(data, ModelConfig, "test"), STATISTICS)
+SYSTEMS = {"bulk": silicon(), "layer": layer(), "molecule": molecule("CH3CH2OH"), "lone atom": Atoms("O")}
 
 
 @pytest.fixture(scope="module")
@@ -53,43 +44,6 @@ def potential() -> Potential:
 def calculator(potential: Potential) -> MLANetCalculator:
     """In float64 and without a skin."""
     return MLANetCalculator(potential, dtype="float64")
-
-
-def silicon(repeat: int = 1, seed: int = 0) -> Atoms:
-    """A rattled crystal."""
-    atoms = bulk("Si", "diamond", a=5.43, cubic=True) * (repeat, 1, 1)
-    atoms.rattle(0.1, seed=seed)
-    return atoms
-
-
-def layer() -> Atoms:
-    """Rattled graphene, periodic in two directions, with vacuum."""
-    atoms = graphene(size=(2, 2, 1), vacuum=6.0)
-    atoms.rattle(0.1, seed=3)
-    return atoms
-
-
-SYSTEMS = {"bulk": silicon(), "layer": layer(), "molecule": molecule("CH3CH2OH"), "lone atom": Atoms("O")}
-
-
-def numbers(atoms: Atoms, calculator: MLANetCalculator) -> dict[str, np.ndarray | float]:
-    """All results for a structure, from scratch."""
-    calculator.reset()
-    calculator.calculate(atoms)
-    return dict(calculator.results)
-
-
-def assert_same(one: dict[str, np.ndarray | float], other: dict[str, np.ndarray | float], tolerance: float) -> None:
-    """All results agree to an absolute tolerance."""
-    assert one.keys() == other.keys()
-    for name in one:
-        np.testing.assert_allclose(one[name], other[name], rtol=0, atol=tolerance, err_msg=name)
-
-
-def thermalize(atoms: Atoms, kelvin: float) -> None:
-    """Momenta of a temperature."""
-    spread = np.sqrt(atoms.get_masses() * units.kB * kelvin)[:, None]
-    atoms.set_momenta(spread * np.random.default_rng(1).normal(size=(len(atoms), 3)))
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from disks import mounted
 from forked import Forked
 
 from mlanet.checkpoint import load_model, load_state, read_model_header, save_model, save_state
@@ -129,16 +130,9 @@ def assert_previous_intact(path: Path, save: Callable[[], None], message: str) -
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of one megabyte, where the machine lets us mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip("cannot mount a file system here")
-    try:
+    """A real file system of one megabyte."""
+    with mounted(tmp_path / "disk", "1m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mount")

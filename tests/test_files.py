@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from disks import mounted
 
 from mlanet.files import append_whole, cut_back, end_of_lines, remove_leftovers, whole_file, whole_folder, write_whole
 
@@ -54,16 +55,9 @@ def test_a_limit_in_the_middle_of_a_write_leaves_the_file_as_it_was(tmp_path: Pa
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 64 kB, where the machine lets us mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip("cannot mount a file system here")
-    try:
+    """A real file system of 64 kB."""
+    with mounted(tmp_path / "disk", "64k") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mount")

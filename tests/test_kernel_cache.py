@@ -19,7 +19,7 @@ from compilers import COMPILER, quick_compiler
 from forked import Forked
 
 from mlanet.errors import KernelError
-from mlanet.ops.cpp import build, cache, library, told
+from mlanet.ops.cpp import build, cache, library, listeners
 
 LOAD = (
     "import torch; from mlanet.ops.cpp import library; library.load.cache_clear(); "
@@ -130,7 +130,7 @@ def test_anything_else_is_made_anew(
 ) -> None:
     """Cut, changed, somebody else's, writable, a link, another library: rebuilt, which is told, then whole and ours."""
     lines: list[str] = []
-    monkeypatch.setattr(told, "TELL", [lines.append])
+    monkeypatch.setattr(listeners, "LISTENERS", [lines.append])
     mishap(kept)
     assert cache.read(kept.parent, kept.stem) is None
     assert library.load(1, torch.float32).mlanet_lanes() > 0

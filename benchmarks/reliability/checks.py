@@ -101,7 +101,7 @@ CHECKS: tuple[Check, ...] = (
         25,
         "No neighbour is dropped silently",
         "all edges of ASE's list",
-        tests("data/test_neighbors.py", "data/test_neighbors_there.py"),
+        tests("data/test_neighbors.py", "data/test_neighbor_tensors.py"),
     ),
     Check(
         26,

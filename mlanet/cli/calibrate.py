@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mlanet.cli.data import KeepUnconverged, Keys
-from mlanet.cli.output import Json, note, print_json, say
+from mlanet.cli.options import Json, KeepUnconverged, Keys
+from mlanet.cli.output import note, print_json, say
 
 
 def calibrate(

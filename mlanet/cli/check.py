@@ -10,7 +10,8 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import ONCE, computing
-from mlanet.cli.output import Json, Model, Picture, note, note_files, print_json, print_table, say
+from mlanet.cli.options import Json, Model, Picture
+from mlanet.cli.output import note, note_files, print_json, print_table, say, value_text
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -83,11 +84,7 @@ def _diatomics(model: str, pairs: str, output: Path | None, picture: bool, json:
 
 def _print_curves(numbers: Sequence[Mapping[str, object]]) -> None:
     columns = ("pair", "flips>", "jump eV>", "tortuosity>", "|F + dE/dr| eV/Å>", "r Å>", "depth eV>")
-    print_table("", columns, [tuple(_cell(value) for value in row.values()) for row in numbers])
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    print_table("", columns, [tuple(map(value_text, row.values())) for row in numbers])
 
 
 def _conclusion(results: Sequence[LawResult]) -> str:

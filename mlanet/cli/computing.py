@@ -15,27 +15,16 @@ from mlanet.execution import Execution
 PANEL = "Computing"
 
 
-class Kernel(enum.StrEnum):
-    """How messages are computed."""
-
-    auto = "auto"
-    plain = "plain"
-    fused = "fused"
-    native = "native"
+Kernel = enum.StrEnum("Kernel", "auto plain fused native")
+"""How messages are computed."""
 
 
-class Digits(enum.StrEnum):
-    """How matrix products are computed."""
-
-    float32 = "float32"
-    tf32 = "tf32"
+Digits = enum.StrEnum("Digits", "float32 tf32")
+"""How matrix products are computed."""
 
 
-class Precision(enum.StrEnum):
-    """Floating-point type of a computation."""
-
-    float32 = "float32"
-    float64 = "float64"
+Precision = enum.StrEnum("Precision", "float32 float64")
+"""Floating-point type of a computation."""
 
 
 def _flag(name: str, text: str) -> Any:

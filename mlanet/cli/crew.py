@@ -7,15 +7,13 @@ import functools
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from mlanet.errors import ConfigError
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ase import Atoms
 
@@ -31,19 +29,6 @@ if TYPE_CHECKING:
     from mlanet.workflows.relax import Relaxed
     from mlanet.workflows.relax_files import Means, Wanted
     from mlanet.workflows.workers import Crew, Part
-
-Workers = Annotated[
-    int, typer.Option("--workers", help="Processes that compute at once.", min=1, rich_help_panel="Computing")
-]
-Ray = Annotated[
-    str | None,
-    typer.Option(
-        "--ray",
-        help="Compute on a Ray cluster: its address, auto, or local.",
-        metavar="ADDRESS",
-        rich_help_panel="Computing",
-    ),
-]
 
 
 def crew_of(workers: int, ray: str | None, execution: Execution) -> Crew:
@@ -95,6 +80,16 @@ class Job:
         others = tuple(cls.of(member, execution) for member in members)
         return cls(named, execution, max_edges, keep_going, digest_of(place), others, atomic_stress)
 
+    @property
+    def bounds(self) -> dict[str, object]:
+        """Of a batch."""
+        return {"max_edges": self.max_edges, "max_memory": self.execution.max_memory}
+
+    def settings(self, command: str) -> dict[str, object]:
+        """What must be the same for a run to go on with another's file, beside the words of the command."""
+        others = [member.digest for member in self.members]
+        return {"command": command, "model": self.digest, "members": others, "dtype": self.execution.dtype}
+
     def potential(self) -> Potential:
         """Opened once in each process."""
         return _potential(self.model, self.execution, self.digest)
@@ -133,29 +128,45 @@ def _calculator(model: str, execution: Execution, digest: str) -> MLANetCalculat
     return MLANetCalculator(model, **execution.of_steps())
 
 
+def predictions(
+    job: Job, answering: Answering, members: Sequence[Answering], frames: Iterable[Frame], refused: Refused | None
+) -> Iterator[Predicted]:
+    """What `mlanet predict` computes of frames, in this process."""
+    from mlanet.workflows.predict import predict_frames
+
+    options: Any = {**job.bounds, "members": members, "atomic_stress": job.atomic_stress}
+    return predict_frames(answering, frames, **options, refused=refused)
+
+
 def predicted(job: Job, frames: list[Frame]) -> Part[Predicted]:
     """A part of `mlanet predict`."""
-    from mlanet.workflows.predict import predict_frames
     from mlanet.workflows.workers import gathered
 
-    def work(refused: Refused | None) -> Iterator[Predicted]:
-        bounds: Any = {"max_edges": job.max_edges, "max_memory": job.execution.max_memory}
-        words = {**bounds, "members": job.others(), "atomic_stress": job.atomic_stress}
-        return predict_frames(job.answering(), frames, **words, refused=refused)
+    return gathered(lambda refused: predictions(job, job.answering(), job.others(), frames, refused), job.keep_going)
 
-    return gathered(work, job.keep_going)
+
+def comparisons(
+    job: Job,
+    keys: LabelKeys,
+    potential: Potential,
+    members: Sequence[Potential],
+    frames: Iterable[Frame],
+    refused: Refused | None,
+) -> Iterator[Compared]:
+    """What `mlanet evaluate` computes of frames, in this process."""
+    from mlanet.workflows.evaluate import evaluate_frames
+
+    bounds: Any = job.bounds
+    return evaluate_frames(potential, frames, keys, **bounds, refused=refused, members=members)
 
 
 def compared(job: Job, keys: LabelKeys, frames: list[Frame]) -> Part[Compared]:
     """A part of `mlanet evaluate`."""
-    from mlanet.workflows.evaluate import evaluate_frames
     from mlanet.workflows.workers import gathered
 
-    def work(refused: Refused | None) -> Iterator[Compared]:
-        bounds: Any = {"max_edges": job.max_edges, "max_memory": job.execution.max_memory}
-        return evaluate_frames(job.potential(), frames, keys, **bounds, refused=refused, members=job.others())
-
-    return gathered(work, job.keep_going)
+    return gathered(
+        lambda refused: comparisons(job, keys, job.potential(), job.others(), frames, refused), job.keep_going
+    )
 
 
 def relaxed(job: Job, wanted: Wanted, batched: bool, frames: list[Frame]) -> Part[tuple[Frame, Relaxed]]:
@@ -174,17 +185,17 @@ def relaxed(job: Job, wanted: Wanted, batched: bool, frames: list[Frame]) -> Par
 
 def job_means(job: Job, batched: bool) -> Means:
     """What relaxes in one process."""
-    from mlanet.workflows.model import together_as
+    from mlanet.workflows.model import batched_potential_of
     from mlanet.workflows.relax_files import Means
 
     calculator = job.calculator()
-    together = together_as(calculator.answering, job.execution, job.max_edges) if batched else None
+    batched_potential = batched_potential_of(calculator.answering, job.execution, job.max_edges) if batched else None
     return Means(
         calculator,
         calculator.answering.cutoff,
         also=_per_length,
         assessment=lambda: calculator.assessment,
-        together=together,
+        batched_potential=batched_potential,
     )
 
 

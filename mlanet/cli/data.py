@@ -7,31 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlanet.cli.output import (
-    Files,
-    Json,
-    KeepGoing,
-    note,
-    print_json,
-    print_table,
-    refused_part,
-    report_refused,
-    say,
-)
+from mlanet.cli.options import Files, Json, KeepGoing, KeepUnconverged, Keys
+from mlanet.cli.output import note, print_json, print_table, refused_part, report_refused, say
 
 if TYPE_CHECKING:
     from mlanet.data.samples import Sample
 
 app = typer.Typer(help="Audit, split and convert labelled files.", no_args_is_help=True)
-
-Keys = Annotated[
-    list[str] | None,
-    typer.Option("--key", help="Where a label stands, e.g. energy=dft_energy; may be repeated.", metavar="LABEL=KEY"),
-]
-
-KeepUnconverged = Annotated[
-    bool, typer.Option("--keep-unconverged", help="Also frames whose electrons did not converge.")
-]
 
 
 @app.command("check")

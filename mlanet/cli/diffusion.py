@@ -10,19 +10,9 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
-from mlanet.cli.md import repeated_start
-from mlanet.cli.output import (
-    Json,
-    KeepGoing,
-    Model,
-    Picture,
-    note,
-    note_files,
-    print_json,
-    print_table,
-    refused_part,
-    report_refused,
-)
+from mlanet.cli.md import calculator_of_dynamics, repeated_start
+from mlanet.cli.options import Json, KeepGoing, Model, Picture
+from mlanet.cli.output import note, note_files, numbers_of, print_json, print_table, refused_part, report_refused
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -85,7 +75,7 @@ def diffusion(
     wanted = Wanted(
         tuple(word.strip() for word in element.split(",") if word.strip()),
         _charges(charge),
-        tuple(_numbers("--at", at)),
+        tuple(_temperatures("--at", at)),
         discard,
         interval,
         temperature,
@@ -119,15 +109,11 @@ def _charges(text: str) -> dict[str, float]:
         raise typer.BadParameter(f"--charge: '{text}' is not of the form Li=1,O=-2") from None
 
 
-def _numbers(option: str, text: str) -> list[float]:
-    """Temperatures."""
-    try:
-        numbers = [float(word) for word in text.split(",") if word.strip()]
-    except ValueError:
-        numbers = [0.0]
-    if any(not 0 < value < 1e5 for value in numbers):
-        raise typer.BadParameter(f"{option}: '{text}' is not of the form 600,800 (K)")
-    return numbers
+def _temperatures(option: str, text: str) -> list[float]:
+    """In K."""
+    given = ",".join(filter(str.strip, text.split(",")))
+    possible = lambda kelvin: all(0 < value < 1e5 for value in kelvin)  # noqa: E731
+    return numbers_of(option, given, "600,800 (K)", allowed=possible) if given else []
 
 
 def _settings(
@@ -137,13 +123,13 @@ def _settings(
     from mlanet.config import parse
     from mlanet.dynamics.settings import DynamicsSettings
 
-    words = {"ensemble": ensemble, "timestep": timestep, "every": every, "checkpoint_every": 10 * every}
-    words["steps"] = max(1, round(1000 * time / timestep)) if timestep > 0 else 1
+    options = {"ensemble": ensemble, "timestep": timestep, "every": every, "checkpoint_every": 10 * every}
+    options["steps"] = max(1, round(1000 * time / timestep)) if timestep > 0 else 1
     return {
         f"{kelvin:g}K" + (f"-{k + 1}" if k else ""): parse(
-            words | {"temperature": kelvin, "seed": seed + k}, DynamicsSettings, "mlanet diffusion"
+            options | {"temperature": kelvin, "seed": seed + k}, DynamicsSettings, "mlanet diffusion"
         )
-        for kelvin in _numbers("--temperatures", temperatures)
+        for kelvin in _temperatures("--temperatures", temperatures)
         for k in range(times)
     }
 
@@ -158,27 +144,14 @@ def _run(
     refused: Refusals | None,
 ) -> tuple[list[Path], dict[str, Any]]:
     """Run what is missing; the folders, and the gravest word on the training set."""
-    import warnings
-
-    from mlanet.calculator import MLANetCalculator
     from mlanet.errors import MLANetError
     from mlanet.limits import Watch
     from mlanet.model_files import model_path
     from mlanet.properties.transport_files import run_dynamics
-    from mlanet.workflows.answers import require_answerable
 
     atoms = repeated_start(structure, repeat)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a direct head cannot do is said below
-        calculator = MLANetCalculator(model, **execution.of_steps())
-    answering = calculator.answering
-    require_answerable(answering, atoms, str(structure))
-    atoms.calc = calculator
-    conservative, watch = answering.conservative, Watch()
-    if not conservative:
-        note(
-            "note: this model's forces are a direct head, not the gradient of its energy; a thermostat hides the drift"
-        )
+    calculator = calculator_of_dynamics(atoms, str(structure), model, execution, thermostat=True)
+    conservative, watch = calculator.answering.conservative, Watch()
     done = []
     for name, settings in kinds.items():
         folder = output / name

@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from mlanet.cli.output import Json, print_json, say
+from mlanet.cli.options import Json
+from mlanet.cli.output import print_json, say
 
 WIDTH = 80
 NAMES = 21

@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import BATCHES, computing
-from mlanet.cli.crew import Job, Ray, Workers, compared, crew_of
-from mlanet.cli.data import KeepUnconverged, Keys
-from mlanet.cli.output import (
+from mlanet.cli.crew import Job, compared, comparisons, crew_of
+from mlanet.cli.options import (
     Files,
     Json,
     KeepGoing,
+    KeepUnconverged,
+    Keys,
     MaxEdges,
     Members,
     Model,
+    Ray,
     Resume,
-    end_with_files,
-    note,
-    print_json,
-    print_table,
-    progress,
-    refused_part,
-    report_refused,
+    Workers,
 )
+from mlanet.cli.output import end_with_files, note, print_json, print_table, progress, refused_part, report_refused
 from mlanet.errors import DataError, MissingLabelError
 from mlanet.execution import Execution
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from mlanet.data.labels import LabelKeys
     from mlanet.data.read import Frame
     from mlanet.limits.calibration import LimitsReport
     from mlanet.workflows.evaluate import Compared, Evaluation, QuantityErrors
@@ -69,7 +65,7 @@ def evaluate(
     from mlanet.data.formats import structure_files
     from mlanet.workflows.answers import Refusals, frames_of
     from mlanet.workflows.datasets import label_keys
-    from mlanet.workflows.evaluate import collected, drawings, evaluate_frames
+    from mlanet.workflows.evaluate import collected, drawings
     from mlanet.workflows.growing import partial_name
     from mlanet.workflows.model import open_members, open_model
     from mlanet.workflows.output import refuse_overwriting
@@ -88,15 +84,15 @@ def evaluate(
         potential = open_model(model, execution, tell=note)
         members = open_members(potential, model, member or (), execution, tell=note)
 
+    job = Job.of(model, execution, max_edges, keep_going, member or ())
+
     def work(frames: Iterator[Frame]) -> Iterator[Compared]:
         if crew.alone:
-            bounds: Any = {"max_edges": max_edges, "max_memory": execution.max_memory}
-            return evaluate_frames(potential, frames, keys, **bounds, refused=refused, members=members)
-        part = functools.partial(compared, Job.of(model, execution, max_edges, keep_going, member or ()), keys)
-        return worked(crew, part, frames, refused)
+            return comparisons(job, keys, potential, members, frames, refused)
+        return worked(crew, functools.partial(compared, job, keys), frames, refused)
 
     asked = {"plots": plots is not None} | ({"keep_unconverged": True} if keep_unconverged else {})
-    settings = _settings(model, member or (), execution, keys) | asked
+    settings = job.settings("evaluate") | {"keys": repr(keys)} | asked
     left_out: list[str] | None = None if keep_unconverged else []
     try:
         with SharesKept(csv, () if csv is None else potential.outputs, note, settings, resume) as kept:
@@ -116,15 +112,6 @@ def evaluate(
     else:
         _print(evaluation)
     end_with_files([] if csv is None else [csv], pictures, json, refused)
-
-
-def _settings(model: str, members: Sequence[str], execution: Execution, keys: LabelKeys) -> dict[str, object]:
-    """What must be the same for a run to go on with another's file."""
-    from mlanet.model_files import digest_of, model_path
-
-    digest, *others = (digest_of(model_path(member)) for member in (model, *members))
-    named = {"command": "evaluate", "model": digest, "members": others, "dtype": execution.dtype}
-    return {**named, "keys": repr(keys)}
 
 
 def _print(evaluation: Evaluation) -> None:

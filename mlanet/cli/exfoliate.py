@@ -9,7 +9,8 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
-from mlanet.cli.output import Json, Model, Picture, note, note_files, print_json, print_pairs, progress
+from mlanet.cli.options import Json, Model, Picture
+from mlanet.cli.output import note, note_files, note_matmul_cost, print_json, print_pairs, progress
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -76,8 +77,7 @@ def exfoliate(
     calculator = MLANetCalculator(model, **execution.of_steps())
     require_answerable(calculator.answering, atoms, str(structure))
     report = run(layers, calculator, wanted, output, reference=known, relax=relax, slide=slide, watch=progress)
-    if calculator.matmul_cost is not None:
-        note(str(calculator.matmul_cost))
+    note_matmul_cost(calculator)
     pictures = report.pictures if picture else ()
     if json:
         said = {"structure": structure, "model": model, **report.numbers, "files": report.files}

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from mlanet.cli.computing import Precision
-from mlanet.cli.output import Json, note, print_json, print_pairs, say
+from mlanet.cli.options import Json
+from mlanet.cli.output import note, print_json, print_pairs, say
 
 app = typer.Typer(help="Write a model for programs without Python.", no_args_is_help=True)
 

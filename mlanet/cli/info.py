@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mlanet.cli.output import Json, print_json, print_pairs
+from mlanet.cli.options import Json
+from mlanet.cli.output import print_json, print_pairs
 
 
 def info(

@@ -9,7 +9,8 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, Precision, computing
-from mlanet.cli.output import Json, Model, name_with_unit, note, print_json, print_pairs, say
+from mlanet.cli.options import Json, Model
+from mlanet.cli.output import name_with_unit, note, print_json, print_pairs, say
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from mlanet.cli.commands import LazyGroup
 from mlanet.cli.output import print_warning
 from mlanet.cli.terminal import prepare_streams
 from mlanet.errors import MLANetError
-from mlanet.ops.cpp.told import TELL
+from mlanet.ops.cpp.listeners import LISTENERS
 from mlanet.version import __version__
 
 app = typer.Typer(
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = print_warning
-            TELL[:] = [output.note]
+            LISTENERS[:] = [output.note]
             app(args=arguments, prog_name="mlanet")
     except MLANetError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -12,12 +12,23 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
-from mlanet.cli.output import Json, Model, Picture, command_again, drawn, name_with_unit, note, print_json, print_pairs
+from mlanet.cli.options import Json, Model, Picture
+from mlanet.cli.output import (
+    command_again,
+    drawn,
+    name_with_unit,
+    note,
+    note_matmul_cost,
+    numbers_of,
+    print_json,
+    print_pairs,
+)
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from mlanet.calculator import MLANetCalculator
     from mlanet.dynamics.settings import DynamicsSettings
 
 
@@ -31,18 +42,8 @@ class Ensemble(enum.StrEnum):
     npt = "npt"
 
 
-class Pressed(enum.StrEnum):
-    """What constant pressure may move."""
-
-    isotropic = "isotropic"
-    full = "full"
-    a = "a"
-    b = "b"
-    c = "c"
-    ab = "ab"
-    ac = "ac"
-    bc = "bc"
-    abc = "abc"
+Pressed = enum.StrEnum("Pressed", "isotropic full a b c ab ac bc abc")
+"""What constant pressure may move."""
 
 
 @computing("skin", "tabulated", *STEPS, skin=0.5)
@@ -92,7 +93,7 @@ def md(
         raise typer.BadParameter("give --time or --steps, not both")
     if time is not None:
         steps = max(1, round(1000 * time / timestep)) if timestep > 0 else 1
-    words = {
+    options = {
         "ensemble": ensemble.value,
         "temperature": temperature,
         "timestep": timestep,
@@ -107,7 +108,7 @@ def md(
         "seed": seed,
         "keep_velocities": keep_velocities,
     }
-    settings = parse(words, DynamicsSettings, "mlanet md")
+    settings = parse(options, DynamicsSettings, "mlanet md")
     with _telling_what_was_kept(output):
         start = repeated_start(structure, repeat)
         summary = _run(start, str(structure), model, settings, output, resume, execution, not json, stop_outside)
@@ -183,30 +184,16 @@ def _run(
 ) -> dict[str, object]:
     """Simulate with a bar, then summarise."""
     import time
-    import warnings
 
-    from mlanet.calculator import MLANetCalculator
     from mlanet.dynamics.approach import Guard
     from mlanet.dynamics.run import simulate, throughput
     from mlanet.dynamics.summary import read_log, summarize
     from mlanet.limits import Watch
     from mlanet.model_files import model_path
-    from mlanet.workflows.answers import require_answerable
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a direct head cannot do is said below
-        calculator = MLANetCalculator(model, **execution.of_steps())
-    answering = calculator.answering
-    conservative = answering.conservative
-    require_answerable(answering, atoms, where)
-    atoms.calc = calculator
-    if not conservative and settings.ensemble != "nve":
-        note(
-            "note: this model's forces are a direct head, not the gradient of its energy; a thermostat hides the drift"
-        )
-    moments = simulate(
-        atoms, settings, folder, potential=str(model_path(model)), resume=resume, conservative=conservative
-    )
+    calculator = calculator_of_dynamics(atoms, where, model, execution, settings.ensemble != "nve")
+    answering, potential = calculator.answering, str(model_path(model))
+    moments = simulate(atoms, settings, folder, potential=potential, resume=resume, conservative=answering.conservative)
     started, first, last = time.monotonic(), None, 0
     guard, watch = Guard(answering.statistics), Watch()
     with contextlib.closing(moments), _bar(shown) as bar:
@@ -223,8 +210,7 @@ def _run(
             bar.update(task, completed=last, description=text + (f" · {ms:.1f} ms/step" if last > first else ""))
             if stop_outside and watch.outside:
                 break
-    if calculator.matmul_cost is not None:
-        note(str(calculator.matmul_cost))
+    note_matmul_cost(calculator)
     log = read_log(folder)
     result: dict[str, object] = {"finished": last == settings.steps or last == 0, "steps": int(log["step"][-1])}
     result |= summarize(log, len(atoms), conserved=settings.ensemble != "langevin")
@@ -234,6 +220,27 @@ def _run(
     return result | guard.numbers() | watch.numbers() | {"neighbor_lists": calculator.neighbor_lists_built}
 
 
+def calculator_of_dynamics(
+    atoms: Atoms, where: str, model: str, execution: Execution, thermostat: bool
+) -> MLANetCalculator:
+    """The calculator that atoms get, where the model can answer them; a note on what a thermostat would hide."""
+    import warnings
+
+    from mlanet.calculator import MLANetCalculator
+    from mlanet.workflows.answers import require_answerable
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a direct head cannot do is said below
+        calculator = MLANetCalculator(model, **execution.of_steps())
+    require_answerable(calculator.answering, atoms, where)
+    atoms.calc = calculator
+    if thermostat and not calculator.answering.conservative:
+        note(
+            "note: this model's forces are a direct head, not the gradient of its energy; a thermostat hides the drift"
+        )
+    return calculator
+
+
 def repeated_start(structure: Path, repeat: str) -> Atoms:
     """The last frame of a file, repeated as --repeat says."""
     import math
@@ -241,12 +248,9 @@ def repeated_start(structure: Path, repeat: str) -> Atoms:
     from mlanet.data.bounded_text import require_atoms
     from mlanet.data.read import read_last
 
-    try:
-        copies = tuple(int(number) for number in repeat.lower().split("x"))
-    except ValueError:
-        copies = ()
-    if len(copies) != 3 or min(copies) < 1:
-        raise typer.BadParameter(f"--repeat: '{repeat}' is not of the form 2x2x1")
+    copies = tuple(
+        numbers_of("--repeat", repeat.lower(), "2x2x1", int, lambda abc: len(abc) == 3 and min(abc) > 0, between="x")
+    )
     atoms = read_last(structure).atoms
     require_atoms(len(atoms) * math.prod(copies), f"--repeat {repeat}")
     counted = zip("abc", copies, atoms.cell.array, strict=True)

@@ -12,17 +12,8 @@ import typer
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.md import repeated_start
-from mlanet.cli.output import (
-    Json,
-    Model,
-    Picture,
-    command_again,
-    name_with_unit,
-    note,
-    note_files,
-    print_json,
-    print_pairs,
-)
+from mlanet.cli.options import Json, Model, Picture
+from mlanet.cli.output import command_again, note, note_files, note_matmul_cost, numbers_of, print_json, print_numbers
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -32,11 +23,8 @@ if TYPE_CHECKING:
     from mlanet.workflows.relax import Step
 
 
-class Way(enum.StrEnum):
-    """How images go down."""
-
-    mdmin = "mdmin"
-    fire = "fire"
+Way = enum.StrEnum("Way", "mdmin fire")
+"""How images go down."""
 
 
 @computing(*STEPS, dtype="float64")
@@ -88,21 +76,20 @@ def neb(
         structure.calc = calculator
     if short := images_near(ends[0], end is None, start):
         note(f"note: {short}")
-    told = _Told(images - 2)
+    shown = _StepsShown(images - 2)
     found = barrier_in(
         output,
         ends,
         names,
         Wanted(images, fmax, steps, method.value, relax, as_ordered),
         {"model": read_model_header(model_path(model)).digest, "dtype": execution.dtype},
-        watch=told,
+        watch=shown,
         assessment=lambda: calculator.assessment,
-        told=note,
+        tell=note,
     )
-    if calculator.matmul_cost is not None:
-        note(str(calculator.matmul_cost))
+    note_matmul_cost(calculator)
     _answer(found, start, end, model, picture, json)
-    if told.interrupted:
+    if shown.interrupted:
         note("stopped by Ctrl-C; the images are written, and the same command goes on with them")
         raise typer.Exit(130)
     if not found.barrier.converged:
@@ -118,7 +105,7 @@ def _answer(found: Found, start: Path, end: Path | None, model: str, picture: bo
         answer = {"start": start, "end": end, "model": model, **found.numbers, "profile_A_eV": profile}
         print_json(answer | {"files": found.files, "pictures": [one.path for one in pictures]})
     else:
-        print_pairs("", [(name_with_unit(name), _text(value)) for name, value in found.numbers.items()])
+        print_numbers(found.numbers, ".4f")
     for remark in found.barrier.remarks:
         note(remark)
     note_files(found.files, pictures, json)
@@ -143,21 +130,12 @@ def _ends(
     if vacancy is not None:
         return vacancy_hop(atoms, vacancy, to, first), names
     assert hop is not None
-    return hop_into(atoms, hop, _place(into), first), names
+    inside = lambda xyz: len(xyz) == 3 and max(map(abs, xyz)) < 1e3  # noqa: E731
+    place = numbers_of("--into", into, "0.5,0.5,0.25", float, inside)
+    return hop_into(atoms, hop, place, first), names
 
 
-def _place(text: str) -> list[float]:
-    """What --into says."""
-    try:
-        place = [float(word) for word in text.split(",")]
-    except ValueError:
-        place = []
-    if len(place) != 3 or not all(abs(coordinate) < 1e3 for coordinate in place):
-        raise typer.BadParameter(f"--into: '{text}' is not of the form 0.5,0.5,0.25")
-    return place
-
-
-class _Told:
+class _StepsShown:
     """Shows the steps as they come; Ctrl-C ends them there, so that the images are written."""
 
     def __init__(self, moving: int) -> None:
@@ -173,9 +151,3 @@ class _Told:
                 yield step
         except KeyboardInterrupt:
             self.interrupted = True
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

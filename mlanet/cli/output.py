@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -17,48 +18,11 @@ from mlanet.plain import plain, plain_json
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from mlanet.calculator import MLANetCalculator
     from mlanet.plots import Drawing
     from mlanet.workflows.answers import Refusals
 
 T = TypeVar("T")
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
-Model = Annotated[
-    str,
-    typer.Option("--model", "-m", help="Name of a packaged model, or a model file (.safetensors).", metavar="MODEL"),
-]
-Members = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--member",
-        help="A further model, to make a committee with MODEL (repeat it): the answer is their mean, its standard "
-        "error how far they are apart.",
-        metavar="MODEL",
-    ),
-]
-Files = Annotated[
-    list[Path],
-    typer.Argument(
-        help="Structure files: extxyz, CIF, POSCAR, traj, db … (also .xz, .gz), or folders of them.", metavar="FILES…"
-    ),
-]
-KeepGoing = Annotated[
-    bool,
-    typer.Option(
-        "--keep-going", help="Pass over files and frames that cannot be used; list them at the end, status 1."
-    ),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with what the same command has left when it was stopped.")
-]
-Picture = Annotated[
-    bool, typer.Option("--picture/--no-picture", help="Draw one when the answer is there; without takes a second less.")
-]
-MaxEdges = Annotated[
-    int,
-    typer.Option(help="Pairs of atoms per batch; fewer need less memory.", min=1, rich_help_panel="Computing"),
-]
 
 
 def print_json(document: object) -> None:
@@ -130,6 +94,49 @@ def name_with_unit(key: str) -> str:
     return f"{match['name'].replace('_', ' ')}, {unit}{' and °' if match['or'] else ''}"
 
 
+def value_text(value: object, digits: str = ".4g") -> str:
+    """A value as people read it; `digits`: of floats, as in a format.
+
+    >>> value_text(True), value_text([1.0, 2.5], ".2f"), value_text(None), value_text("Si")
+    ('yes', '1.00  2.50', '', 'Si')
+    """
+    if isinstance(value, list):
+        return "  ".join(value_text(each, digits) for each in value)
+    if value is None or isinstance(value, bool):
+        return "" if value is None else "yes" if value else "no"
+    return f"{value:{digits}}" if isinstance(value, float) else str(value)
+
+
+def print_numbers(numbers: Mapping[str, object], digits: str = ".4g", others: Mapping[str, str] = {}) -> None:
+    """Names with their units, and values; `others`: digits of some of them."""
+    print_pairs("", [(name_with_unit(key), value_text(numbers[key], others.get(key, digits))) for key in numbers])
+
+
+def short_name(where: str) -> str:
+    """File and frame without folders."""
+    return where.rsplit("/", 1)[-1]
+
+
+def numbers_of(
+    option: str,
+    text: str,
+    form: str,
+    kind: Callable[[str], T] = float,  # type: ignore[assignment]
+    allowed: Callable[[Sequence[T]], bool] = lambda _: True,
+    between: str = ",",
+) -> list[T]:
+    """What an option lists.
+
+    Raises:
+        typer.BadParameter: it is not of the form.
+    """
+    with contextlib.suppress(ValueError):
+        values = [kind(word) for word in text.split(between)]
+        if allowed(values):
+            return values
+    raise typer.BadParameter(f"{option}: '{text}' is not of the form {form}")
+
+
 def _print_whole(table: Table) -> None:
     """Folded to the terminal's width; in a file or pipe as wide as it needs."""
     from rich.console import Console
@@ -153,6 +160,12 @@ def command_again(*options: str) -> str:
 def note(message: str) -> None:
     """A line for people, on stderr, so that stdout stays the result."""
     print(plain(message), file=sys.stderr)
+
+
+def note_matmul_cost(calculator: MLANetCalculator) -> None:
+    """What fewer digits in matrix products cost, where they were asked for."""
+    if calculator.matmul_cost is not None:
+        note(str(calculator.matmul_cost))
 
 
 NO_PICTURE = "; --no-picture asks for none"

@@ -11,22 +11,9 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import BATCHES, computing
-from mlanet.cli.crew import Job, Ray, Workers, crew_of, predicted
-from mlanet.cli.output import (
-    Files,
-    Json,
-    KeepGoing,
-    MaxEdges,
-    Members,
-    Model,
-    Resume,
-    end_with_files,
-    note,
-    print_json,
-    print_table,
-    progress,
-    refused_part,
-)
+from mlanet.cli.crew import Job, crew_of, predicted, predictions
+from mlanet.cli.options import Files, Json, KeepGoing, MaxEdges, Members, Model, Ray, Resume, Workers
+from mlanet.cli.output import end_with_files, note, print_json, print_table, progress, refused_part, short_name
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -87,7 +74,7 @@ def predict(
     from mlanet.workflows.growing import partial_name
     from mlanet.workflows.model import open_answering, open_members, open_model
     from mlanet.workflows.output import refuse_overwriting
-    from mlanet.workflows.predict import Kept, predict_frames, require_formats
+    from mlanet.workflows.predict import Kept, require_formats
     from mlanet.workflows.workers import worked
 
     require_formats(output, picture)
@@ -101,16 +88,15 @@ def predict(
     answering: Any = opened(model, execution, tell=note)
     members = open_members(answering, model, member or (), execution, tell=note)
 
+    job = Job.of(model, execution, max_edges, keep_going, member or (), atomic_stress)
+
     def work(frames: Iterator[Frame]) -> Iterator[Predicted]:
         if crew.alone:
-            bounds: Any = {"max_edges": max_edges, "max_memory": execution.max_memory}
-            words = {**bounds, "members": members, "atomic_stress": atomic_stress}
-            return predict_frames(answering, frames, **words, refused=refused)
-        job = Job.of(model, execution, max_edges, keep_going, member or (), atomic_stress)
+            return predictions(job, answering, members, frames, refused)
         return worked(crew, functools.partial(predicted, job), frames, refused)
 
     asked = {"output": output is not None, "csv": csv is not None, "json": json, "rows": rows}
-    settings = _settings(model, member or (), execution) | asked | {"atomic_stress": atomic_stress}
+    settings = job.settings("predict") | asked | {"atomic_stress": atomic_stress}
     with Kept(output, csv, note, answering.outputs, settings, resume) as kept:
         going = progress(kept.going_on(frames_of(files, refused), work), "predicting")
         shown, drawn, count = _keep(kept, going, rows if not json else None, PICTURED if picture is not None else 0)
@@ -155,14 +141,6 @@ def _keep(
         shown += [known] if known is not None else []
         count += 1
     return shown, drawn, count
-
-
-def _settings(model: str, members: Sequence[str], execution: Execution) -> dict[str, object]:
-    """What must be the same for a run to go on with another's file, as far as it is no word of the command."""
-    from mlanet.model_files import digest_of, model_path
-
-    digest, *others = (digest_of(model_path(member)) for member in (model, *members))
-    return {"command": "predict", "model": digest, "members": others, "dtype": execution.dtype}
 
 
 def _require_places(
@@ -233,5 +211,5 @@ def _fixed(value: float, digits: int) -> str:
 
 def _names(wheres: Sequence[str]) -> list[str]:
     """File names without folders, where that leaves them distinct."""
-    short = [where.rsplit("/", 1)[-1] for where in wheres]
+    short = [short_name(where) for where in wheres]
     return short if len(set(short)) == len(set(wheres)) else list(wheres)

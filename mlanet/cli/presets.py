@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mlanet.cli.output import Json, print_json, print_table
+from mlanet.cli.options import Json
+from mlanet.cli.output import print_json, print_table
 
 
 def presets(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlanet.cli.computing import computing
-from mlanet.cli.output import Json, note, print_json, print_pairs, print_table, progress
+from mlanet.cli.options import Json
+from mlanet.cli.output import note, print_json, print_pairs, print_table, progress, value_text
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -114,7 +115,9 @@ def speed(
         print_json({"rows": rows, "files": [*files, output / "speed.html"]})
         return
     parts = [name for name in PART_ORDER if any(name in row for row in rows)]
-    table = [[row["model"], row["system"], *(_number(row.get(name)) for name in parts), row["failure"]] for row in rows]
+    table = [
+        [row["model"], row["system"], *(value_text(row.get(name)) for name in parts), row["failure"]] for row in rows
+    ]
     print_table("ms", ("model", "system", *(f"{name}>" for name in parts), "failure"), table)
     note(f"wrote {output / 'speed.html'}")
 
@@ -173,15 +176,8 @@ def scale(
     _show(rows, [*files, output / "scale.html"], json, {"growth": growth_rows(growths)})
     if not json:
         cells = [
-            [
-                growth.model,
-                growth.mode,
-                str(growth.exponent),
-                str(growth.memory_exponent),
-                str(growth.largest),
-                growth.ended,
-            ]
-            for growth in growths
+            [one.model, one.mode, str(one.exponent), str(one.memory_exponent), str(one.largest), one.ended]
+            for one in growths
         ]
         print_table("growth", ("model", "mode", "time exponent>", "memory exponent>", "largest>", "ended"), cells)
 
@@ -221,8 +217,8 @@ def predict(
     title = f"{atoms} atoms with {neighbors:g} neighbours each; largest cell within {limit:.4g} GiB"
     columns = ("model", "mode", "GiB>", "ms>", "largest, atoms>", "its ms>", "KiB/atom>", "KiB/pair>")
     cells = [
-        list(map(_number, (row.model, row.mode, row.GiB, row.ms, row.largest_atoms, row.largest_ms)))
-        + list(map(_number, (row.KiB_per_atom, row.KiB_per_pair)))
+        list(map(value_text, (row.model, row.mode, row.GiB, row.ms, row.largest_atoms, row.largest_ms)))
+        + list(map(value_text, (row.KiB_per_atom, row.KiB_per_pair)))
         for row in rows
     ]
     print_table(title, columns, cells, "memory: forecast to a tenth; time: of this device, if memory stays as fast")
@@ -266,7 +262,7 @@ def trace(
     for key in ("layers", "operations"):
         rows = traced[key][:12]
         columns = [f"{name}>" if not isinstance(value, str) else name for name, value in rows[0].items()]
-        print_table(key, columns, [[_number(value) for value in row.values()] for row in rows])
+        print_table(key, columns, [[value_text(value) for value in row.values()] for row in rows])
     for written in (output / "trace.html", path):
         note(f"wrote {written}")
 
@@ -335,8 +331,10 @@ def _show(rows: list[Measurement], files: list[Path], json: bool, more: dict[str
         "process>",
     )
     cells = [
-        list(map(_number, (row.model, row.system, row.mode, row.atoms, row.edges, row.ms, row.processor_ms)))
-        + list(map(_number, (row.us_per_atom, row.tensor_MiB, row.resident_MiB or row.reserved_MiB, row.failure[:80])))
+        list(map(value_text, (row.model, row.system, row.mode, row.atoms, row.edges, row.ms, row.processor_ms)))
+        + list(
+            map(value_text, (row.us_per_atom, row.tensor_MiB, row.resident_MiB or row.reserved_MiB, row.failure[:80]))
+        )
         for row in rows
     ]
     table = zip((*columns, "failure"), zip(*cells, strict=True), strict=True)
@@ -347,8 +345,3 @@ def _show(rows: list[Measurement], files: list[Path], json: bool, more: dict[str
         note(f"warning: {warning}")
     for path in files:
         note(f"wrote {path}")
-
-
-def _number(value: object) -> str:
-    """Four digits, or nothing."""
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

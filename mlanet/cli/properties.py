@@ -13,22 +13,19 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
-from mlanet.cli.crew import Job, Ray, Workers, crew_of, property_of
+from mlanet.cli.crew import Job, crew_of, property_of
+from mlanet.cli.options import Files, Json, KeepGoing, Model, Picture, Ray, Workers
 from mlanet.cli.output import (
-    Files,
-    Json,
-    KeepGoing,
-    Model,
-    Picture,
     drawn,
-    name_with_unit,
     note,
     print_json,
-    print_pairs,
+    print_numbers,
     print_table,
     progress,
     refused_part,
     report_refused,
+    short_name,
+    value_text,
 )
 from mlanet.execution import Execution
 
@@ -169,34 +166,34 @@ def phonon(
     run("phonon", measure, options, shown, ("_thermal.csv", "_phonopy.yaml", *((".png",) if picture else ())))
 
 
-def _eos(picture: bool, atoms: Atoms, where: str, stem: Path, **words: Any) -> Answer:
+def _eos(picture: bool, atoms: Atoms, where: str, stem: Path, **options: Any) -> Answer:
     """An equation of state, and its picture."""
     from mlanet.properties import equation_of_state
     from mlanet.properties.files import Answer
     from mlanet.properties.plots import eos_picture
 
-    curve = equation_of_state(atoms, where=where, **words)
+    curve = equation_of_state(atoms, where=where, **options)
     points = [list(point) for point in zip(curve.volumes, curve.energies, strict=True)]
     draw = functools.partial(eos_picture, stem.with_name(f"{stem.name}.png"), curve, str(atoms.symbols))
     return Answer({**curve.numbers, "points_A3_eV": points}, draw if picture else None)
 
 
-def _elastic(atoms: Atoms, where: str, stem: Path, **words: Any) -> Answer:
+def _elastic(atoms: Atoms, where: str, stem: Path, **options: Any) -> Answer:
     """Elastic constants."""
     from mlanet.properties import elasticity
     from mlanet.properties.files import Answer
 
-    return Answer(elasticity(atoms, where=where, **words).numbers)
+    return Answer(elasticity(atoms, where=where, **options).numbers)
 
 
-def _phonon(picture: bool, atoms: Atoms, where: str, stem: Path, **words: Any) -> Answer:
+def _phonon(picture: bool, atoms: Atoms, where: str, stem: Path, **options: Any) -> Answer:
     """Phonons, their picture and tables."""
     from mlanet.files import write_columns
     from mlanet.properties import phonons
     from mlanet.properties.files import Answer
     from mlanet.properties.plots import phonon_picture
 
-    result = phonons(atoms, where=where, **words)
+    result = phonons(atoms, where=where, **options)
     result.save(stem.with_name(f"{stem.name}_phonopy.yaml"))
     write_columns(stem.with_name(f"{stem.name}_thermal.csv"), result.thermal)
     for remark in result.remarks:
@@ -209,10 +206,10 @@ def _repeats(text: str) -> tuple[int, int, int] | None:
     """What --supercell says."""
     if not text:
         return None
-    words = text.replace("x", ",").split(",")
-    if len(words) != 3 or not all(word.strip().isdigit() and 0 < int(word) <= 100 for word in words):
+    parts = text.replace("x", ",").split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() and 0 < int(part) <= 100 for part in parts):
         raise typer.BadParameter(f"--supercell: '{text}' is not of the form 3,3,3")
-    a, b, c = map(int, words)
+    a, b, c = map(int, parts)
     return a, b, c
 
 
@@ -289,15 +286,10 @@ def _print(done: Sequence[Measured], shown: dict[str, str]) -> None:
     """Everything single of one structure, or one line for each of many."""
     if len(done) == 1:
         numbers = {key: value for key, value in done[0].numbers.items() if not isinstance(value, list)}
-        print_pairs("", [(name_with_unit(key), _text(value)) for key, value in numbers.items()])
+        print_numbers(numbers, ".5g")
     elif done:
         rows = [
-            (result.structure.rsplit("/", 1)[-1], *(_text(result.numbers[key]) for key in shown)) for result in done
+            (short_name(result.structure), *(value_text(result.numbers[key], ".5g") for key in shown))
+            for result in done
         ]
         print_table("", ("structure", *shown.values()), rows)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)

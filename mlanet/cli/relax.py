@@ -12,22 +12,19 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
-from mlanet.cli.crew import Job, Ray, Workers, crew_of, job_means, relaxed
+from mlanet.cli.crew import Job, crew_of, job_means, relaxed
+from mlanet.cli.options import Files, Json, KeepGoing, MaxEdges, Model, Ray, Resume, Workers
 from mlanet.cli.output import (
-    Files,
-    Json,
-    KeepGoing,
-    MaxEdges,
-    Model,
-    Resume,
-    name_with_unit,
     note,
+    note_matmul_cost,
     print_json,
-    print_pairs,
+    print_numbers,
     print_table,
     progress,
     refused_part,
     report_refused,
+    short_name,
+    value_text,
 )
 from mlanet.execution import Execution
 
@@ -40,20 +37,12 @@ if TYPE_CHECKING:
     from mlanet.workflows.workers import Crew
 
 
-class Cell(enum.StrEnum):
-    """What of the cell may change."""
-
-    fixed = "fixed"
-    full = "full"
-    shape = "shape"
-    volume = "volume"
+Cell = enum.StrEnum("Cell", "fixed full shape volume")
+"""What of the cell may change."""
 
 
-class Method(enum.StrEnum):
-    """How to go downhill."""
-
-    fire = "fire"
-    bfgs = "bfgs"
+Method = enum.StrEnum("Method", "fire bfgs")
+"""How to go downhill."""
 
 
 @computing("max_memory", "skin", *STEPS, dtype="float64", skin=0.3)
@@ -117,19 +106,18 @@ def relax(
     planned = plan(files, output, wanted, refused)
     for remark in planned.remarks:
         note(remark)
-    told, crew = _Told(not json, cell is not Cell.fixed), crew_of(workers, ray, execution)
+    shown, crew = _StepsShown(not json, cell is not Cell.fixed), crew_of(workers, ray, execution)
     if planned.one and not crew.alone:
         note("note: one structure is relaxed by one process; --workers and --ray are for many")
     job = Job.of(model, execution, max_edges, keep_going)
     means = job_means(job, batched and not planned.one)._replace(tell=note)
-    means = means._replace(watch=told) if planned.one else _elsewhere(means, crew, job, wanted, batched)
+    means = means._replace(watch=shown) if planned.one else _elsewhere(means, crew, job, wanted, batched)
     goes = Goes(resume, {"command": "relax", "model": job.digest, "dtype": execution.dtype})
     courses = relax_files(planned, means, wanted, refused, goes)
     done = list(courses if planned.one else progress(courses, "relaxing", planned.files))
-    if job.calculator().matmul_cost is not None:
-        note(str(job.calculator().matmul_cost))
+    note_matmul_cost(job.calculator())
     _answer(done, planned.one, files, model, json, refused)
-    _end(done, told.interrupted, refused)
+    _end(done, shown.interrupted, refused)
 
 
 def _end(done: Sequence[Done], interrupted: bool, refused: Refusals | None) -> None:
@@ -170,7 +158,7 @@ def _answer(
         print_json({"relaxed": documents, **refused_part(refused)})
 
 
-class _Told:
+class _StepsShown:
     """Shows the steps of a relaxation as they come; Ctrl-C ends it there, so that the structure is written.
 
     - said: whether steps are shown · cell: whether it changes, so that its stress counts as a force · interrupted:
@@ -197,7 +185,7 @@ class _Told:
             self.interrupted = True
 
 
-DIGITS = {"energy_eV": ".6f", "cell_A_deg": ".5f", "stress_GPa": ".4f"}
+DIGITS = {"energy_eV": "z.6f", "cell_A_deg": "z.5f", "stress_GPa": "z.4f"}
 """Of what is large or may be nothing: six significant ones would cut a total energy to whole electronvolts."""
 
 
@@ -205,26 +193,17 @@ def _print(done: Sequence[Done], one: bool) -> None:
     """Everything of one structure, or one line for each of many."""
     if one:
         for it in done:
-            rows = [(name_with_unit(name), _shown(it.numbers[name], DIGITS.get(name, ".6g"))) for name in it.numbers]
-            print_pairs("", rows)
+            print_numbers(it.numbers, "z.6g", DIGITS)
     else:
         names = ("steps", "energy_eV", "max_force_eV_per_A")
         lines = [
             (
-                it.structure.rsplit("/", 1)[-1],
+                short_name(it.structure),
                 "yes" if it.converged else "no",
-                *(_shown(it.numbers[name], DIGITS.get(name, ".6g")) for name in names),
+                *(value_text(it.numbers[name], DIGITS.get(name, "z.6g")) for name in names),
             )
             for it in done
         ]
         print_table("", ("structure", "converged", "steps>", "energy eV>", "max|F| eV/Å>"), lines)
     for place in dict.fromkeys(it.file for it in done):
         note(f"wrote {place}")
-
-
-def _shown(value: object, digits: str) -> str:
-    if isinstance(value, list):
-        return "  ".join(_shown(number, digits) for number in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:z{digits}}" if isinstance(value, float) else str(value)

@@ -8,20 +8,8 @@ from typing import Annotated
 import typer
 
 from mlanet.cli.computing import BATCHES, computing
-from mlanet.cli.output import (
-    Files,
-    Json,
-    KeepGoing,
-    MaxEdges,
-    Members,
-    Model,
-    note,
-    print_json,
-    print_table,
-    progress,
-    refused_part,
-    report_refused,
-)
+from mlanet.cli.options import Files, Json, KeepGoing, MaxEdges, Members, Model
+from mlanet.cli.output import note, print_json, print_table, progress, refused_part, report_refused, short_name
 from mlanet.execution import Execution
 
 
@@ -68,9 +56,7 @@ def select(
         ]
         print_json({"model": model, "selected": listed, "file": output, **refused_part(refused)})
     else:
-        lines = [
-            (frame.where.rsplit("/", 1)[-1], f"{frame.uncertainty:.3g}", frame.extrapolation) for frame in chosen[:rows]
-        ]
+        lines = [(short_name(one.where), f"{one.uncertainty:.3g}", one.extrapolation) for one in chosen[:rows]]
         more = f"and {len(chosen) - rows} more" if len(chosen) > rows else ""
         print_table("", ("structure", "uncertainty>", "training set"), lines, more)
         note(f"wrote {output}: {len(chosen)} structures")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlanet.cli.output import Json, note, print_json, print_pairs, print_table, progress, say
+from mlanet.cli.options import Json
+from mlanet.cli.output import note, numbers_of, print_json, print_pairs, print_table, progress, say
 
 if TYPE_CHECKING:
     from mlanet.sweep.config import SweepConfig
@@ -101,7 +102,7 @@ def _config(words: list[str], given: dict[str, Any], changes: Any) -> SweepConfi
             listed = [
                 part.strip() for text in ([value] if isinstance(value, str) else value) for part in text.split(",")
             ]
-            settings[name] = [*listed, *more] if name == "presets" else _numbers(listed, name)
+            settings[name] = [*listed, *more] if name == "presets" else _numbers(",".join(listed), name)
     if given["steps"] is not None or given["minutes"] is not None:
         amounts = {key: given[key] for key in ("steps", "minutes") if given[key] is not None}
         others = {key: value for key, value in settings.get("budget", {}).items() if key not in AMOUNTS}
@@ -116,12 +117,9 @@ def _config(words: list[str], given: dict[str, Any], changes: Any) -> SweepConfi
     return parse(settings, SweepConfig, source)
 
 
-def _numbers(words: list[str], name: str) -> list[int]:
+def _numbers(text: str, name: str) -> list[int]:
     """Whole numbers of an option."""
-    try:
-        return [int(word) for word in words]
-    except ValueError:
-        raise typer.BadParameter(f"--{name.replace('_', '-')}: '{','.join(words)}' is not of the form 1,2,3") from None
+    return numbers_of(f"--{name.replace('_', '-')}", text, "1,2,3", int)
 
 
 def _engine(config: SweepConfig, jobs: int, ray: str | None) -> Engine:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mlanet.cli.output import Json, command_again, note, print_json, print_pairs
+from mlanet.cli.options import Json
+from mlanet.cli.output import command_again, note, print_json, print_pairs
 
 
 def train(

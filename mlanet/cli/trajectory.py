@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlanet.cli.output import Json, Picture, note_files, print_json, print_pairs
+from mlanet.cli.options import Json, Picture
+from mlanet.cli.output import note_files, print_json, print_pairs
 
 if TYPE_CHECKING:
     from mlanet.dynamics.analysis import Analysis

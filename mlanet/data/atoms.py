@@ -9,7 +9,7 @@ from ase import Atoms
 
 from mlanet.ambient import usual_torch
 from mlanet.data.labels import FoundLabels, LabelKeys, find_labels
-from mlanet.data.neighbors_there import neighbor_tensors
+from mlanet.data.neighbor_tensors import neighbor_tensors
 from mlanet.data.structures import (
     as_atoms,
     as_pymatgen,

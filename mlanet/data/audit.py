@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -122,7 +123,6 @@ def audit(samples: Sequence[Sample]) -> Audit:
     if not samples:
         raise DataError("nothing to audit: no samples")
     pairs = duplicate_pairs(samples)
-    counts = Counter(int(z) for sample in samples for z in sample.graph.numbers.tolist())
     ranges = _ranges(samples)
     sources = sources_of(samples)
     warnings = [
@@ -133,10 +133,7 @@ def audit(samples: Sequence[Sample]) -> Audit:
         *sources.warnings,
     ]
     return Audit(
-        n_frames=len(samples),
-        n_atoms=sum(counts.values()),
-        elements={chemical_symbols[z]: counts[z] for z in sorted(counts)},
-        groups=len({sample.group for sample in samples}),
+        **_counts(samples),
         ranges=ranges,
         duplicates=tuple((samples[i].where, samples[j].where) for i, j in pairs),
         warnings=tuple(warnings),
@@ -171,12 +168,8 @@ def audit_pair(train: Sequence[Sample], valid: Sequence[Sample]) -> Audit:
         if bool(a.labelled) != bool(b.labelled) and a.total and b.total:
             only = "training" if a.labelled else "validation"
             warnings.append(f"{a.quantity}: labelled in the {only} set only")
-    counts = Counter(_numbers(valid))
     return Audit(
-        n_frames=len(valid),
-        n_atoms=sum(counts.values()),
-        elements={chemical_symbols[z]: counts[z] for z in sorted(counts)},
-        groups=len({sample.group for sample in valid}),
+        **_counts(valid),
         ranges=there,
         duplicates=tuple((train[i].where, valid[j].where) for i, j in pairs),
         warnings=tuple(warnings),
@@ -186,6 +179,17 @@ def audit_pair(train: Sequence[Sample], valid: Sequence[Sample]) -> Audit:
 def _numbers(samples: Sequence[Sample]) -> list[int]:
     """All atomic numbers of a set."""
     return [int(z) for sample in samples for z in sample.graph.numbers.tolist()]
+
+
+def _counts(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Frames, atoms, elements and groups."""
+    counts = Counter(_numbers(samples))
+    return {
+        "n_frames": len(samples),
+        "n_atoms": sum(counts.values()),
+        "elements": {chemical_symbols[z]: counts[z] for z in sorted(counts)},
+        "groups": len({sample.group for sample in samples}),
+    }
 
 
 def _ranges(samples: Sequence[Sample]) -> tuple[Range, ...]:

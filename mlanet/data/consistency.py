@@ -1,6 +1,6 @@
 """Do energies, forces and stresses belong together? Every way to read them is weighed against the labels as they are.
 
-Finite work between neighbouring frames (`mlanet.data.work`) relates energies to forces and stress, the best pair
+Finite work between neighbouring frames (`mlanet.data.finite_work`) relates energies to forces and stress, the best pair
 potential relates the shear stress to the forces, and the stiffness of bonds (`mlanet.data.stiffness`) gives forces an
 absolute scale. Each reading of units, signs and orders has a likelihood; labels are accused only where another reading,
 or none, is likelier beyond doubt, and the accusation says by how much.
@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mlanet.data.finite_work import Array, Pairs
 from mlanet.data.likelihood import TRAPEZOID, best_constant, floor_of, log_likelihood, share
 from mlanet.data.pairwise import PairFit
 from mlanet.data.readings import ORDERS, READINGS, STRESS_READINGS, UNLIKELY, Reading, StressReading, reordered
-from mlanet.data.work import Array, Pairs
 
 MIN_FRAMES = 8
 """Frames with neighbours that it takes to accuse."""

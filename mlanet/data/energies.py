@@ -10,9 +10,9 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from mlanet.data.finite_work import Pairs
 from mlanet.data.likelihood import TRAPEZOID, floor_of
 from mlanet.data.samples import Sample
-from mlanet.data.work import Pairs
 
 MIN_FRAMES = 8
 SURE = 10.0

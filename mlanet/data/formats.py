@@ -44,6 +44,13 @@ Refused = Callable[[MLANetError], None]
 """Takes the errors of files and frames that are passed over."""
 
 
+def pass_over(error: MLANetError, refused: Refused | None) -> None:
+    """Hand an error over; raise it where nobody takes errors."""
+    if refused is None:
+        raise error
+    refused(error)
+
+
 def format_of(path: Path) -> str | None:
     """ASE's name of the format that a file's name stands for, compression aside; None where it stands for none.
 
@@ -109,9 +116,7 @@ def structure_files(paths: Iterable[str | os.PathLike[str]], refused: Refused | 
         try:
             listed += _files_in(path, aside) if is_folder(path) else [path]
         except DataError as error:
-            if refused is None:
-                raise
-            refused(error)
+            pass_over(error, refused)
     if runs := list(dict.fromkeys(str(file.parent) for file in aside)):
         names = ", ".join(sorted({file.name for file in aside}))
         more = f" and {len(runs) - 3} more" * (len(runs) > 3)

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import compare_atoms
 from numpy.typing import NDArray
 
-from mlanet.data.projected import without_projected
+from mlanet.data.constrained_forces import without_projected
 from mlanet.errors import DataError
 from mlanet.quantities import QUANTITIES, Quantity
 

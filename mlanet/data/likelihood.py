@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlanet.data.work import Array, Pairs
+from mlanet.data.finite_work import Array, Pairs
 
 DEGREES = 3.0
 TRAPEZOID = 0.05

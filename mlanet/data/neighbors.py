@@ -15,7 +15,7 @@ from mlanet.data.long_boxes import pairs_by_tree
 from mlanet.errors import GeometryError
 from mlanet.lazily import ours_without
 
-vesin = ours_without("vesin", "torch")  # which it would load for tensors; `neighbors_there` has these
+vesin = ours_without("vesin", "torch")  # which it would load for tensors; `neighbor_tensors` has these
 
 T = TypeVar("T")
 

@@ -27,12 +27,12 @@ from ase.io.formats import UnknownFileTypeError, filetype, ioformats, iread, str
 
 from mlanet.data.bounded_text import MOST_FRAME, bounded_bytes, bounded_lines, require_atoms, require_promised
 from mlanet.data.comment import require_spelled
-from mlanet.data.formats import Refused, format_of, is_folder, structure_files
+from mlanet.data.formats import Refused, format_of, is_folder, pass_over, structure_files
 from mlanet.data.labels import require_numbers
 from mlanet.data.structures import ORDER, require_sound
+from mlanet.data.truncation import CHECKED, formula_of, formula_remark, open_text, require_whole
 from mlanet.data.unreadable import hinted, reason, warn_if_cut
 from mlanet.data.vasp_steps import marked
-from mlanet.data.whole import CHECKED, formula_of, formula_remark, open_text, require_whole
 from mlanet.errors import DataError, MLANetError, UnsupportedElementError
 from mlanet.lazily import spare_scipy_for_crystals
 
@@ -78,9 +78,7 @@ def read_frames(path: str | os.PathLike[str], *, index: str = ":", refused: Refu
                 yield frame
         except MLANetError as error:
             said = hinted(error, file, _opened_bytes) if none else error
-            if refused is None:
-                raise said from error
-            refused(said)
+            pass_over(said, refused)
 
 
 def read_last(path: str | os.PathLike[str]) -> Frame:
@@ -108,9 +106,7 @@ def _frames(path: Path, index: str, wanted: int | slice, refused: Refused | None
             require_numbers(atoms, where)
             _require_ordered(atoms, where)
         except MLANetError as error:
-            if refused is None:
-                raise
-            refused(error)
+            pass_over(error, refused)
             continue
         yield Frame(atoms, where)
     if not found:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlanet.data.work import Array
+from mlanet.data.finite_work import Array
 from mlanet.units import (
     BOHR_IN_ANGSTROM,
     EV_PER_CUBIC_ANGSTROM_IN_GPA,

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import torch
 
+from mlanet.data.finite_work import neighbouring_pairs
 from mlanet.data.labels import FoundLabels, Rival, Source
 from mlanet.data.likelihood import explained
 from mlanet.data.samples import Sample
-from mlanet.data.work import neighbouring_pairs
 from mlanet.quantities import BY_NAME, ENERGY, NAMES
 
 DECISIVE = 4.6

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mlanet.data.consistency import judge
 from mlanet.data.energies import per_atom_evidence, suspicious_energies
+from mlanet.data.finite_work import neighbouring_pairs
 from mlanet.data.magnitudes import (
     looks_like_bohr,
     suspicious_distances,
@@ -17,7 +18,6 @@ from mlanet.data.magnitudes import (
 from mlanet.data.pairwise import pair_fit
 from mlanet.data.samples import Sample
 from mlanet.data.species import swapped_by_forces, swapped_species
-from mlanet.data.work import neighbouring_pairs
 from mlanet.units import BOHR_IN_ANGSTROM
 
 

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 import numpy as np
 from ase import Atoms
 
-from mlanet.data.whole import open_text
+from mlanet.data.truncation import open_text
 
 if TYPE_CHECKING:
     from mlanet.data.read import Frame

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,8 @@ from ase.data import atomic_numbers
 from mlanet.checkpoint import load_model, model_path
 from mlanet.config import parse, with_overrides
 from mlanet.data.read import read_frames
-from mlanet.distill.judge import TEACHER, Judgement, judge
-from mlanet.distill.store import frame_text
+from mlanet.data.write import frame_text
+from mlanet.distill.judge import TEACHER, Judgement, judged_once
 from mlanet.errors import DataError
 from mlanet.files import write_whole
 from mlanet.page import Page
@@ -80,14 +79,14 @@ def finetune(request: Request, say: Callable[[str], None] = print) -> Tuned:
         ConfigError, CheckpointError: as `mlanet train`.
     """
     folder = Path(request.folder)
-    count = _divide(request, folder)
+    count, valid = _divide(request, folder), folder / "valid.extxyz"
     if request.curve and max(request.curve) > count:
         raise DataError(f"curve: {max(request.curve)} structures asked for, {count} are there to train on")
     say(f"fine-tuning on {count} structures")
     weights, model = _trained(_config(request, folder, "tuned")).read_bytes(), folder / MODEL
     if not model.exists() or model.read_bytes() != weights:
         write_whole(model, weights)
-    before, after = _before(request, folder), _summary(_judged(folder / "tuned.json", model, folder, request.old))
+    before, after = _before(request, folder), _summary(judged_once(folder / "tuned.json", model, valid, request.old))
     curve = []
     for size in request.curve:
         row: dict[str, Any] = {"structures": size}
@@ -95,7 +94,7 @@ def finetune(request: Request, say: Callable[[str], None] = print) -> Tuned:
             say(f"{size} structures, {'from scratch' if scratch else 'fine-tuned'}")
             name = f"{kind}-{size}"
             trained = _trained(_config(request, folder, name, size, scratch=scratch))
-            row[kind] = _summary(_judged(folder / f"{name}.json", trained, folder))
+            row[kind] = _summary(judged_once(folder / f"{name}.json", trained, valid, ()))
         curve.append(row)
     page = _page(folder / "finetuning.html", request, before, after, curve)
     return Tuned(model, page, before, after)
@@ -146,17 +145,8 @@ def _before(request: Request, folder: Path) -> Errors:
     known = set(load_model(model).species)
     frames = (atoms for atoms, _ in read_frames(folder / "valid.extxyz"))
     if all({atomic_numbers[symbol] for symbol in atoms.symbols} <= known for atoms in frames):
-        return _summary(_judged(folder / "before.json", model, folder, request.old))
+        return _summary(judged_once(folder / "before.json", model, folder / "valid.extxyz", request.old))
     return {}
-
-
-def _judged(place: Path, model: Path, folder: Path, old: Sequence[str] = ()) -> Judgement:
-    """Of the validation part and of the old files, once."""
-    if place.exists():
-        return Judgement(**json.loads(place.read_text()))
-    judgement = judge(model, folder / "valid.extxyz", old)
-    write_whole(place, json.dumps(judgement.__dict__).encode())
-    return judgement
 
 
 def _summary(judgement: Judgement) -> Errors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from mlanet.data.vasp_steps import converged
 from mlanet.distill.config import DistillConfig
 from mlanet.distill.seeds import reduced_formula
 from mlanet.execution import Execution
+from mlanet.files import write_whole
 from mlanet.page import Page
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 from mlanet.workflows.evaluate import evaluate_frames
@@ -57,10 +59,10 @@ class Judgement:
         """Errors of each set."""
         return {name: summary(self.of(name)) for name in self.sets()}
 
-    def element_errors(self, name: str = TEACHER) -> dict[int, float]:
-        """Force MAE of each element, eV/Å, by atomic number."""
+    def element_errors(self) -> dict[int, float]:
+        """Force MAE of each element over the teacher's labels, eV/Å, by atomic number."""
         sums: dict[int, list[float]] = {}
-        for row in self.of(name):
+        for row in self.of(TEACHER):
             for symbol, (total, count) in row["elements"].items():
                 entry = sums.setdefault(chemical_symbols.index(symbol), [0.0, 0.0])
                 entry[0] += total
@@ -104,6 +106,15 @@ def judge(model: Path, labels: Path, test: Iterable[str]) -> Judgement:
             )
             rows.append(row_of(atoms, where, name, float(energy[0]), forces.numpy(), stress[0].numpy()))
     return Judgement(rows)
+
+
+def judged_once(place: Path, model: Path, labels: Path, test: Iterable[str]) -> Judgement:
+    """`judge`, whose answer is kept in a file and read from there another time."""
+    if place.exists():
+        return Judgement(**json.loads(place.read_text()))
+    judgement = judge(model, labels, test)
+    write_whole(place, json.dumps(judgement.__dict__, indent=1).encode())
+    return judgement
 
 
 def row_of(
@@ -184,16 +195,14 @@ def _by_distance(page: Page, name: str, rows: Sequence[Row]) -> None:
 
 def _scatter(rows: Sequence[Row]) -> Figure:
     """Errors of forces against the reference forces."""
-    from mlanet.plots import BLUE, new_figure, style
+    from mlanet.plots import BLUE, new_figure, panel
 
     figure = new_figure(6.0, 3.8)
-    axes = figure.add_subplot()
-    style(axes)
+    axes = panel(figure)
     sizes, errors = np.array([row["size"] for row in rows]), np.array([row["forces"] for row in rows])
     axes.loglog(np.maximum(sizes, 1e-3), np.maximum(errors, 1e-4), ".", color=BLUE, alpha=0.4)
     axes.loglog([1e-3, 30], [1e-3, 30], "--", color="0.6", linewidth=1)
-    axes.set_xlabel("RMS of the reference forces, eV/Å")
-    axes.set_ylabel("force error (MAE), eV/Å")
+    axes.set(xlabel="RMS of the reference forces, eV/Å", ylabel="force error (MAE), eV/Å")
     return figure
 
 

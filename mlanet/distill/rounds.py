@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ from ase import Atoms
 
 from mlanet.config import parse
 from mlanet.data.read import read_frames
+from mlanet.data.write import frame_text
 from mlanet.distill.config import DistillConfig
 from mlanet.distill.explore import explorer
-from mlanet.distill.judge import Judgement, judge, write_page
+from mlanet.distill.judge import Judgement, judged_once, write_page
 from mlanet.distill.label import Labeller, Source, Weights
 from mlanet.distill.seeds import reduced_formula, share_of
-from mlanet.distill.store import frame_text
 from mlanet.distill.teacher import Teacher
 from mlanet.errors import ConfigError, DataError
 from mlanet.files import write_whole
@@ -71,7 +70,7 @@ def distill(config: DistillConfig, say: Say = print, *, only_label: bool = False
         _snapshot(config, turn, here)
         say(f"round {turn}: training")
         model = _train(config, here, before)
-        judgements.append(_judged(config, here, model))
+        judgements.append(judged_once(here / "judgement.json", model, here / "valid.extxyz", config.test))
     page = write_page(folder / "distillation.html", config, judgements, total)
     return Distilled(total, model, page, judgements[-1].summary())
 
@@ -191,13 +190,3 @@ def _train(config: DistillConfig, here: Path, before: Path | None) -> Path:
     if result.reason == "terminated":
         raise KeyboardInterrupt
     return result.model
-
-
-def _judged(config: DistillConfig, here: Path, model: Path) -> Judgement:
-    """The student on validation labels and on reference data, once per round."""
-    place = here / "judgement.json"
-    if place.exists():
-        return Judgement(**json.loads(place.read_text()))
-    judgement = judge(model, here / "valid.extxyz", config.test)
-    write_whole(place, json.dumps(judgement.__dict__, indent=1).encode())
-    return judgement

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from ase import Atoms
-from ase.io import write
+
+from mlanet.data.write import frame_text
+from mlanet.files import cut_back, end_of_lines
 
 
 class LabelStore:
@@ -25,7 +26,7 @@ class LabelStore:
         self.path = folder / "labels.extxyz"
         self.left_out = folder / "left_out.jsonl"
         _cut_torn_frame(self.path)
-        _cut_torn_line(self.left_out)
+        cut_back(self.left_out, end_of_lines(self.left_out))
         self._frames = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the store
         self._lines = open(self.left_out, "a", encoding="utf-8")  # noqa: SIM115 - likewise
 
@@ -74,13 +75,6 @@ class LabelStore:
                     next(lines)
 
 
-def frame_text(atoms: Atoms) -> str:
-    """One frame in extended XYZ."""
-    text = io.StringIO()
-    write(text, atoms, format="extxyz")
-    return text.getvalue()
-
-
 def _info(header: str, key: str) -> str:
     """A value of a comment line."""
     return header.partition(f" {key}=")[2].split(maxsplit=1)[0].strip('"')
@@ -102,11 +96,3 @@ def _cut_torn_frame(path: Path) -> None:
             whole += len(count) + sum(map(len, frame))
     if whole < path.stat().st_size:
         os.truncate(path, whole)
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Shorten the file to its last whole line."""
-    if path.exists():
-        data = path.read_bytes()
-        if not data.endswith(b"\n"):
-            os.truncate(path, data.rfind(b"\n") + 1)

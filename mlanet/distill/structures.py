@@ -87,9 +87,9 @@ def draw(
     return None
 
 
-def apart(atoms: Atoms, closest: float = CLOSEST) -> bool:
-    """Whether no two atoms are nearer than `closest` times the sum of their covalent radii."""
-    radii = closest * covalent_radii[atoms.numbers]
+def apart(atoms: Atoms) -> bool:
+    """Whether no two atoms are nearer than `CLOSEST` times the sum of their covalent radii."""
+    radii = CLOSEST * covalent_radii[atoms.numbers]
     cell = atoms.cell.array
     i, j, shift = neighbor_list(atoms.positions, cell, atoms.pbc, 2 * radii.max())
     distances = np.linalg.norm(atoms.positions[j] + shift @ cell - atoms.positions[i], axis=1)

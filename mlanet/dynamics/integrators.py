@@ -53,13 +53,13 @@ def integrator(atoms: Atoms, settings: DynamicsSettings, rng: np.random.Generato
     if settings.ensemble == "nose-hoover":
         return NoseHooverChainNVT(atoms, step, temperature_K=temperature, tdamp=damping)
     pressure, slow = settings.pressure * units.GPa, settings.pressure_relaxation * units.fs
-    words: dict[str, Any] = {"temperature_K": temperature, "pressure_au": pressure, "tdamp": damping, "pdamp": slow}
+    options: dict[str, Any] = {"temperature_K": temperature, "pressure_au": pressure, "tdamp": damping, "pdamp": slow}
     if settings.cell == "isotropic":
-        return IsotropicMTKNPT(atoms, step, **words)
+        return IsotropicMTKNPT(atoms, step, **options)
     if settings.cell == "full":
-        return MTKNPT(atoms, step, **words)
-    words["mask"] = np.array([axis in settings.cell for axis in "abc"])  # a tuple would be taken for three indices
-    return MaskedMTKNPT(atoms, step, **words)
+        return MTKNPT(atoms, step, **options)
+    options["mask"] = np.array([axis in settings.cell for axis in "abc"])  # a tuple would be taken for three indices
+    return MaskedMTKNPT(atoms, step, **options)
 
 
 def draw_velocities(atoms: Atoms, settings: DynamicsSettings, rng: np.random.Generator) -> None:

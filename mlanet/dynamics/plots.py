@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlanet.dynamics.analysis import WHOLE, Analysis
 from mlanet.dynamics.distributions import Distribution
-from mlanet.plots import BLUE, GREY, INK, RED, new_figure, save, style
+from mlanet.plots import BLUE, GREY, INK, RED, heading, legend, new_figure, panel, save, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,17 +35,16 @@ def distributions(path: Path, analysis: Analysis) -> None:
     lines = -(-len(panels) // columns)
     figure = new_figure(3.6 * columns, 2.7 * lines)
     for index, (title, mine, reference) in enumerate(panels):
-        axes = figure.add_subplot(lines, columns, index + 1)
-        style(axes)
+        axes = panel(figure, lines, columns, index + 1)
         if reference is not None:
             axes.fill_between(*_smooth(reference), color=GREY, alpha=0.45, linewidth=0, label="reference")
         axes.plot(*_smooth(mine), color=BLUE, linewidth=1.4, label="simulation")
-        axes.set_title(title, loc="left", fontweight="bold", color=INK, fontsize=10)
+        heading(axes, title)
         axes.set_xlabel("r, Å")
         axes.set_xlim(0, mine.r[-1])
         axes.set_ylim(bottom=0)
         if index == 0:
-            axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+            legend(axes)
     save(figure, path)
 
 
@@ -55,18 +54,16 @@ def displacements(path: Path, analysis: Analysis) -> None:
     if result is None:
         raise ValueError("no diffusion was asked for")
     figure = new_figure(5.0, 3.6)
-    axes = figure.add_subplot()
-    style(axes)
+    axes = panel(figure)
     axes.plot(result.lag, result.msd, color=BLUE, linewidth=1.5, label="simulation")
     ends = np.array(result.window)
     inside = (result.lag >= ends[0]) & (result.lag <= ends[1])
     line = np.polyfit(result.lag[inside], result.msd[inside], 1)
     axes.plot(ends, np.polyval(line, ends), color=RED, linewidth=1.5, linestyle="--", label="fit")
-    axes.set_xlabel("time lag, ps")
-    axes.set_ylabel("mean squared displacement, Å²")
+    axes.set(xlabel="time lag, ps", ylabel="mean squared displacement, Å²")
     title = f"{result.element}: D = {1e9 * result.coefficient:.3g} ± {1e9 * result.error:.2g} · 10⁻⁹ m²/s"
-    axes.set_title(title, loc="left", fontweight="bold", color=INK, fontsize=10)
-    axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+    heading(axes, title)
+    legend(axes)
     save(figure, path)
 
 
@@ -83,12 +80,11 @@ def motions(path: Path, analysis: Analysis) -> None:
         panels.append(("velocity density of states, 1/THz", "frequency, THz", (wave.frequency, wave.density), behind))
     figure = new_figure(3.9 * len(panels), 2.9)
     for index, (title, label, (x, y), behind) in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), index + 1)
-        style(axes)
+        axes = panel(figure, 1, len(panels), index + 1)
         if behind is not None:
             axes.fill_between(*behind, color=GREY, alpha=0.45, linewidth=0)
         axes.plot(x, y, color=BLUE, linewidth=1.2)
-        axes.set_title(title, loc="left", fontweight="bold", color=INK, fontsize=10)
+        heading(axes, title)
         axes.set_xlabel(label)
         axes.set_ylim(bottom=0)
     save(figure, path)
@@ -114,7 +110,7 @@ def course(path: Path, log: dict[str, NDArray[np.float64]], n_atoms: int, target
 def _line(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], title: str, color: str, label: str) -> None:
     style(axes)
     axes.plot(x, y, color=color, linewidth=0.9, label=label)
-    axes.set_title(title, loc="left", fontweight="bold", color=INK, fontsize=10)
+    heading(axes, title)
     axes.set_xlabel("time, ps")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from mlanet.dynamics import state
 from mlanet.dynamics.integrators import draw_velocities, integrator, memory, remind
 from mlanet.dynamics.settings import DynamicsSettings
 from mlanet.dynamics.state import State
-from mlanet.errors import ConfigError, DivergedError, GeometryError, NotConservativeError, OutputError
-from mlanet.files import append_whole, cut_back, sync
+from mlanet.errors import ConfigError, DivergedError, GeometryError, NotConservativeError
+from mlanet.files import append_whole, cut_back, sync, writing
 from mlanet.interruption import Signals
 from mlanet.ownership import owned
 
@@ -151,7 +151,7 @@ class _Run:
             path, size = self.folder / name, kept.sizes.get(name, 0)
             if size and (not path.is_file() or path.stat().st_size < size):
                 raise ConfigError(f"{path}: is shorter than when the checkpoint was written; the run cannot go on")
-            with _writing(path):
+            with writing(path):
                 cut_back(path, size)
 
     def advance(self) -> None:
@@ -187,7 +187,7 @@ class _Run:
     def save(self) -> None:
         """The checkpoint, after the frames that it relies on."""
         for name in self.sizes:
-            with _writing(self.folder / name):
+            with writing(self.folder / name):
                 sync(self.folder / name)
         atoms = self.atoms
         arrays = {"positions": atoms.positions, "momenta": atoms.get_momenta(), "cell": atoms.cell.array}
@@ -213,7 +213,7 @@ class _Run:
 
     def _append(self, name: str, text: str) -> None:
         """All of it, or an error and the file as it was."""
-        with _writing(self.folder / name):
+        with writing(self.folder / name):
             append_whole(self.folder / name, text.encode())
 
     def _exploded(self, reason: str) -> None:
@@ -222,15 +222,6 @@ class _Run:
             f"step {self.step} ({time_ps:.3f} ps): {reason}; the simulation has exploded. Frames up to here are in "
             f"{self.folder / TRAJECTORY}. Try a smaller timestep, a relaxed start, or a model trained near such states"
         )
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """`OutputError` for what the system says."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def _require_possible(atoms: Atoms, settings: DynamicsSettings, conservative: bool) -> None:

@@ -11,7 +11,7 @@ from mlanet.layered.curve import Point, Well
 from mlanet.layered.find import Layers
 from mlanet.layered.reference import Reference
 from mlanet.layered.sliding import Stacking
-from mlanet.plots import BLUE, GREY, INK, RED, new_figure, save, style
+from mlanet.plots import BLUE, GREY, INK, RED, heading, legend, new_figure, panel, save
 
 
 def curve_picture(path: Path, points: Sequence[Point], minimum: Well, reference: Reference | None) -> None:
@@ -32,20 +32,19 @@ def curve_picture(path: Path, points: Sequence[Point], minimum: Well, reference:
         beyond = reference.distance > minimum.distance + 0.25 * (distance[-1] - minimum.distance)
         lowest = min(lowest, float(known[beyond].min(initial=0.0)))
     for place, (title, limits) in enumerate((("interlayer energy", (-1.15 * depth, 0.6 * depth)), ("its tail", None))):
-        axes = figure.add_subplot(1, 2, place + 1)
-        style(axes)
+        axes = panel(figure, 1, 2, place + 1)
         axes.axhline(0, color=GREY, linewidth=0.8)
         if reference is not None:
             axes.plot(reference.distance, known, "o", color=INK, markersize=3, label="reference")
         axes.plot(distance, energy, color=BLUE, linewidth=1.6, label="model")
-        axes.set_title(title, loc="left", fontweight="bold", color=INK, fontsize=10)
+        heading(axes, title)
         axes.set_xlabel("interlayer distance, Å")
         if limits:
             axes.set_ylim(*limits)
             axes.set_ylabel("meV/atom")
             if minimum.inside:
                 axes.axvline(minimum.distance, color=RED, linewidth=0.8, linestyle=":")
-            axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+            legend(axes)
         else:
             start = minimum.distance + 0.25 * (distance[-1] - minimum.distance)
             axes.set_xlim(start, distance[-1])
@@ -66,12 +65,10 @@ def sliding_picture(path: Path, layers: Layers, stackings: Sequence[Stacking]) -
     first, second = (frame @ layers.atoms.cell[axis] for axis in (0, 1))
     place = shift[:, None, None] * first + shift[None, :, None] * second
     figure = new_figure(5.2, 4.2)
-    axes = figure.add_subplot()
-    style(axes)
+    axes = panel(figure)
     shown = axes.contourf(place[..., 0], place[..., 1], closed, levels=24, cmap="viridis")
     axes.set_aspect("equal")
-    axes.set_title("sliding energy, meV/atom", loc="left", fontweight="bold", color=INK, fontsize=10)
-    axes.set_xlabel("shift, Å")
-    axes.set_ylabel("shift, Å")
+    heading(axes, "sliding energy, meV/atom")
+    axes.set(xlabel="shift, Å", ylabel="shift, Å")
     figure.colorbar(shown, ax=axes)
     save(figure, path)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from mlanet.lazily import lookup
+from mlanet.limits.ase_results import assessed_results, with_assessment
 from mlanet.limits.assess import EDGE, INSIDE, OUTSIDE, UNKNOWN, Assessment, assess, of_batch, of_joined, worse
-from mlanet.limits.told import assessed_results, with_assessment
 from mlanet.limits.watch import Watch
 
 if TYPE_CHECKING:
     from mlanet.limits.fit import fit_domain
-    from mlanet.limits.of_file import find_limits
+    from mlanet.limits.model_file import find_limits
 
 __all__ = [
     "EDGE",
@@ -30,11 +30,7 @@ __all__ = [
     "worse",
 ]
 
-_HOME = {"find_limits": "mlanet.limits.of_file", "fit_domain": "mlanet.limits.fit"}
+_HOME = {"find_limits": "mlanet.limits.model_file", "fit_domain": "mlanet.limits.fit"}
 """What needs torch, looked up on first use."""
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'mlanet.limits' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOME[name]), name)
+__getattr__ = lookup(__name__, _HOME)

@@ -51,7 +51,7 @@ class Seen(NamedTuple):
 
 
 def fit_domain(
-    potential: Potential, training: Sequence[Sample], held: Sequence[Sample], seed: int = 0, max_edges: int = 20_000
+    potential: Potential, training: Sequence[Sample], held: Sequence[Sample], max_edges: int = 20_000
 ) -> Domain | None:
     """Where a potential can be trusted, from its training set and from labelled structures held back.
 
@@ -60,13 +60,13 @@ def fit_domain(
     Args:
         potential: trained; answers in evaluation mode, and is left as it was.
         training: samples it was trained on · held: samples it was not.
-        seed: of the choice where there are more than `MOST_STRUCTURES` · max_edges: bounds a batch
+        max_edges: bounds a batch
     Returns:
         None for a model that shows no features of its atoms (`Model.last_linear`), or without training data.
     """
-    chosen = _chosen(training, seed)
+    chosen = _chosen(training)
     seen = _watched(potential, chosen, max_edges)
-    kept = _watched(potential, _chosen(held, seed), max_edges)
+    kept = _watched(potential, _chosen(held), max_edges)
     if not seen or seen[0].prediction.features is None:
         return None
     domain = _spread(potential, seen)
@@ -75,11 +75,11 @@ def fit_domain(
     return _with_errors(domain, potential, kept) if len(kept) >= FEWEST else domain
 
 
-def _chosen(samples: Sequence[Sample], seed: int) -> list[Sample]:
+def _chosen(samples: Sequence[Sample]) -> list[Sample]:
     """At most `MOST_STRUCTURES`."""
     if len(samples) <= MOST_STRUCTURES:
         return list(samples)
-    order = np.random.default_rng(seed).permutation(len(samples))[:MOST_STRUCTURES]
+    order = np.random.default_rng(0).permutation(len(samples))[:MOST_STRUCTURES]
     return [samples[index] for index in sorted(order.tolist())]
 
 

@@ -44,8 +44,8 @@ def calibration_picture(path: str | os.PathLike[str], report: LimitsReport) -> N
         if several and axes is left:
             known |= _elements(axes, report, least)
         _diagonal(axes, list(known.values()))
-        axes.set_xlabel(f"predicted standard error of a {label}" if "force" in label else f"predicted, {label}")
-        axes.set_ylabel("real root mean square error")
+        x = f"predicted standard error of a {label}" if "force" in label else f"predicted, {label}"
+        axes.set(xlabel=x, ylabel="real root mean square error")
         style(axes)
         if known:
             axes.legend(frameon=False)

@@ -1,6 +1,6 @@
 """A potential as a file for the native engine: weights as they are, constants of the weights folded in.
 
-What every file holds; `of_mlanet` and `of_leignn` say what else their models have.
+What every file holds; `mlanet` and `leignn` say what else their models have.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from mlanet.checkpoint import copied
 from mlanet.config import to_data
 from mlanet.crowding import NEAREST
 from mlanet.errors import CheckpointError, ConfigError
-from mlanet.files import write_whole
+from mlanet.files import write_result
 from mlanet.graph import AtomicGraph
 from mlanet.models import Model
 from mlanet.models.leignn import LEIGNN
 from mlanet.models.mlanet import MLANet
-from mlanet.native import of_leignn, of_mlanet
+from mlanet.native import leignn, mlanet
 from mlanet.native.file import pack
 from mlanet.native.potential import of_statistics
 from mlanet.nn.floor import SLACK, STIFFNESS, WIDTH, DistanceFloor
@@ -37,7 +37,7 @@ from mlanet.version import __version__
 
 Tensors = dict[str, Tensor]
 
-KINDS: dict[type[Model], Any] = {MLANet: of_mlanet, LEIGNN: of_leignn}
+KINDS: dict[type[Model], Any] = {MLANet: mlanet, LEIGNN: leignn}
 """Models that have a native form, and what the file holds of each."""
 
 
@@ -75,11 +75,7 @@ def export_native(potential: Potential, path: str | os.PathLike[str], digest: st
         ConfigError: a model that the engine does not know; the message says which setting.
         CheckpointError: the file cannot be written.
     """
-    data = native_bytes(potential, digest)
-    try:
-        write_whole(path, data)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_result(path, native_bytes(potential, digest), CheckpointError)
 
 
 @usual_torch()

@@ -29,11 +29,12 @@ from mlanet.ops.filtered_sum.cpu import NativeFilteredSum
 from mlanet.ops.filtered_sum.gpu import GpuFilteredSum
 from mlanet.ops.filtered_sum.reference import FilterEdges, Senders
 from mlanet.ops.filtered_sum.reference import filtered_sum as filtered_sum_of_lists
-from mlanet.ops.message import reference, table
+from mlanet.ops.message import reference
 from mlanet.ops.message.cpu import NativeMessage
 from mlanet.ops.message.gpu.operation import GpuMessage
 from mlanet.ops.message.gpu.sizes import obstacle as gpu_message_obstacle
 from mlanet.ops.message.reference import MessageInputs, MessageShape, MessageWeights, Pieces
+from mlanet.ops.message.table import TABLES
 from mlanet.ops.neighbor_pooling.cpu import NativePooling
 from mlanet.ops.neighbor_pooling.gpu import GpuPooling
 from mlanet.ops.neighbor_pooling.gpu import obstacle as pooling_obstacle
@@ -159,7 +160,7 @@ def message_obstacle(shape: MessageShape, sent: Tensor, weights: MessageWeights)
 
 def message_pieces(around: Neighborhoods) -> Pieces:
     """The sums of the message that have a form of their own for tables of neighbours."""
-    return table if around.degree else reference.LISTS
+    return TABLES if around.degree else reference.LISTS
 
 
 def message(
@@ -206,7 +207,7 @@ def neighbor_pooling(
     if rows is not None and by_triton(features) and not pooling_obstacle(features.shape[1]):
         operation = GpuPooling(rows)
     elif rows is not None and not by_triton(features):
-        operation = NativePooling(l_max, rows)
+        operation = NativePooling(rows, l_max)
     else:
         return pooled_neighbors(features, envelope, neighbor, around)
     return apply(operation, (features, envelope), ())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ from mlanet.profiling.measurement import Measurement, provenance
 
 T = TypeVar("T")
 Watch = Callable[..., Iterable[Any]]
+"""Passes things on while showing how many of how many are done."""
+_unwatched: Watch = lambda things, *_: things  # noqa: E731
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Plan:
 
 
 def compare(
-    plan: Plan, watch: Watch | None = None, save: Callable[[list[Measurement]], object] | None = None
+    plan: Plan, watch: Watch = _unwatched, save: Callable[[list[Measurement]], object] = lambda _: None
 ) -> list[Measurement]:
     """One row for each model, system and mode. All models stay in their processes while rounds go A B C A B C ….
 
@@ -44,22 +47,29 @@ def compare(
         watch: wraps an iterable for a progress bar: watch(iterable, label, total).
         save: is given the rows when all are timed, and at the end, also of a run that is interrupted.
     """
-    watch = watch or (lambda things, *_: things)
-    save = save or (lambda _: None)
-    fleet: dict[str, Remote] = {}
     rows: list[Measurement] = []
+    with _fleet() as fleet:
+        try:
+            for name in watch(plan.models, "building models", len(plan.models)):
+                rows += _start(name, plan, fleet)
+            _time(plan, fleet, rows, watch)
+            save(rows)
+            if plan.with_memory:
+                _memory(fleet, rows, watch)
+        finally:
+            save(rows)
+    return rows
+
+
+@contextlib.contextmanager
+def _fleet() -> Iterator[dict[str, Remote]]:
+    """Workers by name, which end with the block."""
+    fleet: dict[str, Remote] = {}
     try:
-        for name in watch(plan.models, "building models", len(plan.models)):
-            rows += _start(name, plan, fleet)
-        _time(plan, fleet, rows, watch)
-        save(rows)
-        if plan.with_memory:
-            _memory(fleet, rows, watch)
+        yield fleet
     finally:
-        save(rows)
         for remote in fleet.values():
             remote.close()
-    return rows
 
 
 def species_of(structures: Iterable[Atoms]) -> tuple[int, ...]:
@@ -67,10 +77,10 @@ def species_of(structures: Iterable[Atoms]) -> tuple[int, ...]:
     return tuple(sorted({int(z) for atoms in structures for z in atoms.numbers}))
 
 
-def neighbours_of(structures: Sequence[Atoms], cutoff: float = 5.0) -> float:
-    """Mean number of neighbours within a cutoff, Å."""
+def neighbours_of(structures: Sequence[Atoms]) -> float:
+    """Mean number of neighbours within 5 Å."""
     smallest = min(structures, key=len)
-    return max(1.0, to_graph(smallest, cutoff).n_edges / len(smallest))
+    return max(1.0, to_graph(smallest, 5.0).n_edges / len(smallest))
 
 
 def started(name: str, structures: Sequence[Atoms], settings: Settings) -> Remote:
@@ -172,37 +182,30 @@ def _memory(fleet: dict[str, Remote], rows: list[Measurement], watch: Watch) -> 
             row.add_memory(answer)
 
 
-def memory(plan: Plan, watch: Watch | None = None) -> tuple[list[Measurement], dict[str, dict[str, int]]]:
+def memory(plan: Plan, watch: Watch = _unwatched) -> tuple[list[Measurement], dict[str, dict[str, int]]]:
     """Peaks of every model, system and mode, and for each "model on system" the bytes that its modules keep."""
-    watch = watch or (lambda things, *_: things)
     rows: list[Measurement] = []
     saved: dict[str, dict[str, int]] = {}
     for name in watch(plan.models, "memory", len(plan.models)):
-        fleet: dict[str, Remote] = {}
-        try:
+        with _fleet() as fleet:
             worker = _start(name, plan, fleet)
             for row in worker:  # once without counting: what is filled once is no peak
                 if not row.failure:
                     row.failure = _attempt(fleet[name], "time", key=row.system, mode=row.mode).get("failure", "")
-            _memory(fleet, worker, lambda things, *_: things)
+            _memory(fleet, worker, _unwatched)
             for where in plan.systems if fleet else ():
                 saved[f"{name} on {where}"] = _attempt(fleet[name], "saved", key=where).get("saved", {})
-        finally:
-            for remote in fleet.values():
-                remote.close()
         rows += worker
     return rows, saved
 
 
-def phases(plan: Plan, watch: Watch | None = None) -> list[dict[str, Any]]:
+def phases(plan: Plan, watch: Watch = _unwatched) -> list[dict[str, Any]]:
     """Medians of the parts of a step: neighbour list, forward, backward, double backward, optimiser; ms.
 
     Every model takes its turn in every round, as in `compare`.
     """
-    watch = watch or (lambda things, *_: things)
-    fleet: dict[str, Remote] = {}
     rows = []
-    try:
+    with _fleet() as fleet:
         for name in plan.models:
             rows += _start(name, plan, fleet)
         cells = {(row.model, row.system): row for row in rows}
@@ -218,9 +221,6 @@ def phases(plan: Plan, watch: Watch | None = None) -> list[dict[str, Any]]:
             if counts and not row.failure:
                 for name, value in answer.items():
                     times[key].setdefault(name, []).append(value)
-    finally:
-        for remote in fleet.values():
-            remote.close()
     return [_phase_row(row, times[key]) for key, row in cells.items()]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import subprocess
 from collections.abc import Sequence
@@ -12,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlanet.files import write_whole
+from mlanet.files import table_text, write_whole
 from mlanet.version import __version__
 
 if TYPE_CHECKING:
@@ -115,14 +113,9 @@ COLUMNS = tuple(column.name for column in fields(Measurement) if column.name != 
 
 def write_rows(rows: Sequence[dict[str, Any]], folder: Path, name: str, facts: dict[str, Any]) -> list[Path]:
     """`name`.csv (every row with its machine) and `name`.json (rows and facts), each whole or not at all."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     folder.mkdir(parents=True, exist_ok=True)
     table, document = folder / f"{name}.csv", folder / f"{name}.json"
-    write_whole(table, text.getvalue().encode())
+    write_whole(table, table_text(rows).encode())
     write_whole(document, (json.dumps({"facts": facts, "rows": list(rows)}, indent=1) + "\n").encode())
     return [table, document]
 

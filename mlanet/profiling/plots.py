@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlanet.config import preset_names
 from mlanet.plain import literal
-from mlanet.plots import BLUE, GREY, INK, RED, SERIES, new_figure, style
+from mlanet.plots import BLUE, GREY, INK, RED, SERIES, heading, new_figure, panel, pareto_front, style
 from mlanet.profiling.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def bars(rows: Sequence[Measurement], system: str) -> Figure:
     names = list(dict.fromkeys(row.model for row in rows if row.system == system and row.ms is not None))
     figure = new_figure(4.6 * len(modes) + 1.5, 1.2 + 0.32 * len(names))
     for place, mode in enumerate(modes):
-        axes = figure.add_subplot(1, len(modes), place + 1)
-        style(axes)
+        axes = panel(figure, 1, len(modes), place + 1)
         chosen = [row for row in rows if row.system == system and row.mode == mode and row.ms is not None]
         chosen.sort(key=lambda row: -(row.ms or 0))
         values = [row.ms or 0.0 for row in chosen]
@@ -49,7 +48,7 @@ def bars(rows: Sequence[Measurement], system: str) -> Figure:
             axes.text(value, index, f"  {value:.3g}", va="center", fontsize=8, color=INK)
         axes.set_xlim(0, 1.15 * max([1e-3, *(row.ms_p80 or row.ms or 0 for row in chosen)]))
         axes.set_xlabel("ms")
-        axes.set_title(literal(f"{mode}, {system}"), loc="left", fontweight="bold", color=INK, fontsize=10)
+        heading(axes, literal(f"{mode}, {system}"))
     return figure
 
 
@@ -73,7 +72,7 @@ def against_degree(rows: Sequence[Measurement], system: str) -> Figure | None:
             axes.set_yscale("log")
             axes.set_xticks(sorted({row.l_max for row in chosen if row.l_max is not None}))
             axes.set(xlabel="l_max", ylabel=label)
-            axes.set_title(literal(f"{mode}, {system}"), loc="left", fontweight="bold", color=INK, fontsize=10)
+            heading(axes, literal(f"{mode}, {system}"))
             if line == column == 0:
                 _legend(figure, axes)
     return figure
@@ -91,7 +90,7 @@ def against_atoms(rows: Sequence[Measurement]) -> Figure:
                 if row.mode == mode and row.failure.startswith("out of memory"):
                     axes.axvline(row.atoms, color=RED, linewidth=0.7, linestyle=":")
             axes.set(xlabel="atoms", ylabel=label, xscale="log", yscale="log")
-            axes.set_title(mode, loc="left", fontweight="bold", color=INK, fontsize=10)
+            heading(axes, mode)
             if line == column == 0:
                 _legend(figure, axes)
     return figure
@@ -107,8 +106,7 @@ def pareto(rows: Sequence[Measurement], errors: Mapping[str, float], label: str)
     if len(points) < 2:
         return None
     figure = new_figure(6.4, 4.2)
-    axes = figure.add_subplot()
-    style(axes)
+    axes = panel(figure)
     front = pareto_front(points)
     axes.plot([point[0] for point in front], [point[1] for point in front], color=RED, linewidth=1.0, zorder=1)
     for index, (time, error, name) in enumerate(points):
@@ -119,24 +117,10 @@ def pareto(rows: Sequence[Measurement], errors: Mapping[str, float], label: str)
     return figure
 
 
-def pareto_front(points: Sequence[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    """The points that no other beats in both numbers, the first ascending.
-
-    >>> pareto_front([(1, 9, "a"), (2, 9, "b"), (3, 4, "c")])
-    [(1, 9, 'a'), (3, 4, 'c')]
-    """
-    front: list[tuple[float, float, str]] = []
-    for point in sorted(points):
-        if not front or point[1] < front[-1][1]:
-            front.append(point)
-    return front
-
-
 def stacked(rows: Sequence[Mapping[str, Any]], parts: Sequence[str], name: str, unit: str) -> Figure:
     """Bars made of parts: the phases of a step, or the layers of a model."""
     figure = new_figure(8.6, 1.5 + 0.42 * len(rows))
-    axes = figure.add_subplot()
-    style(axes)
+    axes = panel(figure)
     labels = [str(row[name]) for row in rows]
     left = [0.0] * len(rows)
     for index, part in enumerate(parts):
@@ -155,8 +139,7 @@ def roofline(operations: Sequence[Mapping[str, Any]], gb_per_s: float, gflop_per
     The area of a mark is its share of the time; the dashed line is the least of bandwidth · intensity and the peak.
     """
     figure = new_figure(7.6, 4.4)
-    axes = figure.add_subplot()
-    style(axes)
+    axes = panel(figure)
     shown = [operation for operation in operations if operation["GFLOP_per_s"] > 0 and operation["flop_per_byte"] > 0]
     for index, one in enumerate(shown):
         place = one["flop_per_byte"], one["GFLOP_per_s"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from mlanet.lazily import lookup
 
 if TYPE_CHECKING:
     from mlanet.properties.band import Barrier, barrier
@@ -40,9 +41,6 @@ _HOME = {
 }
 """Where each name lives; one property need not wait for what another imports."""
 
-
-def __getattr__(name: str) -> object:
-    for module, names in _HOME.items():
-        if name in names:
-            return getattr(importlib.import_module(f"mlanet.properties.{module}"), name)
-    raise AttributeError(f"module 'mlanet.properties' has no attribute '{name}'")
+__getattr__ = lookup(
+    __name__, {name: f"mlanet.properties.{module}" for module, names in _HOME.items() for name in names}
+)

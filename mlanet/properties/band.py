@@ -16,11 +16,11 @@ from ase.optimize.mdmin import MDMin
 from ase.utils.forcecurve import fit_raw
 from numpy.typing import NDArray
 
+from mlanet.batched_potential import BatchedPotential
 from mlanet.data.write import true_results
 from mlanet.errors import GeometryError
 from mlanet.properties.hops import SAME_PLACE, closest, matched
-from mlanet.properties.rest import Rest, at_rest, require_gradient, together_of
-from mlanet.together import Together
+from mlanet.properties.rest import Rest, at_rest, batched_potential_of, require_gradient
 from mlanet.workflows.answers import named
 from mlanet.workflows.relax import Step
 
@@ -115,14 +115,14 @@ class _Remembering(NEB):
     """ASE's band, which computes each set of positions once (optimisers ask more often), all images at a time."""
 
     latest: tuple[bool, NDArray[np.float64], NDArray[np.float64]] | None = None
-    together: Together | None = None
+    batched_potential: BatchedPotential | None = None
 
     def get_forces(self) -> NDArray[np.float64]:
         """(images between · N, 3) eV/Å, across the path and along the springs."""
         positions = self.get_positions()
         if self.latest is None or self.latest[0] != self.climb or not np.array_equal(self.latest[1], positions):
-            if self.together is not None:
-                for k, error in enumerate(self.together(self.images[1:-1]), start=1):
+            if self.batched_potential is not None:
+                for k, error in enumerate(self.batched_potential(self.images[1:-1]), start=1):
                     if error is not None:
                         raise named(error, f"image {k}")
             forces = super().get_forces()
@@ -189,7 +189,7 @@ class Band:
             self.images, k=SPRING, method=METHOD, allow_shared_calculator=True, remove_rotation_and_translation=free
         )
         if batched and not free:  # the images of a molecule are turned before they are computed
-            self._neb.together = together_of(start.calc)
+            self._neb.batched_potential = batched_potential_of(start.calc)
 
     def run(self, fmax: float = 0.03, steps: int = 300, method: str = "fire") -> Iterator[Step]:
         """Go down, first without, then with a climbing image; a `Step` at a time, with the energy of the highest image.

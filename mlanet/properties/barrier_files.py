@@ -12,8 +12,7 @@ from ase import Atoms
 
 from mlanet.data.read import read_frames
 from mlanet.data.write import frame_text
-from mlanet.errors import OutputError
-from mlanet.files import write_columns, write_whole
+from mlanet.files import write_columns, write_result, write_whole
 from mlanet.limits import Assessment, Watch
 from mlanet.ownership import owned
 from mlanet.plots import Drawing
@@ -58,7 +57,7 @@ def barrier_in(
     *,
     watch: Callable[[Iterable[Step]], Iterable[Step]] = lambda course: course,
     assessment: Callable[[], Assessment] | None = None,
-    told: Callable[[str], None] = lambda text: None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Found:
     """Compute a barrier in a folder, or go on with the one that is there.
 
@@ -70,7 +69,7 @@ def barrier_in(
         model: what decides the answer beside the ends, such as digest and precision.
         watch: passes the steps on; one that ends early ends the run, which is then written as it is.
         assessment: of the calculator's last answer.
-        told: is handed a line where something goes on.
+        tell: is handed a line where something goes on.
     Raises:
         MLANetError: as `Band` and `Folder`.
     """
@@ -81,7 +80,7 @@ def barrier_in(
         place = path / PATH
         known = [frame.atoms for frame in read_frames(place)] if place.exists() else []
         if known:
-            told(f"going on with the {len(known)} images of {place}")
+            tell(f"going on with the {len(known)} images of {place}")
         band = Band(
             *ends,
             images=wanted.images,
@@ -129,7 +128,4 @@ def _save(path: Path, images: Iterable[Atoms], with_results: bool = False) -> No
         if with_results:
             frame.calc = image.calc
         frames.append(frame_text(frame, f"image {k}"))
-    try:
-        write_whole(path, "".join(frames).encode())
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    write_result(path, "".join(frames).encode())

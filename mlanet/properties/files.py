@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 import warnings
@@ -13,15 +11,14 @@ from typing import Any, NamedTuple
 
 from ase import Atoms
 
-from mlanet.data.formats import Refused, structure_files
+from mlanet.data.formats import Refused, pass_over, structure_files
 from mlanet.data.read import Frame, read_frames
 from mlanet.errors import ConfigError, MLANetError, OutputError
-from mlanet.files import append_whole, cut_back, end_of_lines, write_whole
+from mlanet.files import append_whole, cut_back, end_of_lines, table_text, write_whole
 from mlanet.ownership import owned
 from mlanet.workflows.answers import named
-from mlanet.workflows.handles import WorkerLostError
 from mlanet.workflows.resuming import changes, structure_print
-from mlanet.workflows.workers import Crew, in_order
+from mlanet.workflows.workers import Crew, WorkerLostError, in_order, remarks_in
 
 RESULTS, SETTINGS, TABLE = "results.jsonl", "settings.json", "results.csv"
 
@@ -69,8 +66,7 @@ def measured_one(measure: Measure, calculator: Any, item: Item, drawn: bool) -> 
                 _draw(draw)
         except MLANetError as failed:
             numbers, error = {}, named(failed, frame.where)
-    remarks = [str(warning.message) for warning in heard if issubclass(warning.category, UserWarning)]
-    return Outcome(numbers, error, tuple(dict.fromkeys(remarks)), draw=None if drawn else draw)
+    return Outcome(numbers, error, tuple(remarks_in(heard)), draw=None if drawn else draw)
 
 
 def _draw(draw: Callable[[], None]) -> None:
@@ -144,12 +140,7 @@ class Folder:
     def table(self, done: Sequence[Measured]) -> Path:
         """`results.csv`: a row for each structure, a column for each single number."""
         rows = [{"structure": result.structure, **_single(result.numbers)} for result in done]
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_whole(self.path / TABLE, text.getvalue().encode())
+        write_whole(self.path / TABLE, table_text(rows).encode())
         return self.path / TABLE
 
 
@@ -195,9 +186,7 @@ def measured(
             for remark in outcome.remarks:
                 tell(f"warning: {remark}")
             if outcome.error is not None:
-                if refused is None:
-                    raise outcome.error
-                refused(outcome.error)
+                pass_over(outcome.error, refused)
                 continue
             if not outcome.old:
                 folder.add({"print": item.content, "structure": where, "numbers": outcome.numbers})

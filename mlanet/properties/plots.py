@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlanet.plots import BLUE, GREY, INK, RED, SERIES, new_figure, save, style
+from mlanet.plots import BLUE, GREY, INK, RED, SERIES, legend, new_figure, panel, save, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,8 +24,7 @@ GREEK = {"GAMMA": "Γ", "SIGMA": "Σ", "DELTA": "Δ", "LAMBDA": "Λ"}
 def eos_picture(path: Path, curve: EquationOfState, title: str) -> None:
     """Energy per atom against volume per atom: points and fit."""
     figure = new_figure(4.8, 3.6)
-    axes = figure.add_subplot()
-    style(axes)
+    axes = panel(figure)
     volumes = np.linspace(curve.volumes.min(), curve.volumes.max(), 200)
     least = curve.energy / curve.n_atoms
     axes.plot(volumes / curve.n_atoms, 1e3 * (curve.at(volumes) / curve.n_atoms - least), color=BLUE, label="fit")
@@ -34,8 +33,7 @@ def eos_picture(path: Path, curve: EquationOfState, title: str) -> None:
     )
     axes.axvline(curve.volume / curve.n_atoms, color=RED, linewidth=0.8, linestyle=":")
     axes.set_title(f"{title}: B₀ = {curve.bulk_modulus:.4g} GPa", loc="left", fontsize=10, color=INK)
-    axes.set_xlabel("volume, Å³/atom")
-    axes.set_ylabel("energy above the minimum, meV/atom")
+    axes.set(xlabel="volume, Å³/atom", ylabel="energy above the minimum, meV/atom")
     save(figure, path)
 
 
@@ -76,8 +74,7 @@ def draw_bands(axes: Axes, phonons: Phonons, title: str) -> None:
 def barrier_picture(path: Path, barrier: Barrier, title: str) -> None:
     """Energy along the path: images, the curve between them, and how high the highest is from either side."""
     figure = new_figure(4.8, 3.6)
-    axes = figure.add_subplot()
-    style(axes)
+    axes = panel(figure)
     axes.plot(barrier.curve_path, barrier.curve, color=BLUE)
     axes.plot(barrier.path, barrier.energies, "o", color=INK, markersize=4)
     axes.plot(barrier.path[barrier.saddle], barrier.forward, "o", color=RED, markersize=5)
@@ -85,8 +82,7 @@ def barrier_picture(path: Path, barrier: Barrier, title: str) -> None:
     word = "" if barrier.converged else " (not converged)"
     text = f"{title}: {barrier.forward:.3f} eV forward, {barrier.back:.3f} eV back{word}"
     axes.set_title(text, loc="left", fontsize=10, color=INK)
-    axes.set_xlabel("length of the path, Å")
-    axes.set_ylabel("energy above the start, eV")
+    axes.set(xlabel="length of the path, Å", ylabel="energy above the start, eV")
     save(figure, path)
 
 
@@ -120,7 +116,7 @@ def diffusion_picture(
     for axes in (left, right):
         style(axes)
     if colors:
-        right.legend(frameon=False, labelcolor=INK, fontsize=8)
+        legend(right)
     save(figure, path)
 
 

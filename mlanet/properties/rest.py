@@ -9,12 +9,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from ase import Atoms
 
+from mlanet.batched_potential import BatchedPotential
 from mlanet.calculator import MLANetCalculator
 from mlanet.errors import ConfigError, GeometryError, MLANetError
 from mlanet.execution import batch_limit
-from mlanet.together import Together
 from mlanet.workflows.relax import Descent, Step, relaxation
-from mlanet.workflows.relax_together import Course, relax_all
+from mlanet.workflows.relax_batched import Course, relax_all
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def at_rest(atoms: Atoms, cell: str, rest: Rest, where: str, held: bool = False)
 
 def all_at_rest(structures: Sequence[Atoms], cell: str, rest: Rest, wheres: Sequence[str]) -> list[Atoms]:
     """`at_rest` of structures that share a calculator, all at a time where that is one of ours; raises as it does."""
-    together = together_of(structures[0].calc)
-    if together is None:
+    batched_potential = batched_potential_of(structures[0].calc)
+    if batched_potential is None:
         return [at_rest(one, cell, rest, where) for one, where in zip(structures, wheres, strict=True)]
     bare = [structure.copy() for structure in structures]
     for one in bare:
@@ -79,10 +79,10 @@ def all_at_rest(structures: Sequence[Atoms], cell: str, rest: Rest, wheres: Sequ
 
     def course(one: tuple[Atoms, str]) -> Course:
         atoms, where = one
-        descent = Descent(atoms, cell=cell, pressure=0.0, fmax=rest.fmax, steps=rest.steps, method="bfgs", where=where)
+        descent = Descent(atoms, cell=cell, fmax=rest.fmax, steps=rest.steps, method="bfgs", where=where)
         return Course(descent, lambda step: _rests(atoms, cell, rest, step))
 
-    for (atoms, where), arrived in relax_all(together, zip(bare, wheres, strict=True), course):
+    for (atoms, where), arrived in relax_all(batched_potential, zip(bare, wheres, strict=True), course):
         if isinstance(arrived, MLANetError):
             raise arrived
         if not _rests(atoms, cell, rest, arrived):
@@ -92,9 +92,9 @@ def all_at_rest(structures: Sequence[Atoms], cell: str, rest: Rest, wheres: Sequ
 
 def all_computed(structures: Sequence[Atoms]) -> list[Atoms]:
     """Structures that share a calculator, computed all at a time where that is one of ours; raises what it raises."""
-    together = together_of(structures[0].calc)
-    if together is not None:
-        for error in together(structures):
+    batched_potential = batched_potential_of(structures[0].calc)
+    if batched_potential is not None:
+        for error in batched_potential(structures):
             if error is not None:
                 raise error
     return list(structures)
@@ -111,10 +111,10 @@ def _require_rest(last: Step, rest: Rest, where: str) -> None:
         raise GeometryError(f"{where}: does not come to rest: {left}; allow more steps or a larger fmax")
 
 
-_MADE: WeakKeyDictionary[MLANetCalculator, Together] = WeakKeyDictionary()
+_MADE: WeakKeyDictionary[MLANetCalculator, BatchedPotential] = WeakKeyDictionary()
 
 
-def together_of(calculator: object) -> Together | None:
+def batched_potential_of(calculator: object) -> BatchedPotential | None:
     """What computes many structures at a time: one for each calculator of ours whose steps are neither compiled nor
     recorded, None of others."""
     if not isinstance(calculator, MLANetCalculator):
@@ -123,5 +123,5 @@ def together_of(calculator: object) -> Together | None:
         return None
     if calculator not in _MADE:
         answering = calculator.answering
-        _MADE[calculator] = Together(answering, fits=batch_limit(answering, None))
+        _MADE[calculator] = BatchedPotential(answering, fits=batch_limit(answering, None))
     return _MADE[calculator]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from ase import Atoms
 
-from mlanet.data.formats import Refused
+from mlanet.data.formats import Refused, pass_over
 from mlanet.data.read import read_frames
 from mlanet.dynamics.analysis import frame_times
 from mlanet.dynamics.diffusion import diffusion
 from mlanet.dynamics.run import CHECKPOINT, TRAJECTORY, Moment, simulate
 from mlanet.dynamics.settings import DynamicsSettings
-from mlanet.errors import DataError, MLANetError, OutputError
-from mlanet.files import write_whole
+from mlanet.errors import DataError, MLANetError
+from mlanet.files import table_text, write_whole, writing
 from mlanet.plots import Drawing
 from mlanet.properties.plots import diffusion_picture
 from mlanet.properties.transport import Arrhenius, Mobility, Sample, arrhenius, mobilities
@@ -82,9 +80,7 @@ def transport(runs: Sequence[Path], wanted: Wanted, refused: Refused | None = No
         try:
             samples += list(_samples(run, wanted))
         except MLANetError as error:
-            if refused is None:
-                raise named(error, str(run)) from error
-            refused(named(error, str(run)))
+            pass_over(named(error, str(run)), refused)
     points = mobilities(samples) if samples else []
     fits, remarks = (
         [],
@@ -107,16 +103,10 @@ def write_transport(folder: Path, analysis: Transport) -> list[Path]:
         OutputError: the folder cannot be written.
     """
     rows = analysis.document["diffusion"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / TABLE, text.getvalue().encode())
+        write_whole(folder / TABLE, table_text(rows).encode())
         write_whole(folder / RESULT, (json.dumps(analysis.document, indent=2) + "\n").encode())
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from None
     return [folder / TABLE, folder / RESULT]
 
 

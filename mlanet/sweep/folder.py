@@ -8,8 +8,8 @@ import msgspec
 import yaml
 
 from mlanet.config import differences, parse, read_yaml
-from mlanet.errors import CheckpointError, ConfigError, OutputError
-from mlanet.files import write_whole
+from mlanet.errors import CheckpointError, ConfigError
+from mlanet.files import write_result
 from mlanet.ownership import LOCK
 from mlanet.sweep.config import SweepConfig
 from mlanet.sweep.parts import digests, divide, write_parts
@@ -55,7 +55,7 @@ def open_folder(config: SweepConfig, threads: int) -> Started:
         if folder.exists() and any(entry.name != LOCK for entry in folder.iterdir()):
             raise ConfigError(f"{folder}: holds files that are no sweep's; choose another output folder")
         started = prepare(config, threads)
-        write(folder / SETTINGS, yaml.safe_dump(plain(started), sort_keys=False, allow_unicode=True).encode())
+        write_result(folder / SETTINGS, yaml.safe_dump(plain(started), sort_keys=False, allow_unicode=True).encode())
     if not (folder / PARTS).exists():
         write_parts(divide(config.data), folder / PARTS)
     return started
@@ -124,19 +124,7 @@ def read_result(folder: Path, point: Point) -> Result | None:
         raise CheckpointError(f"{path}: cannot be read ({error}); remove it to run this point again") from None
 
 
-def write_result(folder: Path, result: Result) -> None:
+def save_result(folder: Path, result: Result) -> None:
     """The result of a point, whole or not at all."""
     point = Point(result.row.preset, result.row.l_max, result.row.size, result.row.seed)
-    write(place_of(folder, point) / RESULT, msgspec.json.format(msgspec.json.encode(result)))
-
-
-def write(path: Path, data: bytes) -> None:
-    """A file, whole or not at all.
-
-    Raises:
-        OutputError: the place cannot be written.
-    """
-    try:
-        write_whole(path, data)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_result(place_of(folder, point) / RESULT, msgspec.json.format(msgspec.json.encode(result)))

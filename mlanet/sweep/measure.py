@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 
 import torch
 
 from mlanet.data.samples import Sample
-from mlanet.graph import AtomicGraph, batch_graphs
+from mlanet.graph import batch_graphs
 from mlanet.memory import forget_highest_resident, highest_resident, resident
 from mlanet.potential import Potential
+from mlanet.profiling.clock import Stopwatch
 
 MIB = 2**20
 ROUNDS, WARM_UP = 7, 2
@@ -49,8 +49,9 @@ def microseconds_per_atom(potential: Potential, samples: Sequence[Sample], max_e
     """
     graph = batch_graphs([sample.graph for sample in _first(samples, max_edges)])
     graph = graph.to(potential.device, potential.dtype)
-    times = [_seconds(potential, graph) for _ in range(WARM_UP + ROUNDS)]
-    return 1e6 * statistics.median(times[WARM_UP:]) / graph.n_atoms
+    watch = Stopwatch(potential.device)
+    times = [watch.time(lambda: potential(graph)) for _ in range(WARM_UP + ROUNDS)]
+    return 1e3 * statistics.median(times[WARM_UP:]) / graph.n_atoms
 
 
 def _first(samples: Sequence[Sample], max_edges: int) -> list[Sample]:
@@ -61,11 +62,3 @@ def _first(samples: Sequence[Sample], max_edges: int) -> list[Sample]:
             break
         chosen.append(sample)
     return chosen
-
-
-def _seconds(potential: Potential, graph: AtomicGraph) -> float:
-    start = time.perf_counter()
-    potential(graph)
-    if potential.device.type == "cuda":
-        torch.cuda.synchronize(potential.device)
-    return time.perf_counter() - start

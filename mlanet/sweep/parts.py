@@ -12,8 +12,8 @@ from mlanet.data.read import Frame, read_frames
 from mlanet.data.splits import group_split, random_split
 from mlanet.data.vasp_steps import converged
 from mlanet.data.write import frame_text
-from mlanet.errors import DataError, OutputError
-from mlanet.files import whole_folder
+from mlanet.errors import DataError
+from mlanet.files import whole_folder, writing
 from mlanet.sweep.config import SweepData
 
 
@@ -76,14 +76,11 @@ def write_parts(parts: Parts, folder: Path) -> None:
     Raises:
         OutputError: the place cannot be written.
     """
-    try:
-        with whole_folder(folder) as partial:
-            for name, frames in parts._asdict().items():
-                with open(partial / f"{name}.extxyz", "w", encoding="utf-8") as file:
-                    for frame in frames:
-                        file.write(frame_text(frame.atoms, frame.where))
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    with writing(folder), whole_folder(folder) as partial:
+        for name, frames in parts._asdict().items():
+            with open(partial / f"{name}.extxyz", "w", encoding="utf-8") as file:
+                for frame in frames:
+                    file.write(frame_text(frame.atoms, frame.where))
 
 
 def digests(files: Sequence[str]) -> list[str]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlanet.plain import literal
-from mlanet.plots import GREY, INK, SERIES, new_figure, style
-from mlanet.sweep.table import ERROR_COLUMNS, Group, decay, models_of
+from mlanet.plots import GREY, INK, SERIES, legend, new_figure, panel, pareto_front
+from mlanet.sweep.table import ERROR_COLUMNS, Group, decay, models_of, of_model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,10 +33,9 @@ def learning_curves(groups: Sequence[Group], column: str) -> Figure | None:
     if len({group.size for group in groups}) < 2:
         return None
     figure = new_figure(6.6, 4.4)
-    axes = figure.add_subplot()
-    style(axes)
+    axes = panel(figure)
     for number, model in enumerate(models_of(groups)):
-        curve = sorted(_with_error(_of(groups, model), column), key=lambda group: group.size)
+        curve = sorted(_with_error(of_model(groups, model), column), key=lambda group: group.size)
         if not curve:
             continue
         color, marker = _look(number)
@@ -52,8 +51,7 @@ def learning_curves(groups: Sequence[Group], column: str) -> Figure | None:
             _seeds(axes, group.size, group, column, color)
     _logarithmic(axes, (True, True))
     _ticks_at(axes.xaxis, sorted({group.size for group in groups}))
-    axes.set_xlabel("training structures")
-    axes.set_ylabel(_label(column))
+    axes.set(xlabel="training structures", ylabel=_label(column))
     _legend_below(figure)
     return figure
 
@@ -71,8 +69,7 @@ def costs(groups: Sequence[Group], column: str) -> Figure | None:
         return None
     figure = new_figure(3.6 * len(shown), 3.9)
     for place, (key, label) in enumerate(shown.items()):
-        axes = figure.add_subplot(1, len(shown), place + 1)
-        style(axes)
+        axes = panel(figure, 1, len(shown), place + 1)
         points = []
         for group in here:
             x, y = group.mean(key), group.mean(column)
@@ -83,7 +80,7 @@ def costs(groups: Sequence[Group], column: str) -> Figure | None:
             for row in group.rows if len(group.rows) > 1 else ():
                 axes.plot(getattr(row, key), getattr(row, column), ".", color=color, alpha=0.5, markersize=4)
             points.append((x, y))
-        front = np.array(pareto(points))
+        front = np.array(pareto_front(points))
         dashed: dict[str, Any] = {"color": GREY, "linewidth": 1.0, "linestyle": (0, (4, 2))}
         axes.step(*front.T, where="post", zorder=1, label="Pareto front", **dashed)
         _logarithmic(axes, (True, True))
@@ -94,19 +91,6 @@ def costs(groups: Sequence[Group], column: str) -> Figure | None:
             axes.set_title(f"{size} training structures", loc="left", fontweight="bold", color=INK)
     _legend_below(figure)
     return figure
-
-
-def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points (cost, error) that no other point beats in both, by rising cost.
-
-    >>> pareto([(1, 5), (2, 6), (3, 2), (3, 4)])
-    [(1, 5), (3, 2)]
-    """
-    front: list[tuple[float, float]] = []
-    for cost, error in sorted(points):
-        if not front or error < front[-1][1]:
-            front.append((cost, error))
-    return front
 
 
 def degrees(groups: Sequence[Group], column: str) -> Figure | None:
@@ -121,8 +105,7 @@ def degrees(groups: Sequence[Group], column: str) -> Figure | None:
     figure = new_figure(4.6 * len(presets), 3.8)
     sizes = sorted({group.size for group in groups})
     for place, preset in enumerate(presets):
-        axes = figure.add_subplot(1, len(presets), place + 1)
-        style(axes)
+        axes = panel(figure, 1, len(presets), place + 1)
         mine = _with_error([group for group in groups if group.preset == preset], column)
         for number, size in enumerate(sizes):
             line = sorted((group for group in mine if group.size == size), key=lambda group: group.l_max)
@@ -148,12 +131,8 @@ def degrees(groups: Sequence[Group], column: str) -> Figure | None:
         if place == 0:
             axes.set_ylabel(_label(column))
         axes.set_title(literal(mine[0].model.partition(",")[0]), loc="left", fontweight="bold", color=INK)
-        axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+        legend(axes)
     return figure
-
-
-def _of(groups: Sequence[Group], model: tuple[str, int]) -> list[Group]:
-    return [group for group in groups if (group.preset, group.l_max) == model]
 
 
 def _with_error(groups: Sequence[Group], column: str) -> list[Group]:

@@ -26,12 +26,14 @@ from mlanet.data.loader import Loader
 from mlanet.data.read import read_frames
 from mlanet.errors import ConfigError, MLANetError
 from mlanet.execution import Execution
+from mlanet.files import write_result
+from mlanet.memory import is_out_of_memory
 from mlanet.ownership import owned
 from mlanet.profiling.measurement import commit
 from mlanet.quantities import QUANTITIES
 from mlanet.sweep.config import SweepConfig
 from mlanet.sweep.engines import FILE_ERROR, TERMINATED, WITH_PARENT
-from mlanet.sweep.folder import place_of, read_folder, read_result, write, write_result
+from mlanet.sweep.folder import place_of, read_folder, read_result, save_result
 from mlanet.sweep.measure import PeakMemory, microseconds_per_atom
 from mlanet.sweep.plan import PARTS, Point, train_config
 from mlanet.sweep.table import DONE, Result, Row, failed
@@ -75,14 +77,13 @@ def run_point(folder: Path, name: str) -> int:
         if row is None:
             return TERMINATED
         facts = {key: value if isinstance(value, int) else str(value) for key, value in machine(device).items()}
-        write_result(folder, Result(row, facts | {"dtype": started.used.run.dtype, "commit": commit()}))
+        save_result(folder, Result(row, facts | {"dtype": started.used.run.dtype, "commit": commit()}))
     return 0
 
 
 def _reason(error: Exception) -> str:
     """Out of memory by its name; anything else with its type."""
-    lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-    return f"out of memory: {error}" if lacking else f"{type(error).__name__}: {error}"
+    return f"out of memory: {error}" if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
 
 
 def _row(config: SweepConfig, point: Point, folder: Path, device: torch.device) -> Row | None:
@@ -126,7 +127,7 @@ def _train(settings: TrainConfig, place: Path, device: torch.device) -> tuple[Tr
     result = train(settings, resume=resume, progress=False)
     before = json.loads((place / _PEAK).read_text())["MiB"] if resume and (place / _PEAK).exists() else 0.0
     peak = max(before, memory.mebibytes())
-    write(place / _PEAK, json.dumps({"MiB": peak}).encode())
+    write_result(place / _PEAK, json.dumps({"MiB": peak}).encode())
     return result, peak
 
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mlanet.sweep.table import DONE, ERROR_COLUMNS, Group, Row, decay, grouped, judged_by, models_of
+from mlanet.sweep.table import DONE, ERROR_COLUMNS, Group, Row, decay, grouped, judged_by, models_of, of_model
 
 TOLERANCE = 0.03
 FLAT = 0.05
@@ -50,11 +50,11 @@ def recommend(rows: Sequence[Row]) -> Recommendation:
     if not groups:
         return Recommendation(None, None, None, ("No point finished, so nothing can be recommended.", *failures))
     column = judged_by(groups)
-    models = [model for model in models_of(groups) if any(g.values(column) for g in _of(groups, model))]
+    models = [model for model in models_of(groups) if any(g.values(column) for g in of_model(groups, model))]
     if not models:
         return Recommendation(None, None, None, ("No error was measured, so nothing can be recommended.", *failures))
     size = _common_size(groups, models)
-    compared = [group for model in models for group in _of(groups, model) if group.size == size]
+    compared = [group for model in models for group in of_model(groups, model) if group.size == size]
     compared = [group for group in compared if group.values(column)]
     best = min(compared, key=lambda group: _error(group, column))
     good = [group for group in compared if as_good(group, best, column)]
@@ -83,13 +83,9 @@ def cost(group: Group, best: Group) -> float:
     return math.sqrt((_ratio(group, best, "seconds_per_epoch") or 1) * (_ratio(group, best, "peak_memory_MiB") or 1))
 
 
-def _of(groups: Sequence[Group], model: tuple[str, int]) -> list[Group]:
-    return [group for group in groups if (group.preset, group.l_max) == model]
-
-
 def _common_size(groups: Sequence[Group], models: Sequence[tuple[str, int]]) -> int:
     """The largest size of all models; where they have none in common, the largest of any."""
-    sizes = [{group.size for group in _of(groups, model)} for model in models]
+    sizes = [{group.size for group in of_model(groups, model)} for model in models]
     common = set.intersection(*sizes)
     return max(common or set.union(*sizes))
 
@@ -155,7 +151,7 @@ def _seeds(compared: Sequence[Group]) -> list[str]:
 
 def _more(chosen: Group, groups: Sequence[Group], column: str) -> list[str]:
     """Whether more data or a higher l helps more."""
-    curve = sorted(_of(groups, (chosen.preset, chosen.l_max)), key=lambda group: group.size)
+    curve = sorted(of_model(groups, (chosen.preset, chosen.l_max)), key=lambda group: group.size)
     whole, last = decay(curve, column), decay(curve[-2:], column)
     if whole is None or last is None:
         return []

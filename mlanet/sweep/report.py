@@ -12,9 +12,10 @@ import msgspec
 
 from mlanet.config import to_data
 from mlanet.errors import OutputError
+from mlanet.files import write_result
 from mlanet.page import Page
 from mlanet.plots import save
-from mlanet.sweep.folder import TABLE, Started, write
+from mlanet.sweep.folder import TABLE, Started
 from mlanet.sweep.plots import costs, degrees, learning_curves
 from mlanet.sweep.recommend import Recommendation, recommend
 from mlanet.sweep.table import DONE, ERROR_COLUMNS, Result, Row, grouped, judged_by, model_name, to_csv
@@ -68,8 +69,8 @@ def write_report(folder: Path, started: Started, results: Sequence[Result]) -> t
         "recommendation": advice,
         "rows": rows,
     }
-    write(folder / TABLE, to_csv(rows))
-    write(folder / "table.json", msgspec.json.format(msgspec.json.encode(document)))
+    write_result(folder / TABLE, to_csv(rows))
+    write_result(folder / "table.json", msgspec.json.format(msgspec.json.encode(document)))
     files = [folder / TABLE, folder / "table.json"]
     drawn = _figures(rows)
     for name, draw in drawn.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlanet.errors import OutputError
+from mlanet.files import write_result
 from mlanet.ownership import owned
 from mlanet.sweep.config import SweepConfig
 from mlanet.sweep.engines import FILE_ERROR, TERMINATED, Engine, Job
@@ -20,8 +21,7 @@ from mlanet.sweep.folder import (
     open_folder,
     place_of,
     read_result,
-    write,
-    write_result,
+    save_result,
 )
 from mlanet.sweep.plan import Point
 from mlanet.sweep.recommend import Recommendation, recommend
@@ -92,7 +92,7 @@ def sweep(
                 (place_of(folder, point) / RESULT).unlink()
         try:
             for _ in watch(_results(started, folder, engine, results), "points", len(points)):
-                write(folder / TABLE, to_csv([results[point].row for point in points if point in results]))
+                write_result(folder / TABLE, to_csv([results[point].row for point in points if point in results]))
         finally:
             files = _report(started, folder, results)
     rows = tuple(results[point].row for point in points if point in results)
@@ -114,7 +114,7 @@ def _results(started: Started, folder: Path, engine: Engine, results: dict[Point
                 raise OutputError(f"{job.name}: {_last_words(Path(job.place))}")
             if result is None and status not in STOPPED:
                 result = Result(failed(point, _how_it_ended(status, Path(job.place))), {})
-                write_result(folder, result)
+                save_result(folder, result)
             if result is not None:
                 results[point] = result
                 yield point

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from mlanet.files import table_text
 from mlanet.quantities import FORCES, QUANTITIES
 from mlanet.sweep.plan import Point, model_name
 
@@ -107,6 +106,11 @@ def models_of(groups: Iterable[Group]) -> list[tuple[str, int]]:
     return list(dict.fromkeys((group.preset, group.l_max) for group in groups))
 
 
+def of_model(groups: Iterable[Group], model: tuple[str, int]) -> list[Group]:
+    """Those of one preset and l_max."""
+    return [group for group in groups if (group.preset, group.l_max) == model]
+
+
 class Decay(NamedTuple):
     """ε(n) = factor · n^(−exponent), a straight line in a log–log picture."""
 
@@ -134,12 +138,7 @@ def failed(point: Point, remark: str) -> Row:
 
 def to_csv(rows: Sequence[Row]) -> bytes:
     """All columns; floats with all their digits."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, Row.__struct_fields__, lineterminator="\n")
-    table.writeheader()
-    for row in rows:
-        table.writerow({key: "" if value is None else value for key, value in msgspec.structs.asdict(row).items()})
-    return text.getvalue().encode()
+    return table_text([msgspec.structs.asdict(row) for row in rows], Row.__struct_fields__).encode()
 
 
 ERROR_COLUMNS = {

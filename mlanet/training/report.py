@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import platform
 import sys
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mlanet.errors import CheckpointError, ConfigError, OutputError
-from mlanet.files import append_whole, cut_back, end_of_lines, write_whole
+from mlanet.files import append_whole, cut_back, end_of_lines, table_text, write_result, writing
 from mlanet.plain import plain
 from mlanet.plots import learning_curve
 from mlanet.quantities import QUANTITIES
@@ -60,32 +58,21 @@ class Report:
         if not self.writes:
             return
         line = json.dumps({"event": event, **facts}, default=str)
-        try:
+        with writing(self.folder, CheckpointError):
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._torn:  # a process that was killed may have left half a line
                 cut_back(self.folder / LOG, end_of_lines(self.folder / LOG))
                 self._torn = False
             append_whole(self.folder / LOG, (line + "\n").encode())
-        except OSError as error:
-            raise CheckpointError(f"{self.folder}: cannot be written: {error.strerror or error}") from None
 
     def write(self, name: str, text: str) -> None:
         """A small text file, whole or not at all."""
-        if not self.writes:
-            return
-        try:
-            write_whole(self.folder / name, text.encode())
-        except OSError as error:
-            raise CheckpointError(f"{self.folder / name}: cannot be written: {error.strerror or error}") from None
+        if self.writes:
+            write_result(self.folder / name, text.encode(), CheckpointError)
 
     def metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
         """All validations so far, as a table; the picture is drawn by `picture`."""
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        text = io.StringIO()
-        table = csv.DictWriter(text, names, restval="")
-        table.writeheader()
-        table.writerows(rows)
-        self.write("metrics.csv", text.getvalue())
+        self.write("metrics.csv", table_text(rows, end="\r\n"))
         if self._board is not None:
             for name, value in rows[-1].items():
                 self._board.add_scalar(name, value, int(rows[-1]["step"]))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlanet.data.formats import Refused
+from mlanet.data.formats import Refused, pass_over
 from mlanet.data.labels import LabelKeys
 from mlanet.data.read import Frame, read_frames
 from mlanet.data.vasp_steps import converged
@@ -162,19 +162,15 @@ def _answered(asked: Sequence[Any], batch: list[Question], refused: Refused | No
         if len(batch) > 1:
             for question in batch:
                 yield from _answered(asked, [question], refused)
-        elif refused is None:
-            raise named(error, batch[0].frame.where) from error
         else:
-            refused(named(error, batch[0].frame.where))
+            pass_over(named(error, batch[0].frame.where), refused)
         return
     predictions, assessments = _judged(asked, graphs, said)
     for question, prediction, assessment in zip(batch, predictions, assessments, strict=True):
         try:
             require_finite(prediction, question.graph, question.frame.where)
         except MLANetError as error:
-            if refused is None:
-                raise
-            refused(error)
+            pass_over(error, refused)
             continue
         yield Answer(question, prediction, assessment)
 

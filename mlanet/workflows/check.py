@@ -18,7 +18,7 @@ from mlanet.execution import Execution
 from mlanet.files import write_columns
 from mlanet.laws import LAWS, LawResult, run_laws
 from mlanet.laws.diatomics import Curve, diatomic, pairs_of
-from mlanet.plots import INK, SERIES, Drawing, new_figure, save, style
+from mlanet.plots import SERIES, Drawing, legend, new_figure, panel, save
 from mlanet.workflows.model import open_model
 
 MOST_NAMED = 14
@@ -90,14 +90,13 @@ def curves_drawing(folder: Path, curves: Sequence[Curve]) -> Drawing:
 
 def _draw_curves(path: Path, curves: Sequence[Curve]) -> None:
     figure = new_figure(6.4, 3.8)
-    axes = figure.add_subplot()
-    style(axes)
+    axes = panel(figure)
     for k, one in enumerate(curves):
         axes.plot(one.r, one.energy, color=SERIES[k % len(SERIES)], linewidth=1.2, label=one.pair)
     low = min(float(curve.energy.min()) for curve in curves)
     axes.set(ylim=(1.1 * min(low, -0.1), 2 * max(-low, 0.5)), xlabel="distance, Å", ylabel="energy, eV")
     if len(curves) <= MOST_NAMED:
-        axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+        legend(axes)
     save(figure, path)
 
 

@@ -71,17 +71,7 @@ def evaluate_frames(
 ) -> Iterator[Compared]:
     """Predict structures as they come and hand them on with their labels, holding one batch in memory.
 
-    Args:
-        potential: the model.
-        frames: of files (`mlanet.workflows.answers.frames_of`), or made.
-        keys: where labels and charges are found.
-        max_edges: bounds a batch, and
-        max_memory: too, GiB.
-        refused: is handed the errors of frames that cannot be used, which are passed over; None: such an error is
-            raised.
-        members: of a committee beside the model (`mlanet.limits.committee`).
-    Raises:
-        DataError: a frame or label that cannot be used, or an element that the model does not know.
+    Arguments and errors as `mlanet.workflows.answers.answers`; keys: where labels and charges are found.
     """
     answered = answers(
         potential,

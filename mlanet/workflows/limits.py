@@ -26,7 +26,6 @@ def calibrate_file(
     held: Sequence[Path],
     keys: LabelKeys,
     output: Path | None = None,
-    seed: int = 0,
     tell: Callable[[str], None] = print,
     keep_unconverged: bool = False,
 ) -> str:
@@ -36,7 +35,7 @@ def calibrate_file(
         model: name of a packaged model, or a path · files: the training set
         held: labelled structures that the model has not seen; none: a fifth of the files, which the errors then follow
         keys: where labels stand · output: another model file; needed for packaged models
-        seed: of that fifth · tell: is told what a reader should know beforehand
+        tell: is told what a reader should know beforehand
         keep_unconverged: also frames whose electrons did not converge, see `load_samples`
     Raises:
         ConfigError: a packaged model without an output.
@@ -50,7 +49,7 @@ def calibrate_file(
     if held:
         kept = load_samples(held, header.config.cutoff, keys, keep_unconverged=keep_unconverged)
     else:
-        parts = random_split(len(training), [1 - SHARE, SHARE], seed)
+        parts = random_split(len(training), [1 - SHARE, SHARE], seed=0)
         training, kept = ([training[index] for index in part] for part in parts)
         tell(
             f"note: {len(kept)} structures are held back to measure errors; where the model was trained on them, "

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from mlanet.batched_potential import BatchedPotential
 from mlanet.errors import ConfigError
 from mlanet.execution import Execution, batch_limit
 from mlanet.native import NativePotential
-from mlanet.together import Together
 
 if TYPE_CHECKING:
     from mlanet.execution import Answering
     from mlanet.potential import Potential
 
 
-def together_as(potential: Answering, execution: Execution, max_edges: int = 20_000) -> Together:
+def batched_potential_of(potential: Answering, execution: Execution, max_edges: int = 20_000) -> BatchedPotential:
     """A potential that is where it computes, for many structures at a time, in batches of this memory.
 
     Raises:
@@ -23,7 +23,7 @@ def together_as(potential: Answering, execution: Execution, max_edges: int = 20_
     """
     if execution.compiled or execution.capture:
         raise ConfigError("many structures at a time are computed without --compile and --capture; leave these out")
-    return Together(potential, max_edges=max_edges, fits=batch_limit(potential, execution.max_memory))
+    return BatchedPotential(potential, max_edges=max_edges, fits=batch_limit(potential, execution.max_memory))
 
 
 def open_model(model: str, execution: Execution | None = None, tell: Callable[[str], None] = print) -> Potential:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +19,7 @@ from mlanet.data.read import Frame
 from mlanet.data.structures import with_prediction
 from mlanet.data.write import frame_text, true_results
 from mlanet.errors import ConfigError, OutputError
+from mlanet.files import lines_text
 from mlanet.limits import UNKNOWN, Assessment, with_assessment
 from mlanet.plots import FORMATS
 from mlanet.quantities import QUANTITIES
@@ -94,27 +93,22 @@ def predict_frames(
 ) -> Iterator[Predicted]:
     """Predict structures as they come, in order, holding only one batch in memory.
 
-    Args:
-        potential: the model.
-        frames: of files (`mlanet.workflows.answers.frames_of`), or made.
-        max_edges: bounds a batch, and
-        max_memory: too, GiB.
-        refused: is handed the errors of frames that cannot be used, which are passed over. None: such an error is
-            raised, after everything before it has been predicted.
-        members: of a committee beside the model (`mlanet.limits.committee`).
-        atomic_stress: also the stress of single atoms, of structures that have one (`mlanet.atomic_stress`).
+    Arguments as `mlanet.workflows.answers.answers`; atomic_stress: also the stress of single atoms, of structures that
+    have one (`mlanet.atomic_stress`).
+
     Raises:
         DataError: a frame that cannot be used, that needs more than `max_memory` GiB, or that has an element that the
             model does not know.
+        ConfigError: no stress of single atoms from this model.
     """
     if atomic_stress and (obstacle := stresses_obstacle(potential)):
         raise ConfigError(f"no stress of single atoms: {obstacle}")
     answered = answers(potential, frames, max_edges=max_edges, max_memory=max_memory, refused=refused, members=members)
-    told = False
+    warned = False
     for question, prediction, assessment in answered:
         frame = question.frame
-        if not told and (remark := lone_atoms(question.graph, potential.statistics)) is not None:
-            told = True
+        if not warned and (remark := lone_atoms(question.graph, potential.statistics)) is not None:
+            warned = True
             warnings.warn(f"{frame.where}: {remark}", stacklevel=2)
         atoms = with_prediction(_keeping_labels(frame.atoms), prediction)
         with_assessment(atoms, assessment)
@@ -252,17 +246,10 @@ class Kept:
         if self._rows is not None:
             header = [[*CSV_COLUMNS, *(column for name in self._outputs for column in _MORE[name])]]
             lines = [] if self._rows.count else header
-            self._rows.add(_csv([*lines, _csv_row(row(predicted), self._outputs)]))
+            self._rows.add(lines_text([*lines, _csv_row(row(predicted), self._outputs)]))
         if self._journal is not None:
             said = {"row": None if shown is None else msgspec.to_builtins(shown)}
             self._journal.add(predicted.atoms, said)
-
-
-def _csv(lines: Iterable[Sequence[object]]) -> str:
-    """Lines of a table."""
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(lines)
-    return text.getvalue()
 
 
 CSV_COLUMNS: Sequence[str] = (

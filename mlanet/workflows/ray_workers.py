@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from mlanet.errors import ConfigError
-from mlanet.workflows.handles import AHEAD, Handle, WorkerLostError
+from mlanet.workflows.workers import AHEAD, Handle, WorkerLostError
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -35,22 +35,27 @@ class Step(NamedTuple):
     converged: bool
 
 
-def relaxation(
-    atoms: Atoms,
-    *,
-    cell: str = "fixed",
-    pressure: float = 0.0,
-    fmax: float = 0.01,
-    steps: int = 500,
-    method: str = "fire",
-    where: str = "structure",
-    hold: str = "",
-    vacuum: str = "none",
-    symmetry: float | None = None,
-) -> Iterator[Step]:
+def relaxation(atoms: Atoms, **settings: Any) -> Iterator[Step]:
     """Move `atoms` (with a calculator) downhill, one `Step` at a time, the first included.
 
     With a cell that may change, only strains among periodic directions do: a sheet's height and a wire's box stay.
+    Arguments and errors as `Descent`.
+    """
+    descent = Descent(atoms, **settings)
+    try:
+        yield descent.look()
+        while not descent.ended:
+            descent.move()
+            yield descent.look()
+    finally:
+        descent.release()
+
+
+class Descent:
+    """A `relaxation` that moves when it is told to, so that forces of many can be asked for at once.
+
+    After the calculator knows the structure as it is, `look` says where it stands; then, unless it has `ended`, `move`
+    changes atoms and cell, and so on; at the end `release` takes off what held its symmetry.
 
     Args:
         atoms: changed in place.
@@ -66,45 +71,17 @@ def relaxation(
         GeometryError: atoms that run into each other or away, forces that are not finite, a cell to be relaxed
             without periodic directions, or pressure on a structure that has a free one.
     """
-    descent = Descent(
-        atoms,
-        cell=cell,
-        pressure=pressure,
-        fmax=fmax,
-        steps=steps,
-        method=method,
-        where=where,
-        hold=hold,
-        vacuum=vacuum,
-        symmetry=symmetry,
-    )
-    try:
-        yield descent.look()
-        while not descent.ended:
-            descent.move()
-            yield descent.look()
-    finally:
-        descent.release()
-
-
-class Descent:
-    """A `relaxation` that moves when it is told to, so that forces of many can be asked for at once.
-
-    After the calculator knows the structure as it is, `look` says where it stands; then, unless it has `ended`, `move`
-    changes atoms and cell, and so on; at the end `release` takes off what held its symmetry. Arguments and errors are
-    those of `relaxation`.
-    """
 
     def __init__(
         self,
         atoms: Atoms,
         *,
-        cell: str,
-        pressure: float,
-        fmax: float,
-        steps: int,
-        method: str,
-        where: str,
+        cell: str = "fixed",
+        pressure: float = 0.0,
+        fmax: float = 0.01,
+        steps: int = 500,
+        method: str = "fire",
+        where: str = "structure",
         hold: str = "",
         vacuum: str = "none",
         symmetry: float | None = None,

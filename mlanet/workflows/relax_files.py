@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
+from mlanet.batched_potential import BatchedPotential
 from mlanet.data.formats import (
     BARE,
     LABELLED,
@@ -19,6 +20,7 @@ from mlanet.data.formats import (
     bare_name,
     is_folder,
     mistaken_by_ase,
+    pass_over,
     structure_files,
     written_format,
 )
@@ -26,13 +28,12 @@ from mlanet.data.read import Frame
 from mlanet.data.write import frame_text, write_one
 from mlanet.errors import ConfigError, GeometryError, MLANetError
 from mlanet.limits import UNKNOWN, Assessment, Watch
-from mlanet.together import Together
 from mlanet.workflows.answers import frames_of, named
 from mlanet.workflows.cell import empty_axes, held_vectors, space_group, strain_mask
 from mlanet.workflows.growing import growing, partial_name
 from mlanet.workflows.output import atomic_path, refuse_overwriting
 from mlanet.workflows.relax import Descent, Relaxed, Step, connected, finished, relaxation
-from mlanet.workflows.relax_together import Course, relax_all
+from mlanet.workflows.relax_batched import Course, relax_all
 from mlanet.workflows.resuming import Journal
 
 
@@ -99,7 +100,7 @@ class Means(NamedTuple):
     - watch: passes the steps of one relaxation on, under a word for what is done, and shows them
     - also: further numbers of a relaxed structure · tell: see `mlanet.workflows.growing`
     - assessment: of the calculator's last answer
-    - together: relaxes many at a time in place of the calculator, if given
+    - batched_potential: relaxes many at a time in place of the calculator, if given
     - elsewhere: relaxes frames in other processes, by `relaxed_frames` there, if given
     """
 
@@ -109,7 +110,7 @@ class Means(NamedTuple):
     also: Callable[[Atoms], dict[str, object]] = lambda _: {}
     tell: Callable[[str], None] = print
     assessment: Callable[[], Assessment] = lambda: Assessment(UNKNOWN)
-    together: Together | None = None
+    batched_potential: BatchedPotential | None = None
     elsewhere: Callable[[Iterable[Frame], Refused | None], Iterator[tuple[Frame, Relaxed]]] | None = None
 
 
@@ -218,13 +219,13 @@ def relaxed_frames(
 ) -> Iterator[tuple[Frame, Relaxed]]:
     """Structures where their relaxations ended, in their order; arguments and errors as `relax_files`."""
     one_by_one = ((frame, _alone(frame, means, wanted)) for frame in frames)
-    for frame, relaxed in one_by_one if means.together is None else _together(frames, means, means.together, wanted):
+    for frame, relaxed in (
+        one_by_one if means.batched_potential is None else _batched(frames, means, means.batched_potential, wanted)
+    ):
         if isinstance(relaxed, Relaxed):
             yield frame, relaxed
-        elif refused is None:
-            raise named(relaxed, frame.where) from relaxed
         else:
-            refused(named(relaxed, frame.where))
+            pass_over(named(relaxed, frame.where), refused)
 
 
 class _Relaxing:
@@ -236,8 +237,8 @@ class _Relaxing:
         self.pieces, _ = connected(self.atoms, means.cutoff)
         self.vacuum = _vacuum(self.atoms, wanted)
         names = ("cell", "pressure", "fmax", "steps", "method", "hold", "symmetry")
-        self.words: dict[str, Any] = {name: getattr(wanted, name) for name in names}
-        self.words |= {"where": frame.where, "vacuum": self.vacuum}
+        self.options: dict[str, Any] = {name: getattr(wanted, name) for name in names}
+        self.options |= {"where": frame.where, "vacuum": self.vacuum}
 
     def sees(self, step: Step, assessment: Assessment) -> bool:
         """Whether to end there: at the first step outside the training set, where that is wanted."""
@@ -247,7 +248,7 @@ class _Relaxing:
     def watched(self) -> Iterator[Step]:
         """The steps, one by one."""
         self.atoms.calc = self.means.calculator
-        for step in relaxation(self.atoms, **self.words):
+        for step in relaxation(self.atoms, **self.options):
             ended = self.sees(step, self.means.assessment())
             yield step
             if ended:
@@ -279,18 +280,18 @@ def _alone(frame: Frame, means: Means, wanted: Wanted) -> Relaxed | MLANetError:
     return relaxing.arrived(last)
 
 
-def _together(
-    frames: Iterable[Frame], means: Means, together: Together, wanted: Wanted
+def _batched(
+    frames: Iterable[Frame], means: Means, batched_potential: BatchedPotential, wanted: Wanted
 ) -> Iterator[tuple[Frame, Relaxed | MLANetError]]:
     """All of them, many at a time."""
     known: dict[int, _Relaxing] = {}
 
     def course(frame: Frame) -> Course:
         one = known[id(frame)] = _Relaxing(frame, means, wanted)
-        descent = Descent(one.atoms, **one.words)
+        descent = Descent(one.atoms, **one.options)
         return Course(descent, lambda step: one.sees(step, one.atoms.calc.assessment))
 
-    for frame, arrived in relax_all(together, frames, course):
+    for frame, arrived in relax_all(batched_potential, frames, course):
         one = known.pop(id(frame), None)
         if isinstance(arrived, MLANetError):
             yield frame, arrived
@@ -324,8 +325,8 @@ def _done(frame: Frame, target: Path, relaxed: Relaxed) -> Done:
     held = str(relaxed.numbers.get("held_vectors", ""))
     for axis, gap in empty_axes(relaxed.atoms).items():
         if axis in held:
-            words = "held; --vacuum none lets it change"
-            remarks.append(f"note: {frame.where}: {gap:.1f} Å along {axis} are empty, so that vector is {words}")
+            kept = "held; --vacuum none lets it change"
+            remarks.append(f"note: {frame.where}: {gap:.1f} Å along {axis} are empty, so that vector is {kept}")
     if relaxed.apart:
         remarks.append(f"came apart: {frame.where}: {relaxed.apart}")
     if (reason := relaxed.numbers.get("extrapolation_reason")) is not None:

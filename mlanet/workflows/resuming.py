@@ -19,8 +19,8 @@ import numpy as np
 from ase import Atoms
 
 from mlanet.data.read import Frame
-from mlanet.errors import ConfigError, OutputError
-from mlanet.files import append_whole, end_of_lines, write_whole
+from mlanet.errors import ConfigError
+from mlanet.files import append_whole, end_of_lines, write_whole, writing
 from mlanet.workflows.growing import Growing, growing
 
 T = TypeVar("T")
@@ -136,14 +136,12 @@ class Journal:
             OutputError: it cannot be written.
         """
         record = {"print": self._content(atoms), "sizes": [file.size for file in self.files], "said": said}
-        try:
+        with writing(self.place):
             if not self.count:
                 write_whole(self.place, (json.dumps(self._settings) + "\n").encode())
             elif self._size:  # of a run before, perhaps cut in the middle of a line
                 os.truncate(self.place, self._size)
             append_whole(self.place, (json.dumps(record) + "\n").encode())
-        except OSError as error:
-            raise OutputError(f"{self.place}: cannot be written: {error.strerror or error}") from None
         self.count, self._size = self.count + 1, 0
 
     def going_on(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlanet.data.read import Frame
+from mlanet.files import lines_text
 from mlanet.limits.calibration import Entry, entry_of
 from mlanet.metrics import Errors
 from mlanet.quantities import ALWAYS, BY_NAME, NAMES, QUANTITIES
@@ -117,7 +116,9 @@ class SharesKept:
                 continue
             share = share_of(answer, keep_pairs)
             assert self._table is not None
-            self._table.add(_csv([*([] if self._table.count else [_header(self._names)]), _line(share, self._names)]))
+            self._table.add(
+                lines_text([*([] if self._table.count else [_header(self._names)]), _line(share, self._names)])
+            )
             self._journal.add(answer.frame.atoms, msgspec.to_builtins(share, str_keys=True))
             yield share
 
@@ -139,9 +140,3 @@ def _line(share: Share, names: Sequence[str]) -> list[object]:
         factor = BY_NAME[name].factor
         line += [factor * absolute / count, factor * (square / count) ** 0.5] if count else ["", ""]
     return line
-
-
-def _csv(lines: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(lines)
-    return text.getvalue()

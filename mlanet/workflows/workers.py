@@ -20,17 +20,26 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from mlanet.data.formats import Refused
+from mlanet.data.formats import Refused, pass_over
 from mlanet.data.read import Frame
 from mlanet.errors import MLANetError
-from mlanet.workflows.handles import AHEAD, Handle, WorkerLostError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+AHEAD = 2
+"""Parts for each process that are handed out before the first is back."""
 PART_ATOMS = 2_000
 PART_FRAMES = 64
 """Of a part; smaller ones spend their time on the way."""
+
+
+class WorkerLostError(MLANetError):
+    """A process that ended without an answer, for want of memory most likely."""
+
+
+Handle = Callable[[], "R | WorkerLostError"]
+"""Waits for a result."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +72,11 @@ class Part(Generic[T]):
     error: MLANetError | None = None
     remarks: list[str] = field(default_factory=list)
 
-    def told(self, refused: Refused | None) -> Iterator[T]:
+    def deliver(self, refused: Refused | None) -> Iterator[T]:
         """Its results, then its errors."""
         yield from self.results
         for error in self.refused:
-            if refused is None:
-                raise error
-            refused(error)
+            pass_over(error, refused)
         if self.error is not None:
             raise self.error
 
@@ -90,8 +97,12 @@ def gathered(work: Callable[[Refused | None], Iterable[T]], keep_going: bool) ->
             results.extend(work(refused.append if keep_going else None))
         except MLANetError as stopped:
             error = stopped
-    remarks = [str(warning.message) for warning in heard if issubclass(warning.category, UserWarning)]
-    return Part(results, refused, error, list(dict.fromkeys(remarks)))
+    return Part(results, refused, error, remarks_in(heard))
+
+
+def remarks_in(heard: Iterable[warnings.WarningMessage]) -> list[str]:
+    """What warnings tell a user, each once."""
+    return list(dict.fromkeys(str(one.message) for one in heard if issubclass(one.category, UserWarning)))
 
 
 def parts_of(frames: Iterable[Frame], most: int = PART_FRAMES) -> Iterator[list[Frame]]:
@@ -136,7 +147,7 @@ def worked(
         for remark in answer.remarks if not warned else ():  # once, as a process alone
             warned = True
             warnings.warn(remark, stacklevel=2)
-        yield from answer.told(refused)
+        yield from answer.deliver(refused)
 
 
 def in_order(

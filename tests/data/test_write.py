@@ -27,7 +27,7 @@ from ase.constraints import (
 )
 
 from mlanet.data.atoms import to_labels
-from mlanet.data.projected import without_projected
+from mlanet.data.constrained_forces import without_projected
 from mlanet.data.read import read_frames
 from mlanet.data.write import frame_text, true_results
 from mlanet.errors import DataError

@@ -21,12 +21,13 @@ from numpy.testing import assert_allclose
 from mlanet.cli.main import main
 from mlanet.config import parse
 from mlanet.data.read import read_frames
+from mlanet.data.write import frame_text
 from mlanet.distill.config import DistillConfig, Recipe, TeacherConfig
 from mlanet.distill.judge import Judgement
 from mlanet.distill.label import Labeller, Source, Weights, contradicts, rejected
 from mlanet.distill.rounds import distill, weights_of
 from mlanet.distill.seeds import Seed, distinct, read_seeds, reduced_formula, share_of
-from mlanet.distill.store import LabelStore, frame_text
+from mlanet.distill.store import LabelStore
 from mlanet.distill.structures import apart, atomic_volumes, draw
 from mlanet.distill.teacher import Teacher, TeacherError
 from mlanet.errors import ConfigError, DataError

@@ -23,6 +23,7 @@ from systems import ethanol, slab, triclinic
 import mlanet
 from mlanet import MLANetCalculator
 from mlanet.arrays import AnswerArrays, GraphArrays
+from mlanet.batched_potential import BatchedPotential
 from mlanet.checkpoint import save_model
 from mlanet.cli.main import main
 from mlanet.data.atoms import to_graph
@@ -32,12 +33,11 @@ from mlanet.execution import Execution
 from mlanet.graph import batch_graphs, split_graph
 from mlanet.limits import of_batch
 from mlanet.model_files import digest_of, model_path
-from mlanet.native import NativePotential, kept
+from mlanet.native import NativePotential, model_cache
 from mlanet.native.export import export_native
 from mlanet.native.file import pack, read_arrays, read_header
 from mlanet.ops.cpp import cache
 from mlanet.potential import Potential
-from mlanet.together import Together
 
 SMALL = {"irreps": "8x0e+8x1o", "layers": 2, "heads": 2, "key_dim": 4, "hidden": 8, "gate_channels": 1}
 LITHIUM = str(files("mlanet") / "examples" / "li.POSCAR")
@@ -164,12 +164,12 @@ def test_what_is_kept_is_not_believed(own_cache: Path, model: Path, damage: str)
     elif damage == "changed":
         file.write_bytes(right[:5000] + bytes([right[5000] ^ 1]) + right[5001:])
     elif damage == "renamed":
-        name = kept._name(digest_of(model), "float64")
+        name = model_cache._name(digest_of(model), "float64")
         file.rename(file.with_name(f"{name}.mlanet"))
         assert isinstance(Execution(dtype="float64").answering(model), Potential)
     else:
         file.chmod(0o666)
-    assert kept.read(digest_of(model), None) is None
+    assert model_cache.read(digest_of(model), None) is None
     assert isinstance(Execution().answering(model), Potential)
     assert file.read_bytes() == right
     assert isinstance(Execution().answering(model), NativePotential)
@@ -177,10 +177,10 @@ def test_what_is_kept_is_not_believed(own_cache: Path, model: Path, damage: str)
 
 def test_only_the_newest_are_kept(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that is written to for years stays small."""
-    monkeypatch.setattr(kept, "MOST", 2)
+    monkeypatch.setattr(model_cache, "MOST", 2)
     for digest in ("a", "b", "c"):
-        kept.write(digest, None, digest.encode())
-    assert [kept.read(digest, None) for digest in ("b", "c")] == [b"b", b"c"]
+        model_cache.write(digest, None, digest.encode())
+    assert [model_cache.read(digest, None) for digest in ("b", "c")] == [b"b", b"c"]
     assert len(list((own_cache / "models").glob("*.mlanet"))) == 2
 
 
@@ -244,7 +244,7 @@ def test_many_together(own_cache: Path, model: Path) -> None:
     found, expected = [], []
     for _, into in ((0, expected), (1, found)):
         structures = [triclinic(), slab(), ethanol(), Atoms("Pu")]
-        errors = Together(Execution().answering(model))(structures)
+        errors = BatchedPotential(Execution().answering(model))(structures)
         assert [error is None for error in errors] == [True, True, True, False]
         into += [(one.get_potential_energy(), one.get_forces()) for one in structures[:3]]
     for (energy, forces), (other, others) in zip(found, expected, strict=True):

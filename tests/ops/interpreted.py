@@ -18,7 +18,8 @@ from triton.language import core as language
 from triton.runtime import interpreter
 
 from mlanet.ops.message.gpu import launch
-from mlanet.ops.message.reference import MessageShape, MessageWeights, message_of_rows
+from mlanet.ops.message.gpu.operation import GpuMessage
+from mlanet.ops.message.reference import MessageShape, message_of_rows
 from mlanet.ops.rows import Rows
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
@@ -141,11 +142,11 @@ def main(name: str, chemical_scale: str, layers: str, precision: str, until: str
     dtype = getattr(torch, precision)
     shape, rows, inputs, weights = draw(PROBLEMS[name], float(chemical_scale), int(layers), int(gate_channels))
     leaves = [one.requires_grad_() for one in (*inputs, *weights)]
-    given, fixed = [one.to(dtype) for one in inputs], MessageWeights.of([one.to(dtype) for one in weights])
+    given, operation = [one.to(dtype) for one in leaves], GpuMessage(shape, rows)
     present = (inputs[6] > 0).double()  # where the envelope is 0 its slope is left out
 
     message = reference(shape, rows, inputs, weights)
-    compare("message", [launch.message(shape, rows, given, fixed)], [message], dtype)
+    compare("message", [operation.value(given)], [message], dtype)
     assert message.abs().max() > 0 or not rows.neighbor.numel()
 
     if until == "message":
@@ -154,9 +155,9 @@ def main(name: str, chemical_scale: str, layers: str, precision: str, until: str
     options = {"create_graph": True, "allow_unused": True, "materialize_grads": True}
     first = list(torch.autograd.grad(message, leaves, up, **options))
     wanted = [*first[:6], first[6] * present, *first[7:]]
-    found = launch.gradient(shape, rows, True, up.to(dtype), given, fixed)
+    found = operation.gradient(up.to(dtype), given, True)
     compare("gradient", found, wanted, dtype)
-    inputs_only = launch.gradient(shape, rows, False, up.to(dtype), given, fixed)
+    inputs_only = operation.gradient(up.to(dtype), given, False)
     compare("gradient of inputs", inputs_only, wanted[:9], dtype)
 
     if until == "gradient":
@@ -167,7 +168,7 @@ def main(name: str, chemical_scale: str, layers: str, precision: str, until: str
     second = list(torch.autograd.grad(total, [up, *leaves], allow_unused=True, materialize_grads=True))
     second[7] = second[7] * present
     directions = [one.to(dtype) for one in along]
-    compare("tangent", launch.tangent(shape, rows, up.to(dtype), directions, given, fixed), second, dtype)
+    compare("tangent", operation.tangent(up.to(dtype), directions, given), second, dtype)
 
 
 if __name__ == "__main__":

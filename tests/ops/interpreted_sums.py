@@ -20,9 +20,9 @@ from mlanet.data.atoms import to_graph
 from mlanet.nn.equivariant import NodeProduct, natural_irreps
 from mlanet.ops import dispatch
 from mlanet.ops.autograd import Operation
-from mlanet.ops.filtered_sum import gpu_launch as filtered_launch
+from mlanet.ops.filtered_sum import gpu as filtered_gpu
 from mlanet.ops.filtered_sum.gpu import GpuFilteredSum
-from mlanet.ops.node_product import gpu_launch as product_launch
+from mlanet.ops.node_product import gpu as product_gpu
 from mlanet.ops.node_product.gpu import GpuProduct
 from mlanet.ops.node_product.reference import product_paths
 from mlanet.ops.rows import Rows
@@ -31,8 +31,8 @@ from mlanet.profiling.ours import configuration
 from mlanet.statistics import Statistics
 
 # So that small problems have several blocks of channels and functions, and weights several programs.
-filtered_launch.CHANNELS, filtered_launch.FUNCTIONS, filtered_launch.EDGES_OF_PROGRAM = 16, 16, 16
-product_launch.CHANNELS, product_launch.ELEMENTS, product_launch.TILES_OF_PROGRAM = 4, 8, 1
+filtered_gpu.CHANNELS, filtered_gpu.FUNCTIONS, filtered_gpu.EDGES_OF_PROGRAM = 16, 16, 16
+product_gpu.CHANNELS, product_gpu.ELEMENTS, product_gpu.TILES_OF_PROGRAM = 4, 8, 1
 
 FILTERED = {
     "one edge": ((1,), 3, 2, True),

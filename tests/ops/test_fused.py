@@ -67,7 +67,7 @@ def test_native_pooling(channels: int, dtype: torch.dtype, tolerance: float) -> 
     generator = torch.Generator().manual_seed(channels)
     rows = rows_of((0, 5, 80, 3, 130, 0), generator)
     inputs = [draw((6, channels), generator, dtype), envelope_of(rows, generator, dtype)]
-    native = NativePooling(1, rows)
+    native = NativePooling(rows, 1)
     wanted = derivatives(lambda: native.reference(inputs), inputs, [], 1)
     assert_same(derivatives(lambda: autograd.apply(native, inputs, []), inputs, [], 1), wanted, tolerance)
 

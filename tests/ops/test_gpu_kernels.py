@@ -75,13 +75,12 @@ SHARED_AT_MOST = 99 * 1024
 @pytest.mark.parametrize(("capability", "l_max", "dual"), [(80, 2, False), (90, 2, True)])
 def test_kernels_compile_and_fit(capability: int, l_max: int, dual: bool) -> None:
     """At the sizes people train with, in float32: machine code, shared memory that is there, few spilled registers."""
-    from footprints import footprint
+    from footprints import MESSAGE, footprint
 
-    from mlanet.ops.message.gpu.launch import KERNELS
     from mlanet.ops.message.gpu.sizes import Sizes
 
     sizes = Sizes(l_max, 64, 4, 8, 8, 64, 0, 4, 0.0, 16, "ieee")
-    found = [footprint(name, sizes, dual, capability) for name in KERNELS]
+    found = [footprint(kernel, sizes, dual, capability) for kernel in MESSAGE]
     assert all(one.registers > 0 for one in found)
     assert not [one for one in found if one.shared > SHARED_AT_MOST or one.spilled > SPILLED_AT_MOST]
 

@@ -73,12 +73,12 @@ SHARED_AT_MOST = 99 * 1024
 )
 def test_filtered_sums_compile_and_fit(channels: int, functions: int, real: str, capability: int, dual: bool) -> None:
     """At the sizes of the presets: machine code, shared memory that is there, few spilled registers."""
-    from footprints import filtered_footprint
+    from footprints import FILTERED, filtered_footprint
 
-    from mlanet.ops.filtered_sum.gpu_launch import KERNELS, FilterSizes
+    from mlanet.ops.filtered_sum.gpu import FilterSizes
 
     sizes = FilterSizes.of(channels, functions, vectors=True)
-    found = [filtered_footprint(name, sizes, dual, capability, real) for name in KERNELS]
+    found = [filtered_footprint(kernel, sizes, dual, capability, real) for kernel in FILTERED]
     assert all(one.registers > 0 for one in found)
     assert not [one for one in found if one.shared > SHARED_AT_MOST or one.spilled > SPILLED_AT_MOST]
 
@@ -88,13 +88,13 @@ def test_filtered_sums_compile_and_fit(channels: int, functions: int, real: str,
 @pytest.mark.parametrize(("capability", "real", "dual"), [(80, "fp32", False), (90, "fp64", True)])
 def test_products_compile_and_fit(capability: int, real: str, dual: bool) -> None:
     """The table of terms is walked, not unrolled: machine code does not grow with the degree."""
-    from footprints import product_footprint
+    from footprints import PRODUCT, product_footprint
 
-    from mlanet.ops.node_product.gpu_launch import KERNELS, ProductSizes
+    from mlanet.ops.node_product.gpu import ProductSizes
 
     for degree in (1, 3):
         sizes = ProductSizes.of(64, (degree + 1) ** 2)
-        found = [product_footprint(name, sizes, degree, dual, capability, real) for name in KERNELS]
+        found = [product_footprint(kernel, sizes, degree, dual, capability, real) for kernel in PRODUCT]
         assert all(one.registers > 0 for one in found)
         assert not [one for one in found if one.shared > SHARED_AT_MOST or one.spilled > SPILLED_AT_MOST]
 

@@ -162,6 +162,6 @@ def test_problems_are_what_they_say(problem: Problem) -> None:
 def test_layout_decides_the_implementation() -> None:
     """Tables are served by `table`, lists by `reference`; no edges, no table."""
     assert message_pieces(draw(SMALL[0]).around) is reference.LISTS
-    assert message_pieces(as_table(draw(SMALL[0]))[0].around) is table
+    assert message_pieces(as_table(draw(SMALL[0]))[0].around) is table.TABLES
     with pytest.raises(ValueError, match="no table"):
         as_table(draw(SMALL[-2]))

@@ -11,12 +11,13 @@ import torch
 from mlanet.errors import ConfigError
 from mlanet.execution import Execution
 from mlanet.native.engine import Engine
+from mlanet.plots import pareto_front
 from mlanet.profiling.clock import Clocks
 from mlanet.profiling.compare import Plan, compare, memory, phases, started
 from mlanet.profiling.fleet import Remote, Settings, WorkerError, as_data, require_known
 from mlanet.profiling.measurement import Measurement, busy
 from mlanet.profiling.ours import configuration, own
-from mlanet.profiling.plots import bars, family, pareto_front
+from mlanet.profiling.plots import bars, family
 from mlanet.profiling.report import ratios
 from mlanet.profiling.scale import growth, scale
 from mlanet.profiling.steps import Steps

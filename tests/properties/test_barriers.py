@@ -183,6 +183,6 @@ def test_images_of_one_batch_take_the_steps_that_they_would_take_alone() -> None
     for batched in (True, False):
         band = Band(start, end, images=5, relax=False, batched=batched)
         courses.append([(step.energy, step.force) for step in band.run(fmax=1e-4, steps=3)])
-        assert (band._neb.together is not None) == batched
+        assert (band._neb.batched_potential is not None) == batched
     np.testing.assert_allclose(*courses, rtol=1e-7)
     assert len(courses[0]) == 4

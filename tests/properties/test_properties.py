@@ -209,10 +209,10 @@ def test_deformed_copies_are_computed_together_and_say_the_same(monkeypatch) -> 
         numbers = [equation.volume, equation.energy, equation.bulk_modulus, *tensor.tensor.ravel()]
         return numbers, len(calls) - first, max(calls)
 
-    together, at_once, most = measured()
-    monkeypatch.setattr(rests, "together_of", lambda calculator: None)
+    batched_potential, at_once, most = measured()
+    monkeypatch.setattr(rests, "batched_potential_of", lambda calculator: None)
     alone, one_by_one, single = measured()
-    assert np.allclose(together, alone, rtol=1e-7, atol=1e-6) and (at_once, most) == (1, 12)
+    assert np.allclose(batched_potential, alone, rtol=1e-7, atol=1e-6) and (at_once, most) == (1, 12)
     assert (one_by_one, single) == (12, 1)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mlanet.sweep.plots import costs, degrees, learning_curves, pareto
+from mlanet.plots import pareto_front
+from mlanet.sweep.plots import costs, degrees, learning_curves
 from mlanet.sweep.recommend import recommend
 from mlanet.sweep.table import Row, decay, grouped
 
@@ -151,4 +152,4 @@ def test_pictures_show_what_they_say() -> None:
     by_degree = degrees(groups, column)
     assert by_degree is not None and len(by_degree.axes) == 1
     assert degrees(groups[-1:], column) is None and learning_curves(groups[-1:], column) is None
-    assert pareto([(2.0, 1.0), (1.0, 2.0), (3.0, 1.5), (2.0, 3.0)]) == [(1.0, 2.0), (2.0, 1.0)]
+    assert pareto_front([(2.0, 1.0), (1.0, 2.0), (3.0, 1.5), (2.0, 3.0)]) == [(1.0, 2.0), (2.0, 1.0)]

@@ -12,8 +12,7 @@ from ase import Atoms
 
 from mlanet.data.read import Frame
 from mlanet.errors import ConfigError, DataError
-from mlanet.workflows.handles import WorkerLostError
-from mlanet.workflows.workers import Crew, Part, gathered, in_order, parts_of, worked
+from mlanet.workflows.workers import Crew, Part, WorkerLostError, gathered, in_order, parts_of, worked
 
 CREWS = [Crew(), Crew(2)]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mlanet.errors import KernelError
 from mlanet.ops.cpp import cache
-from mlanet.ops.cpp.told import tell
+from mlanet.ops.cpp.listeners import announce
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
 TIME_LIMIT = 300
@@ -86,7 +86,7 @@ def _made(command: tuple[str, ...], source: Path, macros: tuple[str, ...], place
         if place is not None and (made := cache.read(place, name)) not in (None, known):
             assert made is not None
             return made
-        tell(f"compiling kernels for this processor with {command[0]}, once; this takes some seconds to a minute")
+        announce(f"compiling kernels for this processor with {command[0]}, once; this takes some seconds to a minute")
         made = _compiled(command, source, macros, folder)
         if place is not None:
             cache.write(place, name, made)

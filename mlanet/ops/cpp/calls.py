@@ -37,14 +37,13 @@ def interleaved(values: Sequence[Tensor], changes: Sequence[Tensor]) -> list[Ten
     return [tensor for pair in zip(values, changes, strict=True) for tensor in pair]
 
 
-def call(library: ctypes.CDLL, name: str, sizes: ctypes.Structure, rows: Rows, *arguments: Any) -> None:
-    """Run a kernel over edges; tensors among the arguments must be contiguous and live as long as the call."""
-    graph = Graph(rows.neighbor.data_ptr(), rows.start.data_ptr())
-    run(library, name, sizes, ctypes.byref(graph), *arguments)
+def graph_of(rows: Rows) -> Any:
+    """A pointer to a `Graph` of edges, which live as long as their rows."""
+    return ctypes.byref(Graph(rows.neighbor.data_ptr(), rows.start.data_ptr()))
 
 
 def run(library: ctypes.CDLL, name: str, sizes: ctypes.Structure, *arguments: Any) -> None:
-    """Run a kernel, in view of torch's profiler."""
+    """Run a kernel, in view of torch's profiler; tensors must be contiguous and live as long as the call."""
     given = [
         ctypes.c_void_p(argument.data_ptr()) if isinstance(argument, Tensor) else argument for argument in arguments
     ]

@@ -1,6 +1,6 @@
 """The first look at the directions around an atom (“edge-degree embedding”).
 
-**Files.** `reference` the equation · `cpu` the operation in C++ (`ops/cpp`), `gpu` in Triton: `gpu_kernels`.
+**Files.** `reference` the equation · `cpu` the operation in C++ (`ops/cpp`), `gpu` in Triton (`gpu_kernels`).
 
 | kernel | programs | writes |
 |---|---|---|

@@ -1,18 +1,18 @@
-"""The first look at the directions around an atom on GPUs as an operation (`mlanet.ops.autograd.Operation`)."""
+"""The first look at the directions around an atom by kernels in Triton (`gpu_kernels`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mlanet.ops.edge_degree.reference import N_INPUTS, DirectionInputs, directions
-from mlanet.ops.gpu.start import Number, edges_at_a_time, numbers, plain, start
-from mlanet.ops.message.gpu.sizes import padded
-from mlanet.ops.rows import Rows
+from mlanet.ops.edge_degree.reference import N_INPUTS, DirectionsOfRows
+from mlanet.ops.gpu.by_sender import Senders
+from mlanet.ops.gpu.operation import GpuOperation
+from mlanet.ops.gpu.start import edges_at_a_time, numbers, padded, plain, product_precision, start
 
 WIDEST = {"radial functions": 32, "hidden width": 128}
 """Tiles of more than this do not fit the registers."""
@@ -69,8 +69,7 @@ class DirectionSizes:
         """Read from the tensors of one call."""
         channels, hidden = sender.shape[1], layers[0].shape[1] if len(layers) == 2 else 0
         tile = TILE_OF_PRODUCTS if hidden else edges_at_a_time(padded(channels), sender.dtype)
-        precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-        return cls(l_max, channels, len(layers[0]), hidden, float(factor), tile, precision)
+        return cls(l_max, channels, len(layers[0]), hidden, float(factor), tile, product_precision())
 
 
 def obstacle(l_max: int, channels: int, layers: Sequence[Tensor]) -> str:
@@ -85,71 +84,41 @@ def obstacle(l_max: int, channels: int, layers: Sequence[Tensor]) -> str:
     return "; ".join(f"{name}: {widths[name]}, at most {most[name]}" for name in most if widths[name] > most[name])
 
 
-@dataclass(frozen=True)
-class GpuDirections:
-    """`mlanet.ops.edge_degree.reference` of all centers, by the kernels in Triton, which are imported when first run.
+class GpuDirections(DirectionsOfRows, GpuOperation):
+    """`mlanet.ops.edge_degree.reference` of all centers, by kernels in Triton. Memory O(N), and gradients by edge."""
 
-    Memory O(N), and what is asked for by edge.
-    """
-
-    l_max: int
-    factor: float
-    rows: Rows
-    n_inputs: int = field(default=N_INPUTS, init=False)
-
-    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
-        """See `Operation`."""
-        return tensors[0].new_empty(self.rows.start.shape[0] - 1, (self.l_max + 1) ** 2 - 1, tensors[0].shape[1])
-
-    def value(self, tensors: Sequence[Tensor]) -> Tensor:
-        """(N, (L+1)² − 1, C)."""
-        return _Call(self, tensors, None).directions()
-
-    def gradient(self, up: Tensor, tensors: Sequence[Tensor], with_weights: bool) -> tuple[Tensor, ...]:
-        """See `Operation`."""
-        return _Call(self, tensors, None).gradient(up.detach().contiguous(), with_weights)
-
-    def tangent(self, up: Tensor, along: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """See `Operation`."""
-        call = _Call(self, tensors, along)
-        return call.directions(), *call.gradient(up.detach().contiguous(), True)
-
-    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
-        """In plain torch."""
-        inputs = DirectionInputs(*tensors[:N_INPUTS])
-        return directions(self.factor, self.rows.around(), self.rows.neighbor, inputs, tensors[N_INPUTS:])
+    def call(self, tensors: Sequence[Tensor], along: Sequence[Tensor] | None = None) -> _Call:
+        """See `GpuOperation`."""
+        return _Call(self, tensors, along)
 
 
 class _Call:
-    """One problem on its way through the kernels, with or without a direction of the inputs."""
+    """See `mlanet.ops.gpu.operation.Call`."""
 
     def __init__(self, operation: GpuDirections, tensors: Sequence[Tensor], along: Sequence[Tensor] | None) -> None:
         from mlanet.ops.edge_degree import gpu_kernels
 
         self.kernels, self.operation, self.rows = gpu_kernels, operation, operation.rows
-        self.given: list[Number] = numbers(tensors[:N_INPUTS], along)
+        self.x = gpu_kernels.Inputs(*numbers(tensors[:N_INPUTS], along))
         self.layers = plain(tensors[N_INPUTS:])
         self.sizes = DirectionSizes.of(operation.l_max, operation.factor, tensors[0], self.layers)
         self.n = len(self.rows.start) - 1
 
     def run(self, kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
         """Inputs, layers, arguments, sizes."""
-        x = self.kernels.Inputs(*self.given)
         w = self.kernels.Layers(self.layers[0], self.layers[-1])
         warps = WARPS_OF_PRODUCTS if self.sizes.hidden else 1
-        start(kernel, grid, self.layers[0].device, warps, x, w, *arguments, S=self.sizes, **constants)
+        start(kernel, grid, self.layers[0].device, warps, self.x, w, *arguments, S=self.sizes, **constants)
 
-    def directions(self) -> Tensor:
+    def value(self) -> Tensor:
         """h (N, M − 1, C), or its slope."""
-        out = self.operation.blank([tensor[0] for tensor in self.given])
+        out = self.operation.blank([tensor[0] for tensor in self.x])
         self.run(self.kernels.directions, (self.n,), *self.rows, out)
         return out
 
     def gradient(self, up: Tensor, with_weights: bool) -> tuple[Tensor, ...]:
         """Of <up, h> in the inputs and, if wanted, the layers; or its slope."""
-        from mlanet.ops.gpu.by_sender import Senders
-
-        to = self.kernels.Inputs(*(torch.empty_like(tensor[0]) for tensor in self.given))
+        to = self.kernels.Inputs(*(torch.empty_like(tensor[0]) for tensor in self.x))
         self.run(self.kernels.edge_gradient, (self.n,), *self.rows, up, to)
         known = Senders.of(self.rows)
         by_sender = (known.order, known.center, known.start)

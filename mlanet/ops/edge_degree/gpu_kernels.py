@@ -32,7 +32,7 @@ from mlanet.ops.gpu.gather import constant_rows, envelope, one, repeated, rows
 
 
 class Inputs(NamedTuple):
-    """As `directions.DirectionInputs`: pointers to values, or to values and directions; of answers bare ones."""
+    """As `reference.DirectionInputs`: pointers to values, or to values and directions; of answers bare ones."""
 
     sender: Any
     envelope: Any

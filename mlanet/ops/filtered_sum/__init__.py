@@ -1,7 +1,6 @@
 """Sums of neighbours' scalars and vectors, filtered by distance.
 
-**Files.** `reference` the equation · `cpu` the operation in C++ (`ops/cpp`), `gpu` in Triton: `gpu_kernels`,
-started by `gpu_launch`.
+**Files.** `reference` the equation · `cpu` the operation in C++ (`ops/cpp`), `gpu` in Triton (`gpu_kernels`).
 
 **On GPUs** a program has 32 channels and 32 functions at most, so any number of either will do.
 

@@ -11,6 +11,7 @@ For inference λ(d) may be read from a spline's table, at a cost per edge that d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -88,3 +89,23 @@ def received_of_rows(rows: Rows, tensors: Sequence[Tensor]) -> Tensor:
     senders = Senders(sent[:, 0], sent[:, 1], sent[:, 2:] if sent.shape[1] > 2 else None)
     scalars, vectors = filtered_sum(edges, senders, weight)
     return torch.cat([scalars[:, None], vectors], dim=1)
+
+
+@dataclass(frozen=True)
+class FilteredSumOfRows:
+    """The sums of all centers, for edges in rows, as far as their kernels have it in common (`mlanet.ops.autograd`).
+
+    Inputs: sent (N, 2 or 5, F), scalars, arrows and vectors · basis b (E, K); an edge whose basis is 0 is absent
+    · direction û (E, 3). Weight W (2F or 3F, K). Result (N, 4, F): m, then w.
+    """
+
+    rows: Rows
+    n_inputs = 3
+
+    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
+        """(N, 4, F)."""
+        return tensors[0].new_empty(self.rows.start.shape[0] - 1, 4, tensors[0].shape[2])
+
+    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
+        """In plain torch, edge by edge."""
+        return received_of_rows(self.rows, tensors)

@@ -3,8 +3,9 @@
 Values, first and second derivatives of what runs over a list of edges, in memory of the size of the atoms.
 
 **Files.** `dual` arithmetic on values with or without a slope · `by_sender` the transposed order of edges · `start` how
-small kernels are started · `gather` what they do with a tile of edges. The kernels are with what they compute:
-`message/gpu`, and `gpu` of the other operations, which import triton when first run. `tests/footprints.py` compiles
+kernels are started · `operation` value, gradient and tangent of it · `gather` what kernels do with a tile of edges. The
+kernels are with what they compute: `message/gpu`, and `gpu_kernels` of the other operations; triton is imported when
+the first is run. `tests/footprints.py` compiles
 them without a GPU.
 
 **No atomics.** Sums over a center's edges stay in its program. Sums over a sender's edges are made in the order of

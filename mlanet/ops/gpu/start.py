@@ -1,4 +1,4 @@
-"""How the kernels of first directions and pooled neighbours are started, and how many edges they take at a time."""
+"""How kernels in Triton are started: their numbers, sizes of tiles, and the programs of a grid."""
 
 from __future__ import annotations
 
@@ -17,6 +17,20 @@ REGISTERS = 8
 
 LANES = 32
 """Threads of a warp."""
+
+
+def padded(size: int, least: int = 1) -> int:
+    """The next power of two, at least `least`; the inner size of matrix products wants 16.
+
+    >>> padded(10, 16), padded(48, 16)
+    (16, 64)
+    """
+    return max(least, 1 << (size - 1).bit_length())
+
+
+def product_precision() -> str:
+    """Of matrix products in kernels: as precise as torch's own are asked to be."""
+    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
 def edges_at_a_time(width: int, dtype: torch.dtype) -> int:

@@ -16,8 +16,9 @@ parameter.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -101,25 +102,12 @@ class MessageWeights(NamedTuple):
         return (*self[:6], *self.mlp)
 
 
-class Pieces(Protocol):
+class Pieces(NamedTuple):
     """The three sums that have a form of their own for tables of neighbours (`mlanet.ops.message.table`)."""
 
-    def degree_dots(self, query: Tensor, key: Tensor, around: Neighborhoods) -> Tensor:
-        """See `degree_dots`."""
-
-    def harmonic_dots(self, query: Tensor, harmonics: Tensor, around: Neighborhoods) -> Tensor:
-        """See `harmonic_dots`."""
-
-    def light_message(
-        self,
-        value: Tensor,
-        chemical: Tensor,
-        geometric: Tensor,
-        harmonics: Tensor,
-        neighbor: Tensor,
-        around: Neighborhoods,
-    ) -> Tensor:
-        """See `light_message`."""
+    degree_dots: Callable[[Tensor, Tensor, Neighborhoods], Tensor]
+    harmonic_dots: Callable[[Tensor, Tensor, Neighborhoods], Tensor]
+    light_message: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Neighborhoods], Tensor]
 
 
 def message(
@@ -163,6 +151,23 @@ def _logits(
     query, key = inputs.query.unflatten(2, heads), inputs.key.index_select(0, neighbor).unflatten(2, heads)
     terms = functional.linear(z, weights.logits, weights.logits_bias).unflatten(1, (shape.heads, -1))
     return weighed(terms, query_products(pieces, around, query, key, inputs.harmonics), weights.log_temperature)
+
+
+@dataclass(frozen=True)
+class MessageOfRows:
+    """`message` of all centers, for edges in rows, as far as its kernels have it in common."""
+
+    shape: MessageShape
+    rows: Rows
+    n_inputs = N_INPUTS
+
+    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
+        """m (N, M, C)."""
+        return tensors[0].new_empty(self.rows.start.shape[0] - 1, *tensors[0].shape[1:])
+
+    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
+        """In plain torch."""
+        return message_of_rows(self.shape, self.rows, tensors)
 
 
 def message_of_rows(shape: MessageShape, rows: Rows, tensors: Sequence[Tensor]) -> Tensor:
@@ -298,13 +303,5 @@ def light_message(
     return around.sum(torch.cat(blocks, dim=1))
 
 
-class _Lists:
-    """The pieces as defined here."""
-
-    degree_dots = staticmethod(degree_dots)
-    harmonic_dots = staticmethod(harmonic_dots)
-    light_message = staticmethod(light_message)
-
-
-LISTS: Pieces = _Lists()
+LISTS = Pieces(degree_dots, harmonic_dots, light_message)
 """For edges in a sorted list."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mlanet.ops.degrees import split_degrees
+from mlanet.ops.message.reference import Pieces
 from mlanet.ops.segment import Neighborhoods
 
 
@@ -59,3 +60,7 @@ def light_message(
         for own, sent, towards, direction in zip(chemical.unbind(1), gathered, along, directions, strict=True)
     ]
     return torch.cat(blocks, dim=1)
+
+
+TABLES = Pieces(degree_dots, harmonic_dots, light_message)
+"""For edges in a table."""

@@ -1,6 +1,6 @@
 """Sum and smooth maximum of the neighbours' features.
 
-**Files.** `reference` the equation · `cpu` the operation in C++ (`ops/cpp`), `gpu` in Triton: `gpu_kernels`.
+**Files.** `reference` the equation · `cpu` the operation in C++ (`ops/cpp`), `gpu` in Triton (`gpu_kernels`).
 
 | kernel | programs | writes |
 |---|---|---|

@@ -1,17 +1,18 @@
-"""The pooled neighbours of an atom on GPUs as an operation (`mlanet.ops.autograd.Operation`)."""
+"""The pooled neighbours of an atom by kernels in Triton (`gpu_kernels`)."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from mlanet.ops.gpu.start import Number, edges_at_a_time, numbers, start
-from mlanet.ops.message.gpu.sizes import padded
-from mlanet.ops.neighbor_pooling.reference import pooled_neighbors
-from mlanet.ops.rows import Rows
+from mlanet.ops.gpu.by_sender import Senders
+from mlanet.ops.gpu.operation import GpuOperation
+from mlanet.ops.gpu.start import Number, edges_at_a_time, numbers, padded, start
+from mlanet.ops.neighbor_pooling.reference import PoolingOfRows
 
 WIDEST = 256
 """Channels; more do not fit the registers."""
@@ -41,60 +42,45 @@ def obstacle(channels: int) -> str:
     return f"channels: {channels}, at most {WIDEST}" if channels > WIDEST else ""
 
 
-@dataclass(frozen=True)
-class GpuPooling:
-    """`reference.pooled_neighbors` of all centers, by the kernels in Triton, which are imported when first run."""
+class GpuPooling(PoolingOfRows, GpuOperation):
+    """By kernels in Triton."""
 
-    rows: Rows
-    n_inputs: int = field(default=2, init=False)
+    def call(self, tensors: Sequence[Tensor], along: Sequence[Tensor] | None = None) -> _Call:
+        """See `GpuOperation`."""
+        return _Call(self, tensors, along)
 
-    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
-        """See `Operation`."""
-        return tensors[0].new_empty(self.rows.start.shape[0] - 1, 2, tensors[0].shape[1])
 
-    def value(self, tensors: Sequence[Tensor]) -> Tensor:
-        """(N, 2, C)."""
-        return self._pooled(numbers(tensors, None))[0]
+class _Call:
+    """See `mlanet.ops.gpu.operation.Call`; gradients are computed from what was pooled."""
 
-    def gradient(self, up: Tensor, tensors: Sequence[Tensor], with_weights: bool) -> tuple[Tensor, ...]:
-        """See `Operation`."""
-        given = numbers(tensors, None)
-        return self._gradient(given, self._pooled(given), up)
-
-    def tangent(self, up: Tensor, along: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """See `Operation`."""
-        given = numbers(tensors, along)
-        pooled = self._pooled(given)
-        return pooled[1], *self._gradient(given, pooled, up)
-
-    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
-        """In plain torch."""
-        return pooled_neighbors(tensors[0], tensors[1], self.rows.neighbor, self.rows.around())
-
-    def _pooled(self, given: Sequence[Number]) -> Number:
-        """Of numbers, a number."""
+    def __init__(self, operation: GpuPooling, tensors: Sequence[Tensor], along: Sequence[Tensor] | None) -> None:
         from mlanet.ops.neighbor_pooling import gpu_kernels
 
-        pooled = tuple(self.blank(given[0]) for _ in given[0])
-        self._start(gpu_kernels.pool, given, *self.rows, pooled)
+        self.kernels, self.operation, self.rows = gpu_kernels, operation, operation.rows
+        self.x = gpu_kernels.Inputs(*numbers(tensors, along))
+        self.sizes = PoolingSizes.of(tensors[0])
+
+    def run(self, kernel: Any, *arguments: Any) -> None:
+        """A program for each atom, of one warp."""
+        features = self.x.features[0]
+        start(kernel, (len(features),), features.device, 1, self.x, *arguments, S=self.sizes)
+
+    @functools.cached_property
+    def pooled(self) -> Number:
+        """Of numbers, a number (N, 2, C)."""
+        pooled = tuple(self.operation.blank(self.x.features) for _ in self.x.features)
+        self.run(self.kernels.pool, *self.rows, pooled)
         return pooled
 
-    def _gradient(self, given: Sequence[Number], pooled: Number, up: Tensor) -> tuple[Tensor, ...]:
-        """Of <up, pooled>, or its slope."""
-        from mlanet.ops.gpu.by_sender import Senders
-        from mlanet.ops.neighbor_pooling import gpu_kernels
+    def value(self) -> Tensor:
+        """Sum and maximum, or their slope."""
+        return self.pooled[-1]
 
-        to_features, to_envelope = (tensor[0].new_empty(tensor[0].shape) for tensor in given)
-        known, up = Senders.of(self.rows), up.detach().contiguous()
-        self._start(gpu_kernels.envelope_gradient, given, *self.rows, pooled, up, to_envelope)
-        by_sender = (known.order, known.center, known.start)
-        self._start(gpu_kernels.feature_gradient, given, *by_sender, pooled, up, to_features)
+    def gradient(self, up: Tensor, with_weights: bool) -> tuple[Tensor, ...]:
+        """Of <up, pooled>, or its slope; there are no weights."""
+        to_features, to_envelope = (tensor[0].new_empty(tensor[0].shape) for tensor in self.x)
+        self.run(self.kernels.envelope_gradient, *self.rows, self.pooled, up, to_envelope)
+        senders = Senders.of(self.rows)
+        by_sender = (senders.order, senders.center, senders.start)
+        self.run(self.kernels.feature_gradient, *by_sender, self.pooled, up, to_features)
         return to_features, to_envelope
-
-    def _start(self, kernel: Any, given: Sequence[Number], *arguments: Any) -> None:
-        """A program for each atom, of one warp."""
-        from mlanet.ops.neighbor_pooling import gpu_kernels
-
-        features = given[0][0]
-        sizes = PoolingSizes.of(features)
-        start(kernel, (len(features),), features.device, 1, gpu_kernels.Inputs(*given), *arguments, S=sizes)

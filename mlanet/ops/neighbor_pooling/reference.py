@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from mlanet.ops.rows import Rows
 from mlanet.ops.segment import Neighborhoods
 
 
@@ -21,3 +25,19 @@ def pooled_neighbors(features: Tensor, envelope: Tensor, neighbor: Tensor, aroun
     weight = envelope[:, None] * torch.exp(sender - around.spread(peak))
     highest = peak + torch.log(torch.exp(-peak) + around.sum(weight))
     return torch.stack([total, highest], dim=1)
+
+
+@dataclass(frozen=True)
+class PoolingOfRows:
+    """`pooled_neighbors` of all centers, for edges in rows, as far as its kernels have it in common."""
+
+    rows: Rows
+    n_inputs = 2
+
+    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
+        """(N, 2, C)."""
+        return tensors[0].new_empty(self.rows.start.shape[0] - 1, 2, tensors[0].shape[1])
+
+    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
+        """In plain torch."""
+        return pooled_neighbors(tensors[0], tensors[1], self.rows.neighbor, self.rows.around())

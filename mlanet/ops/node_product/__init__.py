@@ -1,7 +1,6 @@
 """The product of a node's features with themselves.
 
-**Files.** `reference` the equation · `cpu` the operation in C++ (`ops/cpp`), `gpu` in Triton: `gpu_kernels`,
-started by `gpu_launch`.
+**Files.** `reference` the equation · `cpu` the operation in C++ (`ops/cpp`), `gpu` in Triton (`gpu_kernels`).
 
 | kernel | programs | writes |
 |---|---|---|

@@ -4,7 +4,7 @@ All three sums, y_m, the gradient in x_m and that in w_p, have one form: for eve
 
     Σ_groups outer_g Σ_terms value_t left_t right_t
 
-with outer a weight or a row of `up`, left and right rows of x or `up`. `product_launch.Table` lists groups and terms by
+with outer a weight or a row of `up`, left and right rows of x or `up`. `gpu.Table` lists groups and terms by
 place; a kernel walks the list. A program has a place, N nodes and C channels, and gathers rows from its cache.
 """
 
@@ -19,7 +19,7 @@ from mlanet.ops.gpu.dual import add, answer, load, mul, plane, scaled, total
 
 
 class Lists(NamedTuple):
-    """Pointers to a `product_launch.Table`."""
+    """Pointers to a `gpu.Table`."""
 
     groups: Any
     outer: Any

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -86,3 +88,19 @@ def _terms_there(l_in: int, l_out: int, dtype: torch.dtype, device: torch.device
     path = torch.repeat_interleave(torch.arange(len(table.begin) - 1), table.begin.diff().long())
     indices = (tensor.long().to(device) for tensor in (path, table.row, table.first, table.second))
     return (*indices, table.value.to(device))
+
+
+@dataclass(frozen=True)
+class Product:
+    """`node_product`, as far as its kernels have it in common (`mlanet.ops.autograd`): one input x and one weight."""
+
+    l_out: int
+    n_inputs = 1
+
+    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
+        """(N, (l_out+1)², C)."""
+        return tensors[0].new_empty(tensors[0].shape[0], (self.l_out + 1) ** 2, tensors[0].shape[2])
+
+    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
+        """In plain torch."""
+        return node_product(tensors[0], tensors[1], self.l_out)

@@ -26,6 +26,7 @@ from mlanet.ops.gpu.dual import (
     total,
     wide,
 )
+from mlanet.ops.gpu.gather import envelope, one
 from mlanet.ops.message.gpu.logits import (
     cooling,
     direction_gradients,
@@ -61,14 +62,12 @@ from mlanet.ops.message.gpu.tiles import (
     basis,
     by_head,
     constant_channels,
-    envelope,
     harmonic,
     head_columns,
     head_offsets,
     key_offsets,
     keys,
     mlp_columns,
-    one,
     radial,
     radial_columns,
     slice_columns,

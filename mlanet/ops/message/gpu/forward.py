@@ -23,16 +23,15 @@ from mlanet.ops.gpu.dual import (
     total,
     wide,
 )
+from mlanet.ops.gpu.gather import envelope, one
 from mlanet.ops.message.gpu.logits import biased, logit_product, logits, no_terms, products
 from mlanet.ops.message.gpu.networks import activated, ends, filter_input, gate_product, no_gates, opened, weighed
 from mlanet.ops.message.gpu.tiles import (
     basis,
     channel_offsets,
     channels,
-    envelope,
     harmonic,
     head_offsets,
-    one,
     unhoisted,
     veil,
 )

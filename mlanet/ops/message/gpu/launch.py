@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from mlanet.ops.gpu.by_sender import Senders
+from mlanet.ops.gpu.start import numbers, plain, product_precision, start
 from mlanet.ops.message.gpu import backward, forward, senders
 from mlanet.ops.message.gpu.sizes import Sizes
 from mlanet.ops.message.gpu.tiles import Inputs, Weights
-from mlanet.ops.message.reference import MessageShape, MessageWeights, each_channel
+from mlanet.ops.message.reference import N_INPUTS, MessageShape, MessageWeights, each_channel
 from mlanet.ops.rows import Rows
 
 TILE = 16
@@ -29,18 +29,6 @@ PROGRAMS = 512
 EDGES_OF_PROGRAM = 1024
 """Edges of one program, at least, in the sums of the gradients of gates and last layer."""
 
-KERNELS = {
-    tensor.__name__: tensor
-    for tensor in (
-        forward.attend,
-        backward.edge_gradient,
-        backward.logit_gradient,
-        senders.sent_gradient,
-        senders.key_gradient,
-        senders.channel_weight_gradient,
-    )
-}
-
 
 class Attention(NamedTuple):
     """What is kept of the attention while a call lasts, numbers: A = u exp(logit - level).
@@ -52,43 +40,22 @@ class Attention(NamedTuple):
     level: tuple[Tensor, ...]
 
 
-@dataclass(frozen=True)
 class Call:
-    """One problem on its way through the kernels, with or without a direction of the inputs."""
+    """See `mlanet.ops.gpu.operation.Call`; inputs as `MessageInputs`."""
 
-    sizes: Sizes
-    rows: Rows
-    x: Inputs
-    w: Weights
-    weights: MessageWeights
-    gate_repeats: int
-
-    @classmethod
-    def of(
-        cls,
-        shape: MessageShape,
-        rows: Rows,
-        inputs: Sequence[Tensor],
-        weights: MessageWeights,
-        along: Sequence[Tensor] | None = None,
-    ) -> Call:
-        """Contiguous tensors; matrix products as precise as torch's own are asked to be."""
-        precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-        sizes = Sizes.of(shape, inputs, weights, TILE, precision)
+    def __init__(
+        self, shape: MessageShape, rows: Rows, tensors: Sequence[Tensor], along: Sequence[Tensor] | None
+    ) -> None:
+        inputs, weights = tensors[:N_INPUTS], MessageWeights.of(tensors[N_INPUTS:])
+        self.sizes = Sizes.of(shape, inputs, weights, TILE, product_precision())
         # Kernels share a gate within a head at most; where groups are wider their weights are repeated.
-        repeats = shape.gate_channels // sizes.gate_channels
-        wider = [each_channel(tensor, repeats, dim=0) for tensor in (weights.gates, weights.gates_bias)]
+        self.gate_repeats = shape.gate_channels // self.sizes.gate_channels
+        wider = [each_channel(tensor, self.gate_repeats, dim=0) for tensor in (weights.gates, weights.gates_bias)]
         weights = weights._replace(gates=wider[0], gates_bias=wider[1])
-        weights = MessageWeights.of([tensor.detach().contiguous() for tensor in weights.flat()])
-        pairs = zip(inputs, along, strict=True) if along is not None else ((tensor,) for tensor in inputs)
-        x = Inputs(*(tuple(tensor.detach().contiguous() for tensor in pair) for pair in pairs))
-        w = Weights(*weights[:6], weights.mlp[0], weights.mlp[-1])
-        return cls(sizes, rows, x, w, weights, repeats)
-
-    @property
-    def n(self) -> int:
-        """N."""
-        return len(self.rows.start) - 1
+        self.weights = MessageWeights.of(plain(weights.flat()))
+        self.rows, self.n = rows, len(rows.start) - 1
+        self.x = Inputs(*numbers(inputs, along))
+        self.w = Weights(*self.weights[:6], self.weights.mlp[0], self.weights.mlp[-1])
 
     def by_head(self, size: int) -> tuple[Tensor, ...]:
         """Room (size, H) for a number."""
@@ -98,52 +65,52 @@ class Call:
         """Room for an answer."""
         return self.x.sent[0].new_empty(shape)
 
-    def run(self, name: str, programs: int, *arguments: Any, **constants: Any) -> None:
-        """One kernel: inputs, weights, arguments, sizes."""
+    def run(self, kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:
+        """Inputs, weights, arguments, sizes."""
         device = self.x.sent[0].device
-        with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            kernel = KERNELS[name][(programs,)]
-            kernel(self.x, self.w, *arguments, S=self.sizes, num_warps=WARPS, num_stages=1, **constants)
+        start(kernel, (programs,), device, WARPS, self.x, self.w, *arguments, S=self.sizes, **constants)
 
-    def message(self) -> Tensor:
-        """m (N, M, C), and nothing else."""
+    def value(self) -> Tensor:
+        """m (N, M, C); or its slope, and in the same sweep the attention, which the gradient behind it reads."""
         out = torch.empty_like(self.x.sent[0])
-        self.run("attend", self.n, *self.rows, None, None, out, KEEP=False, MIX=True)
+        if len(self.x.sent) == 1:
+            self.run(forward.attend, self.n, *self.rows, None, None, out, KEEP=False, MIX=True)
+        else:
+            self.attention = self.new_attention()
+            self.run(forward.attend, self.n, *self.rows, *self.attention, out, KEEP=True, MIX=True)
         return out
 
+    @functools.cached_property
     def attention(self) -> Attention:
         """Logits and what normalises them."""
-        attention = Attention(self.by_head(len(self.rows.neighbor)), self.by_head(self.n))
-        self.run("attend", self.n, *self.rows, *attention, None, KEEP=True, MIX=False)
+        attention = self.new_attention()
+        self.run(forward.attend, self.n, *self.rows, *attention, None, KEEP=True, MIX=False)
         return attention
 
-    def both(self) -> tuple[Tensor, Attention]:
-        """Message, or its slope, and attention in one sweep."""
-        out = torch.empty_like(self.x.sent[0])
-        attention = Attention(self.by_head(len(self.rows.neighbor)), self.by_head(self.n))
-        self.run("attend", self.n, *self.rows, *attention, out, KEEP=True, MIX=True)
-        return out, attention
+    def new_attention(self) -> Attention:
+        """Room for it."""
+        return Attention(self.by_head(len(self.rows.neighbor)), self.by_head(self.n))
 
-    def gradient(self, attention: Attention, up: Tensor, wants_weights: bool) -> tuple[Tensor, ...]:
+    def gradient(self, up: Tensor, with_weights: bool) -> tuple[Tensor, ...]:
         """Of <up, m> in the inputs and, if wanted, the weights; or its slope."""
         to = Inputs(*(torch.empty_like(tensor[0]) for tensor in self.x))
         pull, push, mean = *(self.by_head(len(self.rows.neighbor)) for _ in range(2)), self.by_head(self.n)
-        programs = min(self.n, PROGRAMS) if wants_weights else self.n
-        sums = self.partial_sums(programs if wants_weights else 0)
+        programs = min(self.n, PROGRAMS) if with_weights else self.n
+        sums = self.partial_sums(programs if with_weights else 0)
         first = sums.mlp[0] if self.sizes.mlp else sums.mlp[-1]
-        over = (*self.rows, self.n, *attention)
+        over = (*self.rows, self.n, *self.attention)
         of_edges = (up, pull, mean, to, sums.chemical, first)
-        self.run("edge_gradient", programs, *over, *of_edges, WEIGHTS=wants_weights)
+        self.run(backward.edge_gradient, programs, *over, *of_edges, WEIGHTS=with_weights)
         of_logits = (pull, mean, push, to, sums.chemical, sums.logits, sums.logits_bias, sums.log_temperature)
-        self.run("logit_gradient", programs, *over, *of_logits, WEIGHTS=wants_weights)
+        self.run(backward.logit_gradient, programs, *over, *of_logits, WEIGHTS=with_weights)
         of_senders = Senders.of(self.rows)
         order = (of_senders.order, of_senders.center, of_senders.start)
-        self.run("sent_gradient", self.n, *order, *attention, up, to)
-        self.run("key_gradient", self.n, *order, push, to)
-        if not wants_weights:
+        self.run(senders.sent_gradient, self.n, *order, *self.attention, up, to)
+        self.run(senders.key_gradient, self.n, *order, push, to)
+        if not with_weights:
             return to
         weights = MessageWeights.of([tensor.sum(0) for tensor in sums.flat()])
-        gates, bias, last = self.channel_sums(attention, up)
+        gates, bias, last = self.channel_sums(up)
         gates, bias = (tensor.unflatten(0, (-1, self.gate_repeats)).sum(1) for tensor in (gates, bias))
         return (*to, *weights._replace(gates=gates, gates_bias=bias, mlp=(*weights.mlp[:-1], last)).flat())
 
@@ -153,51 +120,13 @@ class Call:
         rooms = self.weights._replace(gates=none, gates_bias=none, mlp=(*self.weights.mlp[:-1], none))
         return MessageWeights.of([self.empty(programs, *tensor.shape) for tensor in rooms.flat()])
 
-    def channel_sums(self, attention: Attention, up: Tensor) -> list[Tensor]:
+    def channel_sums(self, up: Tensor) -> list[Tensor]:
         """Gradients of gates, their bias and the last layer of the radial network."""
         n_edges = len(self.rows.neighbor)
         programs = max(1, min(PROGRAMS, n_edges // EDGES_OF_PROGRAM))
         shapes = (self.weights.gates.shape, self.weights.gates_bias.shape, self.weights.mlp[-1].shape)
         out = [self.empty(programs, *shape) for shape in shapes]
-        over = (self.rows.neighbor, Senders.of(self.rows).center, n_edges, *attention, up, *out)
+        over = (self.rows.neighbor, Senders.of(self.rows).center, n_edges, *self.attention, up, *out)
         for first, behind in self.sizes.weight_launches:
-            self.run("channel_weight_gradient", programs, *over, FIRST=first, BEHIND=behind)
+            self.run(senders.channel_weight_gradient, programs, *over, FIRST=first, BEHIND=behind)
         return [tensor.sum(0) for tensor in out]
-
-
-def message(shape: MessageShape, rows: Rows, inputs: Sequence[Tensor], weights: MessageWeights) -> Tensor:
-    """m (N, M, C); inputs as `MessageInputs`, by atom or by edge."""
-    if len(rows.start) == 1:
-        return torch.zeros_like(inputs[0])
-    call = Call.of(shape, rows, inputs, weights)
-    return call.message()
-
-
-def gradient(
-    shape: MessageShape, rows: Rows, wants_weights: bool, up: Tensor, inputs: Sequence[Tensor], weights: MessageWeights
-) -> tuple[Tensor, ...]:
-    """Gradients of <up, m> in the nine inputs and, if wanted, in `weights.flat()`; up (N, M, C)."""
-    if len(rows.start) == 1:
-        return tuple(torch.zeros_like(tensor) for tensor in (*inputs, *(weights.flat() if wants_weights else ())))
-    call = Call.of(shape, rows, inputs, weights)
-    return call.gradient(call.attention(), up.detach().contiguous(), wants_weights)
-
-
-def tangent(
-    shape: MessageShape,
-    rows: Rows,
-    up: Tensor,
-    along: Sequence[Tensor],
-    inputs: Sequence[Tensor],
-    weights: MessageWeights,
-) -> tuple[Tensor, ...]:
-    """Derivatives along `along` (like the inputs) of the message, then of all gradients; up and weights stay fixed.
-
-    By the symmetry of second derivatives these are the gradients of <along, gradient in the inputs> in up, inputs and
-    weights. An edge of envelope 0 is absent, whatever its direction says.
-    """
-    if len(rows.start) == 1:
-        return tuple(torch.zeros_like(tensor) for tensor in (up, *inputs, *weights.flat()))
-    call = Call.of(shape, rows, inputs, weights, along)
-    message, attention = call.both()
-    return message, *call.gradient(attention, up.detach().contiguous(), True)

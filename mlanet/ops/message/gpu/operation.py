@@ -1,51 +1,24 @@
-"""The dual-path message on GPUs as an operation (`mlanet.ops.autograd.Operation`)."""
+"""The dual-path message by kernels in Triton."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from mlanet.ops.message.reference import N_INPUTS, MessageShape, MessageWeights, message_of_rows
-from mlanet.ops.rows import Rows
+from mlanet.ops.gpu.operation import Call, GpuOperation
+from mlanet.ops.message.reference import MessageOfRows
 
 
-@dataclass(frozen=True)
-class GpuMessage:
-    """Light values, by the kernels in Triton (`mlanet.ops.message.gpu.launch`), which are imported when first run."""
+class GpuMessage(MessageOfRows, GpuOperation):
+    """Light values, by the kernels of `mlanet.ops.message.gpu.launch`.
 
-    shape: MessageShape
-    rows: Rows
-    n_inputs: int = field(default=N_INPUTS, init=False)
+    The tangent is, by the symmetry of second derivatives, the gradient of <along, gradient in the inputs> in up, inputs
+    and weights. An edge of envelope 0 is absent, whatever its direction says.
+    """
 
-    def blank(self, tensors: Sequence[Tensor]) -> Tensor:
-        """See `Operation`."""
-        return tensors[0].new_empty(self.rows.start.shape[0] - 1, *tensors[0].shape[1:])
-
-    def value(self, tensors: Sequence[Tensor]) -> Tensor:
-        """m (N, M, C)."""
+    def call(self, tensors: Sequence[Tensor], along: Sequence[Tensor] | None = None) -> Call:
+        """See `GpuOperation`."""
         from mlanet.ops.message.gpu import launch
 
-        return launch.message(self.shape, self.rows, *_parted(tensors))
-
-    def gradient(self, up: Tensor, tensors: Sequence[Tensor], with_weights: bool) -> tuple[Tensor, ...]:
-        """See `Operation`."""
-        from mlanet.ops.message.gpu import launch
-
-        return launch.gradient(self.shape, self.rows, with_weights, up, *_parted(tensors))
-
-    def tangent(self, up: Tensor, along: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """See `Operation`."""
-        from mlanet.ops.message.gpu import launch
-
-        return launch.tangent(self.shape, self.rows, up, along, *_parted(tensors))
-
-    def reference(self, tensors: Sequence[Tensor]) -> Tensor:
-        """In plain torch."""
-        return message_of_rows(self.shape, self.rows, tensors)
-
-
-def _parted(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], MessageWeights]:
-    """Inputs, and weights."""
-    return tensors[:N_INPUTS], MessageWeights.of(tensors[N_INPUTS:])
+        return launch.Call(self.shape, self.rows, tensors, along)

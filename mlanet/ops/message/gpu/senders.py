@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from mlanet.ops.gpu.dual import add, answer, load, mul, outer, plane, scaled, total, wide
+from mlanet.ops.gpu.gather import envelope, one
 from mlanet.ops.message.gpu.backward import no_keys
 from mlanet.ops.message.gpu.forward import no_rows
 from mlanet.ops.message.gpu.logits import cooling, key_gradients, logit_ends, logit_weights, products, weight_gradient
@@ -35,12 +36,10 @@ from mlanet.ops.message.gpu.tiles import (
     channel_columns,
     channel_offsets,
     constant_channels,
-    envelope,
     gate_columns,
     key_offsets,
     keys,
     mlp_columns,
-    one,
     radial,
     slice_columns,
     unhoisted,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from mlanet.ops.gpu.start import padded
 from mlanet.ops.message.reference import MessageShape, MessageWeights
 
 WIDEST = {"channels": 256, "key width": 256, "hidden width": 128, "radial functions": 64}
@@ -19,15 +20,6 @@ FEW = 8
 
 SLICE = 16
 """Inner size of the matrix products with z, the least that they can have."""
-
-
-def padded(size: int, least: int = 1) -> int:
-    """The next power of two, at least `least`; the inner size of matrix products wants 16.
-
-    >>> padded(10, 16), padded(48, 16)
-    (16, 64)
-    """
-    return max(least, 1 << (size - 1).bit_length())
 
 
 def common_gate(gate_channels: int, heads: int, width: int) -> int:

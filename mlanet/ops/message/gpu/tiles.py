@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from mlanet.ops.gpu.dual import add, answer, kept, load, matmul, scaled, wide
+from mlanet.ops.gpu.dual import add, answer, load, matmul, scaled, wide
 
 Pointers = Any
 """One of values, or two of values and directions, in a tuple; of answers a bare one."""
 
 
 class Inputs(NamedTuple):
-    """As `block.MessageInputs`, by atom and by edge: sent (N, M, C), … harmonics (E, M)."""
+    """As `reference.MessageInputs`, by atom and by edge: sent (N, M, C), … harmonics (E, M)."""
 
     sent: Pointers
     key: Pointers
@@ -34,7 +34,7 @@ class Inputs(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """As `block.MessageWeights`, one pointer each; first (B, hidden) is not read without a hidden layer."""
+    """As `reference.MessageWeights`, one pointer each; first (B, hidden) is not read without a hidden layer."""
 
     chemical: Any
     gates: Any
@@ -44,12 +44,6 @@ class Weights(NamedTuple):
     log_temperature: Any
     first: Any
     last: Any
-
-
-@triton.jit
-def one(index):
-    """An index as a tile of length one."""
-    return tl.zeros([1], tl.int64) + index
 
 
 @triton.jit
@@ -199,14 +193,6 @@ def by_head(pointers, index, here, S: tl.constexpr):
 def harmonic(x, e, here, m, S: tl.constexpr):
     """Y_m (T, 1)."""
     return wide(load(x.harmonics, e * S.rows + m, here), 1)
-
-
-@triton.jit
-def envelope(x, e, here):
-    """u (T,), and which edges are present; where u is 0 it has no slope either."""
-    u = load(x.envelope, e, here)
-    present = u[0] > 0
-    return kept(u, present), present
 
 
 @triton.jit

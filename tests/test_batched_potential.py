@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from systems import SPECIES, SYSTEMS, ethanol, slab, triclinic, wire
 
+from mlanet.batched_potential import BatchedPotential
 from mlanet.calculator import MLANetCalculator
 from mlanet.config import parse
 from mlanet.data.atoms import to_graph
@@ -20,7 +21,6 @@ from mlanet.graph import AtomicGraph, batch_graphs, split_graph
 from mlanet.models import ModelConfig
 from mlanet.potential import Potential
 from mlanet.statistics import Statistics
-from mlanet.together import Together
 from mlanet.verlet import Neighbors
 
 TINY = {"model": "mlanet", "irreps": "8x0e+8x1o", "layers": 1, "hidden": 8, "radial_hidden": [8], "cutoff": 4.0}
@@ -41,10 +41,10 @@ def test_each_is_told_what_the_calculator_says_of_it_alone(potential) -> None:
     """Molecules, crystals, sheets and wires in one batch, far from the cell or not; again after they have moved."""
     structures = [atoms.copy() for atoms in SYSTEMS.values()]
     structures[1].positions += 5 * structures[1].cell.array.sum(axis=0)
-    together, calculator = Together(potential, max_edges=500), MLANetCalculator(potential)
+    batched_potential, calculator = BatchedPotential(potential, max_edges=500), MLANetCalculator(potential)
     with pytest.warns(UserWarning, match="without a neighbour"):
         for _ in range(3):
-            assert together(structures) == [None] * len(structures)
+            assert batched_potential(structures) == [None] * len(structures)
             for atoms in structures:
                 alone = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, calculator=calculator)
                 assert atoms.get_potential_energy() == pytest.approx(alone.get_potential_energy(), abs=1e-10)
@@ -59,12 +59,12 @@ def test_one_at_fault_costs_no_other_anything(potential) -> None:
     """An element that is unknown, atoms that overlap from the start or later, NaN: each its own error, every time."""
     structures = [ethanol(), Atoms("Fe"), triclinic(), Atoms("OO", [[0, 0, 0], [0, 0, 0.01]]), slab(), wire()]
     structures += [Atoms("O", [[np.nan, 0, 0]])]
-    together = Together(potential)
-    kinds = [type(one) for one in together(structures)]
+    batched_potential = BatchedPotential(potential)
+    kinds = [type(one) for one in batched_potential(structures)]
     nothing = type(None)
     assert kinds == [nothing, UnsupportedElementError, nothing, GeometryError, nothing, nothing, GeometryError]
     structures[0].positions[1] = structures[0].positions[0] + 1e-3  # within the skin's reach: its list would serve
-    found = together([structures[0], structures[2]])
+    found = batched_potential([structures[0], structures[2]])
     assert isinstance(found[0], GeometryError) and "overlap" in str(found[0]) and found[1] is None
 
 
@@ -77,14 +77,14 @@ def test_what_a_model_says_of_one_is_not_finite(potential) -> None:
             return found.map(lambda one: one * torch.nan) if bool((graph.numbers == 1).any()) else found
 
     faulty = Faulty(potential.model, potential.statistics)
-    found = Together(faulty)([triclinic(), slab(), ethanol()])
+    found = BatchedPotential(faulty)([triclinic(), slab(), ethanol()])
     assert isinstance(found[0], NotFiniteError) and isinstance(found[2], NotFiniteError) and found[1] is None
 
 
 def test_of_another_geometry_it_asks_again(potential) -> None:
     """What a structure is told is of where it is, whoever has moved it; its copy is its own."""
-    atoms, together = triclinic(), Together(potential)
-    together([atoms])
+    atoms, batched_potential = triclinic(), BatchedPotential(potential)
+    batched_potential([atoms])
     before = atoms.get_forces()
     atoms.positions[0] += 0.2
     fresh = triclinic()
@@ -144,7 +144,7 @@ def test_batches_keep_within_memory(potential) -> None:
     potential.register_forward_pre_hook(hook := lambda module, args: computed.append(args[0].n_atoms))
     crystals = [bulk("C", cubic=True) for _ in range(5)] + [bulk("C", cubic=True) * (2, 2, 1)]
     try:
-        found = Together(potential, fits=limit)(crystals)
+        found = BatchedPotential(potential, fits=limit)(crystals)
     finally:
         potential._forward_pre_hooks.clear()
     assert hook is not None and computed == [16, 16, 8] and found[:5] == [None] * 5 and "max_memory" in str(found[5])

@@ -8,9 +8,9 @@ from functools import reduce
 from typing import Generic, NamedTuple, TypeVar
 
 from mlanet.arrays import Size
+from mlanet.batched_potential import BatchedPotential
 from mlanet.errors import MLANetError
 from mlanet.inference import NOTHING
-from mlanet.together import Together
 from mlanet.workflows.relax import Descent, Step
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class Course(NamedTuple):
     """A relaxation on its way.
 
-    - descent: whose atoms have, or will get, the calculator of `Together`
+    - descent: whose atoms have, or will get, the calculator of `BatchedPotential`
     - sees: is shown every step, and says whether to end there
     """
 
@@ -31,21 +31,23 @@ Arrived = Step | MLANetError
 """The last step of a relaxation, or the error in which it ended."""
 
 
-def relax_all(together: Together, things: Iterable[T], course_of: Callable[[T], Course]) -> Iterator[tuple[T, Arrived]]:
+def relax_all(
+    batched_potential: BatchedPotential, things: Iterable[T], course_of: Callable[[T], Course]
+) -> Iterator[tuple[T, Arrived]]:
     """Relax structures as they come, and hand each on, in order, with the step at which it arrived.
 
     Every structure takes the steps that it would take alone, with the same optimizer. As many are on their way as make
-    one batch of `together`; one that arrives, or fails, makes room for the next. The results of those that overtake
+    one batch; one that arrives, or fails, makes room for the next. The results of those that overtake
     others wait for them.
 
     Args:
-        together: what computes.
+        batched_potential: what computes.
         things: whatever `course_of` makes a relaxation of; taken when there is room.
         course_of: may raise an `MLANetError`, which is the thing's.
     Raises:
         MLANetError: of `things`, after what came before has arrived.
     """
-    source, pool, waiting = _Source(things), _Pool(together), deque[_Place[T]]()
+    source, pool, waiting = _Source(things), _Pool(batched_potential), deque[_Place[T]]()
     while True:
         while pool.has_room and (place := source.next()) is not None:
             waiting.append(place)
@@ -99,8 +101,8 @@ class _Source(Generic[T]):
 class _Pool:
     """The relaxations that are on their way, one batch of them."""
 
-    def __init__(self, together: Together) -> None:
-        self.together = together
+    def __init__(self, batched_potential: BatchedPotential) -> None:
+        self.batched_potential = batched_potential
         self.running: list[tuple[_Place, Course]] = []  # type: ignore[type-arg]
         self._size, self._most = NOTHING, NOTHING
 
@@ -108,9 +110,9 @@ class _Pool:
     def has_room(self) -> bool:
         """Whether another one, as large as the largest yet, goes into the batch."""
         both = self._size.with_(self._most)
-        fits = self.together.fits
+        fits = self.batched_potential.fits
         load = max(both.edges, both.atoms)
-        return not self.running or (load <= self.together.max_edges and (fits is None or fits(both)))
+        return not self.running or (load <= self.batched_potential.max_edges and (fits is None or fits(both)))
 
     def add(self, place: _Place, course: Course) -> None:  # type: ignore[type-arg]
         """Take one in.
@@ -120,7 +122,7 @@ class _Pool:
         """
         descent = course.descent
         try:
-            size = self.together.size(descent.atoms)
+            size = self.batched_potential.size(descent.atoms)
         except MLANetError as error:
             raise descent.named(error) from None
         self.running.append((place, course))
@@ -129,7 +131,7 @@ class _Pool:
     def step(self) -> None:
         """Compute all, show each its step, and move those that go on."""
         structures = [course.descent.atoms for _, course in self.running]
-        errors = self.together(structures)
+        errors = self.batched_potential(structures)
         for (place, course), error in zip(self.running, errors, strict=True):
             place.arrived = _looked(course, error)
             if place.arrived is not None:

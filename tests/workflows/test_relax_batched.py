@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from scipy.linalg import expm
 
 import mlanet
+from mlanet.batched_potential import BatchedPotential
 from mlanet.errors import DataError, GeometryError, MLANetError, UnsupportedElementError
-from mlanet.together import Together
 from mlanet.workflows.cell_filter import CellFilter
 from mlanet.workflows.matrices import exponential
 from mlanet.workflows.relax import Descent, Step, relaxation
-from mlanet.workflows.relax_together import Course, relax_all
+from mlanet.workflows.relax_batched import Course, relax_all
 
 MASKS = [None, np.array([1, 1, 0, 0, 0, 1], dtype=bool), np.array([1, 0, 1, 1, 0, 1], dtype=bool)]
 OPTIONS = st.fixed_dictionaries(
@@ -99,9 +99,11 @@ def test_each_goes_its_own_way(calculator, method: str) -> None:
         steps.append(last)
     for max_edges in (400, 20_000) if method == "fire" else (400,):
         batched = crystals()
-        together = Together(calculator.potential, max_edges=max_edges)
+        batched_potential = BatchedPotential(calculator.potential, max_edges=max_edges)
         found = list(
-            relax_all(together, batched, lambda atoms: Course(Descent(atoms, **WORDS, method=method, where="x")))
+            relax_all(
+                batched_potential, batched, lambda atoms: Course(Descent(atoms, **WORDS, method=method, where="x"))
+            )
         )
         assert [one for one, _ in found] == batched
         for (atoms, step), other, last in zip(found, alone, steps, strict=True):
@@ -124,7 +126,7 @@ def test_one_that_fails_fails_alone(calculator) -> None:
     found = []
     with pytest.raises(DataError, match="in the middle"):
         for pair in relax_all(
-            Together(calculator.potential),
+            BatchedPotential(calculator.potential),
             source(),
             lambda atoms: Course(Descent(atoms, **WORDS, method="fire", where="x")),
         ):

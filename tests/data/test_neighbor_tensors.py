@@ -11,10 +11,10 @@ import torch
 from ase import Atoms
 from ase.build import bulk, graphene, molecule
 
-from mlanet.data import neighbors_there
+from mlanet.data import neighbor_tensors as module
 from mlanet.data.atoms import to_graph
+from mlanet.data.neighbor_tensors import FROM_ATOMS, Pairs, neighbor_tensors, search
 from mlanet.data.neighbors import neighbor_list
-from mlanet.data.neighbors_there import FROM_ATOMS, Pairs, neighbor_tensors, search
 from mlanet.profiling.systems import system
 
 CPU = torch.device("cpu")
@@ -51,8 +51,8 @@ def given(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> dict[torch.device, bool]:
     """No device has been asked before."""
-    monkeypatch.setattr(neighbors_there, "_trusted", {})
-    return neighbors_there._trusted
+    monkeypatch.setattr(module, "_trusted", {})
+    return module._trusted
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
@@ -74,10 +74,10 @@ def test_a_list_that_agrees_is_trusted_after_one_comparison(
     def shorter(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float, device: torch.device) -> Pairs:
         return search(positions, cell, pbc, cutoff - 2e-8, device)
 
-    found = neighbors_there._checked(*where, CPU, shorter)
+    found = module._checked(*where, CPU, shorter)
     assert found is not None and len(found[0]) < len(neighbor_list(*where).center) and fresh == {CPU: True}
-    monkeypatch.setattr(neighbors_there, "neighbor_list", lambda *_: pytest.fail("asked again"))
-    assert neighbors_there._checked(*where, CPU, search) is not None
+    monkeypatch.setattr(module, "neighbor_list", lambda *_: pytest.fail("asked again"))
+    assert module._checked(*where, CPU, search) is not None
 
 
 def broken(*_: object) -> Pairs:
@@ -95,7 +95,7 @@ def test_a_list_that_fails_or_differs_is_not_used(
 ) -> None:
     """Nor asked for again; a warning says why."""
     with pytest.warns(UserWarning, match=f"no neighbour list on cpu: {why}.*lists are made on the CPU"):
-        assert neighbors_there._checked(*given(system("LiCoO2:96")), CPU, finder) is None
+        assert module._checked(*given(system("LiCoO2:96")), CPU, finder) is None
     assert fresh == {CPU: False}
 
 

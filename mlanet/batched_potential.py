@@ -29,7 +29,7 @@ Graph = Any
 """An `AtomicGraph` of a potential with torch, `GraphArrays` of one without."""
 
 
-class Together:
+class BatchedPotential:
     """Energy, forces and stress of any number of structures, in as few batches as memory allows.
 
     Args:
@@ -40,9 +40,9 @@ class Together:
 
     >>> from ase.build import bulk
     >>> import mlanet
-    >>> together = Together(mlanet.MLANetCalculator().potential)
+    >>> potential = BatchedPotential(mlanet.MLANetCalculator().potential)
     >>> crystals = [bulk("Si", a=a) for a in (5.4, 5.5)]
-    >>> errors = together(crystals)
+    >>> errors = potential(crystals)
     >>> [atoms.get_forces().shape for atoms in crystals], errors
     ([(2, 3), (2, 3)], [None, None])
     """
@@ -92,8 +92,8 @@ class Together:
         Raises:
             MLANetError: as `__call__`.
         """
-        if not isinstance(atoms.calc, Held) or atoms.calc.together is not self:
-            atoms.calc = Held(self)
+        if not isinstance(atoms.calc, BatchedCalculator) or atoms.calc.batched_potential is not self:
+            atoms.calc = BatchedCalculator(self)
         neighbors = atoms.calc.neighbors
         if neighbors is None or not neighbors.serves(atoms):
             atoms.calc.neighbors = None
@@ -155,7 +155,7 @@ class Together:
             warnings.warn(remark, stacklevel=4)
 
 
-class Held(Calculator):
+class BatchedCalculator(Calculator):
     """Holds what was last said of one structure; of another geometry it asks, for this structure alone.
 
     - results: as those of `MLANetCalculator` · assessment: how far they can be believed
@@ -164,9 +164,9 @@ class Held(Calculator):
     name = "mlanet"
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "charges"]  # noqa: RUF012 - as in ASE
 
-    def __init__(self, together: Together) -> None:
+    def __init__(self, batched_potential: BatchedPotential) -> None:
         super().__init__()
-        self.together, self.answering = together, together.potential
+        self.batched_potential, self.answering = batched_potential, batched_potential.potential
         self.implemented_properties = [*self.implemented_properties, *self.answering.outputs]
         self.assessment = Assessment(UNKNOWN)
         self.neighbors: Neighbors | None = None
@@ -190,7 +190,7 @@ class Held(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Ask for one structure; called by ASE. Raises as `Together` says."""
+        """Ask for one structure; called by ASE. Raises as `BatchedPotential` says."""
         if self.results:  # of this geometry, and without what is asked for
             return
         asked = self.atoms if atoms is None else atoms
@@ -198,6 +198,6 @@ class Held(Calculator):
             raise DataError("the calculator has no structure yet; call atoms.get_potential_energy()")
         alone = asked.copy()
         alone.calc = self
-        (error,) = self.together([alone])
+        (error,) = self.batched_potential([alone])
         if error is not None:
             raise error
