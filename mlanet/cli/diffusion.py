@@ -16,9 +16,8 @@ from mlanet.cli.output import (
     KeepGoing,
     Model,
     Picture,
+    answer,
     note,
-    note_files,
-    print_json,
     print_table,
     refused_part,
     report_refused,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from mlanet.dynamics.settings import DynamicsSettings
     from mlanet.limits import Watch
+    from mlanet.properties.transport_files import Wanted
     from mlanet.workflows.answers import Refusals
 
 
@@ -95,19 +95,13 @@ def diffusion(
         if len(runs) != 1:
             raise typer.BadParameter(f"--temperatures runs dynamics of one structure, {len(runs)} were given")
         kinds = _settings(temperatures, times, time, timestep, every, ensemble.value, seed)
-        runs, worst = _run(runs[0], repeat, kinds, output, model, execution, refused)
+        runs, worst = _run(runs[0], repeat, kinds, wanted, output, model, execution, refused)
     result = transport(runs, wanted, refused)
     written = write_transport(output, result) if result.points else []
     pictures = [transport_drawing(output, result)] if picture and result.points else []
-    if json:
-        source = {"model": model, **worst} if temperatures else {}
-        files = {"files": written, "pictures": [one.path for one in pictures]}
-        print_json({**source, **result.document, **files, **refused_part(refused)})
-    else:
-        _print(result.document, worst)
-    for remark in result.remarks:
-        note(remark)
-    note_files(written, pictures, json)
+    source = {"model": model, **worst} if temperatures else {}
+    document = {**source, **result.document, "files": written, **refused_part(refused)}
+    answer(document, lambda: _print(result.document, worst), written, pictures, json, result.remarks)
     report_refused(refused)
 
 
@@ -152,6 +146,7 @@ def _run(
     structure: Path,
     repeat: str,
     kinds: dict[str, DynamicsSettings],
+    wanted: Wanted,
     output: Path,
     model: str,
     execution: Execution,
@@ -164,15 +159,17 @@ def _run(
     from mlanet.errors import MLANetError
     from mlanet.limits import Watch
     from mlanet.model_files import model_path
-    from mlanet.properties.transport_files import run_dynamics
+    from mlanet.properties.transport_files import require_enough, run_dynamics
     from mlanet.workflows.answers import require_answerable
 
-    atoms = repeated_start(structure, repeat)
+    atoms, where = repeated_start(structure, repeat)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a direct head cannot do is said below
         calculator = MLANetCalculator(model, **execution.of_steps())
     answering = calculator.answering
-    require_answerable(answering, atoms, str(structure))
+    require_answerable(answering, atoms, where)
+    for settings in kinds.values():
+        require_enough(atoms, settings, wanted, where)
     atoms.calc = calculator
     conservative, watch = answering.conservative, Watch()
     if not conservative:

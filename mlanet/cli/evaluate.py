@@ -20,12 +20,10 @@ from mlanet.cli.output import (
     Members,
     Model,
     Resume,
-    end_with_files,
+    end_with_answer,
     note,
-    print_json,
     print_table,
     progress,
-    refused_part,
     report_refused,
 )
 from mlanet.errors import DataError, MissingLabelError
@@ -110,12 +108,8 @@ def evaluate(
             raise
         raise DataError("in no frame did the electrons converge; --keep-unconverged counts them") from None
     pictures = [] if plots is None else drawings(plots, pairs, evaluation.limits)
-    if json:
-        said = {"model": model, "files": list(map(str, files)), "errors": evaluation, "left_out": left_out or []}
-        print_json(said | refused_part(refused))
-    else:
-        _print(evaluation)
-    end_with_files([] if csv is None else [csv], pictures, json, refused)
+    document = {"model": model, "files": list(map(str, files)), "errors": evaluation, "left_out": left_out or []}
+    end_with_answer(document, lambda: _print(evaluation), [] if csv is None else [csv], pictures, json, refused)
 
 
 def _settings(model: str, members: Sequence[str], execution: Execution, keys: LabelKeys) -> dict[str, object]:

@@ -9,7 +9,8 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
-from mlanet.cli.output import Json, Model, Picture, note, note_files, print_json, print_pairs, progress
+from mlanet.cli.output import Json, Model, Picture, answer, note, print_pairs, progress
+from mlanet.errors import naming
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -69,22 +70,19 @@ def exfoliate(
     from mlanet.layered.report import exfoliate as run
     from mlanet.workflows.answers import require_answerable
 
-    atoms = read_last(structure).atoms
-    layers = find_layers(atoms)
+    atoms, where = read_last(structure)
+    calculator = MLANetCalculator(model, **execution.of_steps())
+    require_answerable(calculator.answering, atoms, where)
+    with naming(where):
+        layers = find_layers(atoms)
     wanted = _distances(distances, layers)
     known = None if reference is None else read_reference(reference, layers)
-    calculator = MLANetCalculator(model, **execution.of_steps())
-    require_answerable(calculator.answering, atoms, str(structure))
     report = run(layers, calculator, wanted, output, reference=known, relax=relax, slide=slide, watch=progress)
     if calculator.matmul_cost is not None:
         note(str(calculator.matmul_cost))
     pictures = report.pictures if picture else ()
-    if json:
-        said = {"structure": structure, "model": model, **report.numbers, "files": report.files}
-        print_json(said | {"pictures": [one.path for one in pictures]})
-    else:
-        _print(layers, report)
-    note_files(report.files, pictures, json)
+    document = {"structure": structure, "model": model, **report.numbers, "files": report.files}
+    answer(document, lambda: _print(layers, report), report.files, pictures, json)
 
 
 def _print(layers: Layers, report: Exfoliation) -> None:

@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     prepare_streams()
     output.WORDS[:] = sys.argv[1:] if arguments is None else arguments
+    output.SAID.clear()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = print_warning

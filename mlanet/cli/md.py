@@ -13,11 +13,13 @@ import typer
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.output import Json, Model, Picture, command_again, drawn, name_with_unit, note, print_json, print_pairs
+from mlanet.errors import naming
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from mlanet.data.read import Frame
     from mlanet.dynamics.settings import DynamicsSettings
 
 
@@ -109,8 +111,8 @@ def md(
     }
     settings = parse(words, DynamicsSettings, "mlanet md")
     with _telling_what_was_kept(output):
-        start = repeated_start(structure, repeat)
-        summary = _run(start, str(structure), model, settings, output, resume, execution, not json, stop_outside)
+        start, where = repeated_start(structure, repeat)
+        summary = _run(start, where, model, settings, output, resume, execution, not json, stop_outside)
     _print(summary, model, output, json)
     picture = picture and _drawn(output, len(start), settings)
     if not json:
@@ -209,7 +211,7 @@ def _run(
     )
     started, first, last = time.monotonic(), None, 0
     guard, watch = Guard(answering.statistics), Watch()
-    with contextlib.closing(moments), _bar(shown) as bar:
+    with naming(where), contextlib.closing(moments), _bar(shown) as bar:
         task = bar.add_task("", total=settings.steps)
         for moment in moments:
             first = moment.step if first is None else first
@@ -234,12 +236,12 @@ def _run(
     return result | guard.numbers() | watch.numbers() | {"neighbor_lists": calculator.neighbor_lists_built}
 
 
-def repeated_start(structure: Path, repeat: str) -> Atoms:
-    """The last frame of a file, repeated as --repeat says."""
+def repeated_start(structure: Path, repeat: str) -> Frame:
+    """The last frame of a file, repeated as --repeat says, and which it is."""
     import math
 
     from mlanet.data.bounded_text import require_atoms
-    from mlanet.data.read import read_last
+    from mlanet.data.read import Frame, read_last
 
     try:
         copies = tuple(int(number) for number in repeat.lower().split("x"))
@@ -247,16 +249,16 @@ def repeated_start(structure: Path, repeat: str) -> Atoms:
         copies = ()
     if len(copies) != 3 or min(copies) < 1:
         raise typer.BadParameter(f"--repeat: '{repeat}' is not of the form 2x2x1")
-    atoms = read_last(structure).atoms
+    atoms, where = read_last(structure)
     require_atoms(len(atoms) * math.prod(copies), f"--repeat {repeat}")
     counted = zip("abc", copies, atoms.cell.array, strict=True)
     if without := ", ".join(name for name, count, vector in counted if count > 1 and not vector.any()):
-        raise typer.BadParameter(f"--repeat {repeat}: {structure} has no lattice vector {without} to repeat along")
+        raise typer.BadParameter(f"--repeat {repeat}: {where} has no lattice vector {without} to repeat along")
     velocities = atoms.has("momenta")
     atoms = atoms.repeat(copies) if copies != (1, 1, 1) else atoms.copy()
     if not velocities and atoms.has("momenta"):
         del atoms.arrays["momenta"]
-    return atoms
+    return Frame(atoms, where)
 
 
 def _bar(shown: bool):  # type: ignore[no-untyped-def]  # rich is imported late

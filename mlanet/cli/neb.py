@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,11 +17,10 @@ from mlanet.cli.output import (
     Json,
     Model,
     Picture,
+    answer,
     command_again,
     name_with_unit,
     note,
-    note_files,
-    print_json,
     print_pairs,
 )
 from mlanet.execution import Execution
@@ -86,7 +86,7 @@ def neb(
     for structure, name in zip(ends, names, strict=True):
         require_answerable(calculator.answering, structure, name)
         structure.calc = calculator
-    if short := images_near(ends[0], end is None, start):
+    if short := images_near(ends[0], end is None, names[0]):
         note(f"note: {short}")
     told = _Told(images - 2)
     found = barrier_in(
@@ -113,15 +113,11 @@ def neb(
 def _answer(found: Found, start: Path, end: Path | None, model: str, picture: bool, json: bool) -> None:
     """One JSON document, or names and values; what a reader should know; then the picture."""
     pictures = [found.picture] if picture else []
-    if json:
-        profile = [list(point) for point in zip(found.barrier.path, found.barrier.energies, strict=True)]
-        answer = {"start": start, "end": end, "model": model, **found.numbers, "profile_A_eV": profile}
-        print_json(answer | {"files": found.files, "pictures": [one.path for one in pictures]})
-    else:
-        print_pairs("", [(name_with_unit(name), _text(value)) for name, value in found.numbers.items()])
-    for remark in found.barrier.remarks:
-        note(remark)
-    note_files(found.files, pictures, json)
+    profile = [list(point) for point in zip(found.barrier.path, found.barrier.energies, strict=True)]
+    document = {"start": start, "end": end, "model": model, **found.numbers, "profile_A_eV": profile}
+    rows = [(name_with_unit(name), _text(value)) for name, value in found.numbers.items()]
+    show = functools.partial(print_pairs, "", rows)
+    answer(document | {"files": found.files}, show, found.files, pictures, json, found.barrier.remarks)
 
 
 def _ends(
@@ -136,9 +132,10 @@ def _ends(
         raise typer.BadParameter("--to names the atom that hops into a --vacancy; give both")
     if bool(into) != (hop is not None):
         raise typer.BadParameter("--hop needs --into, the place where the atom hops, and the other way round")
-    atoms, first = repeated_start(start, repeat), str(start)
+    atoms, first = repeated_start(start, repeat)
     if end is not None:
-        return (atoms, repeated_start(end, repeat)), (first, str(end))
+        other, second = repeated_start(end, repeat)
+        return (atoms, other), (first, second)
     names = (first, f"{first} after the hop")
     if vacancy is not None:
         return vacancy_hop(atoms, vacancy, to, first), names

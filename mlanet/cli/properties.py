@@ -23,6 +23,7 @@ from mlanet.cli.output import (
     drawn,
     name_with_unit,
     note,
+    note_once,
     print_json,
     print_pairs,
     print_table,
@@ -250,7 +251,7 @@ class _Run:
         digest = digest_of(model_path(self.model))
         folder = Folder(self.output, {"property": name, "model": digest, "dtype": self.execution.dtype, **options})
         one = functools.partial(property_of, Job.of(self.model, self.execution), measure, not self.crew.alone)
-        results = measured(self.files, one, folder, self.index, refused, self.crew, note, beside)
+        results = measured(self.files, one, folder, self.index, refused, self.crew, note_once, beside)
         done: list[Measured] = []
         with contextlib.ExitStack() as last:
             done += _drawn_behind(progress(results, f"mlanet {name}", None), last)
