@@ -32,6 +32,7 @@ from mlanet.errors import CheckpointError, ConfigError, DataError, GeometryError
 from mlanet.models import ModelConfig
 from mlanet.potential import Potential
 from mlanet.statistics import Statistics
+from mlanet.together import Together
 
 STATISTICS = Statistics((1, 6, 8, 14), (-13.6, -1035.2, -2043.1, -289.4), (1.0, 1.0, 1.0, 1.0), 12.0)
 
@@ -342,6 +343,19 @@ def test_results_can_be_stored_by_ase(calculator: MLANetCalculator, tmp_path: Pa
         database.write(atoms)
         assert database.get(1).calculator == "mlanet"
         assert database.get(1).energy == pytest.approx(energy)
+
+
+def test_ase_gets_the_properties_that_it_knows() -> None:
+    """`Atoms.get_properties` of every calculator here: what it has no name for stays in `results`."""
+    crystals = [bulk("Si", a=a) for a in (5.4, 5.45)]
+    alone, together = MLANetCalculator("elemental"), Together(mlanet.load("elemental"))
+    assert together(crystals) == [None, None]
+    crystals.append(bulk("Si", a=5.43))
+    crystals[-1].calc = alone
+    for crystal in crystals:
+        found = crystal.get_properties(["energy", "forces", "stress"])
+        assert found["energy"] == crystal.get_potential_energy() and found["forces"].shape == (2, 3)
+        assert "extrapolation" not in found and crystal.calc.results["extrapolation"] == "inside"
 
 
 def test_the_package_is_light_until_it_is_used() -> None:

@@ -57,10 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
             TELL[:] = [output.note]
             app(args=arguments, prog_name="mlanet")
     except MLANetError as error:
-        print(f"error: {error}", file=sys.stderr)
+        output.note(f"error: {error}")
         return error.exit_status
     except KeyboardInterrupt:
-        print("interrupted; nothing is kept but what is named above", file=sys.stderr)
+        output.note("interrupted; nothing is kept but what is named above")
         return 130
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

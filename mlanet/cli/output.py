@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -151,8 +152,9 @@ def command_again(*options: str) -> str:
 
 
 def note(message: str) -> None:
-    """A line for people, on stderr, so that stdout stays the result."""
-    print(plain(message), file=sys.stderr)
+    """A line for people, on stderr, so that stdout stays the result; no work is lost where stderr takes none."""
+    with contextlib.suppress(OSError):
+        print(plain(message), file=sys.stderr)
 
 
 SAID: set[str] = set()

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from mlanet.limits.assess import EDGE, INSIDE, OUTSIDE, UNKNOWN, Assessment, assess, of_batch, of_joined, worse
-from mlanet.limits.told import assessed_results, with_assessment
+from mlanet.limits.told import Exporting, assessed_results, with_assessment
 from mlanet.limits.watch import Watch
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ __all__ = [
     "OUTSIDE",
     "UNKNOWN",
     "Assessment",
+    "Exporting",
     "Watch",
     "assess",
     "assessed_results",
