@@ -17,6 +17,8 @@ from mlanet.cli.output import (
     Model,
     Picture,
     answer,
+    command_again,
+    going_on_with,
     note,
     print_table,
     refused_part,
@@ -95,7 +97,8 @@ def diffusion(
         if len(runs) != 1:
             raise typer.BadParameter(f"--temperatures runs dynamics of one structure, {len(runs)} were given")
         kinds = _settings(temperatures, times, time, timestep, every, ensemble.value, seed)
-        runs, worst = _run(runs[0], repeat, kinds, wanted, output, model, execution, refused)
+        with going_on_with(output):
+            runs, worst = _run(runs[0], repeat, kinds, wanted, output, model, execution, refused)
     result = transport(runs, wanted, refused)
     written = write_transport(output, result) if result.points else []
     pictures = [transport_drawing(output, result)] if picture and result.points else []
@@ -195,14 +198,18 @@ def _follow(name: str, settings: DynamicsSettings, moments: Any, calculator: Any
     """Ten lines of progress of each run, and warnings."""
     import contextlib
 
-    whole, said = settings.steps * settings.timestep / 1000, 0
+    whole, said, last = settings.steps * settings.timestep / 1000, 0, settings.steps
     with contextlib.closing(moments):
         for moment in moments:
             if text := watch.sees(calculator.assessment, f"{name}, {moment.time:.3f} ps"):
                 note(f"warning: {text}")
+            last = moment.step
             if moment.step * 10 // settings.steps > said or moment.step == settings.steps:
                 said = moment.step * 10 // settings.steps
                 note(f"{name}: {moment.time:.4g} of {whole:.4g} ps, {moment.temperature:.0f} K")
+    if last < settings.steps:
+        note(f"stopped by SIGTERM in {name}; go on with: {command_again()}")
+        raise typer.Exit(143)
 
 
 def _print(document: dict[str, Any], worst: dict[str, Any]) -> None:

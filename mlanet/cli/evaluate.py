@@ -25,6 +25,7 @@ from mlanet.cli.output import (
     print_table,
     progress,
     report_refused,
+    say,
 )
 from mlanet.errors import DataError, MissingLabelError
 from mlanet.execution import Execution
@@ -147,7 +148,10 @@ def _print_limits(limits: LimitsReport) -> None:
         for name, one, unit, factor in curves
     ]
     columns = ("quantity", "predicted RMSE>", "real>", "unit", "off by, at most>", "finds worst tenth>")
-    print_table(f"of the training set: {words}", columns, rows)
+    if rows:
+        print_table(f"of the training set: {words}", columns, rows)
+    else:
+        say(f"of the training set: {words}")
 
 
 def _cells(name: str, errors: QuantityErrors) -> tuple[str, ...]:

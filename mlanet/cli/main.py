@@ -59,9 +59,13 @@ def main(arguments: list[str] | None = None) -> int:
     except MLANetError as error:
         output.note(f"error: {error}")
         return error.exit_status
-    except KeyboardInterrupt:
-        output.note("interrupted; nothing is kept but what is named above")
-        return 130
     except SystemExit as end:
+        if _is_interruption(end) and not any(said.startswith(output.STOPPED) for said in output.SAID):
+            output.note(f"{output.STOPPED}; nothing is kept but what is named above")
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
+
+
+def _is_interruption(end: SystemExit) -> bool:
+    """Whether typer has made this of a Ctrl-C."""
+    return isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt)

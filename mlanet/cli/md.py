@@ -12,7 +12,19 @@ import typer
 
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
-from mlanet.cli.output import Json, Model, Picture, command_again, drawn, name_with_unit, note, print_json, print_pairs
+from mlanet.cli.output import (
+    STOPPED,
+    Json,
+    Model,
+    Picture,
+    command_again,
+    drawn,
+    name_with_unit,
+    note,
+    note_once,
+    print_json,
+    print_pairs,
+)
 from mlanet.errors import naming
 from mlanet.execution import Execution
 
@@ -117,6 +129,9 @@ def md(
     picture = picture and _drawn(output, len(start), settings)
     if not json:
         _tell_what_next(output, picture)
+    if not (summary["finished"] or (summary.get("extrapolation") == "outside" and stop_outside)):
+        note(f"stopped by SIGTERM; go on with: {command_again('--resume')}")
+        raise typer.Exit(143)
     if stop_outside and summary.get("extrapolation") == "outside":
         note(f"stopped outside the training set; the frame is the last of {output}/trajectory.extxyz")
         raise typer.Exit(1)
@@ -144,6 +159,7 @@ def _drawn(folder: Path, n_atoms: int, settings: DynamicsSettings) -> bool:
         return drawn(draw)
     except KeyboardInterrupt:
         _tell_what_next(folder, picture=False)
+        note_once(f"{STOPPED}; the run is whole, its picture is not drawn")
         raise
 
 
@@ -159,7 +175,7 @@ def _telling_what_was_kept(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        note(_what_was_kept(folder))
+        note_once(_what_was_kept(folder))
         raise
 
 
@@ -168,8 +184,8 @@ def _what_was_kept(folder: Path) -> str:
     from mlanet.dynamics.run import CHECKPOINT
 
     if not (folder / CHECKPOINT).exists():
-        return f"stopped before the first checkpoint; {folder} has nothing to go on from, start again"
-    return f"stopped by Ctrl-C; kept: {folder}, up to its checkpoint; go on with: {command_again('--resume')}"
+        return f"{STOPPED} before the first checkpoint; {folder} has nothing to go on from, start again"
+    return f"{STOPPED}; kept: {folder}, up to its checkpoint; go on with: {command_again('--resume')}"
 
 
 def _run(

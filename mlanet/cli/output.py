@@ -168,6 +168,20 @@ def note_once(message: str) -> None:
         note(message)
 
 
+STOPPED = "stopped by Ctrl-C"
+"""Begins what is said of an interruption."""
+
+
+@contextlib.contextmanager
+def going_on_with(folder: Path) -> Iterator[None]:
+    """After Ctrl-C, a line about a folder in which the same command goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note_once(f"{STOPPED}; what was finished is in {folder}; go on with: {command_again()}")
+        raise
+
+
 NO_PICTURE = "; --no-picture asks for none"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlanet.cli.computing import computing
-from mlanet.cli.output import Json, note, print_json, print_pairs, print_table, progress
+from mlanet.cli.output import Json, note, note_once, print_json, print_pairs, print_table, progress
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def compare(
     try:
         rows = run(plan, progress, save)
     except KeyboardInterrupt:
-        note(f"stopped by Ctrl-C; kept: what was measured until then, in {output}/compare.csv and .json")
+        note_once(f"stopped by Ctrl-C; kept: what was measured until then, in {output}/compare.csv and .json")
         raise
     files = save(rows)
     page = output / "compare.html"

@@ -21,6 +21,7 @@ from mlanet.cli.output import (
     Model,
     Picture,
     drawn,
+    going_on_with,
     name_with_unit,
     note,
     note_once,
@@ -253,7 +254,7 @@ class _Run:
         one = functools.partial(property_of, Job.of(self.model, self.execution), measure, not self.crew.alone)
         results = measured(self.files, one, folder, self.index, refused, self.crew, note_once, beside)
         done: list[Measured] = []
-        with contextlib.ExitStack() as last:
+        with going_on_with(self.output), contextlib.ExitStack() as last:
             done += _drawn_behind(progress(results, f"mlanet {name}", None), last)
             table = folder.table(done) if done else None
             if self.json:
