@@ -17,7 +17,7 @@ from mlanet.arrays import AnswerArrays, GraphArrays, Size
 from mlanet.data.structures import ase_results, require_apart
 from mlanet.errors import DataError, MLANetError
 from mlanet.inference import batches, require_finite, split
-from mlanet.limits import UNKNOWN, Assessment, assessed_results, of_joined
+from mlanet.limits import UNKNOWN, Assessment, Exporting, assessed_results, of_joined
 from mlanet.supported import lone_atoms
 from mlanet.verlet import SKIN, Neighbors, changes, remembered
 
@@ -155,7 +155,7 @@ class BatchedPotential:
             warnings.warn(remark, stacklevel=4)
 
 
-class BatchedCalculator(Calculator):
+class BatchedCalculator(Exporting, Calculator):
     """Holds what was last said of one structure; of another geometry it asks, for this structure alone.
 
     - results: as those of `MLANetCalculator` · assessment: how far they can be believed

@@ -21,7 +21,7 @@ from mlanet.data.labels import LabelKeys, find_atomic_charges, find_charge
 from mlanet.data.structures import ase_results
 from mlanet.errors import ConfigError, DataError, NotFiniteError
 from mlanet.execution import Execution
-from mlanet.limits import UNKNOWN, Assessment, assess, assessed_results
+from mlanet.limits import UNKNOWN, Assessment, Exporting, assess, assessed_results
 from mlanet.steps import NativeSteps, TorchSteps, steps_of
 from mlanet.supported import lone_atoms, require_species
 from mlanet.units import VOIGT
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mlanet.precision import MatmulCost
 
 
-class MLANetCalculator(Calculator):
+class MLANetCalculator(Exporting, Calculator):
     """Energy, free_energy (the same), energies of atoms, forces and stress in ASE's units, signs and order.
 
     - energy eV · energies (N,) eV, summing to it · forces (N, 3) eV/Å

@@ -12,12 +12,12 @@ from ase.calculators.calculator import Calculator, all_changes
 from mlanet.calculator import MLANetCalculator
 from mlanet.data.atoms import ase_results
 from mlanet.errors import ConfigError
-from mlanet.limits import UNKNOWN, Assessment, assessed_results
+from mlanet.limits import UNKNOWN, Assessment, Exporting, assessed_results
 from mlanet.limits.committee import mean, require_committee, spread
 from mlanet.potential import Potential
 
 
-class CommitteeCalculator(Calculator):
+class CommitteeCalculator(Exporting, Calculator):
     """The mean of K models, x̄ = Σ_k x_k / K, and their spread, s² = Σ_k (x_k − x̄)²/(K − 1).
 
     Results as those of `MLANetCalculator`; energy_std eV, forces_std (N,) eV/Å and stress_std eV/Å³ (both of a

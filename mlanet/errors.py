@@ -6,6 +6,9 @@ and keeps its traceback.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from mlanet.plain import plain
 
 
@@ -71,3 +74,30 @@ class KernelError(MLANetError):
 
 class EngineError(MLANetError):
     """A simulation program, such as LAMMPS, that refuses its input or stops."""
+
+
+UNNAMED = "structure"
+"""Stands in errors for a structure that nobody has named, as in a calculator."""
+
+
+def named(error: MLANetError, where: str) -> MLANetError:
+    """The error with file and frame in front, if they are not there already, in place of the word for what has no name.
+
+    >>> named(DataError("structure, atom 2: has no place"), "si.xyz, frame 0")
+    DataError('si.xyz, frame 0, atom 2: has no place')
+    """
+    text = str(error)
+    if text.startswith(where):
+        return error
+    if text.startswith((f"{UNNAMED}: ", f"{UNNAMED}, ")):
+        return type(error)(where + text.removeprefix(UNNAMED))
+    return type(error)(f"{where}: {text}")
+
+
+@contextlib.contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Errors of a structure get the name of its file and frame, as by `named`."""
+    try:
+        yield
+    except GeometryError as error:
+        raise named(error, where) from None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlanet.errors import ConfigError
+from mlanet.units import MAX_CUTOFF
 
 if TYPE_CHECKING:
     from mlanet.forecast import MemoryLimit
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     Answering = Potential | NativePotential
     """What answers: with torch or without."""
 
+KERNELS = ("auto", "plain", "fused", "native")
 PRECISIONS = ("float32", "float64")
 """Of weights and forces; energies are summed in float64 in both."""
 
@@ -38,7 +40,7 @@ class Execution:
     - max_memory: GiB that a batch may need, or None
 
     Raises:
-        ConfigError: a precision that does not exist, a skin that is no length, or two ways to compute a whole step.
+        ConfigError: a precision or kernels that do not exist, a skin that is no length, or two ways to compute a step.
     """
 
     dtype: str | None = None
@@ -56,6 +58,8 @@ class Execution:
             raise ConfigError(f"dtype '{self.dtype}' is not supported; use {' or '.join(PRECISIONS)}")
         if self.kernels == "native" and (self.compiled or self.capture):
             raise ConfigError("kernels: native is a whole step already; leave out compiled and capture, or take fused")
+        if self.kernels not in KERNELS:
+            raise ConfigError(f"kernels: '{self.kernels}' is none of {', '.join(KERNELS)}")
         if not 0.0 <= self.skin < math.inf:
             raise ConfigError(f"skin must be zero or a positive number of Å, got {self.skin}")
 
@@ -97,8 +101,18 @@ class Execution:
         for it (`mlanet.native.model_cache`): the first call for a model takes torch's time, later ones do not.
 
         Raises:
-            CheckpointError, ConfigError, KernelError: as `resolve`.
+            CheckpointError, ConfigError, KernelError: as `resolve`; ConfigError for a skin that reaches too far.
         """
+        found = self._answering(model)
+        if found.cutoff + self.skin > MAX_CUTOFF:
+            raise ConfigError(
+                f"skin {self.skin:g} Å: neighbours are looked up within cutoff + skin, {MAX_CUTOFF:g} Å at most, and "
+                f"the cutoff of this model is {found.cutoff:g} Å; 0.5 is a fair value"
+            )
+        return found
+
+    def _answering(self, model: Potential | str | os.PathLike[str]) -> Answering:
+        """Whatever the skin."""
         if not (self._native_alone and isinstance(model, str | os.PathLike)):
             return self.resolve(model, trained=False)
         from mlanet.errors import CheckpointError, KernelError

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.constraints import FixAtoms
@@ -26,6 +26,7 @@ from ase.optimize import BFGS, FIRE
 from calculating import assert_same, build, layer, numbers, silicon, thermalize
 
 import mlanet
+from mlanet.batched_potential import BatchedPotential
 from mlanet.calculator import MLANetCalculator
 from mlanet.checkpoint import save_model
 from mlanet.errors import CheckpointError, ConfigError, DataError, GeometryError, UnsupportedElementError
@@ -296,6 +297,19 @@ def test_results_can_be_stored_by_ase(calculator: MLANetCalculator, tmp_path: Pa
         database.write(atoms)
         assert database.get(1).calculator == "mlanet"
         assert database.get(1).energy == pytest.approx(energy)
+
+
+def test_ase_gets_the_properties_that_it_knows() -> None:
+    """`Atoms.get_properties` of every calculator here: what it has no name for stays in `results`."""
+    crystals = [bulk("Si", a=a) for a in (5.4, 5.45)]
+    alone, together = MLANetCalculator("elemental"), BatchedPotential(mlanet.load("elemental"))
+    assert together(crystals) == [None, None]
+    crystals.append(bulk("Si", a=5.43))
+    crystals[-1].calc = alone
+    for crystal in crystals:
+        found = crystal.get_properties(["energy", "forces", "stress"])
+        assert found["energy"] == crystal.get_potential_energy() and found["forces"].shape == (2, 3)
+        assert "extrapolation" not in found and crystal.calc.results["extrapolation"] == "inside"
 
 
 def test_the_package_is_light_until_it_is_used() -> None:

@@ -61,6 +61,11 @@ def test_what_makes_no_sense_is_refused() -> None:
     for skin in (-0.1, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="skin must be zero or a positive number"):
             Execution(skin=skin)
+    with pytest.raises(ConfigError, match="kernels: 'fast' is none of auto, plain, fused, native"):
+        Execution(kernels="fast")
+    for skin in (96.0, 1e9):
+        with pytest.raises(ConfigError, match=r"skin .* 100 Å at most, and the cutoff of this model is 5 Å"):
+            Execution(skin=skin).answering("elemental")
     with pytest.raises(ConfigError, match="capture is for NVIDIA GPUs"):
         Execution(capture=True).resolve("elemental")
 
@@ -74,7 +79,7 @@ def test_a_potential_computes_so() -> None:
     assert not any(one.requires_grad for one in found.parameters())
     assert original.dtype == torch.float32 and original.training and next(original.parameters()).requires_grad
     assert Execution().resolve(original).model.kernels == "fused"
-    with pytest.raises(ConfigError, match="none of plain, fused"):
+    with pytest.raises(ConfigError, match="none of auto, plain, fused, native"):
         Execution(kernels="blocks").resolve(original)
 
 

@@ -11,7 +11,7 @@ import typer
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import ONCE, computing
 from mlanet.cli.options import Json, Model, Picture
-from mlanet.cli.output import note, note_files, print_json, print_table, say, value_text
+from mlanet.cli.output import answer, note, print_json, print_table, say, value_text
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -74,12 +74,8 @@ def _diatomics(model: str, pairs: str, output: Path | None, picture: bool, json:
     written = [] if output is None else write_curves(output, curves)
     pictures = [curves_drawing(output, curves)] if picture and output is not None else []
     numbers = [curve.numbers for curve in curves]
-    if json:
-        files = {"files": written, "pictures": [one.path for one in pictures]}
-        print_json({"model": model, "pairs": numbers, **files})
-    else:
-        _print_curves(numbers)
-    note_files(written, pictures, json)
+    document = {"model": model, "pairs": numbers, "files": written}
+    answer(document, lambda: _print_curves(numbers), written, pictures, json)
 
 
 def _print_curves(numbers: Sequence[Mapping[str, object]]) -> None:

@@ -12,7 +12,16 @@ from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.md import calculator_of_dynamics, repeated_start
 from mlanet.cli.options import Json, KeepGoing, Model, Picture
-from mlanet.cli.output import note, note_files, numbers_of, print_json, print_table, refused_part, report_refused
+from mlanet.cli.output import (
+    answer,
+    command_again,
+    going_on_with,
+    note,
+    numbers_of,
+    print_table,
+    refused_part,
+    report_refused,
+)
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -20,6 +29,7 @@ if TYPE_CHECKING:
 
     from mlanet.dynamics.settings import DynamicsSettings
     from mlanet.limits import Watch
+    from mlanet.properties.transport_files import Wanted
     from mlanet.workflows.answers import Refusals
 
 
@@ -85,19 +95,14 @@ def diffusion(
         if len(runs) != 1:
             raise typer.BadParameter(f"--temperatures runs dynamics of one structure, {len(runs)} were given")
         kinds = _settings(temperatures, times, time, timestep, every, ensemble.value, seed)
-        runs, worst = _run(runs[0], repeat, kinds, output, model, execution, refused)
+        with going_on_with(output):
+            runs, worst = _run(runs[0], repeat, kinds, wanted, output, model, execution, refused)
     result = transport(runs, wanted, refused)
     written = write_transport(output, result) if result.points else []
     pictures = [transport_drawing(output, result)] if picture and result.points else []
-    if json:
-        source = {"model": model, **worst} if temperatures else {}
-        files = {"files": written, "pictures": [one.path for one in pictures]}
-        print_json({**source, **result.document, **files, **refused_part(refused)})
-    else:
-        _print(result.document, worst)
-    for remark in result.remarks:
-        note(remark)
-    note_files(written, pictures, json)
+    source = {"model": model, **worst} if temperatures else {}
+    document = {**source, **result.document, "files": written, **refused_part(refused)}
+    answer(document, lambda: _print(result.document, worst), written, pictures, json, result.remarks)
     report_refused(refused)
 
 
@@ -138,6 +143,7 @@ def _run(
     structure: Path,
     repeat: str,
     kinds: dict[str, DynamicsSettings],
+    wanted: Wanted,
     output: Path,
     model: str,
     execution: Execution,
@@ -147,10 +153,12 @@ def _run(
     from mlanet.errors import MLANetError
     from mlanet.limits import Watch
     from mlanet.model_files import model_path
-    from mlanet.properties.transport_files import run_dynamics
+    from mlanet.properties.transport_files import require_enough, run_dynamics
 
-    atoms = repeated_start(structure, repeat)
-    calculator = calculator_of_dynamics(atoms, str(structure), model, execution, thermostat=True)
+    atoms, where = repeated_start(structure, repeat)
+    calculator = calculator_of_dynamics(atoms, where, model, execution, thermostat=True)
+    for settings in kinds.values():
+        require_enough(atoms, settings, wanted, where)
     conservative, watch = calculator.answering.conservative, Watch()
     done = []
     for name, settings in kinds.items():
@@ -171,14 +179,18 @@ def _follow(name: str, settings: DynamicsSettings, moments: Any, calculator: Any
     """Ten lines of progress of each run, and warnings."""
     import contextlib
 
-    whole, said = settings.steps * settings.timestep / 1000, 0
+    whole, said, last = settings.steps * settings.timestep / 1000, 0, settings.steps
     with contextlib.closing(moments):
         for moment in moments:
             if text := watch.sees(calculator.assessment, f"{name}, {moment.time:.3f} ps"):
                 note(f"warning: {text}")
+            last = moment.step
             if moment.step * 10 // settings.steps > said or moment.step == settings.steps:
                 said = moment.step * 10 // settings.steps
                 note(f"{name}: {moment.time:.4g} of {whole:.4g} ps, {moment.temperature:.0f} K")
+    if last < settings.steps:
+        note(f"stopped by SIGTERM in {name}; go on with: {command_again()}")
+        raise typer.Exit(143)
 
 
 def _print(document: dict[str, Any], worst: dict[str, Any]) -> None:

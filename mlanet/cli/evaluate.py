@@ -24,7 +24,7 @@ from mlanet.cli.options import (
     Resume,
     Workers,
 )
-from mlanet.cli.output import end_with_files, note, print_json, print_table, progress, refused_part, report_refused
+from mlanet.cli.output import end_with_answer, note, print_table, progress, report_refused, say
 from mlanet.errors import DataError, MissingLabelError
 from mlanet.execution import Execution
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
@@ -106,12 +106,8 @@ def evaluate(
             raise
         raise DataError("in no frame did the electrons converge; --keep-unconverged counts them") from None
     pictures = [] if plots is None else drawings(plots, pairs, evaluation.limits)
-    if json:
-        said = {"model": model, "files": list(map(str, files)), "errors": evaluation, "left_out": left_out or []}
-        print_json(said | refused_part(refused))
-    else:
-        _print(evaluation)
-    end_with_files([] if csv is None else [csv], pictures, json, refused)
+    document = {"model": model, "files": list(map(str, files)), "errors": evaluation, "left_out": left_out or []}
+    end_with_answer(document, lambda: _print(evaluation), [] if csv is None else [csv], pictures, json, refused)
 
 
 def _print(evaluation: Evaluation) -> None:
@@ -140,7 +136,10 @@ def _print_limits(limits: LimitsReport) -> None:
         for name, one, unit, factor in curves
     ]
     columns = ("quantity", "predicted RMSE>", "real>", "unit", "off by, at most>", "finds worst tenth>")
-    print_table(f"of the training set: {words}", columns, rows)
+    if rows:
+        print_table(f"of the training set: {words}", columns, rows)
+    else:
+        say(f"of the training set: {words}")
 
 
 def _cells(name: str, errors: QuantityErrors) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ import typer
 from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.options import Json, Model, Picture
-from mlanet.cli.output import note, note_files, note_matmul_cost, print_json, print_pairs, progress
+from mlanet.cli.output import answer, note, note_matmul_cost, print_pairs, progress
+from mlanet.errors import naming
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -70,21 +71,18 @@ def exfoliate(
     from mlanet.layered.report import exfoliate as run
     from mlanet.workflows.answers import require_answerable
 
-    atoms = read_last(structure).atoms
-    layers = find_layers(atoms)
+    atoms, where = read_last(structure)
+    calculator = MLANetCalculator(model, **execution.of_steps())
+    require_answerable(calculator.answering, atoms, where)
+    with naming(where):
+        layers = find_layers(atoms)
     wanted = _distances(distances, layers)
     known = None if reference is None else read_reference(reference, layers)
-    calculator = MLANetCalculator(model, **execution.of_steps())
-    require_answerable(calculator.answering, atoms, str(structure))
     report = run(layers, calculator, wanted, output, reference=known, relax=relax, slide=slide, watch=progress)
     note_matmul_cost(calculator)
     pictures = report.pictures if picture else ()
-    if json:
-        said = {"structure": structure, "model": model, **report.numbers, "files": report.files}
-        print_json(said | {"pictures": [one.path for one in pictures]})
-    else:
-        _print(layers, report)
-    note_files(report.files, pictures, json)
+    document = {"structure": structure, "model": model, **report.numbers, "files": report.files}
+    answer(document, lambda: _print(layers, report), report.files, pictures, json)
 
 
 def _print(layers: Layers, report: Exfoliation) -> None:

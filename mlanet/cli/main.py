@@ -50,17 +50,22 @@ def main(arguments: list[str] | None = None) -> int:
     """
     prepare_streams()
     output.WORDS[:] = sys.argv[1:] if arguments is None else arguments
+    output.SAID.clear()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = print_warning
             LISTENERS[:] = [output.note]
             app(args=arguments, prog_name="mlanet")
     except MLANetError as error:
-        print(f"error: {error}", file=sys.stderr)
+        output.note(f"error: {error}")
         return error.exit_status
-    except KeyboardInterrupt:
-        print("interrupted; nothing is kept but what is named above", file=sys.stderr)
-        return 130
     except SystemExit as end:
+        if _is_interruption(end) and not any(said.startswith(output.STOPPED) for said in output.SAID):
+            output.note(f"{output.STOPPED}; nothing is kept but what is named above")
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
+
+
+def _is_interruption(end: SystemExit) -> bool:
+    """Whether typer has made this of a Ctrl-C."""
+    return isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt)

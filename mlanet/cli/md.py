@@ -14,21 +14,25 @@ from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.options import Json, Model, Picture
 from mlanet.cli.output import (
+    STOPPED,
     command_again,
     drawn,
     name_with_unit,
     note,
     note_matmul_cost,
+    note_once,
     numbers_of,
     print_json,
     print_pairs,
 )
+from mlanet.errors import naming
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from mlanet.calculator import MLANetCalculator
+    from mlanet.data.read import Frame
     from mlanet.dynamics.settings import DynamicsSettings
 
 
@@ -110,14 +114,23 @@ def md(
     }
     settings = parse(options, DynamicsSettings, "mlanet md")
     with _telling_what_was_kept(output):
-        start = repeated_start(structure, repeat)
-        summary = _run(start, str(structure), model, settings, output, resume, execution, not json, stop_outside)
+        start, where = repeated_start(structure, repeat)
+        summary = _run(start, where, model, settings, output, resume, execution, not json, stop_outside)
     _print(summary, model, output, json)
     picture = picture and _drawn(output, len(start), settings)
     if not json:
         _tell_what_next(output, picture)
-    if stop_outside and summary.get("extrapolation") == "outside":
-        note(f"stopped outside the training set; the frame is the last of {output}/trajectory.extxyz")
+    _end(summary, output, stop_outside)
+
+
+def _end(summary: dict[str, Any], folder: Path, stop_outside: bool) -> None:
+    """Say why a run is not whole, with a status of its own."""
+    left = stop_outside and summary.get("extrapolation") == "outside"
+    if not (summary["finished"] or left):
+        note(f"stopped by SIGTERM; go on with: {command_again('--resume')}")
+        raise typer.Exit(143)
+    if left:
+        note(f"stopped outside the training set; the frame is the last of {folder}/trajectory.extxyz")
         raise typer.Exit(1)
 
 
@@ -143,6 +156,7 @@ def _drawn(folder: Path, n_atoms: int, settings: DynamicsSettings) -> bool:
         return drawn(draw)
     except KeyboardInterrupt:
         _tell_what_next(folder, picture=False)
+        note_once(f"{STOPPED}; the run is whole, its picture is not drawn")
         raise
 
 
@@ -158,7 +172,7 @@ def _telling_what_was_kept(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        note(_what_was_kept(folder))
+        note_once(_what_was_kept(folder))
         raise
 
 
@@ -167,8 +181,8 @@ def _what_was_kept(folder: Path) -> str:
     from mlanet.dynamics.run import CHECKPOINT
 
     if not (folder / CHECKPOINT).exists():
-        return f"stopped before the first checkpoint; {folder} has nothing to go on from, start again"
-    return f"stopped by Ctrl-C; kept: {folder}, up to its checkpoint; go on with: {command_again('--resume')}"
+        return f"{STOPPED} before the first checkpoint; {folder} has nothing to go on from, start again"
+    return f"{STOPPED}; kept: {folder}, up to its checkpoint; go on with: {command_again('--resume')}"
 
 
 def _run(
@@ -196,7 +210,7 @@ def _run(
     moments = simulate(atoms, settings, folder, potential=potential, resume=resume, conservative=answering.conservative)
     started, first, last = time.monotonic(), None, 0
     guard, watch = Guard(answering.statistics), Watch()
-    with contextlib.closing(moments), _bar(shown) as bar:
+    with naming(where), contextlib.closing(moments), _bar(shown) as bar:
         task = bar.add_task("", total=settings.steps)
         for moment in moments:
             first = moment.step if first is None else first
@@ -241,26 +255,26 @@ def calculator_of_dynamics(
     return calculator
 
 
-def repeated_start(structure: Path, repeat: str) -> Atoms:
-    """The last frame of a file, repeated as --repeat says."""
+def repeated_start(structure: Path, repeat: str) -> Frame:
+    """The last frame of a file, repeated as --repeat says, and which it is."""
     import math
 
     from mlanet.data.bounded_text import require_atoms
-    from mlanet.data.read import read_last
+    from mlanet.data.read import Frame, read_last
 
     copies = tuple(
         numbers_of("--repeat", repeat.lower(), "2x2x1", int, lambda abc: len(abc) == 3 and min(abc) > 0, between="x")
     )
-    atoms = read_last(structure).atoms
+    atoms, where = read_last(structure)
     require_atoms(len(atoms) * math.prod(copies), f"--repeat {repeat}")
     counted = zip("abc", copies, atoms.cell.array, strict=True)
     if without := ", ".join(name for name, count, vector in counted if count > 1 and not vector.any()):
-        raise typer.BadParameter(f"--repeat {repeat}: {structure} has no lattice vector {without} to repeat along")
+        raise typer.BadParameter(f"--repeat {repeat}: {where} has no lattice vector {without} to repeat along")
     velocities = atoms.has("momenta")
     atoms = atoms.repeat(copies) if copies != (1, 1, 1) else atoms.copy()
     if not velocities and atoms.has("momenta"):
         del atoms.arrays["momenta"]
-    return atoms
+    return Frame(atoms, where)
 
 
 def _bar(shown: bool):  # type: ignore[no-untyped-def]  # rich is imported late

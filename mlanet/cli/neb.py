@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import STEPS, computing
 from mlanet.cli.md import repeated_start
 from mlanet.cli.options import Json, Model, Picture
-from mlanet.cli.output import command_again, note, note_files, note_matmul_cost, numbers_of, print_json, print_numbers
+from mlanet.cli.output import answer, command_again, note, note_matmul_cost, numbers_of, print_numbers
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def neb(
     for structure, name in zip(ends, names, strict=True):
         require_answerable(calculator.answering, structure, name)
         structure.calc = calculator
-    if short := images_near(ends[0], end is None, start):
+    if short := images_near(ends[0], end is None, names[0]):
         note(f"note: {short}")
     shown = _StepsShown(images - 2)
     found = barrier_in(
@@ -100,15 +101,10 @@ def neb(
 def _answer(found: Found, start: Path, end: Path | None, model: str, picture: bool, json: bool) -> None:
     """One JSON document, or names and values; what a reader should know; then the picture."""
     pictures = [found.picture] if picture else []
-    if json:
-        profile = [list(point) for point in zip(found.barrier.path, found.barrier.energies, strict=True)]
-        answer = {"start": start, "end": end, "model": model, **found.numbers, "profile_A_eV": profile}
-        print_json(answer | {"files": found.files, "pictures": [one.path for one in pictures]})
-    else:
-        print_numbers(found.numbers, ".4f")
-    for remark in found.barrier.remarks:
-        note(remark)
-    note_files(found.files, pictures, json)
+    profile = [list(point) for point in zip(found.barrier.path, found.barrier.energies, strict=True)]
+    document = {"start": start, "end": end, "model": model, **found.numbers, "profile_A_eV": profile}
+    show = functools.partial(print_numbers, found.numbers, ".4f")
+    answer(document | {"files": found.files}, show, found.files, pictures, json, found.barrier.remarks)
 
 
 def _ends(
@@ -123,9 +119,10 @@ def _ends(
         raise typer.BadParameter("--to names the atom that hops into a --vacancy; give both")
     if bool(into) != (hop is not None):
         raise typer.BadParameter("--hop needs --into, the place where the atom hops, and the other way round")
-    atoms, first = repeated_start(start, repeat), str(start)
+    atoms, first = repeated_start(start, repeat)
     if end is not None:
-        return (atoms, repeated_start(end, repeat)), (first, str(end))
+        other, second = repeated_start(end, repeat)
+        return (atoms, other), (first, second)
     names = (first, f"{first} after the hop")
     if vacancy is not None:
         return vacancy_hop(atoms, vacancy, to, first), names

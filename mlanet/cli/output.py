@@ -158,8 +158,34 @@ def command_again(*options: str) -> str:
 
 
 def note(message: str) -> None:
-    """A line for people, on stderr, so that stdout stays the result."""
-    print(plain(message), file=sys.stderr)
+    """A line for people, on stderr, so that stdout stays the result; no work is lost where stderr takes none."""
+    with contextlib.suppress(OSError):
+        print(plain(message), file=sys.stderr)
+
+
+SAID: set[str] = set()
+"""What `note_once` has said in the running command."""
+
+
+def note_once(message: str) -> None:
+    """A note that a command would repeat, such as for each picture or structure: said the first time."""
+    if message not in SAID:
+        SAID.add(message)
+        note(message)
+
+
+STOPPED = "stopped by Ctrl-C"
+"""Begins what is said of an interruption."""
+
+
+@contextlib.contextmanager
+def going_on_with(folder: Path) -> Iterator[None]:
+    """After Ctrl-C, a line about a folder in which the same command goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note_once(f"{STOPPED}; what was finished is in {folder}; go on with: {command_again()}")
+        raise
 
 
 def note_matmul_cost(calculator: MLANetCalculator) -> None:
@@ -181,27 +207,45 @@ def drawn(draw: Callable[[], None], instead: str = NO_PICTURE) -> bool:
     try:
         draw()
     except OutputError as error:
-        note(f"warning: no picture: {error}{instead}")
+        note_once(f"warning: no picture: {error}{instead}")
         return False
     return True
 
 
-def note_files(
-    written: Iterable[Path], pictures: Iterable[Drawing] = (), json: bool = False, instead: str = NO_PICTURE
+def answer(
+    document: Mapping[str, object],
+    show: Callable[[], None],
+    written: Iterable[Path],
+    pictures: Sequence[Drawing],
+    json: bool,
+    remarks: Iterable[str] = (),
+    instead: str = NO_PICTURE,
 ) -> bool:
-    """Behind a printed answer: what was written, then its pictures, which are drawn now; whether they all could be.
+    """What a command that draws has found: for people or for programs; whether every picture could be drawn.
 
-    - json: only what goes wrong is said · instead: see `drawn`
+    People read the answer first, and pictures are drawn behind it. A program gets its document when they are drawn,
+    since `pictures` there are files that it can open; it gets it as well where drawing is interrupted or fails.
+
+    - document: the answer for programs, to which `pictures` is added · show: prints it for people
+    - written: files that are there · remarks: what a reader should know · instead: see `drawn`
     """
+    if not json:
+        show()
+    for remark in remarks:
+        note(remark)
     for path in () if json else written:
         note(f"wrote {path}")
-    there = True
-    for picture in pictures:
-        if not drawn(picture.draw, instead):
-            there = False
-        elif not json:
-            note(f"wrote {picture.path}")
-    return there
+    there: list[Path] = []
+    try:
+        for picture in pictures:
+            if drawn(picture.draw, instead):
+                there.append(picture.path)
+                if not json:
+                    note(f"wrote {picture.path}")
+    finally:
+        if json:
+            print_json({**document, "pictures": there})
+    return len(there) == len(pictures)
 
 
 def refused_part(refused: Refusals | None) -> dict[str, list[str]]:
@@ -209,13 +253,20 @@ def refused_part(refused: Refusals | None) -> dict[str, list[str]]:
     return {} if refused is None else {"refused": refused.messages}
 
 
-def end_with_files(written: Iterable[Path], pictures: Iterable[Drawing], json: bool, refused: Refusals | None) -> None:
-    """The end of a command that draws only when it is asked to: its files, its pictures, and what was refused.
+def end_with_answer(
+    document: dict[str, object],
+    show: Callable[[], None],
+    written: Iterable[Path],
+    pictures: Sequence[Drawing],
+    json: bool,
+    refused: Refusals | None,
+) -> None:
+    """The end of a command that draws only when it is asked to: as `answer`, and what was refused.
 
     Raises:
         typer.Exit: 1 if anything was refused, else 3 if a picture could not be drawn.
     """
-    drawn_all = note_files(written, pictures, json, instead="")
+    drawn_all = answer(document | refused_part(refused), show, written, pictures, json, instead="")
     report_refused(refused)
     if not drawn_all:
         raise typer.Exit(3)

@@ -13,7 +13,7 @@ from mlanet import DEFAULT_MODEL
 from mlanet.cli.computing import BATCHES, computing
 from mlanet.cli.crew import Job, crew_of, predicted, predictions
 from mlanet.cli.options import Files, Json, KeepGoing, MaxEdges, Members, Model, Ray, Resume, Workers
-from mlanet.cli.output import end_with_files, note, print_json, print_table, progress, refused_part, short_name
+from mlanet.cli.output import end_with_answer, note, print_table, progress, short_name
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -100,14 +100,10 @@ def predict(
     with Kept(output, csv, note, answering.outputs, settings, resume) as kept:
         going = progress(kept.going_on(frames_of(files, refused), work), "predicting")
         shown, drawn, count = _keep(kept, going, rows if not json else None, PICTURED if picture is not None else 0)
-    if json:
-        said = {"model": model, "conservative": answering.conservative, "predictions": shown}
-        print_json(said | refused_part(refused))
-    else:
-        _print(shown, count)
-        _warn(shown, answering.conservative)
+    document = {"model": model, "conservative": answering.conservative, "predictions": shown}
     pictures = [] if picture is None or not count else [_drawing(picture, drawn, output if resume else None)]
-    end_with_files([path for path in (output, csv) if path is not None and count], pictures, json, refused)
+    written = [path for path in (output, csv) if path is not None and count]
+    end_with_answer(document, lambda: _print(shown, count, answering.conservative), written, pictures, json, refused)
 
 
 def _drawing(picture: Path, drawn: Sequence[Predicted], output: Path | None) -> Drawing:
@@ -116,9 +112,13 @@ def _drawing(picture: Path, drawn: Sequence[Predicted], output: Path | None) -> 
     from mlanet.plots import Drawing
     from mlanet.workflows.predict import Predicted, draw
 
-    if output is not None and output.exists():
-        drawn = [Predicted(*frame) for frame in read_frames(output, index=f":{PICTURED}")]
-    return Drawing(picture, functools.partial(draw, picture, drawn))
+    def those_there() -> None:
+        there = drawn
+        if output is not None and output.exists():
+            there = [Predicted(*frame) for frame in read_frames(output, index=f":{PICTURED}")]
+        draw(picture, there)
+
+    return Drawing(picture, those_there)
 
 
 def _keep(
@@ -166,8 +166,8 @@ def _warn(shown: Sequence[Row], conservative: bool) -> None:
         note("note: this model's forces are a direct head, not the gradient of its energy")
 
 
-def _print(shown: Sequence[Row], count: int) -> None:
-    """Two tables that each fit a narrow terminal."""
+def _print(shown: Sequence[Row], count: int, conservative: bool) -> None:
+    """Two tables that each fit a narrow terminal, and warnings."""
     more = f"and {count - len(shown)} more; --output, --csv or --json give all" if count > len(shown) else ""
     names = _names([line.where for line in shown])
     pairs = list(zip(names, shown, strict=True))
@@ -184,6 +184,7 @@ def _print(shown: Sequence[Row], count: int) -> None:
     if tensors:
         rows = [(name, *(_fixed(value, 3) for value in values)) for name, values in tensors]
         print_table("polarizability in Å³", STRESS_COLUMNS, rows)
+    _warn(shown, conservative)
 
 
 def _cells(name: str, line: Row) -> tuple[str, ...]:

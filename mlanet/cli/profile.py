@@ -9,7 +9,7 @@ import typer
 
 from mlanet.cli.computing import computing
 from mlanet.cli.options import Json
-from mlanet.cli.output import note, print_json, print_pairs, print_table, progress, value_text
+from mlanet.cli.output import note, note_once, print_json, print_pairs, print_table, progress, value_text
 from mlanet.execution import Execution
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def compare(
     try:
         rows = run(plan, progress, save)
     except KeyboardInterrupt:
-        note(f"stopped by Ctrl-C; kept: what was measured until then, in {output}/compare.csv and .json")
+        note_once(f"stopped by Ctrl-C; kept: what was measured until then, in {output}/compare.csv and .json")
         raise
     files = save(rows)
     page = output / "compare.html"

@@ -17,7 +17,9 @@ from mlanet.cli.crew import Job, crew_of, property_of
 from mlanet.cli.options import Files, Json, KeepGoing, Model, Picture, Ray, Workers
 from mlanet.cli.output import (
     drawn,
+    going_on_with,
     note,
+    note_once,
     print_json,
     print_numbers,
     print_table,
@@ -247,9 +249,9 @@ class _Run:
         digest = digest_of(model_path(self.model))
         folder = Folder(self.output, {"property": name, "model": digest, "dtype": self.execution.dtype, **options})
         one = functools.partial(property_of, Job.of(self.model, self.execution), measure, not self.crew.alone)
-        results = measured(self.files, one, folder, self.index, refused, self.crew, note, beside)
+        results = measured(self.files, one, folder, self.index, refused, self.crew, note_once, beside)
         done: list[Measured] = []
-        with contextlib.ExitStack() as last:
+        with going_on_with(self.output), contextlib.ExitStack() as last:
             done += _drawn_behind(progress(results, f"mlanet {name}", None), last)
             table = folder.table(done) if done else None
             if self.json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlanet.cli.options import Json
-from mlanet.cli.output import note, numbers_of, print_json, print_pairs, print_table, progress, say
+from mlanet.cli.output import note, note_once, numbers_of, print_json, print_pairs, print_table, progress, say
 
 if TYPE_CHECKING:
     from mlanet.sweep.config import SweepConfig
@@ -144,7 +144,7 @@ def _run(config: SweepConfig, engine: Engine, jobs: int, retry: bool) -> SweepRe
     try:
         return run(config, engine, at_once=jobs, retry=retry, watch=progress)
     except KeyboardInterrupt:
-        note(
+        note_once(
             f"stopped by Ctrl-C; kept: {config.output} with all finished points and the checkpoints of running ones; "
             f"go on with: mlanet sweep {config.output}"
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlanet.cli.options import Json
-from mlanet.cli.output import command_again, note, print_json, print_pairs
+from mlanet.cli.output import command_again, note, note_once, print_json, print_pairs
 
 
 def train(
@@ -44,7 +44,7 @@ def train(
     try:
         result = run(parsed, resume=resume, progress=not json)
     except KeyboardInterrupt:
-        note(_what_was_kept(Path(parsed.run.folder), again))
+        note_once(_what_was_kept(Path(parsed.run.folder), again))
         raise
     summary = dataclasses.asdict(result)
     if json:
@@ -65,7 +65,7 @@ def _what_was_kept(folder: Path, again: str) -> str:
     try:
         step = load_state(folder / STATE)[1]["progress"]["step"]
     except (CheckpointError, KeyError):
-        return f"stopped before the first checkpoint; {folder} has nothing to go on from, start again"
+        return f"stopped by Ctrl-C before the first checkpoint; {folder} has nothing to go on from, start again"
     return f"stopped by Ctrl-C; kept: {folder / STATE} of step {step}, {folder / MODEL}; go on with: {again}"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlanet.cli.options import Json, Picture
-from mlanet.cli.output import note_files, print_json, print_pairs
+from mlanet.cli.output import answer, print_pairs
 
 if TYPE_CHECKING:
     from mlanet.dynamics.analysis import Analysis
@@ -65,13 +65,10 @@ def trajectory(
     analysis = analyse(file, reference, options)
     written = [] if output is None else write_tables(output, analysis)
     pictures = _pictures(output, analysis) if picture and output is not None else []
-    if json:
-        said = {"trajectory": file, "reference": reference, **analysis.numbers}
-        print_json(said | {"files": written, "pictures": [one.path for one in pictures]})
-    else:
-        names = [(MEANING[name], value) for name, value in analysis.numbers.items()]
-        print_pairs("", [(name, form.format(value)) for (name, form), value in names])
-    note_files(written, pictures, json)
+    document = {"trajectory": file, "reference": reference, **analysis.numbers, "files": written}
+    names = [(MEANING[name], value) for name, value in analysis.numbers.items()]
+    rows = [(name, form.format(value)) for (name, form), value in names]
+    answer(document, functools.partial(print_pairs, "", rows), written, pictures, json)
 
 
 def _pictures(folder: Path, analysis: Analysis) -> list[Drawing]:

@@ -79,7 +79,7 @@ def _targets(n: int, sizes: Sequence[float | int]) -> NDArray[np.float64]:
         _fractions(fractions)
     wanted = [float(size) if _is_count(size) else float(size) * n for size in sizes]
     if min(wanted) <= 0 or sum(wanted) > n * (1 + 1e-9):
-        raise DataError(f"cannot split {n} samples into parts of {list(sizes)}")
+        raise _impossible(n, sizes)
     left = n - sum(wanted)
     return np.array([*wanted, left] if left > 1e-9 * n else wanted)
 
@@ -164,8 +164,17 @@ def _counts(n: int, sizes: Sequence[float | int]) -> list[int]:
     if whole:  # rounding must neither lose nor invent a sample
         counts[int(np.argmax(counts))] += n - sum(counts)
     if not counts or min(counts) <= 0 or sum(counts) > n:
-        raise DataError(f"cannot split {n} samples into parts of {list(sizes)}")
+        raise _impossible(n, sizes)
     return counts
+
+
+def _impossible(n: int, sizes: Sequence[float | int]) -> DataError:
+    """More is wanted than there is."""
+    parts = " and ".join(f"{size:g}" for size in sizes)
+    return DataError(
+        f"{n} structure{'s' * (n != 1)} cannot be split into parts of {parts}, each with at least one; add structures, "
+        "or name files for the parts"
+    )
 
 
 def _is_count(size: float | int) -> bool:

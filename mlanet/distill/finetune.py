@@ -107,7 +107,10 @@ def _divide(request: Request, folder: Path) -> int:
         frames = [atoms for path in request.data for atoms, _ in read_frames(path)]
         aside = round(request.valid_fraction * len(frames))
         if not 0 < aside < len(frames):
-            raise DataError(f"{len(frames)} structures: cannot set a fraction of {request.valid_fraction} aside")
+            few = f"{len(frames)} structure{'s' * (len(frames) != 1)}"
+            raise DataError(
+                f"{few}: too few to set {request.valid_fraction:g} of them aside for validation; add structures"
+            )
         order = np.random.default_rng(request.seed).permutation(len(frames))
         for file, chosen in ((train_file, order[aside:]), (valid_file, order[:aside])):
             write_whole(file, "".join(frame_text(frames[index]) for index in sorted(chosen)).encode())

@@ -18,6 +18,8 @@ BLOCKS = 4
 MOST_LAGS = 200
 MOST_TICKS = 10_000_000
 """Points of a grid of times."""
+FRAMES = 8 * BLOCKS
+"""At least, of a diffusion coefficient."""
 SQUARE_ANGSTROM_PER_PS = 1e-8
 """In m²/s."""
 
@@ -67,8 +69,10 @@ def diffusion(
     if not chosen.any():
         raise DataError(f"no {element} in {frames[0].get_chemical_formula()}")
     paths = unwrapped([frame for frame, wanted in zip(frames, kept, strict=True) if wanted])
-    if len(paths) < 8 * BLOCKS:
-        raise DataError(f"{len(paths)} frames after {discard} ps; diffusion needs at least {8 * BLOCKS}")
+    if len(paths) < FRAMES:
+        raise DataError(
+            f"only {len(paths)} of the frames are after {discard:.4g} ps; diffusion needs at least {FRAMES}"
+        )
     masses = frames[0].get_masses()
     paths = paths - (np.einsum("tnx,n->tx", paths, masses) / masses.sum())[:, None, :]
     paths, times = paths[:, chosen], times[kept]

@@ -15,12 +15,13 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.md import MolecularDynamics
 
+from mlanet.data.empty_space import empty_axes
 from mlanet.data.write import frame_text, true_results
 from mlanet.dynamics import state
 from mlanet.dynamics.integrators import draw_velocities, integrator, memory, remind
 from mlanet.dynamics.settings import DynamicsSettings
 from mlanet.dynamics.state import State
-from mlanet.errors import ConfigError, DivergedError, GeometryError, NotConservativeError
+from mlanet.errors import ConfigError, DivergedError, GeometryError, NotConservativeError, named
 from mlanet.files import append_whole, cut_back, sync, writing
 from mlanet.interruption import Signals
 from mlanet.ownership import owned
@@ -159,13 +160,13 @@ class _Run:
         try:
             self.dynamics.step()  # type: ignore[attr-defined]  # every integrator has it, their base does not
         except GeometryError as error:
-            self._exploded(str(error))
+            self._exploded(error)
         self.step += 1
         if not np.isfinite(self.atoms.positions).all():
-            self._exploded("positions are not finite")
+            self._exploded(GeometryError("positions are not finite"))
         temperature = self.atoms.get_temperature()
         if not temperature <= max(HOTTEST, 10 * self.settings.temperature):
-            self._exploded(f"the temperature is {temperature:.0f} K")
+            self._exploded(GeometryError(f"the temperature is {temperature:.0f} K"))
 
     def record(self) -> Moment:
         """A frame and a line, flushed."""
@@ -216,10 +217,11 @@ class _Run:
         with writing(self.folder / name):
             append_whole(self.folder / name, text.encode())
 
-    def _exploded(self, reason: str) -> None:
+    def _exploded(self, reason: GeometryError) -> None:
         time_ps = self.step * self.settings.timestep / 1000
+        said = named(reason, f"step {self.step} ({time_ps:.3f} ps)")
         raise DivergedError(
-            f"step {self.step} ({time_ps:.3f} ps): {reason}; the simulation has exploded. Frames up to here are in "
+            f"{said}; the simulation has exploded. Frames up to here are in "
             f"{self.folder / TRAJECTORY}. Try a smaller timestep, a relaxed start, or a model trained near such states"
         )
 
@@ -256,8 +258,13 @@ def _require_pressure(atoms: Atoms, settings: DynamicsSettings, conservative: bo
             f"npt: cell {settings.cell} changes lengths of vectors at right angles to all others, which they are not "
             "here; use full or isotropic"
         )
-    if settings.pressure and not atoms.pbc.all():
-        raise GeometryError("npt: a pressure other than 0 has no meaning where there is empty space")
+    empty = {axis: gap for axis, gap in empty_axes(atoms).items() if moves["abc".index(axis)]}
+    if settings.pressure and (empty or not atoms.pbc.all()):
+        along = "".join(f": {gap:.1f} Å along {axis}" for axis, gap in [*empty.items()][:1])
+        raise GeometryError(f"npt: a pressure other than 0 has no meaning where there is empty space{along}")
+    if len(empty) == moves.sum():
+        gap = f"{min(empty.values()):.1f} Å or more along {', '.join(empty)}"
+        raise GeometryError(f"npt: nothing fills the cell that pressure is to act on: {gap} are empty; use nose-hoover")
     if not conservative:
         raise NotConservativeError(
             "npt: forces and stress of this model are direct heads, not the gradient of its energy, so its pressure is "

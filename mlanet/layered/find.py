@@ -98,7 +98,10 @@ def find_layers(atoms: Atoms) -> Layers:
 
 def _scale(atoms: Atoms) -> float:
     """Factor on covalent radii at which all atoms belong to layers."""
-    components = analyze_dimensionality(_without_empty_space(atoms), method="RDA")
+    judged = _without_empty_space(atoms)
+    if judged.pbc.sum() < 2:
+        raise GeometryError("no layers found: empty space along more than one direction, as around a molecule or wire")
+    components = analyze_dimensionality(judged, method="RDA")
     flat = [component for component in components if component.dimtype == "2D"]
     if not flat:
         best = components[0].dimtype

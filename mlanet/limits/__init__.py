@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlanet.lazily import lookup
-from mlanet.limits.ase_results import assessed_results, with_assessment
+from mlanet.limits.ase_results import Exporting, assessed_results, with_assessment
 from mlanet.limits.assess import EDGE, INSIDE, OUTSIDE, UNKNOWN, Assessment, assess, of_batch, of_joined, worse
 from mlanet.limits.watch import Watch
 
@@ -19,6 +19,7 @@ __all__ = [
     "OUTSIDE",
     "UNKNOWN",
     "Assessment",
+    "Exporting",
     "Watch",
     "assess",
     "assessed_results",

@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from ase import Atoms
+from ase.outputs import Properties, all_outputs
 
 from mlanet.limits.assess import UNKNOWN, Assessment
+
+
+class Exporting:
+    """What a calculator that holds `assessed_results` hands to `Atoms.get_properties`: the results that ASE knows."""
+
+    results: dict[str, Any]
+
+    def export_properties(self) -> Properties:
+        """Energy, forces, stress … of the last calculation; extrapolation and errors stay in `results`."""
+        return Properties({name: value for name, value in self.results.items() if name in all_outputs})
 
 
 def assessed_results(assessment: Assessment) -> dict[str, Any]:

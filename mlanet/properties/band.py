@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from mlanet.batched_potential import BatchedPotential
 from mlanet.data.write import true_results
-from mlanet.errors import GeometryError
+from mlanet.errors import GeometryError, named
 from mlanet.properties.hops import SAME_PLACE, closest, matched
 from mlanet.properties.rest import Rest, at_rest, batched_potential_of, require_gradient
-from mlanet.workflows.answers import named
 from mlanet.workflows.relax import Step
 
 METHOD = "improvedtangent"
@@ -214,7 +213,7 @@ class Band:
                         height = float(self._neb.energies.max() - self._neb.energies[0])
                         yield Step(number, height, self._force(), bool(done and climb))
             except GeometryError as error:
-                raise GeometryError(f"step {self.steps} of the path: {error}") from None
+                raise named(error, f"step {self.steps} of the path") from None
             before = self.steps
             if not done:
                 break
@@ -274,7 +273,7 @@ def _freeze(atoms: Atoms, name: str) -> None:
     try:
         atoms.calc = SinglePointCalculator(atoms, **true_results(atoms))
     except GeometryError as error:
-        raise GeometryError(f"{name}: {error}") from None
+        raise named(error, name) from None
 
 
 def _between(start: Atoms, end: Atoms, count: int) -> list[Atoms]:

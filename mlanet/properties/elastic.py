@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -77,7 +78,7 @@ def elasticity(
     """
     if not 0 < strain < 0.1:
         raise ValueError(f"strain must lie between 0 and 0.1, got {strain}")
-    require_crystal(atoms, "an elastic tensor", where)
+    require_crystal(atoms, "an elastic tensor", where, solid=True)
     base = at_rest(atoms, "full", rest, where) if relax else atoms
     strains, copies, places = [], [], []
     for component, name in enumerate(("xx", "yy", "zz", "yz", "xz", "xy")):
@@ -92,13 +93,26 @@ def elasticity(
             places.append(f"{where}, strained by {size:+g} along {name}")
     copies = all_at_rest(copies, "fixed", rest, places) if relax else all_computed(copies)
     stresses = [copy.get_stress() * EV_PER_CUBIC_ANGSTROM_IN_GPA for copy in copies]
-    elastic = _averaged(base, np.array(strains), np.array(stresses))
-    if (largest := float(np.abs(elastic.tensor).max())) < LOOSE:
+    tensor = _averaged(base, np.array(strains), np.array(stresses))
+    _require_resistance(np.array(tensor.voigt), where)
+    return _moduli(tensor)
+
+
+def _require_resistance(voigt: NDArray[np.float64], where: str) -> None:
+    """Refuse a tensor (6, 6), GPa, that has no inverse: what some strain meets nothing has no moduli."""
+    if (largest := float(np.abs(voigt).max())) < LOOSE:
         raise GeometryError(
             f"{where}: no strain meets more than {largest:.1g} GPa: nothing resists it (a molecule in a box?), so "
             "there are no elastic constants"
         )
-    return elastic
+    values, strains = np.linalg.eigh(voigt)
+    softest = int(np.abs(values).argmin())
+    if abs(values[softest]) < 1e-9 * largest:
+        strain = ", ".join(f"{part + 0.0:.2f}" for part in np.round(strains[:, softest], 2))
+        raise GeometryError(
+            f"{where}: nothing resists the strain ({strain}) of xx, yy, zz, yz, xz, xy (layers, chains or molecules "
+            "out of each other's reach?), so there are no moduli"
+        )
 
 
 def matrix(strain: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -109,8 +123,8 @@ def matrix(strain: NDArray[np.float64]) -> NDArray[np.float64]:
     return tensor
 
 
-def _averaged(atoms: Atoms, strains: NDArray[np.float64], stresses: NDArray[np.float64]) -> Elasticity:
-    """The tensor that fits, symmetric and with the symmetry of the crystal."""
+def _averaged(atoms: Atoms, strains: NDArray[np.float64], stresses: NDArray[np.float64]) -> Any:
+    """The tensor of pymatgen that fits, symmetric and with the symmetry of the crystal."""
     from pymatgen.analysis.elasticity import ElasticTensor, Strain, Stress
     from pymatgen.io.ase import AseAtomsAdaptor
 
@@ -121,7 +135,11 @@ def _averaged(atoms: Atoms, strains: NDArray[np.float64], stresses: NDArray[np.f
         [Stress.from_voigt(stress) for stress in stresses],
         eq_stress=Stress.from_voigt(stresses.mean(axis=0)),
     )
-    tensor = tensor.fit_to_structure(structure, symprec=0.01).voigt_symmetrized
+    return tensor.fit_to_structure(structure, symprec=0.01).voigt_symmetrized
+
+
+def _moduli(tensor: Any) -> Elasticity:
+    """What follows from a tensor of pymatgen."""
     voigt = np.array(tensor.voigt)
     return Elasticity(
         tensor=voigt,

@@ -81,7 +81,7 @@ def equation_of_state(
     """
     if not 0 < span < 0.5 or points < 5:
         raise ValueError(f"span must lie between 0 and 0.5 and points be at least 5, got {span} and {points}")
-    require_crystal(atoms, "an equation of state", where)
+    require_crystal(atoms, "an equation of state", where, solid=True)
     base = at_rest(atoms, "full", rest, where) if relax else atoms
     copies, places = [], []
     for factor in np.linspace(1 - span, 1 + span, points):

@@ -13,10 +13,9 @@ from ase import Atoms
 
 from mlanet.data.formats import Refused, pass_over, structure_files
 from mlanet.data.read import Frame, read_frames
-from mlanet.errors import ConfigError, MLANetError, OutputError
+from mlanet.errors import ConfigError, MLANetError, OutputError, named
 from mlanet.files import append_whole, cut_back, end_of_lines, table_text, write_whole
 from mlanet.ownership import owned
-from mlanet.workflows.answers import named
 from mlanet.workflows.resuming import changes, structure_print
 from mlanet.workflows.workers import Crew, WorkerLostError, in_order, remarks_in
 

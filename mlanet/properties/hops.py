@@ -79,8 +79,9 @@ def vacancy_hop(atoms: Atoms, vacancy: int, to: int | None = None, where: str = 
         to: number of the atom that hops, so where the vacancy goes; None: the nearest one of the same element.
         where: named in errors.
     Raises:
-        GeometryError: no such atom, or none to hop.
+        GeometryError: no such atom, none to hop, or atoms in each other before.
     """
+    _require_apart(atoms, where)
     _require_atom(atoms, vacancy, where)
     if to is None:
         others = np.flatnonzero((atoms.numbers == atoms.numbers[vacancy]) & (np.arange(len(atoms)) != vacancy))
@@ -108,8 +109,9 @@ def hop_into(atoms: Atoms, atom: int, place: ArrayLike, where: str = "structure"
         place: (3,) in units of the lattice vectors.
         where: named in errors.
     Raises:
-        GeometryError: no such atom, no cell, or a place that is taken.
+        GeometryError: no such atom, no cell, a place that is taken, or atoms in each other before.
     """
+    _require_apart(atoms, where)
     _require_atom(atoms, atom, where)
     if abs(np.linalg.det(atoms.cell.array)) == 0:
         raise GeometryError(
@@ -172,6 +174,12 @@ def _copy(atoms: Atoms) -> Atoms:
     copy = atoms.copy()
     copy.calc = atoms.calc
     return copy
+
+
+def _require_apart(atoms: Atoms, where: str) -> None:
+    """Before a hop: it is made from a structure without atoms in each other."""
+    if near := closest(atoms):
+        raise GeometryError(f"{where}: {near}, closer than any bond: an atom too many, or a wrong cell")
 
 
 def _require_atom(atoms: Atoms, index: int, where: str) -> None:

@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.units import _Nav, kB, kJ
 from numpy.typing import NDArray
 
-from mlanet.errors import ConfigError
+from mlanet.errors import ConfigError, GeometryError
 from mlanet.files import whole_file
 from mlanet.properties.rest import Rest, at_rest, require_crystal
 
@@ -33,6 +33,8 @@ FINEST = 20
 """Repeats along a lattice vector, at most, of a supercell that is proposed, and"""
 LARGEST = 2000
 """its atoms."""
+RIGID = 1e-6
+"""eV/Å²; the largest force constant of a crystal is a million times as large."""
 TEMPERATURES = np.arange(0.0, 1001.0, 10.0)
 """K."""
 
@@ -184,7 +186,7 @@ def phonons(
         rest: when it counts as relaxed.
         where: named in errors.
     Raises:
-        GeometryError: no crystal, or no rest.
+        GeometryError: no crystal, no rest, or no force on displaced atoms, as in a supercell of one.
         ConfigError: phonopy is not installed, or a model whose forces are no gradient.
     """
     Phonopy, PhonopyAtoms = phonopy_classes()
@@ -200,6 +202,11 @@ def phonons(
     phonopy.generate_displacements(distance=displacement)
     phonopy.forces = [_forces(displaced, atoms) for displaced in phonopy.supercells_with_displacements]
     phonopy.produce_force_constants()
+    if np.abs(phonopy.force_constants).max() < RIGID:
+        raise GeometryError(
+            f"{where}: nothing pulls back an atom that is displaced in a supercell of {'×'.join(map(str, repeats))} "
+            f"cells ({len(phonopy.supercell)} atoms), so there are no phonons; take a larger --size or --supercell"
+        )
     phonopy.symmetrize_force_constants()
     return _analysed(phonopy, len(atoms))
 

@@ -11,6 +11,7 @@ from ase import Atoms
 
 from mlanet.batched_potential import BatchedPotential
 from mlanet.calculator import MLANetCalculator
+from mlanet.data.empty_space import EMPTY, empty_axes
 from mlanet.errors import ConfigError, GeometryError, MLANetError
 from mlanet.execution import batch_limit
 from mlanet.workflows.relax import Descent, Step, relaxation
@@ -25,17 +26,29 @@ class Rest:
     steps: int = 500
 
 
-def require_crystal(atoms: Atoms, what: str, where: str) -> None:
-    """Raise `GeometryError` for what is not periodic in three directions, `ConfigError` for a model without an energy.
+def require_crystal(atoms: Atoms, what: str, where: str, solid: bool = False) -> None:
+    """Raise `GeometryError` for what is no crystal, `ConfigError` for a model without an energy.
+
+    A crystal is periodic in three directions, and its images meet: they do not where more than 9 Å, or more than the
+    model's cutoff, are empty along all three lattice vectors.
 
     Args:
         atoms: with their calculator.
         what: property that is wanted, in words.
         where: named in the error.
+        solid: it must not have 9 Å of empty space along any vector either, as a slab has.
     """
     if not atoms.pbc.all():
         free = ", ".join("abc"[k] for k in range(3) if not atoms.pbc[k])
         raise GeometryError(f"{where}: not periodic along {free}; {what} is for crystals, periodic in all directions")
+    cutoff = getattr(getattr(atoms.calc, "answering", None), "cutoff", EMPTY)
+    gaps = empty_axes(atoms, min(EMPTY, cutoff))
+    if len(gaps) == 3:
+        box = f"{min(gaps.values()):.1f} Å or more along each lattice vector are empty"
+        raise GeometryError(f"{where}: no crystal, but a molecule or an atom in a box: {box}; {what} is for crystals")
+    if solid and (gaps := empty_axes(atoms)):
+        along = " and ".join(f"{gap:.1f} Å along {axis}" for axis, gap in gaps.items())
+        raise GeometryError(f"{where}: {along} are empty, as around a slab or wire; {what} is for what fills its cell")
     require_gradient(atoms, what)
 
 

@@ -10,19 +10,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from mlanet.data.formats import Refused, pass_over
 from mlanet.data.read import read_frames
 from mlanet.dynamics.analysis import frame_times
-from mlanet.dynamics.diffusion import diffusion
+from mlanet.dynamics.diffusion import FRAMES, diffusion
 from mlanet.dynamics.run import CHECKPOINT, TRAJECTORY, Moment, simulate
 from mlanet.dynamics.settings import DynamicsSettings
-from mlanet.errors import DataError, MLANetError
+from mlanet.errors import DataError, MLANetError, named
 from mlanet.files import table_text, write_whole, writing
 from mlanet.plots import Drawing
 from mlanet.properties.plots import diffusion_picture
 from mlanet.properties.transport import Arrhenius, Mobility, Sample, arrhenius, mobilities
-from mlanet.workflows.answers import named
 
 WARM_UP = 0.1
 """Of a trajectory, left out where nothing else is said."""
@@ -63,6 +63,34 @@ def run_dynamics(
     moved.calc = atoms.calc
     resume = (folder / CHECKPOINT).exists()
     yield from simulate(moved, settings, folder, potential=potential, resume=resume, conservative=conservative)
+
+
+def require_enough(atoms: Atoms, settings: DynamicsSettings, wanted: Wanted, where: str) -> None:
+    """Refuse dynamics whose frames will not do, before they are run.
+
+    Raises:
+        DataError: fewer frames than a diffusion coefficient needs, or an element that is not there.
+    """
+    _require_elements(atoms, wanted, where)
+    steps = np.arange(0, settings.steps + settings.every, settings.every).clip(max=settings.steps)
+    times = settings.timestep / 1000 * np.unique(steps)
+    kept = int((times >= _discarded(times, wanted)).sum())
+    if kept < FRAMES:
+        raise DataError(
+            f"{where}: {times[-1]:g} ps with a frame every {settings.every} steps are {len(times)} frames, of which "
+            f"{kept} are left after the first {_discarded(times, wanted):.3g} ps; diffusion needs at least {FRAMES}: "
+            "take a longer --time or a smaller --every"
+        )
+
+
+def _require_elements(atoms: Atoms, wanted: Wanted, where: str) -> None:
+    if missing := [element for element in wanted.elements if element not in atoms.symbols]:
+        raise DataError(f"{where}: no {missing[0]} in {atoms.get_chemical_formula()}")
+
+
+def _discarded(times: NDArray[np.float64], wanted: Wanted) -> float:
+    """ps at the beginning that are left out."""
+    return WARM_UP * float(times[-1] - times[0]) if wanted.discard is None else wanted.discard
 
 
 def transport(runs: Sequence[Path], wanted: Wanted, refused: Refused | None = None) -> Transport:
@@ -121,13 +149,12 @@ def _samples(run: Path, wanted: Wanted) -> Iterator[Sample]:
     place = run / TRAJECTORY if run.is_dir() else run
     frames = [frame.atoms for frame in read_frames(place)]
     times = frame_times(frames, wanted.interval, place)
-    discard = WARM_UP * float(times[-1] - times[0]) if wanted.discard is None else wanted.discard
+    discard = _discarded(times, wanted)
     late = [frame for frame, time in zip(frames, times, strict=True) if time >= times[0] + discard]
     if not late:
-        raise DataError(f"no frame is left after {discard} ps")
+        raise DataError(f"no frame is left after {discard:.4g} ps")
     there = sorted(set(frames[0].symbols))
-    if missing := [element for element in wanted.elements if element not in there]:
-        raise DataError(f"no {missing[0]} in {frames[0].get_chemical_formula()}")
+    _require_elements(frames[0], wanted, str(run))
     temperature = _temperature(late, wanted.temperature)
     volumes = [frame.get_volume() for frame in late if frame.cell.rank == 3]
     for element in wanted.elements or there:

@@ -10,7 +10,7 @@ from mlanet.data.formats import Refused, pass_over
 from mlanet.data.labels import LabelKeys
 from mlanet.data.read import Frame, read_frames
 from mlanet.data.vasp_steps import converged
-from mlanet.errors import DataError, MLANetError
+from mlanet.errors import DataError, MLANetError, named
 from mlanet.execution import batch_limit
 from mlanet.inference import batches, predict, require_finite
 from mlanet.limits import Assessment, of_batch
@@ -146,11 +146,6 @@ def require_supported(potential: Any, graph: Any, where: str) -> None:
 def require_answerable(potential: Any, atoms: Atoms, where: str) -> None:
     """Ask before the first step whether a structure can be computed, so that the error can name its file."""
     require_supported(potential, potential.graph_of(atoms, potential.cutoff, where=where), where)
-
-
-def named(error: MLANetError, where: str) -> MLANetError:
-    """The error with file and frame in front, if they are not there already."""
-    return error if str(error).startswith(where) else type(error)(f"{where}: {error}")
 
 
 def _answered(asked: Sequence[Any], batch: list[Question], refused: Refused | None) -> Iterator[Answer]:

@@ -6,27 +6,9 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlanet.data.empty_space import AXES, empty_axes
 from mlanet.errors import ConfigError, GeometryError
 from mlanet.units import VOIGT
-
-EMPTY = 9.0
-"""Å without an atom along a lattice vector, from which that is empty space and no crystal (as `mlanet exfoliate`)."""
-AXES = "abc"
-
-
-def empty_axes(atoms: Atoms) -> dict[str, float]:
-    """Å of empty space along each periodic lattice vector that has more than 9 Å of it."""
-    gaps: dict[str, float] = {}
-    if not atoms.pbc.any() or abs(np.linalg.det(atoms.cell.array)) == 0:
-        return gaps
-    fractions = atoms.get_scaled_positions(wrap=True)
-    heights = 1 / np.linalg.norm(atoms.cell.reciprocal().array, axis=1)
-    for k in np.flatnonzero(atoms.pbc):
-        places = np.sort(fractions[:, k])
-        gap = float(np.diff(np.append(places, places[0] + 1)).max() * heights[k])
-        if gap > EMPTY:
-            gaps[AXES[k]] = gap
-    return gaps
 
 
 def held_vectors(atoms: Atoms, hold: str, vacuum: str) -> str:

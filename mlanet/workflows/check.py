@@ -19,6 +19,7 @@ from mlanet.files import write_columns
 from mlanet.laws import LAWS, LawResult, run_laws
 from mlanet.laws.diatomics import Curve, diatomic, pairs_of
 from mlanet.plots import SERIES, Drawing, legend, new_figure, panel, save
+from mlanet.workflows.answers import require_answerable
 from mlanet.workflows.model import open_model
 
 MOST_NAMED = 14
@@ -45,10 +46,13 @@ def check_model(
         UnsupportedElementError: a structure with an element the model does not know.
     """
     potential = open_model(model, dataclasses.replace(execution or Execution(), dtype="float64"))
-    systems = {str(path): next(iter(read_frames(path, index="0"))).atoms for path in structure_files(structures)}
-    for name, atoms in systems.items():
+    systems = {}
+    for path in structure_files(structures):
+        atoms, where = next(iter(read_frames(path, index="0")))
+        require_answerable(potential, atoms, where)
         if len(atoms) > MAX_ATOMS:
-            raise DataError(f"{name}: {len(atoms)} atoms; the laws are measured on at most {MAX_ATOMS}")
+            raise DataError(f"{where}: {len(atoms)} atoms; the laws are measured on at most {MAX_ATOMS}")
+        systems[str(path)] = atoms
     systems = systems or small_systems(potential.species)
     results: list[LawResult] = []
     for law in LAWS:

@@ -10,11 +10,10 @@ from mlanet.checkpoint import model_path, packaged_models, read_model_header
 from mlanet.data.atoms import LabelKeys
 from mlanet.data.dataset import load_samples
 from mlanet.data.splits import random_split
-from mlanet.errors import ConfigError, UnsupportedElementError
+from mlanet.errors import ConfigError, UnsupportedElementError, named
 from mlanet.kernels import use_kernels
 from mlanet.limits import find_limits
 from mlanet.supported import require_species
-from mlanet.workflows.answers import named
 
 SHARE = 0.2
 """Of the files, held back where no other files are."""

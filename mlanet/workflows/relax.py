@@ -12,11 +12,12 @@ from ase.optimize.bfgs import BFGS
 from ase.optimize.fire import FIRE
 from numpy.typing import NDArray
 
+from mlanet.data.empty_space import empty_axes
 from mlanet.data.structures import to_arrays
 from mlanet.data.write import true_results
-from mlanet.errors import GeometryError, MLANetError
+from mlanet.errors import GeometryError, MLANetError, named
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
-from mlanet.workflows.cell import empty_axes, held_vectors, keep_symmetry, strain_mask
+from mlanet.workflows.cell import held_vectors, keep_symmetry, strain_mask
 
 if TYPE_CHECKING:
     from mlanet.workflows.cell_filter import CellFilter
@@ -133,7 +134,7 @@ class Descent:
         """The error of a structure on its way, with file, frame and step in front where it has no meaning any more."""
         if not isinstance(error, GeometryError):
             return error
-        return type(error)(f"{self.where}, step {self._optimizer.nsteps} of the relaxation: {error}")
+        return named(error, f"{self.where}, step {self._optimizer.nsteps} of the relaxation")
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from mlanet.batched_potential import BatchedPotential
+from mlanet.data.empty_space import empty_axes
 from mlanet.data.formats import (
     BARE,
     LABELLED,
@@ -26,10 +27,10 @@ from mlanet.data.formats import (
 )
 from mlanet.data.read import Frame
 from mlanet.data.write import frame_text, write_one
-from mlanet.errors import ConfigError, GeometryError, MLANetError
+from mlanet.errors import ConfigError, GeometryError, MLANetError, named
 from mlanet.limits import UNKNOWN, Assessment, Watch
-from mlanet.workflows.answers import frames_of, named
-from mlanet.workflows.cell import empty_axes, held_vectors, space_group, strain_mask
+from mlanet.workflows.answers import frames_of
+from mlanet.workflows.cell import held_vectors, space_group, strain_mask
 from mlanet.workflows.growing import growing, partial_name
 from mlanet.workflows.output import atomic_path, refuse_overwriting
 from mlanet.workflows.relax import Descent, Relaxed, Step, connected, finished, relaxation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import stat
 from pathlib import Path
@@ -79,6 +80,56 @@ def test_an_unknown_element_is_one_of_a_file(mlanet, case: str) -> None:
     assert outcome.status == 2 and outcome.out == "" and not Path("out").exists()
     assert outcome.err.splitlines()[-1].startswith("error: copper.extxyz"), outcome.err
     assert "not trained on Cu (first at atom 0); it knows: Li Si Mo" in outcome.err
+
+
+MOVED = {
+    "relax": ("--steps", "1"),
+    "eos": ("--as-given",),
+    "elastic": ("--as-given",),
+    "phonon": ("--as-given",),
+    "md": ("--steps", "1"),
+    "neb": ("--vacancy", "0", "--repeat", "2x2x2"),
+    "diffusion": ("--temperatures", "300"),
+    "exfoliate": (),
+}
+
+
+@pytest.mark.parametrize("command", MOVED)
+@pytest.mark.parametrize("case", ["overlapping atoms", "NaN position", "zero cell with pbc"])
+def test_whatever_moves_a_structure_names_file_frame_and_atom(mlanet, command: str, case: str) -> None:
+    """Once, before anything is written, and in no words of the program."""
+    text, part = BAD_FILES[case]
+    Path("bad.extxyz").write_text(text.replace("Cu", "Si"))
+    output = "out.extxyz" if command == "relax" else "out"
+    given = mlanet(command, "bad.extxyz", *MOVED[command], "--model", "elemental", "--output", output)
+    said = given.err.splitlines()[-1]
+    assert given.status == 2 and given.out == "" and not list(Path().glob("out*/*.*"))
+    frame = part if part.startswith("frame") else "frame 0"
+    assert said.startswith(f"error: bad.extxyz, {frame}"), said
+    assert "structure:" not in said and said.count("bad.extxyz") == 1
+    if "atoms" in part:
+        assert re.search(r"atoms \d+.* and \d+.*(0\.01|1\.00e-02) Å apart", said), said
+
+
+ALONE = {
+    "md": (("--ensemble", "npt", "--steps", "1"), "12.0 Å or more along a, b, c are empty"),
+    "md, pressed": (("--ensemble", "npt", "--steps", "1", "--pressure", "1"), "12.0 Å along a"),
+    "exfoliate": ((), "no layers found: empty space"),
+    "diffusion": (("--temperatures", "300", "--element", "Li"), "no Li in Si"),
+    "diffusion, short": (("--temperatures", "300", "--time", "0.1"), "needs at least 32"),
+    "phonon": (("--as-given",), "no crystal"),
+}
+
+
+@pytest.mark.parametrize("case", ALONE)
+def test_a_lone_atom_in_a_box_is_refused_by_name(mlanet, case: str) -> None:
+    """By what has no meaning for it, before anything is computed or written."""
+    ase.io.write("lone.extxyz", Atoms("Si", cell=[12, 12, 12], pbc=True))
+    words, reason = ALONE[case]
+    given = mlanet(case.split(",")[0], "lone.extxyz", *words, "--model", "elemental", "--output", "out")
+    said = given.err.splitlines()[-1]
+    assert given.status == 2 and said.startswith("error: lone.extxyz, frame 0: ") and reason in said, given.err
+    assert not list(Path().glob("out/*.*"))
 
 
 def test_fortran_exponent_is_not_read_as_text(mlanet, model) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ase.io
 import pytest
+from ase import Atoms
 from ase.build import bulk
 
 from mlanet.cli.check import _conclusion
@@ -32,6 +33,20 @@ def test_the_last_line_says_what_holds() -> None:
     assert _conclusion(given_up).endswith("3 laws measured; broken, and not promised: reciprocity")
     broken = [*given_up, measured("stress", 1.0), measured("stress", 2.0)]
     assert _conclusion(broken) == "BROKEN: stress; broken, and not promised: reciprocity"
+
+
+@pytest.mark.parametrize(
+    ("atoms", "said"),
+    [
+        (bulk("Fe"), "the model was not trained on Fe (first at atom 0)"),
+        (Atoms("Al2", [[0, 0, 0], [0, 0, 0.01]]), "atoms 0 and 1 overlap"),
+    ],
+)
+def test_a_structure_of_which_nothing_can_be_said_is_named(mlanet, model, atoms: Atoms, said: str) -> None:
+    """File and frame, before a law is measured."""
+    ase.io.write("wrong.extxyz", atoms)
+    result = mlanet("check", "-m", model, "wrong.extxyz")
+    assert result.status == 2 and f"error: wrong.extxyz, frame 0: {said}" in result.err
 
 
 def test_a_structure_too_large_is_refused(mlanet, model) -> None:

@@ -8,6 +8,8 @@ import ase.io
 import numpy as np
 import pytest
 
+from mlanet.cli.evaluate import _print_limits
+from mlanet.limits.calibration import LimitsReport
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 
 
@@ -60,3 +62,9 @@ def test_table_and_plots(mlanet, model, labelled) -> None:
     pictures = sorted(path.name for path in Path("plots").iterdir())
     assert pictures == ["parity_energy.png", "parity_forces.png", "parity_stress.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in Path("plots").iterdir())
+
+
+def test_limits_without_standard_errors_are_no_empty_table(capsys) -> None:
+    """Models of few structures know their domain alone."""
+    _print_limits(LimitsReport({"inside": 3, "edge": 1}, {}, {}, None))
+    assert capsys.readouterr().out == "of the training set: 3 inside, 1 edge\n"

@@ -76,7 +76,7 @@ def test_wrong_structures_and_models(mlanet, make_model) -> None:
     assert "no such file" in mlanet("md", "none.cif", "-m", "elemental").err
     ase.io.write("co.xyz", molecule("CO"))
     Path("near.xyz").write_text("2\nclose\nSi 0 0 0\nSi 0 0 0.05\n")
-    assert "near.xyz: atoms 0 and 1 overlap" in mlanet("md", "near.xyz", "-m", "elemental").err
+    assert "near.xyz, frame 0: atoms 0 and 1 overlap" in mlanet("md", "near.xyz", "-m", "elemental").err
     assert "not trained on C" in mlanet("md", "co.xyz", "-m", "elemental").err
     ase.io.write("cu.extxyz", bulk("Cu", cubic=True))
     ase.io.write("cluster.xyz", bulk("Cu", cubic=True).copy(), format="xyz")

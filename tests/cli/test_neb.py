@@ -56,7 +56,7 @@ def test_what_is_asked_wrongly_is_said(mlanet, metal) -> None:
         (("--hop", 0), "--into"),
         (("--hop", 0, "--into", "0.5,0.5"), "is not of the form 0.5,0.5,0.25"),
         (("al.cif", "--to", 1), "--vacancy"),
-        (("--vacancy", 7), "al.cif: has no atom 7"),
+        (("--vacancy", 7), "al.cif, last frame: has no atom 7"),
         (("--vacancy", 0), "only one of its element"),
         (("al.cif",), "same structure"),
     ):

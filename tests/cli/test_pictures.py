@@ -1,4 +1,5 @@
-"""Every command that draws says its answer first, keeps it where nothing can be drawn, and draws nothing if told so."""
+"""Every command that draws: people read the answer first, programs are told of files that are there; no answer is lost
+where nothing can be drawn, and nothing is drawn if told so."""
 
 from __future__ import annotations
 
@@ -71,15 +72,13 @@ def inputs(tmp_path: Path) -> None:
         frame.info["REF_energy"] = -30.0 - 0.1 * k
         frames.append(frame)
     ase.io.write(tmp_path / "run.extxyz", frames)
+    ase.io.write(tmp_path / "second.vasp", bulk("Li", "bcc", 3.45))
     sheets = Atoms("Mo2", [[0, 0, 0.1], [0, 0, 4.5]], cell=[2.6, 2.6, 8.8], pbc=True)
     ase.io.write(tmp_path / "sheets.extxyz", sheets)
 
 
 @pytest.mark.parametrize("name", OF_THEIR_OWN)
-@pytest.mark.parametrize("form", [(), ("--json",)], ids=("table", "json"))
-def test_an_answer_is_out_before_its_picture_is_begun(
-    mlanet, monkeypatch: pytest.MonkeyPatch, name: str, form: tuple[str, ...]
-) -> None:
+def test_an_answer_is_out_before_its_picture_is_begun(mlanet, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """All of stdout is out, and flushed, when the first line of the first picture is drawn."""
     drawer, heard, out, before = OF_THEIR_OWN[name], [], [], []
     made, write, flush = Figure.__init__, sys.stdout.write, sys.stdout.flush
@@ -95,14 +94,75 @@ def test_an_answer_is_out_before_its_picture_is_begun(
     monkeypatch.setattr(sys.stdout, "write", lambda text: heard.append(text) or write(text))
     monkeypatch.setattr(sys.stdout, "flush", flushing)
     monkeypatch.setattr(Figure, "__init__", listening)
-    done = mlanet(*drawer.words, *form)
+    done = mlanet(*drawer.words)
     assert done.status == drawer.status, done.err
     assert before and before[0] == done.out
     assert (Path("out") / drawer.picture).exists()
-    if form and name not in ("md", "eos"):
-        said = json.loads(done.out)
-        assert f"out/{drawer.picture}" in said["pictures"] and f"out/{drawer.picture}" not in said["files"]
-        assert all(Path(path).exists() for path in (*said["files"], *said["pictures"]))
+
+
+NAMING = sorted({*OF_THEIR_OWN, *ASKED_FOR} - {"md", "eos"})
+"""Their JSON names pictures."""
+
+
+@pytest.mark.parametrize("name", NAMING)
+def test_pictures_of_a_document_are_there_when_it_is_read(mlanet, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Whoever reads the document can open what it names at once."""
+    drawer, missing = (OF_THEIR_OWN | ASKED_FOR)[name], []
+    write = sys.stdout.write
+
+    def reading(text: str) -> int:
+        if text.startswith("{"):
+            said = json.loads(text)
+            missing.extend(path for path in said["pictures"] if not Path(path).exists())
+        return write(text)
+
+    monkeypatch.setattr(sys.stdout, "write", reading)
+    done = mlanet(*drawer.words, "--json")
+    said = done.document
+    assert f"out/{drawer.picture}" in said["pictures"] and f"out/{drawer.picture}" not in said.get("files", ())
+    assert not missing and all(Path(path).exists() for path in (*said.get("files", ()), *said["pictures"]))
+    assert "picture" not in done.err
+
+
+@pytest.mark.parametrize("name", ["trajectory", "evaluate", "neb"])
+def test_a_document_names_no_picture_that_is_not_there(mlanet, unable, name: str) -> None:
+    """One that could not be drawn is not named; the others are, and all numbers."""
+    drawer = (OF_THEIR_OWN | ASKED_FOR)[name]
+    unable(drawer.picture)
+    done = mlanet(*drawer.words, "--json")
+    assert done.status == drawer.status, done.err
+    said = done.document
+    assert len(said) > 2 and f"out/{drawer.picture}" not in said["pictures"]
+    assert all(Path(path).is_file() for path in said["pictures"])
+
+
+@pytest.mark.parametrize("name", ["trajectory", "predict"])
+def test_a_document_is_not_lost_while_its_picture_is_drawn(mlanet, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Ctrl-C then leaves it whole, without the picture."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "__init__", interrupted)
+    done = mlanet(*(OF_THEIR_OWN | ASKED_FOR)[name].words, "--json")
+    assert done.status == 130 and done.document["pictures"] == []
+
+
+SEVERAL = {
+    "trajectory": ("run.extxyz", "--interval", "50", "--output"),
+    "evaluate": ("run.extxyz", *ELEMENTAL, "--plots"),
+    "eos": (LI, "second.vasp", *ELEMENTAL, "--points", "5", "--output"),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_without_matplotlib_that_is_said_once(mlanet, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """However many pictures a command has to draw; and again by the next command."""
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    for folder in ("first", "second"):
+        done = mlanet(name, *SEVERAL[name], folder)
+        assert done.status == (3 if name == "evaluate" else 0)
+        assert done.err.count("no picture: matplotlib") == 1, done.err
 
 
 def test_without_pictures_matplotlib_is_never_loaded(tmp_path: Path) -> None:

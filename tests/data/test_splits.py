@@ -36,6 +36,14 @@ def test_impossible_sizes(sizes: list[float]) -> None:
         random_split(10, sizes, seed=0)
 
 
+@pytest.mark.parametrize(("n", "sizes", "said"), [(1, [0.9, 0.1], "1 structure "), (3, [2, 2], "3 structures ")])
+def test_too_few_to_split_is_said_in_words(n: int, sizes: list[float], said: str) -> None:
+    """How many there are, the parts, and what can be done."""
+    parts = " and ".join(map(str, sizes))
+    with pytest.raises(DataError, match=f"^{said}cannot be split into parts of {parts}, .*add structures"):
+        random_split(n, sizes, seed=0)
+
+
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=10, max_size=80), st.integers(0, 100))
 def test_group_split_does_not_leak(groups: list[str], seed: int) -> None:
     """Each group stands on one side only, every part has a group, and nothing is lost."""

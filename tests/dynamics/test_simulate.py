@@ -233,6 +233,15 @@ def test_refusals(tmp_path: Path) -> None:
         run(slab, tmp_path / "a", settings(ensemble="npt"))
     with pytest.raises(GeometryError, match="empty space"):
         run(slab, tmp_path / "a", settings(ensemble="npt", cell="ab", pressure=1.0))
+    boxed = Atoms("Cu", cell=[12, 12, 12], pbc=True)
+    thick = bulk("Cu", cubic=True)
+    thick.center(vacuum=6.0, axis=2)
+    for alone in (boxed, thick):
+        alone.calc = EMT()
+        with pytest.raises(GeometryError, match=r"empty space: 1\d\.\d Å along [ac]"):
+            run(alone, tmp_path / "a", settings(ensemble="npt", pressure=1.0))
+    with pytest.raises(GeometryError, match="nothing fills the cell .*: 12.0 Å or more along a, b, c"):
+        run(boxed, tmp_path / "a", settings(ensemble="npt"))
     skewed = bulk("Cu")
     skewed.calc = EMT()
     with pytest.raises(GeometryError, match="cell abc .* right angles"):

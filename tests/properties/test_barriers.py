@@ -96,6 +96,11 @@ def test_hops_are_made_as_they_are_named() -> None:
     assert np.allclose(other.get_distances(0, [1, 2], mic=True), end.get_distances(0, [1, 2], mic=True))
     with pytest.raises(GeometryError, match=r"al\.cif: the place is taken: there atoms 0 \(Al\) and 1 \(Al\)"):
         hop_into(crystal, 1, [0, 0, 0], "al.cif")
+    doubled = crystal.copy()
+    doubled.positions[5] = doubled.positions[4] + [0.01, 0, 0]
+    for hop in (lambda: vacancy_hop(doubled, 4, where="al.cif"), lambda: hop_into(doubled, 0, [0, 0, 0.5], "al.cif")):
+        with pytest.raises(GeometryError, match=r"al\.cif: atoms 4 \(Al\) and 5 \(Al\) are 0\.01 Å apart, closer"):
+            hop()
     with pytest.raises(GeometryError, match="has no atom 27; its 27 atoms are counted from 0"):
         vacancy_hop(crystal, 27)
     with pytest.raises(GeometryError, match="only one of its element"):

@@ -20,7 +20,7 @@ from mlanet.errors import ConfigError, GeometryError
 from mlanet.models import LEIGNNConfig
 from mlanet.potential import Potential
 from mlanet.properties import elasticity, equation_of_state, phonons
-from mlanet.properties.elastic import matrix
+from mlanet.properties.elastic import _require_resistance, matrix
 from mlanet.properties.eos import fitted
 from mlanet.properties.phonon import _shown
 from mlanet.properties.rest import Rest, all_at_rest
@@ -170,12 +170,59 @@ def test_what_has_no_answer_is_refused(ask) -> None:  # type: ignore[no-untyped-
         ask(rattled, rest=Rest(1e-6, 2))
 
 
-def test_what_resists_no_strain_has_no_elastic_constants() -> None:
-    """Two copper atoms alone in a box: their stresses are those of no solid."""
-    atoms = Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]], cell=[14, 14, 14], pbc=True)
+BOXED = {
+    "a pair": Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]], cell=[14, 14, 14], pbc=True),
+    "a lone atom": Atoms("Cu", cell=[10, 10, 10], pbc=True),
+    "a pair across the boundary of a skewed box": Atoms(
+        "Cu2", [[0, 0, 0.3], [0, 0, -1.9]], cell=[[14, 0, 0], [5, 14, 0], [4, 3, 14]], pbc=True
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BOXED)
+@pytest.mark.parametrize("ask", [equation_of_state, elasticity, phonons])
+@pytest.mark.parametrize("relax", [True, False])
+def test_what_is_alone_in_a_box_is_no_crystal(ask, what: str, relax: bool) -> None:  # type: ignore[no-untyped-def]
+    """Said before anything is computed, with the least of its empty space."""
+    atoms = BOXED[what].copy()
     atoms.calc = EMT()
+    atoms.calc.calculate = None  # not asked
+    with pytest.raises(GeometryError, match=r"box\.cif: no crystal, but a molecule .*: 1\d\.\d Å or more along each"):
+        ask(atoms, relax=relax, where="box.cif")
+
+
+def test_beyond_a_short_cutoff_nothing_is_a_crystal() -> None:
+    """5 Å of empty space all round are enough for a model that sees 4 Å."""
+    atoms = Atoms("Cu", cell=[5, 5, 5], pbc=True)
+    config = LEIGNNConfig(channels=8, layers=1, cutoff=4.0, repulsion="none")
+    atoms.calc = MLANetCalculator(Potential.build(config, Statistics.unit((29,))))
+    with pytest.raises(GeometryError, match="no crystal.*5.0 Å"):
+        phonons(atoms)
+
+
+def test_an_atom_that_moves_with_its_images_has_no_phonons() -> None:
+    """A supercell of one atom: whatever is displaced, no force answers."""
+    with pytest.raises(GeometryError, match=r"cu\.cif: nothing pulls back .* 1×1×1 .*larger --size"):
+        phonons(copper(), supercell=(1, 1, 1), relax=False, where="cu.cif")
+
+
+@pytest.mark.parametrize("ask", [equation_of_state, elasticity])
+def test_a_slab_in_a_box_has_no_volume_to_change(ask) -> None:  # type: ignore[no-untyped-def]
+    """Its moduli would be those of the box."""
+    slab = fcc111("Cu", (1, 1, 3), vacuum=6.0)
+    slab.pbc, slab.calc = True, EMT()
+    with pytest.raises(GeometryError, match=r"slab\.cif: 12\.0 Å along c are empty"):
+        ask(slab, where="slab.cif")
+
+
+def test_what_resists_no_strain_has_no_elastic_constants() -> None:
+    """No constants at all, or none against one strain: a tensor without an inverse gives no moduli."""
+    nothing, sheets = np.zeros((6, 6)), np.diag([90.0, 90.0, 0.0, 0.0, 0.0, 30.0])
     with pytest.raises(GeometryError, match="pair.cif: no strain meets more than .* GPa: nothing resists it"):
-        elasticity(atoms, where="pair.cif")
+        _require_resistance(nothing, "pair.cif")
+    with pytest.raises(GeometryError, match=r"sheets.cif: nothing resists the strain \(0.00, 0.00, 1.00, 0.00"):
+        _require_resistance(sheets, "sheets.cif")
+    _require_resistance(sheets + np.eye(6), "soft.cif")
 
 
 def test_energies_without_a_minimum_are_refused() -> None:

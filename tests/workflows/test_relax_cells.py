@@ -12,8 +12,9 @@ from ase.build import bulk, fcc111
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
+from mlanet.data.empty_space import empty_axes
 from mlanet.errors import ConfigError, GeometryError
-from mlanet.workflows.cell import empty_axes, held_vectors, space_group, strain_mask
+from mlanet.workflows.cell import held_vectors, space_group, strain_mask
 from mlanet.workflows.relax import relaxation
 
 
