@@ -76,7 +76,7 @@ def at_rest(atoms: Atoms, cell: str, rest: Rest, where: str, held: bool = False)
     moved.calc = atoms.calc
     if cell == "fixed" and np.abs(moved.get_forces()).max() < rest.fmax:
         return moved
-    *_, last = relaxation(moved, cell=cell, fmax=rest.fmax, steps=rest.steps, method="bfgs", where=where)
+    *_, last = relaxation(moved, cell=cell, fmax=rest.fmax, steps=rest.steps, where=where)
     _require_rest(last, rest, where)
     return moved
 
@@ -92,7 +92,7 @@ def all_at_rest(structures: Sequence[Atoms], cell: str, rest: Rest, wheres: Sequ
 
     def course(one: tuple[Atoms, str]) -> Course:
         atoms, where = one
-        descent = Descent(atoms, cell=cell, fmax=rest.fmax, steps=rest.steps, method="bfgs", where=where)
+        descent = Descent(atoms, cell=cell, fmax=rest.fmax, steps=rest.steps, where=where)
         return Course(descent, lambda step: _rests(atoms, cell, rest, step))
 
     for (atoms, where), arrived in relax_all(batched_potential, zip(bare, wheres, strict=True), course):

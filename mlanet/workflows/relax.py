@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
-from ase.optimize.bfgs import BFGS
 from ase.optimize.fire import FIRE
 from numpy.typing import NDArray
 
@@ -18,13 +17,15 @@ from mlanet.data.write import true_results
 from mlanet.errors import GeometryError, MLANetError, named
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 from mlanet.workflows.cell import held_vectors, keep_symmetry, strain_mask
+from mlanet.workflows.lbfgs import LBFGS, usual_inverse
 
 if TYPE_CHECKING:
     from mlanet.workflows.cell_filter import CellFilter
 
 CELLS = ("fixed", "full", "shape", "volume")
 """What of the cell may change: nothing; everything periodic; its shape at constant volume; its size only."""
-OPTIMIZERS = {"fire": FIRE, "bfgs": BFGS}
+METHODS = ("lbfgs", "fire")
+"""Optimizers: `mlanet.workflows.lbfgs`, and ASE's FIRE."""
 
 
 class Step(NamedTuple):
@@ -64,7 +65,7 @@ class Descent:
         pressure: GPa; for sheets it acts on the volume of the cell as given, so it must be 0 there.
         fmax: eV/Å.
         steps: at most.
-        method: "fire" or "bfgs".
+        method: one of `METHODS`.
         where: named in errors, usually file and frame.
         hold, vacuum: lattice vectors that stay, see `mlanet.workflows.cell.held_vectors`.
         symmetry: Å up to which the space group is found that is kept; None: none is.
@@ -81,7 +82,7 @@ class Descent:
         pressure: float = 0.0,
         fmax: float = 0.01,
         steps: int = 500,
-        method: str = "fire",
+        method: str = "lbfgs",
         where: str = "structure",
         hold: str = "",
         vacuum: str = "none",
@@ -98,7 +99,9 @@ class Descent:
             self.release()
             raise
         self._course = _Course(self.target)
-        self._optimizer = OPTIMIZERS[method](self._course, logfile=None)
+        self._optimizer = (
+            LBFGS(self._course, usual_inverse(self.target)) if method == "lbfgs" else FIRE(self._course, logfile=None)
+        )
         self._optimizer.fmax = fmax
 
     def release(self) -> None:

@@ -47,7 +47,7 @@ class Wanted:
     pressure: float = 0.0
     fmax: float = 0.01
     steps: int = 500
-    method: str = "fire"
+    method: str = "lbfgs"
     frames: str = "-1"
     stop_outside: bool = False
     hold: str = ""

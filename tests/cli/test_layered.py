@@ -13,13 +13,13 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.optimize import FIRE
 
 from mlanet.checkpoint import save_model
 from mlanet.config import parse
 from mlanet.models import ModelConfig
 from mlanet.potential import Potential
 from mlanet.statistics import Statistics
+from mlanet.workflows.lbfgs import LBFGS
 
 MODEL = ("-m", "elemental")
 
@@ -135,14 +135,14 @@ def test_relaxation_tells_its_steps_and_all_digits(mlanet, tmp_path: Path) -> No
 def test_a_relaxation_stopped_by_ctrl_c_keeps_the_structure(mlanet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Status 130, and the file holds the atoms as they were then."""
 
-    step, steps = FIRE.step, itertools.count()
+    step, steps = LBFGS.step, itertools.count()
 
     def stopped(*words: object) -> None:
         if next(steps) == 2:
             raise KeyboardInterrupt
         step(*words)
 
-    monkeypatch.setattr("ase.optimize.FIRE.step", stopped)
+    monkeypatch.setattr("mlanet.workflows.lbfgs.LBFGS.step", stopped)
     atoms = bulk("Mo", cubic=True)
     atoms.rattle(0.1, seed=2)
     ase.io.write("mo.extxyz", atoms)

@@ -18,7 +18,7 @@ from mlanet.cli.main import main
 from mlanet.workflows import predict as predicting
 from mlanet.workflows import relax_files, shares
 
-RELAX = ("relax", "set.extxyz", "--index", ":", "--fmax", "0.2", "--steps", "30", "--method", "bfgs")
+RELAX = ("relax", "set.extxyz", "--index", ":", "--fmax", "0.2", "--steps", "30", "--method", "lbfgs")
 PREDICT = ("predict", "set.extxyz", "--csv", "out.csv", "--max-edges", "1")
 EVALUATE = ("evaluate", "set.extxyz", "--csv", "out.csv", "--max-edges", "1", "--plots", "plots")
 FILES = {"relax": ["out.extxyz"], "predict": ["out.extxyz", "out.csv"], "evaluate": ["out.csv"]}

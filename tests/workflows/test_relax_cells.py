@@ -20,7 +20,7 @@ from mlanet.workflows.relax import relaxation
 
 def relaxed(atoms: Atoms, **options: object) -> Atoms:
     atoms.calc = EMT()
-    *_, last = relaxation(atoms, method="bfgs", fmax=0.003, **options)  # type: ignore[arg-type]
+    *_, last = relaxation(atoms, method="lbfgs", fmax=0.003, **options)  # type: ignore[arg-type]
     assert last.converged
     return atoms
 
