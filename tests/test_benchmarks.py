@@ -121,20 +121,25 @@ def test_accuracy_tables_hold_every_figure_once() -> None:
 
 
 def test_accuracy_gives_the_cheaper_variant_the_steps_of_the_time() -> None:
-    """As soon as all seeds of both are known, and not before."""
-    also = ({"attention": "tp_dot", "combine": "sum"},)
+    """As soon as all seeds of both are known, and not before; each beside the same optimiser's."""
+    muon = [{"attention": kind, "combine": "product", "optimizer.kind": "muon"} for kind in ("tp_dot", "none")]
+    also = ({"attention": "tp_dot", "combine": "sum"}, *muon)
     one = msgspec.structs.replace(read(["demo"])[0], seeds=(0, 1), also=also)
     seconds = {"tp_dot product": 6.0, "none product": 4.0, "tp_dot sum": 9.0}
+    seconds |= {"tp_dot product muon": 10.0, "none product muon": 5.0}
     rows = [
         each.key | {"status": "done", "processor_s": seconds[" ".join(value for _, value in each.variant)]}
         for each in trainings(one)
     ]
     later = of_equal_time(one, rows)
-    assert [(each.seed, each.steps, dict(each.variant)["attention"]) for each in later] == [
-        (0, 6, "none"),
-        (1, 6, "none"),
+    assert [(each.seed, each.steps, " ".join(dict(each.variant).values())) for each in later] == [
+        (0, 6, "none product"),
+        (1, 6, "none product"),
+        (0, 8, "none product muon"),
+        (1, 8, "none product muon"),
     ]
-    assert not of_equal_time(one, rows[:4])  # without the last one of `none`
+    known = [{each.steps for each in of_equal_time(one, rows[:count])} for count in (5, 7, 9, 10)]
+    assert known == [set(), {6}, {6}, {6, 8}], "the last seed of a variant is waited for"
     assert row_of(trainings(one)[0]._replace(steps=5), rows) is None
 
 

@@ -67,9 +67,10 @@ class Published(_Strict, frozen=True, kw_only=True):
 
 
 class EqualTime(_Strict, frozen=True, kw_only=True):
-    """Variants that are trained again, for as many steps as fit into the time of `like`, the first that fits."""
+    """Variants that are trained again, for as many steps as fit into the time of another."""
 
     like: dict[str, str]
+    """Values of the other that a variant has not; all else is the same, the optimiser say."""
     of: tuple[dict[str, str], ...]
 
 
@@ -224,10 +225,11 @@ def of_equal_time(one: Benchmark, rows: Sequence[Row]) -> list[Training]:
     for training, row in pairs:
         if row is not None and row["status"] == "done":
             seconds.setdefault(training.variant, []).append(row["processor_s"])
-    aim = next((seconds.get(each.variant, []) for each in first if fits(each.variant, one.equal_time.like)), [])
     wanted = {each.variant: None for each in first if any(fits(each.variant, words) for words in one.equal_time.of)}
     later = []
     for variant in wanted:
+        like = dict(variant) | one.equal_time.like
+        aim = next((times for other, times in seconds.items() if dict(other) == like), [])
         if min(len(aim), len(seconds.get(variant, []))) == len(one.seeds):
             steps = round(one.steps * statistics.mean(aim) / statistics.mean(seconds[variant]))
             later += [Training(one, variant, seed, steps, "time") for seed in one.seeds]
