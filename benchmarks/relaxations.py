@@ -19,6 +19,7 @@ import resource
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,6 +101,7 @@ def by_ase(start: Path, model: str) -> None:
     """The script that an ASE user writes; it answers as `mlanet relax --json` does."""
     from mlanet import MLANetCalculator
 
+    warnings.filterwarnings("ignore", message="logm result may be inaccurate")  # of the filter, once a step
     calculator = MLANetCalculator(model, dtype="float64")
     relaxed = []
     for number, atoms in enumerate(ase.io.read(start, index=":")):
