@@ -22,7 +22,8 @@ class Forked(subprocess.Popen):  # type: ignore[type-arg]
 
     def _execute_child(self, args: Any, executable: Any, *rest: Any) -> None:
         python = isinstance(args, list | tuple) and str(args[0]) == sys.executable
-        if not callable(args) and not python:
+        # phonopy's kernels keep threads, of which a copy has none: it would wait for them for ever.
+        if not callable(args) and (not python or "phonors" in sys.modules):
             super()._execute_child(args, executable, *rest)  # type: ignore[misc]
             return
         import torch._dynamo  # noqa: F401  # optimisers do, for seconds: here once, instead of in each copy
