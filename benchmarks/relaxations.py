@@ -6,8 +6,9 @@ The file is a JSON list of {structure (pymatgen)}, as matcalc has them, or anyth
 seed 0 are strained (2 % each way) and rattled (0.08 Å), then cell and atoms go to 0.01 eV/Å or 500 steps. "ase" is the
 usual script: FIRE and FrechetCellFilter with the package's calculator. Each way is a process of its own with one thread
 (the last has two); seconds are the clock's and the processor's (not those of the two), from the first import to the
-last file. "times as fast" compares processor time, of the two processes the clock's: run these on idle cores. Ways whose results lie in WORK are not run again. Energies are compared with those of "ase": lower or higher
-than it by more than 1 meV/atom is another minimum.
+last file. "times_as_fast" compares processor time, of the two processes the clock's: run these on idle cores. Ways
+whose results lie in WORK are not run again. Energies are compared with those of "ase": lower or higher than it by more
+than 1 meV/atom is another minimum.
 """
 
 from __future__ import annotations
