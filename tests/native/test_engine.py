@@ -294,7 +294,7 @@ def test_what_is_not_supported_is_named(preset: str, changes: dict[str, Any], se
 def test_the_page_says_why(kind: Any) -> None:
     """Each setting of which the engine knows some values only is in the table of docs/native.md."""
     page = (Path(__file__).parents[2] / "docs" / "native.md").read_text(encoding="utf-8")
-    reasons = page.split("## What it knows", 1)[1].split("\n## ", 1)[0]
+    reasons = page.split("## Supported models", 1)[1].split("\n## ", 1)[0]
     for name in (*kind.SUPPORTED, "combine: sum", "radial_hidden", "tables"):
         assert name in reasons, name
 
