@@ -195,7 +195,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         47,
-        "SIGTERM and SIGUSR1 save and end as told",
+        "SIGTERM and SIGUSR1 save and end with their status",
         "exact resume",
         tests(
             "training/test_resume.py::test_a_queue_system_ends_a_process",

@@ -196,13 +196,13 @@ def _follow(name: str, settings: DynamicsSettings, moments: Any, calculator: Any
 def _print(document: dict[str, Any], worst: dict[str, Any]) -> None:
     """A line for each D, one for each fit."""
     charged = any("conductivity_S_per_m" in row for row in document["diffusion"])
-    columns = ["element", "T K>", "D m²/s>", "±>", *(["σ S/m>"] if charged else []), "told"]
+    columns = ["element", "T K>", "D m²/s>", "±>", *(["σ S/m>"] if charged else []), "in fit"]
     rows = []
     for row in document["diffusion"]:
         sigma = [f"{row['conductivity_S_per_m']:.3g}" if "conductivity_S_per_m" in row else ""] if charged else []
         numbers = (f"{row['diffusion_m2_per_s']:.3e}", f"{row['diffusion_error_m2_per_s']:.1e}")
-        told = "yes" if row["told"] else "no"
-        rows.append((row["element"], f"{row['temperature_K']:.0f}", *numbers, *sigma, told))
+        told = "yes" if row["in fit"] else "no"
+        rows.append((row["element"], f"{row['temperature_K']:.0f}", *numbers, *sigma, fitted))
     print_table("", columns, rows)
     for fit in document["arrhenius"]:
         energy = f"{fit['activation_energy_eV']:.4g} ± {fit['activation_energy_error_eV']:.2g}"

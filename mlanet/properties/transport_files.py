@@ -186,7 +186,7 @@ def _document(
             "runs": point.runs,
             "displaced_A2": point.displaced,
             "exponent": point.exponent,
-            "told": not point.doubt,
+            "in_fit": not point.doubt,
         }
         if point.element in wanted.charges:
             value, error = point.conductivity(wanted.charges[point.element])

@@ -29,7 +29,7 @@ def test_short_runs_say_that_they_are_short(mlanet) -> None:
     first = mlanet(*RUN, "--repeat", "2x2x2", "--json", "--charge", "Li=1")
     assert first.status == 0, first.err
     rows = first.document["diffusion"]
-    assert [row["element"] for row in rows] == ["Li", "Li"] and not any(row["told"] for row in rows)
+    assert [row["element"] for row in rows] == ["Li", "Li"] and not any(row["in_fit"] for row in rows)
     assert "vibration" in first.err and "400K: 0.08 of 0.08 ps" in first.err and not first.document["arrhenius"]
     assert first.document["extrapolation"] in ("inside", "edge", "outside")
     assert all(row["conductivity_S_per_m"] is not None for row in rows)
