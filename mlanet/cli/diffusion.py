@@ -201,7 +201,7 @@ def _print(document: dict[str, Any], worst: dict[str, Any]) -> None:
     for row in document["diffusion"]:
         sigma = [f"{row['conductivity_S_per_m']:.3g}" if "conductivity_S_per_m" in row else ""] if charged else []
         numbers = (f"{row['diffusion_m2_per_s']:.3e}", f"{row['diffusion_error_m2_per_s']:.1e}")
-        told = "yes" if row["in fit"] else "no"
+        fitted = "yes" if row["in_fit"] else "no"
         rows.append((row["element"], f"{row['temperature_K']:.0f}", *numbers, *sigma, fitted))
     print_table("", columns, rows)
     for fit in document["arrhenius"]:
