@@ -8,9 +8,9 @@
 Every model has a process of its own, one thread, in the interpreter behind @ (this one if there is none), and all take
 turns in each round on the same structure, moved a little as by a step of dynamics, so that a busy minute is busy for
 all. Neighbour lists and error estimates are in the time, as they are for a user. Models are named as those of
-`mlanet distill`, or as functions of this file: `native` and `fused` are the packaged model with these kernels; `mace`
-and `nequip` are untrained, l_max 2, 64 channels, 2 layers, cutoff 5 Å (`peers.py`); `mace_l1` and `nequip_l1` have
-l_max 1. `environments.py` makes their interpreters.
+`mlanet distill`, or as functions of this file: `native` and `fused` are the packaged model with these kernels;
+`native_l2`, `mace` and `nequip` are untrained, l_max 2, 64 channels, 2 layers, cutoff 5 Å (`peers.py`); `native_l1`,
+`mace_l1` and `nequip_l1` have l_max 1. `environments.py` makes the interpreters of the others.
 
 OUTPUT/sizes.csv and .json have, of each model on each system, the least and the median of the processor's ms, and the
 highest memory of its process so far, MiB, which the first column of systems in ascending size makes comparable. A call
@@ -27,6 +27,7 @@ import select
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,37 @@ def mace_l1() -> Any:
 def nequip_l1() -> Any:
     """The same with l_max 1."""
     return _peer("nequip", 1)
+
+
+def native_l1() -> Any:
+    """An untrained MLANet with l_max 1, of the same sizes, by the native engine."""
+    return _untrained("mlanet_l1")
+
+
+def native_l2() -> Any:
+    """The same with l_max 2: the packaged model without its limits and its periodic table."""
+    return _untrained("mlanet_l2")
+
+
+def _untrained(preset: str) -> Any:
+    import msgspec
+    import torch
+
+    from mlanet import MLANetCalculator
+    from mlanet.checkpoint import save_model
+    from mlanet.models import read_model_config
+    from mlanet.potential import Potential
+    from mlanet.statistics import Statistics
+
+    config = msgspec.structs.replace(read_model_config(preset), layers=2)
+    elements = (3, 8, 14, 27)
+    torch.manual_seed(0)
+    potential = Potential.build(config, Statistics(elements, (0.0,) * 4, (1.0,) * 4, 60.0))
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model.safetensors"
+        save_model(potential.to(torch.float32), model)
+        MLANetCalculator(model, kernels="native")  # keeps what the engine reads, so that the next one is without torch
+        return MLANetCalculator(model, kernels="native")
 
 
 def _ours(kernels: str) -> Any:
