@@ -216,7 +216,7 @@ class LEIGNN(Model):
         scalars, vectors = self._features(self._embedded(graph, species), edges, structures)
         site = self.readout(scalars)[:, 0]
         if len(alone.species):
-            site = site[:n] - site[n:][alone.row]
+            site = alone.less(site, graph.center if self.charge is None and self.whole is None else None)
         baseline, charges = self._baseline(graph, pairs, crowded, scalars, alone)
         dipoles = None if self.dipole is None or vectors is None else self.dipole(vectors[:n], scalars[:n])
         if self.direct_forces is None:

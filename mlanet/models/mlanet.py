@@ -295,7 +295,7 @@ class MLANet(Model):
         for layer in self.layers:
             features = layer(features, edges)
         structures = self._structures(graph)
-        site = self._site_energies(features[:, 0], alone, edges, structures, n)
+        site = self._site_energies(features[:, 0], alone, edges, structures, graph)
         baseline, charges = self._baseline(graph, vectors, crowded, features[:, 0], alone)
         if self.bonded is not None:
             shift = self.bonded(species[:n], edges.coordination[:n])
@@ -350,12 +350,16 @@ class MLANet(Model):
         counts = graph.atoms_per_structure().to(graph.dtype)
         return Structures(graph.structure, counts, graph.n_structures)
 
-    def _site_energies(self, scalars: Tensor, alone: Alone, edges: Edges, structures: Structures, n: int) -> Tensor:
+    def _site_energies(
+        self, scalars: Tensor, alone: Alone, edges: Edges, structures: Structures, graph: AtomicGraph
+    ) -> Tensor:
         """Pooled energies per atom, less those of the lone atoms."""
         if not self.pooling.per_atom:
-            return self.pooling(scalars[:n], edges, structures)
+            return self.pooling(scalars[: graph.n_atoms], edges, structures)
         site = self.pooling(scalars, edges, structures)
-        return site[:n] - site[n:][alone.row] if self.config.isolated_atom == "zero" else site[:n]
+        if self.config.isolated_atom != "zero":
+            return site[: graph.n_atoms]
+        return alone.less(site, graph.center if self.charge is None else None)
 
     def extra_repr(self) -> str:
         """The representation is part of the type."""
