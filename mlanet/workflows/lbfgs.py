@@ -19,7 +19,7 @@ MODULUS = 1.2
 """eV/Å³ (190 GPa): that of the energy per volume along a strain."""
 MEMORY = 100
 LONGEST = 0.2
-"""Å, that an atom moves in a step."""
+"""Å, that the atom which moves farthest moves in a step."""
 SCALES = (0.2, 5.0)
 """What is measured may change the curvatures of the start by so much."""
 
@@ -30,8 +30,12 @@ class LBFGS(Optimizer):
     H begins as D = diag(1/BOND) for atoms and N²/(V MODULUS) for a cell's coordinates N ln F, times
     <s, y> / <y, D y> of the last step (Nocedal and Wright, Numerical Optimization, algorithm 7.4 and eq. 7.20 with D in
     the place of 1). A step with <s, y> ≤ 0 tells of no minimum and is not remembered, so H stays positive and −H g goes
-    downhill. Atoms that it would move farther than LONGEST move so far: one atom that is pushed hard does not hold up
-    the others.
+    downhill. A longer step is shortened as a whole,
+
+        s = −H g min(1, LONGEST / max_i |(H g)_i|),
+
+    so that <g, s> < 0 remains. Atoms shortened one by one would go another way, for H ties them to each other: uphill
+    where they are crowded, until they lie upon each other.
 
     Args:
         optimizable: what ASE's optimizers move.
@@ -51,8 +55,7 @@ class LBFGS(Optimizer):
             self._learn(place - self._last[0], gradient - self._last[1])
         self._last = place, gradient.copy()
         step = -self._times_inverse(gradient).reshape(-1, 3)
-        lengths = np.linalg.norm(step, axis=1, keepdims=True)
-        step *= np.minimum(1.0, LONGEST / np.maximum(lengths, LONGEST))
+        step *= LONGEST / max(LONGEST, float(np.linalg.norm(step, axis=1).max()))
         self.optimizable.set_x(place + step.ravel())
 
     def _learn(self, s: Vector, y: Vector) -> None:

@@ -71,7 +71,7 @@ class Descent:
         symmetry: Å up to which the space group is found that is kept; None: none is.
     Raises:
         GeometryError: atoms that run into each other or away, forces that are not finite, a cell to be relaxed
-            without periodic directions, or pressure on a structure that has a free one.
+            without periodic directions or volume, or pressure on a structure that has a free one.
     """
 
     def __init__(
@@ -186,6 +186,12 @@ def _filter(atoms: Atoms, cell: str, pressure: float, held: str) -> CellFilter:
     """ASE's filter, with strains that would stretch empty space or what is held masked."""
     if not atoms.pbc.any():
         raise GeometryError("the cell of a structure without periodic directions has no stress and cannot relax")
+    if atoms.cell.rank < 3:
+        absent = "".join("abc"[k] for k in range(3) if not atoms.cell.array[k].any()) or "of three"
+        raise GeometryError(
+            f"stress is per volume, and a lattice vector ({absent}) has no length; give it one across the empty space "
+            "(ase: atoms.center(vacuum=8, axis=2)); it stays as it is"
+        )
     if pressure and (not atoms.pbc.all() or set(held) & set(empty_axes(atoms))):
         raise GeometryError("pressure has no meaning along empty space; relax with --pressure 0")
     if cell in ("shape", "volume") and not atoms.pbc.all():
