@@ -20,6 +20,8 @@ MODULUS = 1.2
 MEMORY = 100
 LONGEST = 0.2
 """Å, that the atom which moves farthest moves in a step."""
+STRAIN = 0.02
+"""That a step strains a cell by, at most."""
 SCALES = (0.2, 5.0)
 """What is measured may change the curvatures of the start by so much."""
 
@@ -32,19 +34,20 @@ class LBFGS(Optimizer):
     the place of 1). A step with <s, y> ≤ 0 tells of no minimum and is not remembered, so H stays positive and −H g goes
     downhill. A longer step is shortened as a whole,
 
-        s = −H g min(1, LONGEST / max_i |(H g)_i|),
+        s = −H g min(1, 1 / max_i |(H g)_i| / l_i),
 
-    so that <g, s> < 0 remains. Atoms shortened one by one would go another way, for H ties them to each other: uphill
+    with l_i LONGEST of an atom and N STRAIN of a row of N ln F, so that <g, s> < 0 remains. Atoms shortened one by one would go another way, for H ties them to each other: uphill
     where they are crowded, until they lie upon each other.
 
     Args:
         optimizable: what ASE's optimizers move.
         inverse: (3N,) the diagonal of D, see `usual_inverse`.
+        longest: Å, l: one for all, or (N,), see `usual_longest`.
     """
 
-    def __init__(self, optimizable: Any, inverse: Vector) -> None:
+    def __init__(self, optimizable: Any, inverse: Vector, longest: Vector | float = LONGEST) -> None:
         super().__init__(optimizable, logfile=None)
-        self._inverse, self._scale = inverse, 1.0
+        self._inverse, self._longest, self._scale = inverse, longest, 1.0
         self._pairs: deque[tuple[Vector, Vector]] = deque(maxlen=MEMORY)
         self._last: tuple[Vector, Vector] | None = None
 
@@ -55,7 +58,7 @@ class LBFGS(Optimizer):
             self._learn(place - self._last[0], gradient - self._last[1])
         self._last = place, gradient.copy()
         step = -self._times_inverse(gradient).reshape(-1, 3)
-        step *= LONGEST / max(LONGEST, float(np.linalg.norm(step, axis=1).max()))
+        step /= max(1.0, float((np.linalg.norm(step, axis=1) / self._longest).max()))
         self.optimizable.set_x(place + step.ravel())
 
     def _learn(self, s: Vector, y: Vector) -> None:
@@ -82,3 +85,11 @@ def usual_inverse(target: Atoms | Filter) -> Vector:
         return np.full(3 * len(target), 1 / BOND)
     n, volume = len(target.atoms), target.atoms.get_volume()
     return np.concatenate([np.full(3 * n, 1 / BOND), np.full(9, n * n / (volume * MODULUS))])
+
+
+def usual_longest(target: Atoms | Filter) -> Vector:
+    """(N,) Å of an `LBFGS` that moves atoms, and behind them the (3,) rows of a cell's coordinates."""
+    if isinstance(target, Atoms):
+        return np.full(len(target), LONGEST)
+    n = len(target.atoms)
+    return np.concatenate([np.full(n, LONGEST), np.full(3, n * STRAIN)])

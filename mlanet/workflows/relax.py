@@ -17,7 +17,7 @@ from mlanet.data.write import true_results
 from mlanet.errors import GeometryError, MLANetError, named
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 from mlanet.workflows.cell import held_vectors, keep_symmetry, strain_mask
-from mlanet.workflows.lbfgs import LBFGS, usual_inverse
+from mlanet.workflows.lbfgs import LBFGS, usual_inverse, usual_longest
 
 if TYPE_CHECKING:
     from mlanet.workflows.cell_filter import CellFilter
@@ -100,7 +100,9 @@ class Descent:
             raise
         self._course = _Course(self.target)
         self._optimizer = (
-            LBFGS(self._course, usual_inverse(self.target)) if method == "lbfgs" else FIRE(self._course, logfile=None)
+            LBFGS(self._course, usual_inverse(self.target), usual_longest(self.target))
+            if method == "lbfgs"
+            else FIRE(self._course, logfile=None)
         )
         self._optimizer.fmax = fmax
 

@@ -95,6 +95,19 @@ def test_what_a_cell_resists_does_not_depend_on_how_many_copies_of_it_there_are(
     assert [len(one) for one in inverse] == [3 * 4 + 9, 3 * 8 + 9]
 
 
+def test_a_large_cell_takes_as_few_steps_as_a_small_one() -> None:
+    """A step may strain both alike; if it moved coordinates N ln F alike, many atoms took many steps."""
+
+    def steps(copies: int) -> int:
+        atoms = bulk("Cu", a=3.61 * 0.94) * ((copies,) * 3)
+        atoms.calc = EMT()
+        *_, last = relaxation(atoms, cell="full")
+        assert last.converged
+        return last.number
+
+    assert steps(4) <= steps(1) + 1
+
+
 @pytest.mark.parametrize("cell", ["fixed", "full"])
 def test_a_third_of_fires_steps_to_the_same_minimum(cell: str) -> None:
     def relaxed(method: str) -> tuple[int, float]:
