@@ -22,6 +22,8 @@ LONGEST = 0.2
 """Å, that the atom which moves farthest moves in a step."""
 STRAIN = 0.02
 """That a step strains a cell by, at most."""
+FARTHEST = 64.0
+"""2ᵏ at most, of steps along which the gradient has not turned."""
 SCALES = (0.2, 5.0)
 """What is measured may change the curvatures of the start by so much."""
 
@@ -32,12 +34,12 @@ class LBFGS(Optimizer):
     H begins as D = diag(1/BOND) for atoms and N²/(V MODULUS) for a cell's coordinates N ln F, times
     <s, y> / <y, D y> of the last step (Nocedal and Wright, Numerical Optimization, algorithm 7.4 and eq. 7.20 with D in
     the place of 1). A step with <s, y> ≤ 0 tells of no minimum and is not remembered, so H stays positive and −H g goes
-    downhill. A longer step is shortened as a whole,
+    downhill. After k such steps in a row, where D says nothing of how far the valley is,
 
-        s = −H g min(1, 1 / max_i |(H g)_i| / l_i),
+        s = −2ᵏ H g min(1, 1 / max_i 2ᵏ |(H g)_i| / l_i),
 
-    with l_i LONGEST of an atom and N STRAIN of a row of N ln F, so that <g, s> < 0 remains. Atoms shortened one by one would go another way, for H ties them to each other: uphill
-    where they are crowded, until they lie upon each other.
+    with l_i LONGEST of an atom and N STRAIN of a row of N ln F. A step is shortened as a whole, so <g, s> < 0 remains:
+    atoms shortened one by one would leave the way in which H ties them to each other, uphill where they are crowded.
 
     Args:
         optimizable: what ASE's optimizers move.
@@ -47,7 +49,8 @@ class LBFGS(Optimizer):
 
     def __init__(self, optimizable: Any, inverse: Vector, longest: Vector | float = LONGEST) -> None:
         super().__init__(optimizable, logfile=None)
-        self._inverse, self._longest, self._scale = inverse, longest, 1.0
+        self._inverse, self._longest = inverse, longest
+        self._scale, self._farther = 1.0, 1.0
         self._pairs: deque[tuple[Vector, Vector]] = deque(maxlen=MEMORY)
         self._last: tuple[Vector, Vector] | None = None
 
@@ -57,12 +60,13 @@ class LBFGS(Optimizer):
         if self._last is not None:
             self._learn(place - self._last[0], gradient - self._last[1])
         self._last = place, gradient.copy()
-        step = -self._times_inverse(gradient).reshape(-1, 3)
+        step = -self._farther * self._times_inverse(gradient).reshape(-1, 3)
         step /= max(1.0, float((np.linalg.norm(step, axis=1) / self._longest).max()))
         self.optimizable.set_x(place + step.ravel())
 
     def _learn(self, s: Vector, y: Vector) -> None:
         along = s @ y
+        self._farther = 1.0 if along > 0 else min(2 * self._farther, FARTHEST)
         if along > 1e-12:
             self._pairs.append((s, y))
             self._scale = float(np.clip(along / (y @ (self._inverse * y)), *SCALES))

@@ -189,10 +189,10 @@ def _filter(atoms: Atoms, cell: str, pressure: float, held: str) -> CellFilter:
     if not atoms.pbc.any():
         raise GeometryError("the cell of a structure without periodic directions has no stress and cannot relax")
     if atoms.cell.rank < 3:
-        absent = "".join("abc"[k] for k in range(3) if not atoms.cell.array[k].any()) or "of three"
+        absent = [k for k in range(3) if not atoms.cell.array[k].any()] or [2]
         raise GeometryError(
-            f"stress is per volume, and a lattice vector ({absent}) has no length; give it one across the empty space "
-            "(ase: atoms.center(vacuum=8, axis=2)); it stays as it is"
+            f"stress is per volume, and lattice vector {''.join('abc'[k] for k in absent)} has no length of its own; "
+            f"give it one across the empty space (ase: atoms.center(vacuum=8, axis={absent})); it stays as it is"
         )
     if pressure and (not atoms.pbc.all() or set(held) & set(empty_axes(atoms))):
         raise GeometryError("pressure has no meaning along empty space; relax with --pressure 0")

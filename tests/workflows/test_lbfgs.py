@@ -95,6 +95,19 @@ def test_what_a_cell_resists_does_not_depend_on_how_many_copies_of_it_there_are(
     assert [len(one) for one in inverse] == [3 * 4 + 9, 3 * 8 + 9]
 
 
+@pytest.mark.parametrize("distance", [1.6, 2.0, 2.5, 3.0])
+def test_from_where_the_curvature_is_negative_it_takes_longer_and_longer_steps(distance: float) -> None:
+    """Two atoms far apart feel little, and steps by the usual curvature, 0.003 Å long, would take hundreds."""
+
+    def steps(method: str) -> int:
+        atoms = Atoms("Ar2", [[0, 0, 0], [0, 0, distance]], calculator=LennardJones(rc=4.0, ro=3.0, smooth=True))
+        *_, last = relaxation(atoms, method=method)
+        assert last.converged and atoms.get_distance(0, 1) == pytest.approx(2 ** (1 / 6), abs=1e-3)
+        return last.number
+
+    assert steps("lbfgs") < min(30, steps("fire"))
+
+
 def test_a_large_cell_takes_as_few_steps_as_a_small_one() -> None:
     """A step may strain both alike; if it moved coordinates N ln F alike, many atoms took many steps."""
 

@@ -82,7 +82,7 @@ def test_a_cell_without_a_volume_is_refused(free: str) -> None:
     atoms = bulk("Cu", "sc", a=2.4)
     for axis in ("abc".index(name) for name in free):
         atoms.pbc[axis], atoms.cell.array[axis] = False, 0.0
-    with pytest.raises(GeometryError, match=rf"a lattice vector \({free}\) has no length"):
+    with pytest.raises(GeometryError, match=rf"lattice vector {free} has no length"):
         relaxed(atoms.copy(), cell="full")
     atoms.center(vacuum=8, axis=["abc".index(name) for name in free])
     before = atoms.cell.lengths()
