@@ -17,7 +17,7 @@ from mlanet.data.write import true_results
 from mlanet.errors import GeometryError, MLANetError, named
 from mlanet.units import EV_PER_CUBIC_ANGSTROM_IN_GPA
 from mlanet.workflows.cell import held_vectors, keep_symmetry, strain_mask
-from mlanet.workflows.lbfgs import LBFGS, usual_inverse
+from mlanet.workflows.lbfgs import LBFGS, usual_inverse, usual_longest
 
 if TYPE_CHECKING:
     from mlanet.workflows.cell_filter import CellFilter
@@ -71,7 +71,7 @@ class Descent:
         symmetry: Å up to which the space group is found that is kept; None: none is.
     Raises:
         GeometryError: atoms that run into each other or away, forces that are not finite, a cell to be relaxed
-            without periodic directions, or pressure on a structure that has a free one.
+            without periodic directions or volume, or pressure on a structure that has a free one.
     """
 
     def __init__(
@@ -100,7 +100,9 @@ class Descent:
             raise
         self._course = _Course(self.target)
         self._optimizer = (
-            LBFGS(self._course, usual_inverse(self.target)) if method == "lbfgs" else FIRE(self._course, logfile=None)
+            LBFGS(self._course, usual_inverse(self.target), usual_longest(self.target))
+            if method == "lbfgs"
+            else FIRE(self._course, logfile=None)
         )
         self._optimizer.fmax = fmax
 
@@ -186,6 +188,12 @@ def _filter(atoms: Atoms, cell: str, pressure: float, held: str) -> CellFilter:
     """ASE's filter, with strains that would stretch empty space or what is held masked."""
     if not atoms.pbc.any():
         raise GeometryError("the cell of a structure without periodic directions has no stress and cannot relax")
+    if atoms.cell.rank < 3:
+        absent = [k for k in range(3) if not atoms.cell.array[k].any()] or [2]
+        raise GeometryError(
+            f"stress is per volume, and lattice vector {''.join('abc'[k] for k in absent)} has no length of its own; "
+            f"give it one across the empty space (ase: atoms.center(vacuum=8, axis={absent})); it stays as it is"
+        )
     if pressure and (not atoms.pbc.all() or set(held) & set(empty_axes(atoms))):
         raise GeometryError("pressure has no meaning along empty space; relax with --pressure 0")
     if cell in ("shape", "volume") and not atoms.pbc.all():
@@ -216,43 +224,75 @@ class Relaxed(NamedTuple):
     apart: str
 
 
-def finished(atoms: Atoms, last: Step, cutoff: float, pieces_before: int) -> Relaxed:
+def finished(atoms: Atoms, last: Step, cutoff: float, before: Joined) -> Relaxed:
     """What came out of a relaxation, with a look at whether it is still one thing.
 
-    Atoms without a neighbour within the cutoff have no forces, so that a structure that flies apart seems to converge;
-    it has not.
+    Atoms without a neighbour within the cutoff have no forces, and a cell whose images lie beyond it no stress, so that
+    a structure that flies apart seems to converge; it has not.
 
     Args:
         atoms: with their calculator.
         last: step.
         cutoff: Å, of the model.
-        pieces_before: how many pieces the structure was in (`connected`).
+        before: how the structure was joined at the start (`joined`).
     """
-    pieces, lone = connected(atoms, cutoff)
-    apart = ""
+    after = joined(atoms, cutoff)
+    lone, apart = after.lone, ""
     if lone:
         named = ", ".join(f"{index} ({atoms.symbols[index]})" for index in lone[:5]) + ", …" * (len(lone) > 5)
         apart = f"without a neighbour within the model's cutoff of {cutoff:g} Å: atom{'s' * (len(lone) > 1)} {named}"
-    elif pieces > pieces_before:
+    elif after.directions < before.directions:
         apart = (
-            f"in {pieces} pieces farther apart than the model's cutoff of {cutoff:g} Å, {pieces_before} at the start"
+            f"images within the model's cutoff of {cutoff:g} Å join it along {after.directions} directions, "
+            f"{before.directions} at the start; nothing tells how long its cell should be"
         )
-    converged = last.converged and not lone
+    elif after.pieces > before.pieces:
+        apart = (
+            f"in {after.pieces} pieces farther apart than the model's cutoff of {cutoff:g} Å, "
+            f"{before.pieces} at the start"
+        )
+    converged = last.converged and not lone and after.directions >= before.directions
     numbers = summary(atoms, last) | {"converged": converged}
     if lone:
         numbers["lone_atoms"] = lone
     return Relaxed(atoms, numbers, converged, apart)
 
 
-def connected(atoms: Atoms, cutoff: float) -> tuple[int, list[int]]:
-    """How many pieces a structure is in, joined by neighbours within a cutoff (Å), and atoms without a neighbour."""
+class Joined(NamedTuple):
+    """What neighbours within a cutoff join.
+
+    - pieces: how many there are · lone: atoms without a neighbour
+    - directions: independent lattice vectors by which an atom is joined to its own images: 3 in a crystal, 2 in a
+      sheet, 1 in a wire, 0 in a molecule
+    """
+
+    pieces: int
+    directions: int
+    lone: list[int]
+
+
+def joined(atoms: Atoms, cutoff: float) -> Joined:
+    """How a structure hangs together within a cutoff, Å.
+
+    With offsets o that make the pieces whole, an edge (i, j, S) closes a ring through the lattice vector o_i + S − o_j;
+    `directions` is the rank of these.
+    """
     graph = to_arrays(atoms, cutoff)
+    center, neighbor, shift = graph.center, graph.neighbor, graph.shift
     least, before = np.arange(graph.n_atoms), None
     while before is None or not np.array_equal(least, before):
         before = least.copy()
-        np.minimum.at(least, graph.center, before[graph.neighbor])
+        np.minimum.at(least, center, before[neighbor])
         least = least[least]  # the least atom of a piece spreads twice as far each time
-    return len(np.unique(least)), graph.without_neighbors()
+    reached, offset = least == np.arange(graph.n_atoms), np.zeros((graph.n_atoms, 3), dtype=np.int64)
+    while not reached.all():
+        edges = np.flatnonzero(reached[center] & ~reached[neighbor])
+        found, first = np.unique(neighbor[edges], return_index=True)
+        offset[found] = offset[center[edges[first]]] + shift[edges[first]]
+        reached[found] = True
+    rings = (offset[center] + shift - offset[neighbor]).astype(np.float64)
+    directions = int(np.linalg.matrix_rank(rings.T @ rings))
+    return Joined(len(np.unique(least)), directions, graph.without_neighbors())
 
 
 def summary(atoms: Atoms, last: Step) -> dict[str, object]:

@@ -33,7 +33,7 @@ from mlanet.workflows.answers import frames_of
 from mlanet.workflows.cell import held_vectors, space_group, strain_mask
 from mlanet.workflows.growing import growing, partial_name
 from mlanet.workflows.output import atomic_path, refuse_overwriting
-from mlanet.workflows.relax import Descent, Relaxed, Step, connected, finished, relaxation
+from mlanet.workflows.relax import Descent, Relaxed, Step, finished, joined, relaxation
 from mlanet.workflows.relax_batched import Course, relax_all
 from mlanet.workflows.resuming import Journal
 
@@ -235,7 +235,9 @@ class _Relaxing:
     def __init__(self, frame: Frame, means: Means, wanted: Wanted) -> None:
         self.means, self.wanted, self.watch = means, wanted, Watch()
         self.atoms = frame.atoms.copy()
-        self.pieces, _ = connected(self.atoms, means.cutoff)
+        self.joined = joined(self.atoms, means.cutoff)
+        if wanted.cell == "fixed":  # its images stay where they are
+            self.joined = self.joined._replace(directions=0)
         self.vacuum = _vacuum(self.atoms, wanted)
         names = ("cell", "pressure", "fmax", "steps", "method", "hold", "symmetry")
         self.options: dict[str, Any] = {name: getattr(wanted, name) for name in names}
@@ -263,7 +265,7 @@ class _Relaxing:
             return error
 
     def _result(self, last: Step) -> Relaxed:
-        result = finished(self.atoms, last, self.means.cutoff, self.pieces)
+        result = finished(self.atoms, last, self.means.cutoff, self.joined)
         numbers = result.numbers | self.means.also(self.atoms) | self.watch.numbers()
         numbers |= _kept(self.atoms, self.wanted, self.vacuum)
         if self.wanted.stop_outside and self.watch.outside:
@@ -332,7 +334,7 @@ def _done(frame: Frame, target: Path, relaxed: Relaxed) -> Done:
         remarks.append(f"came apart: {frame.where}: {relaxed.apart}")
     if (reason := relaxed.numbers.get("extrapolation_reason")) is not None:
         remarks.append(f"{relaxed.numbers['extrapolation']} of the training set: {frame.where}, {reason}")
-    if not relaxed.converged and "lone_atoms" not in relaxed.numbers:
+    if not relaxed.converged and not relaxed.apart:
         advice = f"go on from {target} or allow more --steps"
         remarks.append(f"{frame.where}: not converged after {relaxed.numbers['steps']} steps; {advice}")
     return Done(frame.where, target, relaxed.numbers, relaxed.converged, "\n".join(remarks))

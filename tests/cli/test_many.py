@@ -279,3 +279,14 @@ def test_relaxing_many_at_a_time_writes_what_one_by_one_does(mlanet, model) -> N
         )
     assert "--compile" in mlanet("relax", *words, "no.extxyz", "--batched", "--compile").err
     assert mlanet("relax", *words, "no.extxyz", "--max-memory", 1).status == 2
+
+
+def test_a_sheet_that_has_grown_out_of_its_own_reach_is_not_converged(mlanet) -> None:
+    """Two layers of one atom each: pairs 4.9 Å long in a cell that no image within the cutoff of 5 Å stops."""
+    slab = Atoms("Si2", [[0, 0, 8.0], [0, 0, 10.35]], cell=[3.84, 3.84, 18.35, 90, 90, 60], pbc=True)
+    ase.io.write("slab.extxyz", slab)
+    outcome = mlanet("relax", "slab.extxyz", "-m", "elemental", "--cell", "full")
+    assert outcome.status == 1 and "join it along 0 directions, 2 at the start" in outcome.err
+    assert "more --steps" not in outcome.err
+    held = mlanet("relax", "slab.extxyz", "-m", "elemental", "--cell", "full", "--hold", "ab", "--json")
+    assert held.document["converged"] is True

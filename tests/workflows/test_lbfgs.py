@@ -64,10 +64,24 @@ def test_on_a_hill_it_goes_down_and_nobody_moves_farther_than_the_longest_step()
     assert_allclose(valley.get_x(), 0.5, atol=1e-3)
 
 
-def test_one_atom_that_is_pushed_hard_does_not_hold_up_the_others() -> None:
-    valley = Valley(np.zeros(6), lambda x: np.array([-1e6, 0, 0, -1.0, 0, 0]))
-    LBFGS(valley, np.full(6, 1 / BOND)).step()
-    assert_allclose(valley.get_x(), [LONGEST, 0, 0, 1 / BOND, 0, 0])
+def test_a_step_that_is_too_long_keeps_its_direction() -> None:
+    """One atom is pushed hard, and what was learnt ties the other to it: alone, it would be sent uphill."""
+    rng = np.random.default_rng(1)
+    axes, _ = np.linalg.qr(rng.normal(size=(6, 6)))
+    curvature = axes @ np.diag(np.geomspace(0.01, 100, 6)) @ axes.T
+    valley = Valley(5 * axes.sum(axis=1), lambda x: curvature @ x)
+    optimizer = LBFGS(valley, np.full(6, 1 / BOND))
+    shortened = 0
+    for _ in range(40):
+        before, gradient = valley.get_x(), valley.get_gradient()
+        optimizer.step()
+        step = valley.get_x() - before
+        longest = np.linalg.norm(step.reshape(-1, 3), axis=1).max()
+        shortened += bool(longest == pytest.approx(LONGEST))
+        wanted = -optimizer._times_inverse(gradient)
+        assert gradient @ step < 0
+        assert_allclose(step / np.linalg.norm(step), wanted / np.linalg.norm(wanted), atol=1e-9)
+    assert shortened > 5
 
 
 def test_what_a_cell_resists_does_not_depend_on_how_many_copies_of_it_there_are() -> None:
@@ -79,6 +93,32 @@ def test_what_a_cell_resists_does_not_depend_on_how_many_copies_of_it_there_are(
     assert_allclose(inverse[0][-9:], len(crystal) ** 2 / (crystal.get_volume() * MODULUS))
     assert_allclose(inverse[1][-9:], 2 * inverse[0][-9:])
     assert [len(one) for one in inverse] == [3 * 4 + 9, 3 * 8 + 9]
+
+
+@pytest.mark.parametrize("distance", [1.6, 2.0, 2.5, 3.0])
+def test_from_where_the_curvature_is_negative_it_takes_longer_and_longer_steps(distance: float) -> None:
+    """Two atoms far apart feel little, and steps by the usual curvature, 0.003 Å long, would take hundreds."""
+
+    def steps(method: str) -> int:
+        atoms = Atoms("Ar2", [[0, 0, 0], [0, 0, distance]], calculator=LennardJones(rc=4.0, ro=3.0, smooth=True))
+        *_, last = relaxation(atoms, method=method)
+        assert last.converged and atoms.get_distance(0, 1) == pytest.approx(2 ** (1 / 6), abs=1e-3)
+        return last.number
+
+    assert steps("lbfgs") < min(30, steps("fire"))
+
+
+def test_a_large_cell_takes_as_few_steps_as_a_small_one() -> None:
+    """A step may strain both alike; if it moved coordinates N ln F alike, many atoms took many steps."""
+
+    def steps(copies: int) -> int:
+        atoms = bulk("Cu", a=3.61 * 0.94) * ((copies,) * 3)
+        atoms.calc = EMT()
+        *_, last = relaxation(atoms, cell="full")
+        assert last.converged
+        return last.number
+
+    assert steps(4) <= steps(1) + 1
 
 
 @pytest.mark.parametrize("cell", ["fixed", "full"])
@@ -105,3 +145,14 @@ def test_a_cluster_and_a_pair_that_is_far_too_close() -> None:
     assert last.converged
     pair = Atoms("Ar2", [[0, 0, 0], [2 ** (1 / 6), 0, 0]], calculator=LennardJones())
     assert last.energy == pytest.approx(6 * pair.get_potential_energy(), abs=1e-5), "a tetrahedron"
+
+
+@pytest.mark.parametrize("n", [13, 38])
+def test_crowds_of_atoms_thrown_together_come_to_rest(n: int) -> None:
+    """Energies of 10¹⁵ and more at the start. Steps shortened atom by atom took 300 for the first, and never ended."""
+    places = np.random.default_rng(n).uniform(0, (1.6 * n) ** (1 / 3), (n, 3))
+    atoms = Atoms(f"Ar{n}", places, calculator=LennardJones(rc=4.0, ro=3.0, smooth=True))
+    steps = list(relaxation(atoms, fmax=0.01, steps=250))
+    assert steps[-1].converged and steps[-1].energy < 0
+    energies = np.array([step.energy for step in steps])
+    assert energies[1:].max() < energies[0], "never farther up than it began"

@@ -76,6 +76,20 @@ def test_a_slab_that_says_it_is_periodic_keeps_its_empty_space() -> None:
         relaxed(whole, cell="full", vacuum="auto", pressure=1.0)
 
 
+@pytest.mark.parametrize("free", ["c", "ab"])
+def test_a_cell_without_a_volume_is_refused(free: str) -> None:
+    """As ASE builds sheets and wires: vectors of no length where nothing repeats. With a length they relax."""
+    atoms = bulk("Cu", "sc", a=2.4)
+    for axis in ("abc".index(name) for name in free):
+        atoms.pbc[axis], atoms.cell.array[axis] = False, 0.0
+    with pytest.raises(GeometryError, match=rf"lattice vector {free} has no length"):
+        relaxed(atoms.copy(), cell="full")
+    atoms.center(vacuum=8, axis=["abc".index(name) for name in free])
+    before = atoms.cell.lengths()
+    after = relaxed(atoms, cell="full").cell.lengths()
+    assert [abs(a - b) < 1e-9 for a, b in zip(after, before, strict=True)] == [name in free for name in "abc"]
+
+
 def test_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """What was held and the space group are in the answer; what cannot be relaxed is named, and costs no other."""
     import json
