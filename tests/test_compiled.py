@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Callable, Sequence
 
 import numpy as np
 import pytest
@@ -82,9 +82,12 @@ def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def inductor(monkeypatch: pytest.MonkeyPatch) -> None:
+def inductor() -> Iterator[None]:
     """Torch's compiler takes `CXX` for the name of a program, without the arguments that the tests give it."""
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, COMPILER))
+    import torch._inductor.config as settings
+
+    with settings.patch({"cpp.cxx": (None, COMPILER)}):
+        yield
 
 
 def assert_same(found: Prediction, expected: Prediction, tolerance: float = 1e-11) -> None:
