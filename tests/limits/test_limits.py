@@ -24,6 +24,7 @@ from mlanet.inference import predict
 from mlanet.limits import Assessment, Watch, assess, fit_domain, of_batch
 from mlanet.limits.calibration import auroc, calibration
 from mlanet.limits.errors import fitted
+from mlanet.limits.fit import _force_coefficients
 from mlanet.potential import Potential
 
 
@@ -203,3 +204,19 @@ def test_a_watch_tells_once_and_keeps_the_gravest() -> None:
     assert watch.sees(outside, "step 3") == "step 3: outside the training set: why"
     assert watch.sees(inside, "step 4") == "" and watch.outside
     assert watch.numbers() == {"extrapolation": "outside", "extrapolation_reason": "step 3: why"}
+
+
+def test_chance_among_few_atoms_says_nothing_of_atoms_far_away() -> None:
+    """Errors grow with the distance alone; of 32 directions none matters, though by chance some seem to."""
+    rng = np.random.default_rng(0)
+    held, far = rng.normal(size=(300, 32)), 2 * rng.normal(size=(2000, 32)) + 2 * rng.normal(size=32)
+
+    def columns(white: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        away = np.sqrt(np.square(white).mean(axis=1)) * rng.uniform(0.5, 2.0, len(white))
+        fixed = np.stack([np.ones_like(away), np.zeros_like(away), np.log(away)], axis=1)
+        return np.concatenate([fixed, np.tanh(0.5 * white)], axis=1), away
+
+    (seen, size), (there, real) = columns(held), columns(far)
+    squared = np.square(rng.normal(size=(300, 3)) * size[:, None]).mean(axis=1)
+    predicted = there @ _force_coefficients(seen, squared, 1)
+    assert np.corrcoef(predicted, np.log(real))[0, 1] > 0.95
