@@ -62,7 +62,10 @@ def lineup(
     whole = []
     for degree in degrees:
         whole += [Contender(_ours(degree, sizes, "", kernel), "mlanet", degree) for kernel in kernels]
-        whole += [Contender(_ours(degree, sizes, "message=full", kernel), "mlanet full", degree) for kernel in kernels]
+        whole += [
+            Contender(_ours(degree, sizes, "message=full,combine=product", kernel), "mlanet full", degree)
+            for kernel in kernels
+        ]
         if degree == 1:
             leignn = f"leignn:channels={sizes.channels},layers={sizes.layers}"
             whole += [Contender(f"{leignn}@{kernel}", "leignn", 1) for kernel in kernels]

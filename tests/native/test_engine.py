@@ -32,7 +32,15 @@ from mlanet.native.engine import LIMITS, _library
 from mlanet.native.export import KINDS, native_bytes, obstacle
 from mlanet.potential import Potential
 
-SMALL = {"irreps": "12x0e+12x1o", "layers": 2, "heads": 2, "key_dim": 5, "hidden": 13, "gate_channels": 1}
+SMALL = {
+    "irreps": "12x0e+12x1o",
+    "layers": 2,
+    "heads": 2,
+    "key_dim": 5,
+    "hidden": 13,
+    "gate_channels": 1,
+    "combine": "product",
+}
 """Sizes that fill no vector."""
 LIGHT = {"channels": 10, "layers": 2}
 """The same of LEIGNN."""

@@ -21,7 +21,15 @@ from mlanet.native.engine import SOURCES
 from mlanet.native.export import export_native, native_bytes
 from mlanet.native.file import sealed
 
-SMALL = {"irreps": "4x0e+4x1o", "layers": 1, "heads": 2, "key_dim": 2, "hidden": 4, "gate_channels": 1}
+SMALL = {
+    "irreps": "4x0e+4x1o",
+    "layers": 1,
+    "heads": 2,
+    "key_dim": 2,
+    "hidden": 4,
+    "gate_channels": 1,
+    "combine": "product",
+}
 
 
 @pytest.fixture(scope="module")

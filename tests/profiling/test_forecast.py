@@ -23,7 +23,12 @@ from mlanet.profiling.ours import configuration
 from mlanet.statistics import Statistics
 
 SMALL = "mlanet_l2:irreps=8x0e+8x1o+8x2e,layers=2"
-MODELS = [SMALL, "mlanet_l1:irreps=8x0e+8x1o,layers=1,message=full", "leignn:channels=16,layers=2", "leignn_dispersion"]
+MODELS = [
+    SMALL,
+    "mlanet_l1:irreps=8x0e+8x1o,layers=1,message=full,combine=product",
+    "leignn:channels=16,layers=2",
+    "leignn_dispersion",
+]
 
 
 def built(name: str) -> Potential:
