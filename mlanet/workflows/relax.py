@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CELLS = ("fixed", "full", "shape", "volume")
 """What of the cell may change: nothing; everything periodic; its shape at constant volume; its size only."""
+FELT = 0.95
+"""Of the cutoff: what lies farther away is hardly felt, and forces are small there whatever the atoms do."""
 METHODS = ("lbfgs", "fire")
 """Optimizers: `mlanet.workflows.lbfgs`, and ASE's FIRE."""
 
@@ -234,21 +236,21 @@ def finished(atoms: Atoms, last: Step, cutoff: float, before: Joined) -> Relaxed
         atoms: with their calculator.
         last: step.
         cutoff: Å, of the model.
-        before: how the structure was joined at the start (`joined`).
+        before: how the structure was joined at the start (`joined` within `FELT` of the cutoff).
     """
-    after = joined(atoms, cutoff)
-    lone, apart = after.lone, ""
+    reach = FELT * cutoff
+    after, lone, apart = joined(atoms, reach), to_arrays(atoms, cutoff).without_neighbors(), ""
     if lone:
         named = ", ".join(f"{index} ({atoms.symbols[index]})" for index in lone[:5]) + ", …" * (len(lone) > 5)
         apart = f"without a neighbour within the model's cutoff of {cutoff:g} Å: atom{'s' * (len(lone) > 1)} {named}"
     elif after.directions < before.directions:
         apart = (
-            f"images within the model's cutoff of {cutoff:g} Å join it along {after.directions} directions, "
-            f"{before.directions} at the start; nothing tells how long its cell should be"
+            f"images within {reach:.3g} Å (the model's cutoff is {cutoff:g} Å) join it along {after.directions} "
+            f"directions, {before.directions} at the start; nothing tells how long its cell should be"
         )
     elif after.pieces > before.pieces:
         apart = (
-            f"in {after.pieces} pieces farther apart than the model's cutoff of {cutoff:g} Å, "
+            f"in {after.pieces} pieces more than {reach:.3g} Å apart (the model's cutoff is {cutoff:g} Å), "
             f"{before.pieces} at the start"
         )
     converged = last.converged and not lone and after.directions >= before.directions
@@ -261,14 +263,13 @@ def finished(atoms: Atoms, last: Step, cutoff: float, before: Joined) -> Relaxed
 class Joined(NamedTuple):
     """What neighbours within a cutoff join.
 
-    - pieces: how many there are · lone: atoms without a neighbour
+    - pieces: how many there are
     - directions: independent lattice vectors by which an atom is joined to its own images: 3 in a crystal, 2 in a
       sheet, 1 in a wire, 0 in a molecule
     """
 
     pieces: int
     directions: int
-    lone: list[int]
 
 
 def joined(atoms: Atoms, cutoff: float) -> Joined:
@@ -292,7 +293,7 @@ def joined(atoms: Atoms, cutoff: float) -> Joined:
         reached[found] = True
     rings = (offset[center] + shift - offset[neighbor]).astype(np.float64)
     directions = int(np.linalg.matrix_rank(rings.T @ rings))
-    return Joined(len(np.unique(least)), directions, graph.without_neighbors())
+    return Joined(len(np.unique(least)), directions)
 
 
 def summary(atoms: Atoms, last: Step) -> dict[str, object]:

@@ -33,7 +33,7 @@ from mlanet.workflows.answers import frames_of
 from mlanet.workflows.cell import held_vectors, space_group, strain_mask
 from mlanet.workflows.growing import growing, partial_name
 from mlanet.workflows.output import atomic_path, refuse_overwriting
-from mlanet.workflows.relax import Descent, Relaxed, Step, finished, joined, relaxation
+from mlanet.workflows.relax import FELT, Descent, Relaxed, Step, finished, joined, relaxation
 from mlanet.workflows.relax_batched import Course, relax_all
 from mlanet.workflows.resuming import Journal
 
@@ -235,7 +235,7 @@ class _Relaxing:
     def __init__(self, frame: Frame, means: Means, wanted: Wanted) -> None:
         self.means, self.wanted, self.watch = means, wanted, Watch()
         self.atoms = frame.atoms.copy()
-        self.joined = joined(self.atoms, means.cutoff)
+        self.joined = joined(self.atoms, FELT * means.cutoff)
         if wanted.cell == "fixed":  # its images stay where they are
             self.joined = self.joined._replace(directions=0)
         self.vacuum = _vacuum(self.atoms, wanted)
