@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 CELLS = ("fixed", "full", "shape", "volume")
 """What of the cell may change: nothing; everything periodic; its shape at constant volume; its size only."""
-FELT = 0.95
-"""Of the cutoff: what lies farther away is hardly felt, and forces are small there whatever the atoms do."""
+FELT = 0.98
+"""Of the cutoff: what lies farther away is not felt (its weight is below 0.0004), so forces are small there anyhow."""
 METHODS = ("lbfgs", "fire")
 """Optimizers: `mlanet.workflows.lbfgs`, and ASE's FIRE."""
 
