@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import ase.io
 import msgspec
 import pytest
 import torch
+from ase.build import bulk
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
@@ -425,6 +427,23 @@ def test_properties_of_crystals_are_compared(tmp_path: Path) -> None:
     before = (tmp_path / "out" / "moduli" / "one.jsonl").read_text()
     run("properties.py", *words, "--table")
     assert (tmp_path / "out" / "moduli" / "one.jsonl").read_text() == before
+
+
+@pytest.mark.slow
+def test_relaxations_in_bulk_are_compared_with_the_usual_script(tmp_path: Path) -> None:
+    """Every way relaxes the same start; energies are counted against ASE's, and what has been run is not run again."""
+    ase.io.write(tmp_path / "si.extxyz", [bulk("Si", a=a) for a in (5.4, 5.5)])
+    words = [str(tmp_path / "si.extxyz"), "--work", str(tmp_path / "out"), "--model", "elemental", "--count", "2"]
+    words += ["--way", "ase", "--way", "batched"]
+    run("relaxations.py", *words)
+    answers = [(tmp_path / "out" / f"{name}.json").read_text() for name in ("ase", "batched")]
+    run("relaxations.py", *words)
+    assert [(tmp_path / "out" / f"{name}.json").read_text() for name in ("ase", "batched")] == answers
+    with (tmp_path / "out" / "table.csv").open() as file:
+        usual, batched = csv.DictReader(file)
+    assert (usual["way"], batched["way"]) == ("ase", "batched")
+    assert usual["converged"] == batched["converged"] == usual["same"] == batched["same"] == "2"
+    assert 0 < int(batched["steps"]) < int(usual["steps"])
 
 
 def test_sizes_of_calculators(tmp_path: Path) -> None:
